@@ -1,0 +1,1 @@
+"""Realtime voice and text conversations with AI models."""

@@ -1,0 +1,140 @@
+"""Every exception that this package raises on purpose.
+
+    RealtimeError
+    ├── UsageError              a wrong flag, setting, file or call; nothing was sent
+    │   └── MissingExtraError   an optional package is not installed; names the extra
+    ├── ConnectError            no conversation came about
+    │   ├── HostUnreachableError    no such host, refused, timed out
+    │   ├── AuthenticationError     the key was refused (HTTP 401/403, close 3000, error event)
+    │   ├── TLSError                the certificate or the TLS handshake failed
+    │   ├── RateLimitedError        HTTP 429, or the quota is used up
+    │   ├── NotRealtimeError        something answers there, but not the Realtime protocol
+    │   └── SessionRefusedError     the server speaks the protocol and refuses the session
+    ├── ConnectionLostError     an open conversation ended against our will
+    │   ├── PongMissedError         the keep-alive got no answer in time
+    │   └── SessionExpiredError     the server's maximum session time is over
+    ├── ClosedError             the call came after close
+    ├── QueueFullError          a bounded queue is full and its rule is to fail loudly
+    ├── ResponseFailedError     the server ended an answer with status failed
+    ├── RecordingError          the recording cannot be written or read
+    └── ShutdownError           threads did not end within the deadline; names them, with stacks
+
+Each message is one line that says what is wrong and, where there is one, what to do about it. No message
+ever holds a key.
+"""
+
+from __future__ import annotations
+
+
+class RealtimeError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class UsageError(RealtimeError):
+    """A wrong flag, setting, file or call; nothing was sent."""
+
+
+class MissingExtraError(UsageError):
+    """An optional package is not installed.
+
+    extra: the name to put between the brackets of `pip install realtime-client[...]`.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed: pip install 'realtime-client[{extra}]'")
+        self.extra = extra
+
+
+class ConnectError(RealtimeError):
+    """No conversation came about."""
+
+
+class HostUnreachableError(ConnectError):
+    """No such host, nothing listens there, or it did not answer in time."""
+
+
+class AuthenticationError(ConnectError):
+    """The server refused the key."""
+
+
+class TLSError(ConnectError):
+    """The certificate or the TLS handshake failed."""
+
+
+class RateLimitedError(ConnectError):
+    """Too many requests, or the quota is used up.
+
+    retry_after_s: what the server's Retry-After header asked for, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotRealtimeError(ConnectError):
+    """Something answers at this URL, but it does not speak the Realtime protocol."""
+
+
+class SessionRefusedError(ConnectError):
+    """The server speaks the protocol and refuses this session.
+
+    code: the protocol's error code (for example `invalid_model`), or None.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ConnectionLostError(RealtimeError):
+    """An open conversation ended against our will.
+
+    close_code: the WebSocket close code; 1006 when the connection dropped without one.
+    """
+
+    def __init__(self, message: str, *, close_code: int = 1006) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+
+
+class PongMissedError(ConnectionLostError):
+    """The keep-alive ping got no answer in time."""
+
+
+class SessionExpiredError(ConnectionLostError):
+    """The server's maximum session time is over."""
+
+
+class ClosedError(RealtimeError):
+    """The call came after the session was closed."""
+
+
+class QueueFullError(RealtimeError):
+    """A bounded queue is full and its rule is to fail loudly."""
+
+
+class ResponseFailedError(RealtimeError):
+    """The server ended an answer with status failed.
+
+    code: the protocol's error code, or None.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RecordingError(RealtimeError):
+    """The recording cannot be written or read."""
+
+
+class ShutdownError(RealtimeError):
+    """Threads did not end within the deadline.
+
+    threads: their names. The message holds the names and where each one stands.
+    """
+
+    def __init__(self, message: str, *, threads: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.threads = threads

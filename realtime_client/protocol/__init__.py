@@ -1,0 +1,1 @@
+"""The wire, without sockets, threads or clocks: messages, their bytes, and what they mean in order."""

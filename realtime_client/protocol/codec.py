@@ -1,0 +1,175 @@
+"""Between bytes on the wire and messages.
+
+Decoding never raises: a frame is a known message, an `UnknownEvent`, or a `MalformedEvent` that says what is wrong.
+Audio deltas are decoded in one pass over the frame without an intermediate string: msgspec leaves the base64 text as
+a view on the frame, pybase64 turns it into bytes.
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
+
+import msgspec
+import pybase64
+
+from . import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_json = msgspec.json
+_encode = _json.Encoder().encode
+_decode_any = _json.Decoder().decode
+_decode_str = _json.Decoder(str).decode
+_b64decode = pybase64.b64decode
+_b64encode = pybase64.b64encode
+
+T = TypeVar("T", bound=ev.Event)
+
+
+class _AudioDeltaFrame(ev.ResponsePartEvent, tag="response.output_audio.delta", gc=False):
+    """The wire's view of an audio delta: base64 not yet decoded."""
+
+    delta: msgspec.Raw
+
+
+class _AppendFrame(ev.ClientEvent, tag="input_audio_buffer.append", gc=False):
+    """The wire's view of an append: base64 not yet decoded."""
+
+    audio: msgspec.Raw
+
+
+class _TypeOnly(msgspec.Struct):
+    """Enough of a message to name it."""
+
+    type: str = ""
+
+
+_decode_type = _json.Decoder(_TypeOnly).decode
+
+
+class _Reader(Generic[T]):
+    """Decoder of one direction of one protocol."""
+
+    def __init__(self, kinds: Iterable[type[T]], frames: dict[type[ev.Event], type[ev.Event]]) -> None:
+        swapped = tuple(frames.get(kind, kind) for kind in kinds)
+        self._decode: Callable[[bytes], Any] = _json.Decoder(Union[swapped]).decode  # type: ignore[arg-type]  # noqa: UP007 - built at run time
+        self._known = {kind.__struct_config__.tag for kind in swapped}
+
+    def read(self, frame: bytes | str) -> Any:
+        """Decode one frame; audio frames come back as the frame view."""
+        try:
+            return self._decode(frame)  # type: ignore[arg-type]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return self._second_look(frame, str(error))
+
+    def _second_look(self, frame: bytes | str, error: str) -> Any:
+        """Tell beta names and unknown types from malformed frames."""
+        try:
+            kind = _decode_type(frame).type
+            if kind and kind not in self._known:
+                data = _decode_any(frame)
+                modern = ev.BETA_ALIASES.get(kind)
+                if modern is None:
+                    return ev.UnknownEvent(type=kind, data=data)
+                return self._decode(_encode({**data, "type": modern}))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as second:
+            return ev.MalformedEvent(type=_guess_type(frame), error=str(second))
+        return ev.MalformedEvent(type=kind, error="no `type`" if not kind else error)
+
+
+def _guess_type(frame: bytes | str) -> str:
+    """Find the type's name in a frame that is not valid JSON, or ''."""
+    text = frame if isinstance(frame, str) else bytes(frame[:4096]).decode("utf-8", "replace")
+    _, found, rest = text[:4096].partition('"type"')
+    if not found:
+        return ""
+    _, _, rest = rest.partition('"')
+    name = rest.partition('"')[0]
+    return name if name.replace(".", "").replace("_", "").isalnum() else ""
+
+
+_server = _Reader(ev.SERVER_EVENTS, {ev.ResponseOutputAudioDelta: _AudioDeltaFrame})
+_client = _Reader(ev.CLIENT_EVENTS, {ev.InputAudioBufferAppend: _AppendFrame})
+_read_server = _server._decode  # noqa: SLF001 - the hot path saves a call
+_AnyServer = ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent
+_AnyClient = ev.ClientEvent | ev.UnknownEvent | ev.MalformedEvent
+
+
+def _base64(raw: msgspec.Raw) -> bytes:
+    """Decode a JSON string of base64. Errors: binascii.Error, msgspec.ValidationError."""
+    view = memoryview(raw)
+    try:
+        return _b64decode(view[1:-1], validate=True)
+    except binascii.Error:
+        # JSON may write `/` as `\\/`; anything else that is not base64 fails here again.
+        return _b64decode(_decode_str(raw), validate=True)
+
+
+def decode_server(frame: bytes | str) -> _AnyServer:
+    """Decode what a server sent. Never raises."""
+    try:
+        event = _read_server(frame)  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 - the slow path sorts them
+        event = _server.read(frame)
+    if type(event) is _AudioDeltaFrame:
+        try:
+            audio = _base64(event.delta)
+        except (binascii.Error, msgspec.MsgspecError, ValueError) as error:
+            return ev.MalformedEvent(type="response.output_audio.delta", error=f"delta is not base64: {error}")
+        return ev.ResponseOutputAudioDelta(
+            event_id=event.event_id,
+            response_id=event.response_id,
+            item_id=event.item_id,
+            output_index=event.output_index,
+            content_index=event.content_index,
+            delta=audio,
+        )
+    return event  # type: ignore[no-any-return]
+
+
+def decode_client(frame: bytes | str) -> _AnyClient:
+    """Decode what a client sent. Never raises."""
+    event = _client.read(frame)
+    if type(event) is _AppendFrame:
+        try:
+            audio = _base64(event.audio)
+        except (binascii.Error, msgspec.MsgspecError, ValueError) as error:
+            return ev.MalformedEvent(type="input_audio_buffer.append", error=f"audio is not base64: {error}")
+        return ev.InputAudioBufferAppend(event_id=event.event_id, audio=audio)
+    return event  # type: ignore[no-any-return]
+
+
+_APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
+_APPEND_TAIL = b'"}'
+
+
+def encode(event: ev.Event) -> bytes:
+    """Encode a message as one JSON object in UTF-8."""
+    if type(event) is ev.InputAudioBufferAppend and event.event_id is None:
+        return encode_append(event.audio)
+    return _encode(event)
+
+
+def encode_append(audio: bytes | bytearray | memoryview) -> bytes:
+    """Encode microphone audio: the same bytes as `encode(InputAudioBufferAppend(audio=audio))`, at less cost."""
+    return b"".join((_APPEND_HEAD, _b64encode(audio), _APPEND_TAIL))
+
+
+def unknown_fields(event: ev.Event, frame: bytes) -> dict[str, Any]:
+    """Return the top-level fields of a frame that its message type does not have."""
+    known = {"type", *event.__struct_fields__}
+    return {key: value for key, value in _decode_any(frame).items() if key not in known}
+
+
+def to_beta(event: ev.ServerEvent) -> bytes:
+    """Encode a server message under its beta name, where it had another."""
+    data = msgspec.to_builtins(event)
+    data["type"] = _TO_BETA.get(data["type"], data["type"])
+    return _encode(data)
+
+
+_TO_BETA = {
+    modern: beta for beta, modern in ev.BETA_ALIASES.items() if not beta.startswith("transcription_session")
+}

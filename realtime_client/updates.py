@@ -1,0 +1,387 @@
+"""What a conversation tells its observers, in words that no wire protocol owns.
+
+Screen, recorder, batch runs, reports and gateways see these and nothing else, so each of them serves every
+kind of session. Identifiers (`item_id`, `response_id`) are opaque strings from the server: never trusted as file
+names, never printed unescaped. Times are seconds of the session's monotonic clock, offsets into audio are
+milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class AudioFormat(msgspec.Struct, frozen=True):
+    """How audio bytes are to be read: mono, little-endian.
+
+    encoding: `pcm16` (2 bytes a sample), `ulaw` or `alaw` (G.711, 1 byte a sample).
+    """
+
+    encoding: str = "pcm16"
+    rate_hz: int = 24_000
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """2 for pcm16, 1 for G.711."""
+        return 2 if self.encoding == "pcm16" else 1
+
+    @property
+    def bytes_per_ms(self) -> int:
+        """48 for PCM at 24 kHz, 8 for G.711."""
+        return self.rate_hz * self.bytes_per_sample // 1000
+
+    def ms(self, size_bytes: int) -> int:
+        """Whole milliseconds of audio in so many bytes, rounded down."""
+        return size_bytes * 1000 // (self.rate_hz * self.bytes_per_sample)
+
+
+PCM16_24K = AudioFormat()
+
+
+class Update(msgspec.Struct, kw_only=True, frozen=True):
+    """Something happened in the conversation. Subclasses are the complete list."""
+
+    kind: ClassVar[str] = "update"
+
+
+class SessionStarted(Update, frozen=True):
+    """The server accepted the session.
+
+    settings: the effective settings as the server states them. expires_at: epoch seconds, or None.
+    """
+
+    kind: ClassVar[str] = "session_started"
+    session_id: str
+    model: str
+    settings: dict[str, Any]
+    input_format: AudioFormat = PCM16_24K
+    output_format: AudioFormat = PCM16_24K
+    expires_at: int | None = None
+
+
+class SessionChanged(Update, frozen=True):
+    """The server confirmed new settings; `settings` is the whole of them."""
+
+    kind: ClassVar[str] = "session_changed"
+    settings: dict[str, Any]
+    input_format: AudioFormat = PCM16_24K
+    output_format: AudioFormat = PCM16_24K
+
+
+class SpeechStarted(Update, frozen=True):
+    """The server hears the user speak. at_ms: offset in all audio sent this session."""
+
+    kind: ClassVar[str] = "speech_started"
+    item_id: str
+    at_ms: int
+
+
+class SpeechStopped(Update, frozen=True):
+    """The server hears that the user stopped. at_ms: offset in all audio sent this session."""
+
+    kind: ClassVar[str] = "speech_stopped"
+    item_id: str
+    at_ms: int
+
+
+class InputCommitted(Update, frozen=True):
+    """The audio since the last commit became the user's item."""
+
+    kind: ClassVar[str] = "input_committed"
+    item_id: str
+    previous_item_id: str | None = None
+
+
+class InputTimedOut(Update, frozen=True):
+    """The user was silent for the whole idle time; the silence became an item."""
+
+    kind: ClassVar[str] = "input_timed_out"
+    item_id: str
+    start_ms: int
+    end_ms: int
+
+
+class ItemAdded(Update, frozen=True):
+    """An item took its place in the conversation.
+
+    role: `user`, `assistant`, `system`, or `tool` for calls and their results.
+    text: what is known of it so far. previous_item_id: the item it follows, None for the front or unknown.
+    local: True when this client made it (typed text, a tool result).
+    """
+
+    kind: ClassVar[str] = "item_added"
+    item_id: str
+    role: str
+    item_type: str
+    text: str = ""
+    previous_item_id: str | None = None
+    has_audio: bool = False
+    local: bool = False
+
+
+class ItemDone(Update, frozen=True):
+    """An item is complete; `text` is its final text, `status` is completed or incomplete."""
+
+    kind: ClassVar[str] = "item_done"
+    item_id: str
+    role: str
+    item_type: str
+    text: str = ""
+    status: str = "completed"
+    previous_item_id: str | None = None
+    has_audio: bool = False
+
+
+class ItemDeleted(Update, frozen=True):
+    """An item left the conversation."""
+
+    kind: ClassVar[str] = "item_deleted"
+    item_id: str
+
+
+class UserTranscriptDelta(Update, frozen=True):
+    """More of what the user's audio was heard to say. May come late; belongs to `item_id`."""
+
+    kind: ClassVar[str] = "user_transcript_delta"
+    item_id: str
+    content_index: int
+    text: str
+
+
+class UserTranscript(Update, frozen=True):
+    """What the user's audio was heard to say, complete. usage: billed apart, as the server states it."""
+
+    kind: ClassVar[str] = "user_transcript"
+    item_id: str
+    content_index: int
+    text: str
+    usage: dict[str, Any] | None = None
+
+
+class UserTranscriptFailed(Update, frozen=True):
+    """The user's audio could not be transcribed; the conversation goes on."""
+
+    kind: ClassVar[str] = "user_transcript_failed"
+    item_id: str
+    content_index: int
+    message: str
+    code: str | None = None
+
+
+class TranscriptSegment(Update, frozen=True):
+    """One segment of a diarised transcript; start_s and end_s within the item's audio."""
+
+    kind: ClassVar[str] = "transcript_segment"
+    item_id: str
+    content_index: int
+    text: str
+    speaker: str
+    start_s: float
+    end_s: float
+
+
+class ResponseStarted(Update, frozen=True):
+    """The model begins to answer. out_of_band: the answer stays outside the conversation."""
+
+    kind: ClassVar[str] = "response_started"
+    response_id: str
+    out_of_band: bool = False
+    metadata: dict[str, str] | None = None
+
+
+class TextDelta(Update, frozen=True):
+    """More of an answer's text. spoken: it is the transcript of audio."""
+
+    kind: ClassVar[str] = "text_delta"
+    response_id: str
+    item_id: str
+    content_index: int
+    text: str
+    spoken: bool = False
+
+
+class TextDone(Update, frozen=True):
+    """One content part's text, complete (as far as it was generated)."""
+
+    kind: ClassVar[str] = "text_done"
+    response_id: str
+    item_id: str
+    content_index: int
+    text: str
+    spoken: bool = False
+
+
+class AudioDelta(Update, frozen=True, gc=False):
+    """More of an answer's audio, in the session's output format."""
+
+    kind: ClassVar[str] = "audio_delta"
+    response_id: str
+    item_id: str
+    content_index: int
+    audio: bytes
+
+
+class AudioDone(Update, frozen=True):
+    """The last sample of this content part has been delivered before this update."""
+
+    kind: ClassVar[str] = "audio_done"
+    response_id: str
+    item_id: str
+    content_index: int
+
+
+class ToolCallDelta(Update, frozen=True):
+    """More of a tool call's arguments; show, do not run."""
+
+    kind: ClassVar[str] = "tool_call_delta"
+    response_id: str
+    item_id: str
+    call_id: str
+    text: str
+
+
+class ToolCall(Update, frozen=True):
+    """The model calls a tool; the call is complete. arguments: the model's JSON text, possibly invalid."""
+
+    kind: ClassVar[str] = "tool_call"
+    response_id: str
+    item_id: str
+    call_id: str
+    name: str
+    arguments: str
+
+
+class Progress(Update, frozen=True):
+    """A step of work the server does by itself (remote tools). what: the step; item_id: whose."""
+
+    kind: ClassVar[str] = "progress"
+    what: str
+    item_id: str
+    text: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens by modality. `cached_*` are subsets of the `input_*` of the same modality, never added to them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_text: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    cached: int = 0
+    cached_text: int = 0
+    cached_audio: int = 0
+    cached_image: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Sum, field by field."""
+        return Usage(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+
+
+class ResponseDone(Update, frozen=True):
+    """The answer is over.
+
+    status: completed, cancelled, failed or incomplete. reason: why not completed (turn_detected,
+    client_cancelled, max_output_tokens, content_filter, or an error code). text: all its text, in order.
+    """
+
+    kind: ClassVar[str] = "response_done"
+    response_id: str
+    status: str
+    reason: str | None = None
+    error: str | None = None
+    text: str = ""
+    item_ids: tuple[str, ...] = ()
+    usage: Usage | None = None
+    out_of_band: bool = False
+    metadata: dict[str, str] | None = None
+
+
+class Interrupted(Update, frozen=True):
+    """An answer was cut. cause: `speech`, `typed`, `cancel`.
+
+    heard_ms: what the user heard of this item's audio; received_ms: what had arrived of it.
+    """
+
+    kind: ClassVar[str] = "interrupted"
+    response_id: str | None
+    item_id: str
+    content_index: int
+    heard_ms: int
+    received_ms: int
+    cause: str
+
+
+class RateLimits(Update, frozen=True):
+    """What is left of each limit: name -> (limit, remaining, seconds to reset)."""
+
+    kind: ClassVar[str] = "rate_limits"
+    limits: dict[str, tuple[int, int, float]]
+
+
+class Failure(Update, frozen=True):
+    """The server reports an error; the session goes on unless `fatal`.
+
+    event_id: the request that caused it, when it says so. benign: a known race, for information only.
+    """
+
+    kind: ClassVar[str] = "failure"
+    message: str
+    code: str | None = None
+    error_type: str | None = None
+    param: str | None = None
+    event_id: str | None = None
+    benign: bool = False
+    fatal: bool = False
+
+
+class Malformed(Update, frozen=True):
+    """A message that could not be understood. event_type: as far as it could be read, else ''."""
+
+    kind: ClassVar[str] = "malformed"
+    event_type: str
+    error: str
+
+
+class Unknown(Update, frozen=True):
+    """A message of a type this version does not know, passed on as it came."""
+
+    kind: ClassVar[str] = "unknown"
+    event_type: str
+    data: dict[str, Any]
+
+
+class AudioSent(Update, frozen=True, gc=False):
+    """Audio of the user left for the server, in the session's input format."""
+
+    kind: ClassVar[str] = "audio_sent"
+    audio: bytes
+
+
+class ConnectionLost(Update, frozen=True):
+    """The connection is gone and was not asked to go. code: the WebSocket close code."""
+
+    kind: ClassVar[str] = "connection_lost"
+    code: int
+    reason: str
+
+
+class SessionEnded(Update, frozen=True):
+    """The last update of a session. reason: `closed`, `lost`, or what failed."""
+
+    kind: ClassVar[str] = "session_ended"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """An update with its moment, as observers get it. at_s: seconds of the session's monotonic clock."""
+
+    update: Update
+    at_s: float
