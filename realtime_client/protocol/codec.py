@@ -54,7 +54,7 @@ class _Reader(Generic[T]):
 
     def __init__(self, kinds: Iterable[type[T]], frames: dict[type[ev.Event], type[ev.Event]]) -> None:
         swapped = tuple(frames.get(kind, kind) for kind in kinds)
-        self._decode: Callable[[bytes], Any] = _json.Decoder(Union[swapped]).decode  # type: ignore[arg-type]  # noqa: UP007 - built at run time
+        self._decode: Callable[[bytes], Any] = _json.Decoder(Union[swapped]).decode  # noqa: UP007 - built at run time
         self._known = {kind.__struct_config__.tag for kind in swapped}
 
     def read(self, frame: bytes | str) -> Any:
@@ -170,6 +170,4 @@ def to_beta(event: ev.ServerEvent) -> bytes:
     return _encode(data)
 
 
-_TO_BETA = {
-    modern: beta for beta, modern in ev.BETA_ALIASES.items() if not beta.startswith("transcription_session")
-}
+_TO_BETA = {modern: beta for beta, modern in ev.BETA_ALIASES.items() if not beta.startswith("transcription_session")}

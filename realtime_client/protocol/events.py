@@ -308,9 +308,7 @@ class ResponseOutputTextDone(ResponsePartEvent, tag="response.output_text.done")
     text: str
 
 
-class ResponseOutputAudioTranscriptDelta(
-    ResponsePartEvent, tag="response.output_audio_transcript.delta", gc=False
-):
+class ResponseOutputAudioTranscriptDelta(ResponsePartEvent, tag="response.output_audio_transcript.delta", gc=False):
     delta: str
 
 

@@ -61,7 +61,7 @@ class ServerVad(_Leaf, tag_field="type", tag="server_vad"):
     silence_duration_ms: int | UnsetType = UNSET
     create_response: bool | UnsetType = UNSET
     interrupt_response: bool | UnsetType = UNSET
-    idle_timeout_ms: int | None | UnsetType = UNSET
+    idle_timeout_ms: int | UnsetType | None = UNSET
 
 
 class SemanticVad(_Leaf, tag_field="type", tag="semantic_vad"):
@@ -79,9 +79,9 @@ class AudioInput(_Leaf):
     """What happens to the user's audio. None for turn_detection: the client commits."""
 
     format: Format | UnsetType = UNSET
-    transcription: Transcription | None | UnsetType = UNSET
-    noise_reduction: NoiseReduction | None | UnsetType = UNSET
-    turn_detection: TurnDetection | None | UnsetType = UNSET
+    transcription: Transcription | UnsetType | None = UNSET
+    noise_reduction: NoiseReduction | UnsetType | None = UNSET
+    turn_detection: TurnDetection | UnsetType | None = UNSET
 
 
 class AudioOutput(_Leaf):
@@ -179,7 +179,7 @@ class RealtimeSession(_Session):
     wire_type: ClassVar[str] = "realtime"
     model: str | UnsetType = UNSET
     instructions: str | UnsetType = UNSET
-    prompt: Prompt | None | UnsetType = UNSET
+    prompt: Prompt | UnsetType | None = UNSET
     output_modalities: list[str] | UnsetType = UNSET
     audio: Audio | UnsetType = UNSET
     tools: list[Tool] | UnsetType = UNSET
@@ -188,7 +188,7 @@ class RealtimeSession(_Session):
     reasoning: Reasoning | UnsetType = UNSET
     max_output_tokens: int | str | UnsetType = UNSET
     truncation: str | RetentionRatio | UnsetType = UNSET
-    tracing: str | Tracing | None | UnsetType = UNSET
+    tracing: str | Tracing | UnsetType | None = UNSET
     include: list[str] | UnsetType = UNSET
 
 
@@ -208,8 +208,9 @@ def session_from_wire(data: dict[str, Any]) -> SessionConfig:
 
     Errors: msgspec.ValidationError names the field that does not fit.
     """
-    kind = TranscriptionSession if data.get("type") == "transcription" else RealtimeSession
-    return msgspec.convert(data, kind)
+    if data.get("type") == "transcription":
+        return msgspec.convert(data, TranscriptionSession)
+    return msgspec.convert(data, RealtimeSession)
 
 
 _BETA_FORMATS = {
@@ -242,4 +243,6 @@ def audio_format(session: dict[str, Any], direction: str) -> AudioFormat:
 
 def wire_format(audio: AudioFormat) -> Format:
     """Return the wire's name of a format."""
-    return {"ulaw": PCMU(), "alaw": PCMA()}.get(audio.encoding) or PCM(rate=audio.rate_hz)
+    if audio.encoding == "ulaw":
+        return PCMU()
+    return PCMA() if audio.encoding == "alaw" else PCM(rate=audio.rate_hz)
