@@ -1,1 +1,117 @@
-"""See README."""
+"""The command `realtime`: entry point and exit codes.
+
+Only this module knows exit codes:
+
+    0    done
+    1    a check failed, or the answer did
+    2    usage: a wrong flag, setting or file
+    3    cannot connect: no such host, refused, session refused
+    4    the connection was lost and not restored
+    5    the key was refused
+    6    TLS: the certificate or the handshake
+    7    rate limited (HTTP 429)
+    8    the URL is not a Realtime endpoint
+    70   a fault in this program
+    130  ended by Ctrl-C
+    141  standard output was closed early
+    143  ended by SIGTERM
+
+It imports almost nothing at the top, so that `realtime --version` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from realtime_client.version import __version__
+
+_EXIT_CODES = {
+    "UsageError": 2,
+    "RecordingError": 2,
+    "AuthenticationError": 5,
+    "TLSError": 6,
+    "RateLimitedError": 7,
+    "NotRealtimeError": 8,
+    "ConnectError": 3,
+    "ConnectionLostError": 4,
+    "RealtimeError": 1,
+}
+_FAULT, _INTERRUPTED, _PIPE_CLOSED = 70, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; nothing but it is left to do for the caller.
+
+    argv: the arguments without the program's name; default: the process's.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _print_version() if args in (["--version"], ["-V"]) else _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code
+
+
+def _print_version() -> int:
+    print(f"realtime {__version__}")  # noqa: T201
+    return 0
+
+
+def _run(args: list[str]) -> int:
+    """Run a command; every error becomes one line on stderr and a code."""
+    import click
+
+    from realtime_client.cli.group import Invocation, realtime
+
+    invocation = Invocation()
+    try:
+        result = realtime.main(args, prog_name="realtime", standalone_mode=False, obj=invocation)
+    except click.exceptions.Abort:
+        return _INTERRUPTED
+    except click.ClickException as error:
+        _complain(_click_message(error))
+        return 2
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback at users
+        return _failed(error, verbose=invocation.verbose)
+    return result if isinstance(result, int) else 0
+
+
+def _failed(error: Exception, *, verbose: int) -> int:
+    if verbose > 1:
+        import traceback
+
+        traceback.print_exception(error)
+    for kind in type(error).__mro__:
+        if kind.__module__ == "realtime_client.errors" and kind.__name__ in _EXIT_CODES:
+            _complain(str(error))
+            return _EXIT_CODES[kind.__name__]
+    hint = "" if verbose > 1 else "; run it again with -vv to see where"
+    _complain(f"unexpected {type(error).__name__}: {error}{hint}")
+    return _FAULT
+
+
+def _click_message(error: object) -> str:
+    context = getattr(error, "ctx", None)
+    hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+    return f"{error.format_message()}{hint}"  # type: ignore[attr-defined]
+
+
+def _complain(message: str) -> None:
+    from realtime_client.escape import one_line
+
+    print(f"realtime: {one_line(message, 1000)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not complain about the closed pipe."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,0 +1,59 @@
+"""The group of commands. Each command's module is imported when that command is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import cast
+
+import click
+
+from realtime_client.version import __version__
+
+_COMMANDS = {
+    "chat": "Hold a conversation: type, and the answer streams in.",
+    "say": "One turn: a text or an audio file in, the answer out.",
+    "serve": "Run the built-in local server on its own.",
+    "settings": "Show what is in force and where each value came from.",
+    "recover": "Finish a recording that was cut off.",
+}
+
+
+@dataclasses.dataclass
+class Invocation:
+    """What the options say about this run as such. verbose: number of -v; quiet: -q."""
+
+    verbose: int = 0
+    quiet: bool = False
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name, and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of the help page."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the module of a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"realtime_client.cli.{cmd_name}_command")
+        return cast("click.Command", module.command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="realtime", message="%(prog)s %(version)s")
+@click.pass_context
+def realtime(ctx: click.Context) -> None:
+    """Realtime voice and text conversations with AI models.
+
+    With OPENAI_API_KEY (environment or .env) it talks to OpenAI, without any key to a local server inside this program.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,101 @@
+"""The options that commands share, made from the list of settings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from realtime_client.cli.group import Invocation
+from realtime_client.client.limits import Limits
+from realtime_client.settings import SPECS, Settings, Spec, load_settings
+
+_LOGS = ("log_level", "log_file", "log_json")
+_LIMITS = Limits.__struct_fields__
+
+
+class SectionedCommand(click.Command):
+    """A command whose help page shows its own options first, then those of the session, of logs and of limits."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in sections."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Session": [], "Logs": [], "Limits": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[_section(parameter.name or "")].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _section(name: str) -> str:
+    if name in _LOGS:
+        return "Logs"
+    if name in _LIMITS:
+        return "Limits"
+    return "Session" if name in SPECS or name == "text_only" else "Options"
+
+
+def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command every option of a session. It is called with `settings` and `invocation`."""
+    return _with_settings(function, [spec for spec in SPECS.values() if spec.flag])
+
+
+def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of logging alone. It is called with `settings` and `invocation`."""
+    return _with_settings(function, [SPECS[name] for name in _LOGS])
+
+
+def _with_settings(function: Callable[..., Any], specs: list[Spec]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        flags = {spec.name: _given(spec, values.pop(spec.name)) for spec in specs}
+        invocation = click.get_current_context().obj
+        assert isinstance(invocation, Invocation)
+        invocation.verbose, invocation.quiet = values.pop("verbose"), values.pop("quiet")
+        if values.pop("text_only", False):
+            flags["modality"] = "text"
+        if flags.get("log_level") is None and invocation.verbose:
+            flags["log_level"] = "info" if invocation.verbose == 1 else "debug"
+        return function(settings=load_settings(flags), invocation=invocation, **values)
+
+    options = [_option(spec) for spec in specs]
+    if any(spec.name == "modality" for spec in specs):
+        options.append(click.option("--text-only", is_flag=True, help="the same as --modality text"))
+    options.append(click.option("-q", "--quiet", is_flag=True, help="no notices on stderr"))
+    options.append(click.option("-v", "--verbose", count=True, help="log more; -vv: everything"))
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _given(spec: Spec, value: Any) -> Any:
+    """Turn what click delivers into the setting's value; None stays 'not given'."""
+    if value is True and spec.negative:
+        return False
+    return value
+
+
+def _option(spec: Spec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    text = spec.help + (f" [{spec.env}]" if spec.env else "")
+    if spec.is_switch:
+        return click.option(spec.flag, spec.name, is_flag=True, default=None, help=text)
+    kind = click.Choice(spec.choices) if spec.choices else None
+    return click.option(spec.flag, spec.name, type=kind, default=None, metavar=_metavar(spec), help=text)
+
+
+def _metavar(spec: Spec) -> str | None:
+    if spec.choices:
+        return None
+    if spec.name.endswith("_s"):
+        return "SECONDS"
+    return {"ca_file": "FILE", "log_file": "FILE", "record_dir": "DIR", "url": "URL", "proxy": "URL"}.get(
+        spec.name, "N" if spec.name in (*_LIMITS, "speed", "max_output_tokens") else "TEXT"
+    )
+
+
+__all__ = ["SectionedCommand", "Settings", "log_options", "session_options"]

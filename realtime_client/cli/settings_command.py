@@ -1,0 +1,84 @@
+"""`realtime settings`: what is in force and where each value came from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from realtime_client.cli.group import Invocation
+from realtime_client.cli.options import SectionedCommand, session_options
+from realtime_client.escape import one_line
+from realtime_client.settings import SPECS, Settings, config_path, recordings_folder
+from realtime_client.target import endpoint, shown_url, target
+
+
+@click.command("settings", cls=SectionedCommand)
+@click.option("--json", "as_json", is_flag=True, help="one JSON object")
+@session_options
+def command(*, settings: Settings, invocation: Invocation, as_json: bool) -> None:  # noqa: ARG001  # one shape for all
+    """Show what is in force and where each value came from; secrets are masked.
+
+    A value is taken from the first of: flag, environment, .env in the current folder, config file, default.
+    """
+    if as_json:
+        json.dump(_report(settings), sys.stdout, indent=2)
+        click.echo()
+        return
+    for line in _lines(settings):
+        click.echo(line)
+
+
+def _shown(settings: Settings, name: str) -> Any:
+    """Return a value as people may see it: JSON types, secrets and passwords masked."""
+    value = settings.value(name)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if name in ("url", "base_url", "azure_endpoint", "proxy"):
+        return shown_url(str(value))
+    return str(value)
+
+
+def _report(settings: Settings) -> dict[str, Any]:
+    return {
+        "endpoint": _endpoint_report(settings),
+        "recordings": str(recordings_folder(settings)) if settings.record else None,
+        "config_file": str(config_path()),
+        "settings": {name: {"value": _shown(settings, name), "source": settings.source(name)} for name in SPECS},
+    }
+
+
+def _endpoint_report(settings: Settings) -> dict[str, Any]:
+    place = endpoint(settings)
+    return {
+        "kind": target(settings),
+        "name": place.name,
+        "url": shown_url(place.url) if place.url else None,
+        "headers": sorted(place.headers),
+    }
+
+
+def _lines(settings: Settings) -> list[str]:
+    report = _report(settings)
+    place = report["endpoint"]
+    headers = f" (with {', '.join(place['headers'])})" if place["headers"] else ""
+    lines = [
+        f"talks to     {place['url'] or place['name']}{headers}",
+        f"records in   {report['recordings'] or 'nothing is recorded'}",
+        f"config file  {report['config_file']}",
+        "",
+    ]
+    rows = [(name, _word(entry["value"]), entry["source"]) for name, entry in report["settings"].items()]
+    widths = [min(40, max(len(row[column]) for row in rows)) for column in range(2)]
+    lines += [f"{name:{widths[0]}}  {value:{widths[1]}}  {source}" for name, value, source in rows]
+    return [one_line(line) if line else "" for line in lines]
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,170 @@
+"""Logs: structlog to stderr or to a file, for people or as JSON lines, without secrets and without audio.
+
+A module logs with `log = logs.Log("client")` and `log.info("connected", rtt_ms=4.2)`. Nothing is imported but the
+standard `logging` until the first line is rendered under `configured`, which the command line uses; a program that uses
+this package as a library gets the same events as ordinary records of the logger `realtime_client`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from realtime_client.errors import UsageError
+from realtime_client.escape import printable
+
+ROOT = "realtime_client"
+_SECRET_NAMES = re.compile(r"(?i)api.?key|token$|secret|password|authorization|credential")
+_SECRET_VALUES = re.compile(r"(?i)\b(?:sk|ek|sess_key)[-_][\w-]{8,}|\bbearer\s+\S+|insecure-api-key\.\S+")
+_LONG_BASE64 = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
+_LONGEST = 2_000
+
+
+class Log:
+    """Logger of one part of the package. Fields are keyword arguments; secrets and audio in them are dropped."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, part: str) -> None:
+        self._logger = logging.getLogger(f"{ROOT}.{part}")
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Log what only a developer wants to know."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log a step of normal work."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Log what went wrong and was coped with."""
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Log what went wrong."""
+        self._write(logging.ERROR, event, fields)
+
+    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, extra={"fields": fields})
+
+
+def scrub(value: Any, secrets: tuple[str, ...] = ()) -> Any:
+    """Return `value` without keys, audio or long encoded data, at any depth. secrets: values known to be secret."""
+    if isinstance(value, str):
+        return _scrub_text(value, secrets)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return {
+            str(name): "***" if _SECRET_NAMES.search(str(name)) and item else scrub(item, secrets)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [scrub(item, secrets) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _scrub_text(str(value), secrets)
+
+
+def _scrub_text(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    text = _SECRET_VALUES.sub("***", text)
+    text = _LONG_BASE64.sub(lambda found: f"<{len(found[0])} characters>", text)
+    text = printable(text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}<{len(text) - _LONGEST} more>"
+
+
+@contextmanager
+def configured(
+    level: str = "warning", *, file: Path | None = None, as_json: bool = False, secrets: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """Log to stderr, or to `file` (made with mode 0600, appended to), while the block runs.
+
+    level: debug, info, warning or error. secrets: values to blank out wherever they turn up.
+    Errors: UsageError when the file cannot be written.
+    """
+    logger = logging.getLogger(ROOT)
+    handler = _Handler(level.upper(), file, as_json=as_json, secrets=secrets)
+    before = (logger.level, logger.propagate)
+    logger.addHandler(handler)
+    logger.setLevel(handler.level)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        handler.close()
+
+
+class _Handler(logging.Handler):
+    """Renders by structlog, which is imported with the first record: most sessions log nothing."""
+
+    def __init__(self, level: str, file: Path | None, *, as_json: bool, secrets: tuple[str, ...]) -> None:
+        super().__init__(level)
+        self._file = None if file is None else _open_private(file)
+        self._as_json = as_json
+        self._secrets = secrets
+        self._render: Callable[[logging.LogRecord], str] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line. A full disk or closed stderr must not end the session: logging's own rule applies."""
+        try:
+            if self._render is None:
+                self._render = self._renderer()
+            stream = self._file or sys.stderr
+            stream.write(self._render(record) + "\n")
+            stream.flush()
+        except Exception:  # noqa: BLE001  # the contract of logging handlers
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        super().close()
+
+    def _renderer(self) -> Callable[[logging.LogRecord], str]:
+        import structlog
+
+        colors = self._file is None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        final: Any = (
+            structlog.processors.JSONRenderer() if self._as_json else structlog.dev.ConsoleRenderer(colors=colors)
+        )
+
+        def drop_secrets(_logger: Any, _method: str, event: Any) -> Any:
+            return scrub(dict(event), self._secrets)
+
+        formatter = structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                _fields_of_record,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, drop_secrets, final],
+        )
+        return formatter.format
+
+
+def _fields_of_record(_logger: Any, _method: str, event: Any) -> Any:
+    event.update(getattr(event["_record"], "fields", {}))
+    return event
+
+
+def _open_private(path: Path) -> Any:
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot log to {path}: {error.strerror}; name another file with --log-file") from None

@@ -1,0 +1,382 @@
+"""Settings: what is in force, and where each value came from.
+
+A value is taken from the first of: flag, environment, `.env` in the current folder, the user's config file, default.
+Everything here is pure but for `load_settings`, which reads the two files.
+"""
+
+# ruff: noqa: RUF009  (each `_setting` is one dataclasses.field)
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+from realtime_client.client.limits import Limits
+from realtime_client.errors import UsageError
+from realtime_client.secret import Secret
+
+APP_NAME = "realtime-client"
+MODALITIES = ("audio", "text")
+TURN_DETECTIONS = ("server_vad", "semantic_vad", "none")
+FORMATS = ("pcm16", "g711_ulaw", "g711_alaw")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_T = TypeVar("_T")
+_Parser = Callable[[Any], Any]
+
+# Sources in order of precedence: the smaller the rank, the stronger.
+FLAG, ENVIRONMENT, DOTENV, CONFIG, DEFAULT = range(5)
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise TypeError("must be text in quotes")
+    return raw
+
+
+def _secret(raw: Any) -> Secret:
+    value = raw.reveal() if isinstance(raw, Secret) else _text(raw)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("holds a space, a line break or another character that no key has; copy the key again")
+    return Secret(value)
+
+
+def _header(raw: Any) -> str:
+    value = _text(raw)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("holds a space, a line break or another character that does not belong there")
+    return value
+
+
+def _word(raw: Any) -> str:
+    value = _text(raw)
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("holds a line break or another character that does not belong there")
+    return value
+
+
+def _path(raw: Any) -> Path:
+    if isinstance(raw, Path):
+        return raw
+    value = _text(raw)
+    if "\0" in value:
+        raise ValueError("is not the name of a file")
+    return Path(value).expanduser()
+
+
+def _flag(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    word = str(raw).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _number(least: float, most: float) -> _Parser:
+    def parse(raw: Any) -> float:
+        if isinstance(raw, bool):
+            raise TypeError("must be a number")
+        try:
+            value = float(raw)
+        except (TypeError, ValueError):
+            raise ValueError("must be a number") from None
+        if not least <= value <= most:  # also refuses nan
+            raise ValueError(f"must be from {least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+def _count(least: int, most: int) -> _Parser:
+    def parse(raw: Any) -> int:
+        try:
+            value = raw if isinstance(raw, int) and not isinstance(raw, bool) else int(str(raw))
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not least <= value <= most:
+            raise ValueError(f"must be from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _tokens(raw: Any) -> int | str:
+    if raw == "inf":
+        return "inf"
+    try:
+        return cast("int", _count(1, 1_000_000)(raw))
+    except ValueError as error:
+        raise ValueError(f"{error}, or inf") from None
+
+
+def _choice(*words: str) -> _Parser:
+    def parse(raw: Any) -> str:
+        if raw not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return str(raw)
+
+    return parse
+
+
+class Spec(NamedTuple):
+    """One setting: its name, how it is read, the flag and environment variable that set it, and one line of help.
+
+    negative: the flag switches the setting off. choices: the words it takes, () for free text.
+    """
+
+    name: str
+    parse: _Parser
+    env: str
+    flag: str
+    help: str
+    choices: tuple[str, ...] = ()
+    negative: bool = False
+
+    @property
+    def is_switch(self) -> bool:
+        """True for a flag without a value."""
+        return self.parse is _flag
+
+    @property
+    def is_secret(self) -> bool:
+        """True for a value that must not be shown."""
+        return self.parse is _secret
+
+
+def _setting(
+    default: _T,
+    parse: _Parser,
+    text: str,
+    *,
+    env: str = "",
+    flag: str = "",
+    choices: tuple[str, ...] = (),
+    negative: bool = False,
+) -> _T:
+    """Declare a setting. env, flag: '' for REALTIME_<NAME> and --<name>; '-' for none."""
+    parse = _choice(*choices) if choices else parse
+    spec = {"parse": parse, "env": env, "flag": flag, "help": text, "choices": choices, "negative": negative}
+    return dataclasses.field(default=default, metadata=spec)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a session. Frozen; secrets show themselves masked.
+
+    sources: for each setting that is not at its default, its rank and a phrase that says where it came from.
+    """
+
+    url: str | None = _setting(None, _word, "full WebSocket URL of a Realtime server")
+    local: bool = _setting(False, _flag, "use the built-in local server", flag="--local")
+    base_url: str | None = _setting(
+        None, _word, "base URL of an API, such as http://127.0.0.1:8000/v1", env="OPENAI_BASE_URL", flag="-"
+    )
+    api_key: Secret | None = _setting(None, _secret, "OpenAI key", env="OPENAI_API_KEY", flag="-")
+    token: Secret | None = _setting(None, _secret, "bearer token of the server at --url or of `realtime serve`")
+    organization: str | None = _setting(None, _header, "OpenAI organization", env="OPENAI_ORG_ID", flag="-")
+    project: str | None = _setting(None, _header, "OpenAI project", env="OPENAI_PROJECT_ID", flag="-")
+    azure_endpoint: str | None = _setting(
+        None, _word, "Azure OpenAI resource, https://NAME.openai.azure.com", env="AZURE_OPENAI_ENDPOINT", flag="-"
+    )
+    azure_api_key: Secret | None = _setting(None, _secret, "Azure OpenAI key", env="AZURE_OPENAI_API_KEY", flag="-")
+    azure_ad_token: Secret | None = _setting(
+        None, _secret, "Azure Entra ID token", env="AZURE_OPENAI_AD_TOKEN", flag="-"
+    )
+    model: str = _setting("gpt-realtime-2.1", _word, "model, or Azure deployment")
+    proxy: str | None = _setting(None, _word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
+    ca_file: Path | None = _setting(None, _path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
+    voice: str | None = _setting(None, _word, "voice of the answers")
+    instructions: str | None = _setting(None, _text, "what the model is told about its part")
+    modality: str = _setting("audio", _text, "answers as audio with transcript, or text only", choices=MODALITIES)
+    turn_detection: str = _setting("server_vad", _text, "who ends a spoken turn", choices=TURN_DETECTIONS)
+    input_format: str = _setting("pcm16", _text, "audio format to the server", choices=FORMATS)
+    output_format: str = _setting("pcm16", _text, "audio format from the server", choices=FORMATS)
+    transcription: str = _setting("gpt-transcribe", _word, "model that transcribes the user's audio, or none")
+    speed: float | None = _setting(None, _number(0.25, 1.5), "speed of speech, 0.25 to 1.5")
+    max_output_tokens: int | str | None = _setting(None, _tokens, "longest answer in tokens, or inf")
+    record: bool = _setting(True, _flag, "do not record the session", flag="--no-record", negative=True)
+    record_dir: Path | None = _setting(None, _path, "folder of the recordings")
+    flac: bool = _setting(False, _flag, "also write each turn's audio as FLAC")
+    log_level: str = _setting("warning", _text, "least level to log", choices=LOG_LEVELS)
+    log_file: Path | None = _setting(None, _path, "log to this file, not to stderr")
+    log_json: bool = _setting(False, _flag, "log as JSON lines")
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def source(self, name: str) -> str:
+        """Return where the value of setting `name` came from, for example `environment REALTIME_MODEL`."""
+        return self.sources.get(name, (DEFAULT, "default"))[1]
+
+    def rank(self, name: str) -> int:
+        """Return FLAG, ENVIRONMENT, DOTENV, CONFIG or DEFAULT: which kind of source gave the value."""
+        return self.sources.get(name, (DEFAULT, ""))[0]
+
+    def value(self, name: str) -> Any:
+        """Return the value of setting `name`, limits included."""
+        return getattr(self.limits if name in _LIMIT_NAMES else self, name)
+
+
+_LIMIT_HELP = {
+    "open_timeout_s": "seconds to connect and open the session",
+    "read_timeout_s": "longest silence of the server in seconds, 0 for no limit",
+    "write_timeout_s": "seconds to hand one message to the network",
+    "ping_interval_s": "seconds between keep-alive pings, 0 for none",
+    "pong_timeout_s": "seconds to wait for the answer to a ping",
+    "close_timeout_s": "seconds for the whole shutdown",
+    "inbound_queue": "messages that may wait to be processed",
+    "outbox_queue": "messages that may wait to be sent",
+    "updates_queue": "updates that may wait for the program",
+    "max_frame_bytes": "longest message accepted, in bytes",
+}
+_LIMIT_NAMES = frozenset(Limits.__struct_fields__)
+_MAY_BE_ZERO = ("read_timeout_s", "ping_interval_s")
+
+
+def _limit_spec(name: str) -> Spec:
+    if name.endswith("_s"):
+        least = 0.0 if name in _MAY_BE_ZERO else 0.001
+        parse = _number(least, 86_400.0)
+    else:
+        parse = _count(1, 2**31)
+    flag = "--" + name.removesuffix("_s").replace("_", "-")
+    return Spec(name, parse, "REALTIME_" + name.upper(), flag, _LIMIT_HELP.get(name, name.replace("_", " ")))
+
+
+def _specs() -> Iterator[Spec]:
+    for field in dataclasses.fields(Settings):
+        if not field.metadata:
+            continue
+        values = dict(field.metadata)
+        for key, usual in (("env", "REALTIME_" + field.name.upper()), ("flag", "--" + field.name.replace("_", "-"))):
+            values[key] = {"": usual, "-": ""}.get(values[key], values[key])
+        yield Spec(name=field.name, **values)
+    yield from map(_limit_spec, Limits.__struct_fields__)
+
+
+SPECS: dict[str, Spec] = {spec.name: spec for spec in _specs()}
+
+
+class Layer(NamedTuple):
+    """One source of values: its rank, its name for people, and what it says (by setting name)."""
+
+    rank: int
+    label: str
+    values: Mapping[str, Any]
+
+
+def resolve(layers: list[Layer]) -> Settings:
+    """Build the settings: for each name, the value of the first layer that has one.
+
+    Errors: UsageError names the source of a value that cannot be right; it never shows a secret.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, tuple[int, str]] = {}
+    for name, spec in SPECS.items():
+        for layer in layers:
+            raw = layer.values.get(name)
+            if raw is not None:
+                where = _where(layer, spec)
+                values[name] = _parsed(spec, raw, where)
+                sources[name] = (layer.rank, where)
+                break
+    limits = Limits(**{name: values.pop(name) for name in _LIMIT_NAMES & values.keys()})
+    return Settings(**values, limits=limits, sources=sources)
+
+
+def _where(layer: Layer, spec: Spec) -> str:
+    key = {FLAG: spec.flag or spec.name, CONFIG: spec.name}.get(layer.rank, spec.env)
+    return f"{layer.label} {key}"
+
+
+def _parsed(spec: Spec, raw: Any, where: str) -> Any:
+    try:
+        return spec.parse(raw)
+    except (TypeError, ValueError) as error:
+        shown = "" if spec.is_secret else f" {str(raw)[:60]!r}"
+        raise UsageError(f"{where}: the value{shown} {error}") from None
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Settings:
+    """Read all sources and return the settings in force.
+
+    flags: by setting name; None for a flag that was not given. environ: default the process's. folder: where
+    `.env` is looked for, default the current one. Errors: UsageError for a value or a file that cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    config = config_path(environ)
+    return resolve(
+        [
+            Layer(FLAG, "flag", flags or {}),
+            Layer(ENVIRONMENT, "environment", _by_name(environ)),
+            Layer(DOTENV, ".env", _by_name(_read_dotenv((folder or Path.cwd()) / ".env"))),
+            Layer(CONFIG, f"config file {config}:", _read_config(config)),
+        ]
+    )
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where the user's config file is, whether it exists or not. REALTIME_CONFIG names another one."""
+    named = (os.environ if environ is None else environ).get("REALTIME_CONFIG")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir(APP_NAME, appauthor=False)) / "config.toml"
+
+
+def _by_name(environ: Mapping[str, str | None]) -> dict[str, str]:
+    """Pick our variables; an empty one counts as not set, as everywhere in the field."""
+    return {spec.name: value for spec in SPECS.values() if spec.env and (value := environ.get(spec.env))}
+
+
+def _read_dotenv(path: Path) -> dict[str, str | None]:
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    try:
+        return dict(dotenv_values(path))
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); correct or remove it") from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); correct or remove it") from None
+    for key in data:
+        if key not in SPECS:
+            near = difflib.get_close_matches(key, SPECS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; `realtime settings` lists all names"
+            raise UsageError(f"{path}: there is no setting {key!r}{hint}")
+    return data
+
+
+def recordings_folder(settings: Settings, folder: Path | None = None) -> Path:
+    """Return the folder that holds the session folders.
+
+    record_dir if it is set; `recordings/` of the current folder (or `folder`) if there is one, as in the project's
+    own; else the user's data folder.
+    """
+    if settings.record_dir is not None:
+        return settings.record_dir
+    here = (folder or Path.cwd()) / "recordings"
+    if here.is_dir():
+        return here
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir(APP_NAME, appauthor=False)) / "recordings"

@@ -1,0 +1,206 @@
+"""From settings to a server: which one, its URL and headers, and what the session there is to be. Pure.
+
+Conventions: OPENAI_BASE_URL names an API root to which `/realtime` is added, http becoming ws; Azure's general shape is
+`wss://RESOURCE/openai/v1/realtime?model=DEPLOYMENT` with an `api-key` header or an Entra bearer token.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
+
+from realtime_client.client.endpoint import Endpoint
+from realtime_client.errors import UsageError
+from realtime_client.protocol.session import (
+    Audio,
+    AudioInput,
+    AudioOutput,
+    RealtimeSession,
+    SemanticVad,
+    ServerVad,
+    Transcription,
+    TurnDetection,
+    wire_format,
+)
+from realtime_client.settings import FLAG, Settings
+from realtime_client.updates import AudioFormat
+
+OPENAI_URL = "https://api.openai.com/v1"
+Target = Literal["url", "local", "base_url", "openai", "azure"]
+
+_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_SECRET_QUERY = ("key", "token", "secret", "sig", "password")
+_AUDIO_FORMATS = {
+    "pcm16": AudioFormat("pcm16", 24_000),
+    "g711_ulaw": AudioFormat("ulaw", 8_000),
+    "g711_alaw": AudioFormat("alaw", 8_000),
+}
+
+
+def target(settings: Settings) -> Target:
+    """Return which kind of server the settings ask for.
+
+    The strongest source among url, local and base_url decides; without any of them an OpenAI key, then Azure, then
+    the built-in local server. Errors: UsageError when one source asks for two servers.
+    """
+    asked: list[tuple[int, Target]] = []
+    if settings.url is not None:
+        asked.append((settings.rank("url"), "url"))
+    if settings.local:
+        asked.append((settings.rank("local"), "local"))
+    if asked and len(asked) == 2 and asked[0][0] == asked[1][0]:
+        raise UsageError(f"{settings.source('url')} and {settings.source('local')} name two servers; leave one out")
+    if settings.base_url is not None:
+        asked.append((settings.rank("base_url"), "base_url"))
+    if asked:
+        return min(asked, key=lambda one: one[0])[1]
+    if settings.api_key:
+        return "openai"
+    return "azure" if settings.azure_endpoint else "local"
+
+
+def endpoint(settings: Settings, *, local_url: str = "", local_token: str = "") -> Endpoint:
+    """Return where to connect and with which headers.
+
+    local_url, local_token: the built-in server's, needed when `target` says local.
+    Errors: UsageError names the setting that cannot be a server's address.
+    """
+    kind = target(settings)
+    if kind == "local":
+        return Endpoint(url=local_url, headers=_bearer(local_token), proxy=None, name="the built-in local server")
+    url = _URLS[kind](settings)
+    host = url.hostname or ""
+    return Endpoint(
+        url=urlunsplit(url),
+        headers=_headers(settings, kind),
+        proxy=_proxy(settings),
+        name=host if url.scheme == "wss" or _is_loopback(host) else f"{host} (not encrypted)",
+        trust=str(settings.ca_file) if settings.ca_file else None,
+    )
+
+
+def _full_url(settings: Settings) -> SplitResult:
+    url = _split(settings.url or "", settings.source("url"))
+    if url.path in ("", "/"):
+        url = url._replace(path="/v1/realtime")
+    query = parse_qsl(url.query, keep_blank_values=True)
+    names = {name for name, _ in query}
+    if settings.rank("model") == FLAG and "model" in names:
+        query = [(name, settings.model if name == "model" else value) for name, value in query]
+    elif not names & {"model", "call_id", "intent", "deployment"}:
+        query.append(("model", settings.model))
+    return url._replace(query=urlencode(query))
+
+
+def _from_root(root: str, source: str, model: str, path: str = "") -> SplitResult:
+    url = _split(root, source)
+    query = [*parse_qsl(url.query, keep_blank_values=True), ("model", model)]
+    return url._replace(path=url.path.rstrip("/") + path + "/realtime", query=urlencode(query))
+
+
+def _azure_url(settings: Settings) -> SplitResult:
+    root = settings.azure_endpoint or ""
+    path = "" if root.rstrip("/").endswith("/openai/v1") else "/openai/v1"
+    return _from_root(root, settings.source("azure_endpoint"), settings.model, path)
+
+
+_URLS = {
+    "url": _full_url,
+    "base_url": lambda s: _from_root(s.base_url or "", s.source("base_url"), s.model),
+    "openai": lambda s: _from_root(OPENAI_URL, "", s.model),
+    "azure": _azure_url,
+}
+
+
+def _split(text: str, source: str) -> SplitResult:
+    """Take a URL apart. The message shows no more than its start: a URL may hold a password."""
+    try:
+        url = urlsplit(text)
+        fits = url.scheme in _SCHEMES and bool(url.hostname) and not set(text) & set(' \\"<>^`{|}') and url.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        fits = False
+    if not fits:
+        raise UsageError(f"{source}: not a URL of a server; it should look like wss://HOST/v1/realtime")
+    return url._replace(scheme=_SCHEMES[url.scheme], fragment="")
+
+
+def _headers(settings: Settings, kind: Target) -> dict[str, str]:
+    if kind == "azure":
+        return _azure_headers(settings)
+    secret = (settings.token if kind != "openai" else None) or settings.api_key
+    headers = _bearer(secret.reveal() if secret else "")
+    if settings.organization:
+        headers["OpenAI-Organization"] = settings.organization
+    if settings.project:
+        headers["OpenAI-Project"] = settings.project
+    return headers
+
+
+def _azure_headers(settings: Settings) -> dict[str, str]:
+    if settings.azure_api_key:
+        return {"api-key": settings.azure_api_key.reveal()}
+    if settings.azure_ad_token:
+        return _bearer(settings.azure_ad_token.reveal())
+    raise UsageError(
+        "AZURE_OPENAI_ENDPOINT is set without a key: set AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN too"
+    )
+
+
+def _bearer(value: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {value}"} if value else {}
+
+
+def _proxy(settings: Settings) -> str | bool | None:
+    if settings.proxy is None:
+        return True
+    if settings.proxy.lower() == "none":
+        return None
+    if urlsplit(settings.proxy).scheme not in ("http", "https", "socks5", "socks5h", "socks4", "socks4a"):
+        raise UsageError(f"{settings.source('proxy')}: a proxy looks like http://HOST:PORT (or none, for no proxy)")
+    return settings.proxy
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def shown_url(text: str) -> str:
+    """Return a URL as people may see it: without password, and without the values of secret-looking parameters."""
+    url = urlsplit(text)
+    place = url.netloc.rpartition("@")[2]
+    query = [
+        (name, "***" if any(word in name.lower() for word in _SECRET_QUERY) else value)
+        for name, value in parse_qsl(url.query, keep_blank_values=True)
+    ]
+    return urlunsplit(url._replace(netloc=place, query=urlencode(query, safe="*")))
+
+
+def session_config(settings: Settings) -> RealtimeSession:
+    """Return the session.update that the settings ask for; what they leave open stays the server's choice."""
+    session = RealtimeSession(
+        output_modalities=[settings.modality],
+        audio=Audio(
+            input=AudioInput(
+                format=wire_format(_AUDIO_FORMATS[settings.input_format]),
+                transcription=None if settings.transcription == "none" else Transcription(model=settings.transcription),
+                turn_detection=_turn_detection(settings.turn_detection),
+            ),
+            output=AudioOutput(format=wire_format(_AUDIO_FORMATS[settings.output_format])),
+        ),
+    )
+    assert isinstance(session.audio, Audio) and isinstance(session.audio.output, AudioOutput)  # noqa: PT018
+    if settings.voice is not None:
+        session.audio.output.voice = settings.voice
+    if settings.speed is not None:
+        session.audio.output.speed = settings.speed
+    if settings.instructions is not None:
+        session.instructions = settings.instructions
+    if settings.max_output_tokens is not None:
+        session.max_output_tokens = settings.max_output_tokens
+    return session
+
+
+def _turn_detection(word: str) -> TurnDetection | None:
+    if word == "none":
+        return None
+    return SemanticVad() if word == "semantic_vad" else ServerVad()
