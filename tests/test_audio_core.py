@@ -1,0 +1,170 @@
+"""PCM helpers, G.711, sample rates, audio files."""
+
+import importlib.util
+import math
+import warnings
+from array import array
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime_client.audio import g711, pcm
+from realtime_client.audio.files import decode_audio, read_audio, transcode, write_wav
+from realtime_client.audio.resample import Resampler, resample
+from realtime_client.errors import UsageError
+from realtime_client.updates import PCM16_24K, AudioFormat
+
+ULAW, ALAW = AudioFormat("ulaw", 8_000), AudioFormat("alaw", 8_000)
+ALL_SAMPLES = np.arange(65_536, dtype="<u2").tobytes()
+ALL_CODES = bytes(range(256))
+
+
+def tone(seconds, rate_hz=24_000, hz=440.0, level=0.5):
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    return (np.sin(2 * np.pi * hz * t) * level * 32767).astype("<i2").tobytes()
+
+
+def test_levels():
+    assert pcm.peak_dbfs(b"") == pcm.rms_dbfs(bytes(10)) == -math.inf
+    assert pcm.peak_dbfs(np.array([-32768], "<i2").tobytes()) == 0.0
+    assert pcm.peak_dbfs(tone(0.1)) == pytest.approx(-6.02, abs=0.05)
+    assert pcm.rms_dbfs(tone(1)) == pytest.approx(-9.03, abs=0.05)
+    assert pcm.duration_s(bytes(48_000), 24_000) == 1.0
+    assert len(pcm.silence(20, 24_000)) == 960
+
+
+@given(st.binary(max_size=64), st.binary(max_size=64))
+def test_stereo_there_and_back(left, right):
+    left, right = left[: len(left) & ~1], right[: len(right) & ~1]
+    size = max(len(left), len(right))
+    assert pcm.deinterleave(pcm.interleave(left, right)) == (left.ljust(size, b"\0"), right.ljust(size, b"\0"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("audioop") is None, reason="this Python has no audioop (3.13 and later)")
+def test_g711_is_audioop_for_every_input():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import audioop
+    assert g711.encode(ALL_SAMPLES, "ulaw") == audioop.lin2ulaw(ALL_SAMPLES, 2)
+    assert g711.encode(ALL_SAMPLES, "alaw") == audioop.lin2alaw(ALL_SAMPLES, 2)
+    assert g711.decode(ALL_CODES, "ulaw") == audioop.ulaw2lin(ALL_CODES, 2)
+    assert g711.decode(ALL_CODES, "alaw") == audioop.alaw2lin(ALL_CODES, 2)
+
+
+@pytest.mark.parametrize("law", g711.LAWS)
+def test_g711_by_its_own_rules(law):
+    assert g711.encode(g711.decode(ALL_CODES, law), law).replace(b"\x7f", b"\xff") == ALL_CODES.replace(
+        b"\x7f", b"\xff"
+    )
+    there = np.frombuffer(g711.decode(g711.encode(ALL_SAMPLES, law), law), "<i2").astype(int)
+    samples = np.frombuffer(ALL_SAMPLES, "<i2").astype(int)
+    assert np.all(np.abs(there - samples) <= np.maximum(np.abs(samples) // 16, 16) + 132)
+    assert g711.encode(b"\1\2\3", law) == g711.encode(b"\1\2", law)
+    assert g711.encode(np.array([0, 32767, -32768], "<i2").tobytes(), law) == (
+        b"\xff\x80\x00" if law == "ulaw" else b"\xd5\xaa\x2a"  # ITU-T G.711, tables 1 and 2
+    )
+
+
+def test_g711_unknown_law():
+    with pytest.raises(UsageError, match="no such"):
+        g711.encode(b"", "zlaw")
+
+
+@given(st.lists(st.integers(0, 999), max_size=8), st.sampled_from([(8000, 24000), (44100, 24000), (24000, 16000)]))
+def test_streamed_resampling_equals_one_piece(sizes, rates):
+    whole = (np.arange(sum(sizes) // 2) * 37 % 20_000).astype("<i2").tobytes().ljust(sum(sizes), b"\1")
+    stream, at, out = Resampler(*rates), 0, []
+    for size in sizes:
+        out.append(stream.process(whole[at : at + size]))
+        at += size
+    got = b"".join(out) + stream.flush()
+    assert got == resample(whole, *rates)
+    assert len(got) // 2 == int(len(whole) // 2 * rates[1] / rates[0] + 0.5)
+    assert stream.flush() == b""
+
+
+def test_resampling_keeps_the_tone():
+    up = np.frombuffer(resample(tone(1, 8_000), 8_000, 24_000), "<i2").astype(float)
+    want = np.frombuffer(tone(1, 24_000), "<i2").astype(float)
+    assert np.max(np.abs(up - want)[500:-500]) < 40
+    with pytest.raises(UsageError, match="sample rate of 0 Hz"):
+        Resampler(0, 8_000)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_read_any_file_as_any_format(tmp_path, kind):
+    path = tmp_path / f"a.{kind.lower()}"
+    stereo = np.frombuffer(tone(1, 48_000), "<i2").repeat(2).reshape(-1, 2)
+    soundfile.write(path, stereo / 32_768, 48_000, format=kind)
+    got = read_audio(path, PCM16_24K)
+    assert len(got) == pytest.approx(48_000, abs=6_000)  # MP3 adds its frame
+    assert pcm.rms_dbfs(got[4_800:40_000]) == pytest.approx(-9, abs=0.5)
+    assert len(read_audio(path, ULAW)) == pytest.approx(8_000, abs=1_000)
+
+
+def test_wav_is_read_bit_exact(tmp_path):
+    write_wav(tmp_path / "a.wav", ALL_SAMPLES, 24_000)
+    assert read_audio(tmp_path / "a.wav", PCM16_24K) == ALL_SAMPLES
+
+
+def test_float_wav_is_scaled_and_clipped(tmp_path):
+    soundfile.write(tmp_path / "f.wav", np.array([0.5, 2.0, -2.0, np.nan]), 24_000, subtype="FLOAT")
+    assert array("h", read_audio(tmp_path / "f.wav", PCM16_24K)).tolist() == [16384, 32767, -32768, 0]
+
+
+def test_transcode():
+    assert transcode(b"\xff" * 80, ULAW, PCM16_24K) == bytes(480)
+    assert transcode(bytes(480), PCM16_24K, ALAW) == b"\xd5" * 80
+    assert transcode(b"x", ULAW, ULAW) == b"x"
+
+
+def wav_bytes(tmp_path):
+    write_wav(tmp_path / "ok.wav", tone(0.1), 24_000)
+    return (tmp_path / "ok.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda p: None, "No such file"),
+        (lambda p: p.mkdir(), "is a directory"),
+        (lambda p: p.write_bytes(b""), "is empty"),
+        (lambda p: p.write_bytes(b"hello, this is text\n" * 50), "not an audio file"),
+        (lambda p: p.write_bytes(b"RIFF"), "not an audio file"),
+        (lambda p: p.write_bytes(wav_bytes(p.parent)[:-100]), "is cut off"),
+        (lambda p: p.write_bytes(wav_bytes(p.parent)[:44]), "is cut off"),
+        (lambda p: write_wav(p, b"", 24_000), "no sound"),
+        (lambda p: write_wav(p, b"abcd", 5), "sample rate of 5 Hz"),
+    ],
+)
+def test_bad_files_are_one_clear_line(tmp_path, make, match):
+    path = tmp_path / "in.wav"
+    make(path)
+    with pytest.raises(UsageError, match=match) as caught:
+        read_audio(path, PCM16_24K)
+    assert "\n" not in str(caught.value)
+    assert "in.wav" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG"])
+def test_cut_compressed_files(tmp_path, kind):
+    path = tmp_path / "cut"
+    noise = np.random.default_rng(1).integers(-9000, 9000, 48_000).astype("<i2")
+    soundfile.write(path, noise, 24_000, format=kind)
+    path.write_bytes(path.read_bytes()[:-9_000])
+    with pytest.raises(UsageError, match=r"cut off|not an audio file|no sound"):
+        read_audio(path, PCM16_24K)
+
+
+def test_odd_paths():
+    with pytest.raises(UsageError, match="cannot read"):
+        read_audio("a\0b", PCM16_24K)
+    with pytest.raises(UsageError, match="not a regular file"):
+        read_audio("/dev/null", PCM16_24K)
+    with pytest.raises(UsageError, match="cannot write"):
+        write_wav("/nowhere/at/all.wav", b"", 24_000)
+    with pytest.raises(UsageError, match="<stdin> is not"):
+        decode_audio(b"no", "<stdin>", PCM16_24K)
