@@ -8,7 +8,6 @@ milliseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -357,13 +356,6 @@ class Unknown(Update, frozen=True):
     data: dict[str, Any]
 
 
-class AudioSent(Update, frozen=True, gc=False):
-    """Audio of the user left for the server, in the session's input format."""
-
-    kind: ClassVar[str] = "audio_sent"
-    audio: bytes
-
-
 class ConnectionLost(Update, frozen=True):
     """The connection is gone and was not asked to go. code: the WebSocket close code."""
 
@@ -377,11 +369,3 @@ class SessionEnded(Update, frozen=True):
 
     kind: ClassVar[str] = "session_ended"
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stamped:
-    """An update with its moment, as observers get it. at_s: seconds of the session's monotonic clock."""
-
-    update: Update
-    at_s: float

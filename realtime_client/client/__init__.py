@@ -1,1 +1,1 @@
-"""See README."""
+"""The threads around a conversation: connection, keep-alive, signals, and the client that owns them."""

@@ -246,3 +246,23 @@ def wire_format(audio: AudioFormat) -> Format:
     if audio.encoding == "ulaw":
         return PCMU()
     return PCMA() if audio.encoding == "alaw" else PCM(rate=audio.rate_hz)
+
+
+_EAGERNESS_WAIT_MS = {"low": 8000, "medium": 4000, "auto": 4000, "high": 2000}
+
+
+def trailing_silence_ms(session: dict[str, Any]) -> int:
+    """Return how much silence must follow speech for the session's turn detection to end the turn; 0 for none.
+
+    Silence duration (or the longest wait of the eagerness, as the service documents it) and 400 ms to spare.
+    """
+    node: Any = session
+    for key in ("audio", "input", "turn_detection"):
+        node = node.get(key) if isinstance(node, dict) else None
+    node = node or session.get("turn_detection")
+    if not isinstance(node, dict):
+        return 0
+    if node.get("type") == "semantic_vad":
+        return _EAGERNESS_WAIT_MS.get(str(node.get("eagerness")), 4000) + 400
+    wait = node.get("silence_duration_ms")
+    return (wait if isinstance(wait, int) else 500) + 400

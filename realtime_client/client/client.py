@@ -1,0 +1,470 @@
+"""A realtime conversation: open it, speak, listen, close it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from realtime_client import updates as up
+from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
+from realtime_client.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    NotRealtimeError,
+    RateLimitedError,
+    RealtimeError,
+    ResponseFailedError,
+    SessionRefusedError,
+    UsageError,
+)
+from realtime_client.protocol.conversation import Conversation, HeardMs
+from realtime_client.protocol.events import ClientEvent, InputAudioBufferAppend
+from realtime_client.protocol.items import Item
+from realtime_client.protocol.session import SessionConfig, trailing_silence_ms
+
+from .endpoint import Endpoint
+from .limits import Limits
+from .link import Link, Observer, RecorderProtocol
+from .stats import Stats, TurnStats
+from .subscription import Subscription
+
+T = TypeVar("T")
+CHUNK_MS = 100
+_REFUSED_KEY = {"invalid_api_key", "authentication_error", "unauthorized"}
+_REFUSED_RATE = {"rate_limit_exceeded", "insufficient_quota"}
+
+
+class Answer(msgspec.Struct, kw_only=True, frozen=True):
+    """One whole answer.
+
+    text: all of it, in order. audio: in audio_format; empty for a text answer. heard: what the server understood of
+    the user's audio, when it said so in time. status, reason: as in `updates.ResponseDone`.
+    """
+
+    text: str
+    audio: bytes
+    audio_format: up.AudioFormat
+    status: str
+    reason: str | None = None
+    error: str | None = None
+    heard: str = ""
+    usage: up.Usage | None = None
+    tool_calls: tuple[up.ToolCall, ...] = ()
+    item_ids: tuple[str, ...] = ()
+    timings: TurnStats | None = None
+
+
+class RealtimeClient:
+    """One session with a Realtime server.
+
+    Use it as a context manager: entering connects and waits for the server's greeting, leaving closes. Methods may be
+    called from any thread. `stop` is set when the session has to end: the connection was lost, a thread failed, or
+    `close` was called; whoever waits for something else can wait for it, too.
+
+    session: settings to send first. recorder: what keeps the session. heard_ms: where playback stands, when there is
+    playback.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        session: SessionConfig | None = None,
+        limits: Limits | None = None,
+        recorder: RecorderProtocol | None = None,
+        heard_ms: HeardMs | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.endpoint = endpoint
+        self._session = session
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._conversation = Conversation(heard_ms=heard_ms) if heard_ms else Conversation()
+        self._link = Link(
+            endpoint=endpoint,
+            limits=self._limits,
+            conversation=self._conversation,
+            recorder=recorder,
+            clock=clock,
+            final_stats=lambda: self.stats().to_dict(),
+        )
+        self._link.at_end = self._end_readers
+        self.stop: threading.Event = self._link.stop
+        self.model = ""
+        self.expires_at: int | None = None
+        self._readers: list[Subscription] = []
+        self._lists = threading.Lock()
+        self._life = threading.Lock()
+        self._state = "new"
+        self._closed = threading.Event()
+        self._started_s = clock.monotonic()
+        self._connect_ms: float | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"while closing: {failure}")
+
+    def open(self) -> None:
+        """Connect, wait for the greeting, send the settings and wait until they are in force.
+
+        Errors: ConnectError and its kinds; SessionRefusedError when the settings are refused; ClosedError when
+        `close` came first. After an error nothing is left open.
+        """
+        with self._life:
+            if self._state != "new":
+                raise ClosedError("a client opens once: make a new one")
+            self._state = "opening"
+        deadline = Deadline(self._limits.open_timeout_s or None, self._clock)
+        self._started_s = self._clock.monotonic()
+        try:
+            with self.updates() as updates:
+                self._link.start()
+                self._greet(updates, deadline)
+        except BaseException as error:
+            self._close_after(error)
+            raise
+        self._connect_ms = round((self._clock.monotonic() - self._started_s) * 1000, 3)
+        with self._life:
+            if self._state == "opening":
+                self._state = "open"
+
+    def _close_after(self, error: BaseException) -> None:
+        """Close after a failed opening, without hiding its reason."""
+        try:
+            self.close()
+        except Exception as failure:  # noqa: BLE001 - the first reason is the one to tell
+            error.add_note(f"while closing: {failure}")
+
+    def _greet(self, updates: Subscription, deadline: Deadline) -> None:
+        """Wait for session.created and, if settings were given, for session.updated."""
+        where = self.endpoint.label
+        started: up.SessionStarted | None = None
+        try:
+            for update in updates.until(deadline):
+                if isinstance(update, up.SessionStarted):
+                    started = update
+                    self.model, self.expires_at = update.model, update.expires_at
+                    if self._session is None:
+                        return
+                    self.update_session(self._session)
+                elif isinstance(update, up.SessionChanged) and started is not None:
+                    return
+                elif isinstance(update, up.Failure):
+                    raise _refusal(update, where)
+                elif isinstance(update, up.Malformed) and started is None:
+                    raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
+        except TimeoutError:
+            missing = "session.created" if started is None else "session.updated"
+            raise NotRealtimeError(
+                f"{where} accepted the connection but sent no {missing} within {self._limits.open_timeout_s:g} s"
+            ) from None
+        except ConnectionLostError as error:
+            raise SessionRefusedError(f"{where} ended the session before it began: {error}") from None
+        raise self._link.error or ClosedError("closed while connecting")
+
+    def close(self) -> None:
+        """End the session: send what is queued, close the connection, finish the files, join the threads.
+
+        One deadline for everything (`Limits.close_timeout_s`); idempotent; from any thread. From an observer it only
+        asks for the end, because the audio thread cannot wait for itself.
+        Errors: the first exception of a thread; ShutdownError for threads that do not end.
+        """
+        if self._link.owns(threading.current_thread()):
+            self.stop.set()
+            return
+        with self._life:
+            first = self._state not in {"closing", "closed"}
+            self._state = "closing" if first else self._state
+        if not first:
+            self._closed.wait(self._limits.close_timeout_s + 1)
+            return
+        try:
+            failure = self._link.shut_down()
+        finally:
+            self._state = "closed"
+            self._end_readers()
+            self._closed.set()
+        if failure is not None:
+            raise failure
+
+    @property
+    def error(self) -> RealtimeError | None:
+        """Why the session ended against our will; None while it runs or when it ended as asked."""
+        return self._link.error
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def session_id(self) -> str:
+        """The server's name of the session."""
+        return self._conversation.session_id
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings in force, as the server states them."""
+        return self._conversation.settings
+
+    @property
+    def input_format(self) -> up.AudioFormat:
+        """What `send_audio` takes."""
+        return self._conversation.input_format
+
+    @property
+    def output_format(self) -> up.AudioFormat:
+        """What `AudioDelta` carries."""
+        return self._conversation.output_format
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer runs or is asked for."""
+        gate = self._conversation.gate
+        return gate.busy or bool(gate.waiting)
+
+    def stats(self) -> Stats:
+        """Return the session's figures so far."""
+        link, conversation = self._link, self._conversation
+        return Stats(
+            turn_count=link.turns.turn_count,
+            turns=list(link.turns.turns),
+            traffic=link.traffic,
+            round_trip=link.keep_alive.round_trip,
+            queue_high_water={"inbound": link.inbound_high_water, "outbox": link.outbox.high_water},
+            usage=conversation.usage,
+            transcription_usage=dict(conversation.transcription_usage),
+            connect_ms=self._connect_ms,
+            duration_s=round(self._clock.monotonic() - self._started_s, 3),
+        )
+
+    # --- speaking -----------------------------------------------------------------------------------------------------
+
+    def _act(self, action: Callable[[], tuple[T, Sequence[up.Update]]]) -> T:
+        """Let the conversation decide and queue what follows, in one critical section."""
+        self._check_open()
+        with self._link.lock:
+            result, happened = action()
+            self._link.flush()
+            finish = self._link.notice(happened)
+        finish()
+        return result
+
+    def _do(self, action: Callable[[], None]) -> None:
+        """The same for a decision that tells nothing."""
+
+        def decide() -> tuple[None, Sequence[up.Update]]:
+            action()
+            return None, ()
+
+        self._act(decide)
+
+    def _check_open(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self._state not in {"open", "opening"} or self.stop.is_set():
+            raise ClosedError("the session is closed" if self._state != "new" else "the session is not open yet")
+
+    def send_text(self, text: str, *, respond: bool = True) -> str:
+        """Say something in writing; returns the item's id.
+
+        With `respond`, a running answer is interrupted and a new one asked for.
+        Errors: UsageError for empty text; ClosedError; ConnectionLostError.
+        """
+        if not text.strip():
+            raise UsageError("there is nothing to send: the text is empty")
+        return self._act(lambda: self._conversation.say(text, respond=respond))
+
+    def send_audio(self, audio: bytes) -> None:
+        """Send audio of the user in `input_format`; any length, best 20 to 100 ms.
+
+        Waits for room when the network is slow. Errors: QueueFullError after `Limits.write_timeout_s`; ClosedError.
+        """
+        self._check_open()
+        self._link.put(InputAudioBufferAppend(audio=audio))
+        with self._link.lock:
+            self._conversation.appended(len(audio))
+
+    def commit(self) -> None:
+        """End the user's turn by hand (turn detection off). Errors: UsageError below 100 ms of audio."""
+        self._do(self._conversation.commit)
+
+    def clear_input(self) -> None:
+        """Throw away audio that is not committed."""
+        self._do(self._conversation.clear_input)
+
+    def respond(self, **response: Any) -> str:
+        """Ask for an answer, queued behind a running one; returns the request's id.
+
+        response: fields of the wire's response.create, for example `conversation="none"`, `metadata={...}`.
+        """
+        return self._act(lambda: (self._conversation.ask(response or None), ()))
+
+    def cancel(self) -> bool:
+        """Stop the running answer; True if there was one."""
+        return self._act(self._conversation.cancel)
+
+    def add_item(self, item: Item) -> str:
+        """Add an item (history, an image, a system message); returns its id."""
+        return self._act(lambda: (self._conversation.add_item(item), ()))
+
+    def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
+        """Send what a tool returned; after the last open call of an answer, a new answer is asked for."""
+        return self._act(lambda: self._conversation.tool_result(call_id, output, respond=respond))
+
+    def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
+        """Allow or refuse a remote tool's call."""
+        self._do(lambda: self._conversation.approve(request_id, approve=approve, reason=reason))
+
+    def update_session(self, session: SessionConfig) -> None:
+        """Change settings; what is unset stays as it is. `SessionChanged` confirms."""
+        self._do(lambda: self._conversation.update_session(session.to_wire()))
+
+    def send_event(self, event: ClientEvent) -> None:
+        """Send any message of the protocol."""
+        self._do(lambda: self._conversation.send(event))
+
+    # --- listening ----------------------------------------------------------------------------------------------------
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call `observer(update, at_s)` for every update, in the audio thread; returns what ends it.
+
+        It must be quick and not wait: while it runs, nothing else of this session is processed. Its exception ends the
+        session and is raised by `close`.
+        """
+        with self._lists:
+            self._link.observers = (*self._link.observers, observer)
+
+        def remove() -> None:
+            with self._lists:
+                self._link.observers = tuple(o for o in self._link.observers if o is not observer)
+
+        return remove
+
+    def updates(self, timeout_s: float | None = None) -> Subscription:
+        """Iterate over updates from now on; see `Subscription`. timeout_s: longest wait for one update."""
+        removers: list[Callable[[], None]] = []
+        reader = Subscription(
+            self._limits.updates_queue, lambda: self._drop_reader(reader, removers), lambda: self.error, timeout_s
+        )
+        removers.append(self.observe(reader.offer))
+        with self._lists:
+            self._readers.append(reader)
+            over = self._state == "closed"
+        if over:
+            reader.end()
+        return reader
+
+    def _drop_reader(self, reader: Subscription, removers: list[Callable[[], None]]) -> None:
+        for remove in removers:
+            remove()
+        with self._lists:
+            if reader in self._readers:
+                self._readers.remove(reader)
+
+    def _end_readers(self) -> None:
+        with self._lists:
+            readers, self._readers = self._readers, []
+        for reader in readers:
+            reader.end()
+
+    def ask(self, text: str | None = None, *, audio: bytes | None = None, timeout_s: float = 60.0) -> Answer:
+        """Say one thing, in writing or as audio, and wait for the whole answer.
+
+        audio: in `input_format`; silence that ends the turn is added, or it is committed when turn detection is off.
+        Errors: TimeoutError; ResponseFailedError when the request is refused; ConnectionLostError.
+        """
+        deadline = Deadline(timeout_s, self._clock)
+        with self.updates() as updates:
+            skip = 1 if self._conversation.gate.asked else 0
+            if text is not None:
+                self.send_text(text)
+            elif audio is not None:
+                self._speak(audio)
+            else:
+                raise UsageError("ask needs text or audio")
+            request = self._conversation.last_request_id
+            return self._collect(updates.until(deadline), request, skip)
+
+    def _speak(self, audio: bytes) -> None:
+        """Send a whole utterance and end the turn."""
+        size = self.input_format.bytes_per_ms * CHUNK_MS
+        silence_ms = trailing_silence_ms(self.settings)
+        quiet = {"ulaw": b"\xff", "alaw": b"\xd5"}.get(self.input_format.encoding, b"\0")
+        whole = audio + quiet * (self.input_format.bytes_per_ms * silence_ms)
+        for start in range(0, len(whole), size):
+            self.send_audio(whole[start : start + size])
+        if not silence_ms:
+            self.commit()
+            self.respond()
+
+    def _collect(self, updates: Iterator[up.Update], request: str | None, skip: int) -> Answer:
+        """Follow the next answer of the conversation to its end."""
+        answer_id: str | None = None
+        audio: list[bytes] = []
+        heard: list[str] = []
+        calls: list[up.ToolCall] = []
+        for update in updates:
+            if isinstance(update, up.ResponseStarted) and answer_id is None and not update.out_of_band:
+                if skip:
+                    skip -= 1
+                else:
+                    answer_id = update.response_id
+            elif isinstance(update, up.AudioDelta) and update.response_id == answer_id:
+                audio.append(update.audio)
+            elif isinstance(update, up.ToolCall) and update.response_id == answer_id:
+                calls.append(update)
+            elif isinstance(update, up.UserTranscript):
+                heard.append(update.text)
+            elif isinstance(update, up.Failure) and not update.benign and update.event_id in {request, None}:
+                if update.event_id is not None or update.fatal:
+                    raise ResponseFailedError(update.message, code=update.code)
+            elif isinstance(update, up.ResponseDone) and update.response_id == answer_id:
+                return self._answer(update, b"".join(audio), " ".join(heard), tuple(calls))
+        raise self.error or ClosedError("the session ended before the answer")
+
+    def _answer(self, done: up.ResponseDone, audio: bytes, heard: str, calls: tuple[up.ToolCall, ...]) -> Answer:
+        timings = next((t for t in reversed(self._link.turns.turns) if t.response_id == done.response_id), None)
+        return Answer(
+            text=done.text,
+            audio=audio,
+            audio_format=self.output_format,
+            status=done.status,
+            reason=done.reason,
+            error=done.error,
+            heard=heard,
+            usage=done.usage,
+            tool_calls=calls,
+            item_ids=done.item_ids,
+            timings=timings,
+        )
+
+    def next_answer(self, *, timeout_s: float = 60.0) -> Answer:
+        """Wait for the next answer that begins from now on, without asking for one."""
+        with self.updates() as updates:
+            return self._collect(updates.until(Deadline(timeout_s, self._clock)), None, 0)
+
+
+def _refusal(failure: up.Failure, where: str) -> ConnectError:
+    """What an error means that the server sends instead of a session."""
+    says = f"{where}: {failure.message or failure.code}"
+    if failure.code in _REFUSED_KEY:
+        return AuthenticationError(says)
+    if failure.code in _REFUSED_RATE:
+        return RateLimitedError(says)
+    return SessionRefusedError(says, code=failure.code)

@@ -1,0 +1,100 @@
+"""The keep-alive: when to ping, when the answer is overdue, how long a round trip takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from realtime_client.errors import ConnectionLostError, PongMissedError
+
+
+class RoundTrip(msgspec.Struct, kw_only=True):
+    """Round-trip times in milliseconds; None before the first pong."""
+
+    pongs: int = 0
+    last_ms: float | None = None
+    min_ms: float | None = None
+    mean_ms: float | None = None
+    max_ms: float | None = None
+
+    def add(self, ms: float) -> None:
+        """Take one measurement in."""
+        self.pongs += 1
+        self.last_ms = ms
+        self.min_ms = ms if self.min_ms is None else min(self.min_ms, ms)
+        self.max_ms = ms if self.max_ms is None else max(self.max_ms, ms)
+        self.mean_ms = ms if self.mean_ms is None else self.mean_ms + (ms - self.mean_ms) / self.pongs
+
+
+class KeepAlive:
+    """Schedule of pings; no thread, no clock of its own. All times are seconds of one monotonic clock.
+
+    interval_s 0 turns pings off; read_timeout_s 0 turns the check for silence off. `pong` and `heard` are called by
+    the receive thread, the rest by the keep-alive thread; each field has one writer.
+    """
+
+    def __init__(self, *, interval_s: float, pong_timeout_s: float, read_timeout_s: float, now_s: float) -> None:
+        self._interval_s = interval_s
+        self._pong_timeout_s = pong_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._next_ping_s = now_s + interval_s
+        self._sent: tuple[bytes, float] | None = None
+        self._answered: bytes | None = None
+        self._count = 0
+        self.last_heard_s = now_s
+        self.round_trip = RoundTrip()
+
+    def pong(self, payload: bytes, now_s: float) -> None:
+        """Take note of a pong."""
+        self.last_heard_s = now_s
+        sent = self._sent
+        if sent is not None and payload == sent[0] and self._answered != payload:
+            self.round_trip.add((now_s - sent[1]) * 1000)
+            self._answered = payload
+
+    @property
+    def _waiting_since(self) -> float | None:
+        """When the unanswered ping was asked for; None when all are answered."""
+        sent = self._sent
+        return sent[1] if sent is not None and self._answered != sent[0] else None
+
+    def next_step_s(self, now_s: float) -> float | None:
+        """Seconds until there is something to do; None for never."""
+        moments = []
+        if self._interval_s > 0:
+            since = self._waiting_since
+            moments.append(self._next_ping_s if since is None else since + self._pong_timeout_s)
+        if self._read_timeout_s > 0:
+            moments.append(self.last_heard_s + self._read_timeout_s)
+        return max(0.0, min(moments) - now_s) if moments else None
+
+    def step(
+        self, now_s: float, send_ping: Callable[[bytes], None], *, stalled_here: bool
+    ) -> ConnectionLostError | None:
+        """Do what is due; returns the error if the server is gone.
+
+        stalled_here: this program itself keeps the receive thread from reading, so silence proves nothing.
+        """
+        if stalled_here:
+            self._next_ping_s = now_s + self._interval_s
+            self._sent = None
+            self.last_heard_s = now_s
+            return None
+        if self._read_timeout_s > 0 and now_s - self.last_heard_s >= self._read_timeout_s:
+            return ConnectionLostError(f"the server was silent for {self._read_timeout_s:g} s (read timeout)")
+        if self._interval_s <= 0:
+            return None
+        since = self._waiting_since
+        if since is not None and now_s - since >= self._pong_timeout_s:
+            return PongMissedError(
+                f"keep-alive: no pong within {self._pong_timeout_s:g} s of a ping; the server or the network is gone"
+            )
+        if since is None and now_s >= self._next_ping_s:
+            self._count += 1
+            payload = self._count.to_bytes(4, "big")
+            # Timed from here, not from the socket: a send thread that is stuck is a missed pong, too.
+            self._sent = (payload, now_s)
+            self._next_ping_s = now_s + self._interval_s
+            send_ping(payload)
+        return None

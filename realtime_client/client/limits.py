@@ -1,0 +1,31 @@
+"""Time limits and queue sizes of one session."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """All in seconds, messages or bytes; 0 turns a time limit off where that makes sense.
+
+    open_timeout_s: TCP, TLS, handshake and the server's greeting together.
+    read_timeout_s: longest silence of the server, pongs included; 0 for none.
+    write_timeout_s: how long a call may wait for room in the outbox.
+    ping_interval_s, pong_timeout_s: the keep-alive; an interval of 0 turns it off.
+    close_timeout_s: the one deadline of the whole shutdown.
+    inbound_queue: messages between the receive and the audio thread; when full, the receive thread waits.
+    outbox_queue: messages to the send thread; when full, the caller waits, then fails.
+    updates_queue: updates a reader may lag behind; beyond it the reader gets an error.
+    max_frame_bytes: a longer frame ends the connection.
+    """
+
+    open_timeout_s: float = 10.0
+    read_timeout_s: float = 0.0
+    write_timeout_s: float = 10.0
+    ping_interval_s: float = 10.0
+    pong_timeout_s: float = 10.0
+    close_timeout_s: float = 5.0
+    inbound_queue: int = 2048
+    outbox_queue: int = 2048
+    updates_queue: int = 8192
+    max_frame_bytes: int = 64 * 2**20

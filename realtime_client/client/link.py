@@ -1,0 +1,413 @@
+"""The threads of one session and how they end.
+
+    receive     decodes frames, asks the conversation what they mean   -> inbound queue.Queue
+    audio       takes the inbound queue in order: recorder, figures, observers
+    send        takes the outbox; the only one that writes to the connection; sends the close frame last
+    keep-alive  pings on schedule, notices a missing pong
+
+The conversation is shared under one lock, held for the decision only; what follows from it is queued in the same
+critical section, so order is kept. A message that ends an answer's audio travels through the same queue as the audio.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from realtime_client import errors
+from realtime_client import updates as up
+from realtime_client.deadline import Clock, Deadline
+from realtime_client.protocol import codec
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.conversation import Conversation
+
+from .connection import Connection, Opening, describe_close
+from .endpoint import Endpoint
+from .keepalive import KeepAlive
+from .limits import Limits
+from .outbox import Outbox, Ping
+from .stats import Traffic, TurnClock
+from .worker import Worker, stacks
+
+AnyEvent = ev.Event | ev.UnknownEvent | ev.MalformedEvent
+Observer = Callable[[up.Update, float], None]
+"""(update, at_s): what happened and when, in seconds of the session's monotonic clock."""
+
+
+class RecorderProtocol(Protocol):
+    """What keeps a session. All calls come from the audio thread, in order; `close` is the last."""
+
+    def received(self, event: AnyEvent, frame: bytes, updates: Sequence[up.Update], at_s: float) -> None:
+        """A frame came; `updates` is what it meant."""
+        ...
+
+    def sent(self, event: ev.ClientEvent, frame: bytes, at_s: float) -> None:
+        """A frame left."""
+        ...
+
+    def noticed(self, update: up.Update, at_s: float) -> None:
+        """Something happened that no frame told."""
+        ...
+
+    def close(self, *, ended: str, stats: dict[str, Any]) -> None:
+        """Finish every file. Idempotent."""
+        ...
+
+
+_RECEIVED, _SENT, _NOTICED = range(3)
+_Entry = tuple[int, Any, Any, Sequence[up.Update], float]
+
+
+class Link:
+    """One connection and its threads. `start`, then `shut_down`; each once."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        limits: Limits,
+        conversation: Conversation,
+        recorder: RecorderProtocol | None,
+        clock: Clock,
+        final_stats: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.stop = threading.Event()
+        self.error: errors.RealtimeError | None = None
+        self.conversation = conversation
+        self.lock = threading.Lock()
+        self.outbox = Outbox(limits.outbox_queue, clock)
+        self.traffic = Traffic()
+        self.turns = TurnClock()
+        self.inbound_high_water = 0
+        self.observers: tuple[Observer, ...] = ()
+        self.at_end: Callable[[], None] = lambda: None
+        self._limits = limits
+        self._clock = clock
+        self._now = clock.monotonic
+        self._recorder = recorder
+        self._final_stats = final_stats
+        self._inbound: queue.Queue[_Entry | None] = queue.Queue(limits.inbound_queue)
+        self._late: list[up.Update] = []
+        self._audio_gone = False
+        self._stalled = False
+        self._fatal: up.Failure | None = None
+        self._opening = Opening(endpoint, limits, self)
+        self._connection: Connection | None = None
+        self._outcome: queue.Queue[Connection | BaseException] = queue.Queue(4)
+        self.keep_alive = KeepAlive(
+            interval_s=limits.ping_interval_s,
+            pong_timeout_s=limits.pong_timeout_s,
+            read_timeout_s=limits.read_timeout_s,
+            now_s=self._now(),
+        )
+        self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put_nowait)
+        self._audio = Worker("realtime-audio", self._run_audio, self._failed)
+        self._send = Worker("realtime-send", self._run_send, self._failed)
+        self._pings = Worker("realtime-keep-alive", self._run_keep_alive, self._failed)
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect and start the threads. Errors: ConnectError and its kinds; ClosedError when closed meanwhile."""
+        self._audio.start()
+        self._connect.start()
+        outcome = self._outcome.get()  # the attempt has its own deadline, and `shut_down` answers, too
+        if isinstance(outcome, BaseException):
+            raise outcome
+        self._send.start()
+        self._pings.start()
+
+    def _run_connect(self) -> None:
+        connection = self._opening.run()
+        self._connection = connection
+        if self.stop.is_set():
+            connection.abort()
+        self._outcome.put_nowait(connection)
+
+    # --- receive thread -----------------------------------------------------------------------------------------------
+
+    def on_frame(self, frame: bytes) -> None:
+        """Decode a frame, let the conversation decide, hand both to the audio thread."""
+        now = self._now()
+        event = codec.decode_server(frame)
+        traffic = self.traffic
+        traffic.frames_in += 1
+        traffic.bytes_in += len(frame)
+        self.keep_alive.last_heard_s = now
+        with self.lock:
+            updates = self.conversation.receive(event)
+            if type(event) is ev.Error:
+                self._note_fatal(updates)
+            if self.conversation.commands:
+                self.flush()
+            if not updates and self._recorder is None:
+                return
+            entry = (_RECEIVED, event, frame, updates, now)
+            if self._offer(entry):
+                return
+        self._wait_to_put(entry)
+
+    def _note_fatal(self, updates: Sequence[up.Update]) -> None:
+        """Remember why the server is about to end the session."""
+        for update in updates:
+            if isinstance(update, up.Failure) and update.fatal:
+                self._fatal = update
+
+    def on_pong(self, payload: bytes) -> None:
+        """Measure the round trip."""
+        self.keep_alive.pong(payload, self._now())
+
+    def on_end(self, code: int, reason: str) -> None:
+        """Tell everybody that the connection is over."""
+        asked = self.stop.is_set() and self.error is None
+        reason = reason[:200]
+        if not asked:
+            self.error = self.error or self._why(code, reason)
+            lost = up.ConnectionLost(code=code, reason=str(self.error or describe_close(code, reason)))
+            if code != 1000 or self.error is not None:
+                self._wait_to_put((_NOTICED, None, None, (lost,), self._now()))
+        self.stop.set()
+        self.outbox.close(drop=True)
+        self._wait_to_put(None)
+
+    def _why(self, code: int, reason: str) -> errors.RealtimeError | None:
+        """What a close that nobody here asked for means; None for a normal end."""
+        says = describe_close(code, reason)
+        fatal = self._fatal
+        if (fatal and fatal.code == "session_expired") or (code == 1001 and "maximum duration" in reason):
+            return errors.SessionExpiredError(says, close_code=code)
+        if fatal is not None:
+            return errors.SessionRefusedError(f"{fatal.message or fatal.code} ({says})", code=fatal.code)
+        if code == 3000:
+            return errors.AuthenticationError(f"the server refused the key ({says})")
+        if code == 4000:
+            return errors.SessionRefusedError(says)
+        return None if code == 1000 else errors.ConnectionLostError(says, close_code=code)
+
+    def _offer(self, entry: _Entry) -> bool:
+        """Queue for the audio thread if there is room (called under the lock, so in order)."""
+        inbound = self._inbound
+        waiting = len(inbound.queue)
+        self.inbound_high_water = max(self.inbound_high_water, waiting)
+        if waiting >= inbound.maxsize:
+            return False
+        try:
+            inbound.put_nowait(entry)
+        except queue.Full:
+            return False
+        return True
+
+    def _wait_to_put(self, entry: _Entry | None) -> None:
+        """Queue for the audio thread, waiting for room: this stops reading, and TCP tells the server to wait."""
+        self._stalled = self._inbound.full()
+        while not self._audio_gone:
+            try:
+                self._inbound.put(entry, timeout=0.25)
+                break
+            except queue.Full:
+                self._stalled = True
+        self._stalled = False
+
+    # --- any thread ---------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Queue what the conversation wants sent; call it under the lock, so that order is kept."""
+        for command in self.conversation.take_commands():
+            self.outbox.put_now(command, urgent=type(command) is ev.ResponseCancel)
+
+    def notice(self, updates: Sequence[up.Update]) -> Callable[[], None]:
+        """Tell the observers of updates that no frame told; call it under the lock.
+
+        Returns what remains to be done after the lock is released (waiting for room, when there is none).
+        """
+        if not updates:
+            return lambda: None
+        entry: _Entry = (_NOTICED, None, None, updates, self._now())
+        if self._offer(entry):
+            return lambda: None
+        if threading.current_thread() is self._audio.thread:
+            self._late.extend(updates)  # it cannot wait for itself
+            return lambda: None
+        return lambda: self._wait_to_put(entry)
+
+    def put(self, event: ev.ClientEvent) -> None:
+        """Queue a message behind everything else, waiting for room (never in the audio thread, which must not wait)."""
+        waits = threading.current_thread() is not self._audio.thread
+        self.outbox.put(event, wait_s=self._limits.write_timeout_s if waits else 0.0)
+
+    def owns(self, thread: threading.Thread) -> bool:
+        """Whether this thread is one of ours."""
+        return thread in self._threads()
+
+    # --- audio thread -------------------------------------------------------------------------------------------------
+
+    def _run_audio(self) -> None:
+        try:
+            take = self._inbound.get
+            while (entry := take()) is not None:
+                self._handle(entry)
+            reason = "closed" if self.error is None else str(self.error)
+            self._tell(up.SessionEnded(reason=reason), self._now())
+        finally:
+            self._audio_gone = True
+            try:
+                self._finish_recording()
+            finally:
+                self.at_end()
+
+    def _handle(self, entry: _Entry) -> None:
+        kind, event, frame, updates, at_s = entry
+        recorder = self._recorder
+        if kind == _RECEIVED:
+            if recorder is not None:
+                recorder.received(event, frame, updates, at_s)
+            self._count(event)
+            for update in updates:
+                self.turns.take(update, at_s)
+                for observer in self.observers:
+                    observer(update, at_s)
+        elif kind == _SENT:
+            if recorder is not None:
+                recorder.sent(event, frame, at_s)
+            if type(event) is ev.ResponseCreate or type(event) is ev.InputAudioBufferCommit:
+                self.turns.asked(at_s)
+        else:
+            for update in updates:
+                self._tell(update, at_s)
+        while self._late:
+            self._tell(self._late.pop(0), at_s)
+
+    def _tell(self, update: up.Update, at_s: float) -> None:
+        """Pass on an update that no frame told."""
+        if self._recorder is not None:
+            self._recorder.noticed(update, at_s)
+        self.turns.take(update, at_s)
+        for observer in self.observers:
+            observer(update, at_s)
+
+    def _count(self, event: AnyEvent) -> None:
+        kind = type(event)
+        if kind is ev.MalformedEvent:
+            self.traffic.malformed += 1
+        elif kind is ev.UnknownEvent:
+            self.traffic.unknown += 1
+        elif kind is ev.Error:
+            self.traffic.failures += 1
+
+    def _finish_recording(self) -> None:
+        if self._recorder is not None:
+            ended = "closed" if self.error is None else f"lost: {self.error}"
+            if self._audio.error is not None:
+                ended = "failed"
+            self._recorder.close(ended=ended, stats=self._final_stats())
+
+    # --- send thread --------------------------------------------------------------------------------------------------
+
+    def _run_send(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        traffic, records = self.traffic, self._recorder is not None
+        try:
+            while (item := self.outbox.get()) is not None:
+                if type(item) is Ping:
+                    connection.ping(item.payload)
+                    continue
+                assert isinstance(item, ev.ClientEvent)
+                frame = codec.encode(item)
+                connection.send(frame)
+                traffic.frames_out += 1
+                traffic.bytes_out += len(frame)
+                if records or type(item) is not ev.InputAudioBufferAppend:
+                    self._wait_to_put_sent(item, frame)
+            connection.close()
+        except errors.ConnectionLostError:
+            connection.abort()  # the receive thread tells why
+
+    def _wait_to_put_sent(self, event: ev.ClientEvent, frame: bytes) -> None:
+        entry: _Entry = (_SENT, event, frame, (), self._now())
+        while not self._audio_gone:
+            try:
+                self._inbound.put(entry, timeout=0.25)
+                return
+            except queue.Full:
+                continue
+
+    # --- keep-alive thread --------------------------------------------------------------------------------------------
+
+    def _run_keep_alive(self) -> None:
+        assert self._connection is not None
+        while not self.stop.wait(self.keep_alive.next_step_s(self._now())):
+            try:
+                error = self.keep_alive.step(self._now(), self._ping, stalled_here=self._stalled)
+            except errors.ClosedError:
+                return
+            if error is not None:
+                self.error = error
+                self._connection.abort()
+                return
+
+    def _ping(self, payload: bytes) -> None:
+        self.outbox.put_now(Ping(payload), urgent=True)
+
+    # --- end ----------------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: BaseException) -> None:
+        """A thread failed: end the session; `shut_down` raises the error."""
+        if self.error is None:
+            self.error = (
+                error if isinstance(error, errors.RealtimeError) else errors.RealtimeError(f"internal error: {error!r}")
+            )
+        self.stop.set()
+        self.outbox.close(drop=True)
+        if self._connection is not None:
+            self._connection.abort()
+
+    def _threads(self) -> list[threading.Thread]:
+        threads = [w.thread for w in (self._connect, self._send, self._pings, self._audio) if w.thread.ident]
+        if self._connection is not None:
+            threads.insert(1, self._connection.receive_thread)
+        return threads
+
+    def shut_down(self) -> BaseException | None:
+        """End everything within the close deadline; returns the first failure of a thread, or None.
+
+        Errors: ShutdownError names the threads that are still alive at the deadline.
+        """
+        total_s = self._limits.close_timeout_s
+        deadline, polite = Deadline(total_s, self._clock), Deadline(total_s * 0.7, self._clock)
+        self.stop.set()
+        self.outbox.close()
+        if self._connection is None:
+            self._opening.abort()
+            self._outcome.put_nowait(errors.ClosedError("closed while connecting"))
+        self._join([t for t in self._threads() if t is not self._audio.thread], polite)
+        connection = self._connection
+        if connection is not None:
+            if connection.receive_thread.is_alive():
+                connection.abort()
+                self.outbox.close(drop=True)
+                self._join([connection.receive_thread, self._send.thread], deadline)
+        elif self._audio.thread.ident:
+            self._wait_to_put(None)
+        self._join(self._threads(), deadline)
+        stuck = [thread for thread in self._threads() if thread.is_alive()]
+        self._audio_gone = True  # lets a thread go that waits for room in a queue nobody empties
+        if connection is not None and not connection.receive_thread.is_alive():
+            connection.release()
+        if stuck:
+            names = tuple(thread.name for thread in stuck)
+            raise errors.ShutdownError(f"still running {total_s:g} s after close: {stacks(stuck)}", threads=names)
+        return self._first_failure()
+
+    @staticmethod
+    def _join(threads: Sequence[threading.Thread], deadline: Deadline) -> None:
+        for thread in threads:
+            if thread.ident and thread is not threading.current_thread():
+                thread.join(deadline.remaining_s())
+
+    def _first_failure(self) -> BaseException | None:
+        received = self._connection.receive_error if self._connection is not None else None
+        failures = (received, self._audio.error, self._send.error, self._pings.error)
+        return next((error for error in failures if error is not None), None)

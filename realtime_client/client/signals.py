@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM, taken by a thread of their own.
+
+A Python signal handler that sets an event or feeds a queue can deadlock with the main thread waiting on the same
+object, so on POSIX no handler runs at all: the signals are blocked before the first other thread starts, and the thread
+`realtime-signals` waits for them with sigwait. Where there is no sigwait (Windows) the handler does nothing but
+`SimpleQueue.put`, which is reentrant. A blocked SIGINT does not interrupt `input()`: read standard input in a thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_WANTED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+OnSignal = Callable[[signal.Signals, int], None]
+"""(which, how many came so far); runs in the signals thread."""
+
+
+@contextmanager
+def signals(on_signal: OnSignal) -> Iterator[None]:
+    """Deliver SIGINT, SIGTERM and SIGHUP to `on_signal` while the block runs.
+
+    Enter it in the main thread before any other thread starts: threads inherit the mask.
+    """
+    if hasattr(signal, "pthread_sigmask") and hasattr(signal, "sigwait"):
+        yield from _with_sigwait(on_signal)
+    else:  # pragma: no cover - Windows
+        yield from _with_handlers(on_signal)
+
+
+def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WANTED)
+    ended = threading.Event()
+
+    def wait() -> None:
+        count = 0
+        while True:
+            which = signal.sigwait(_WANTED)
+            if ended.is_set():
+                return
+            count += 1
+            on_signal(signal.Signals(which), count)
+
+    thread = threading.Thread(target=wait, name="realtime-signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.is_alive():
+            signal.pthread_kill(thread.ident or 0, signal.SIGTERM)
+        thread.join(timeout=5)
+        _discard_pending()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _discard_pending() -> None:
+    """Take signals that came too late off the process: unblocking would kill it after its work is done."""
+    while pending := signal.sigpending() & set(_WANTED):
+        signal.sigwait(pending)
+
+
+def _with_handlers(on_signal: OnSignal) -> Iterator[None]:  # pragma: no cover - Windows
+    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def wait() -> None:
+        count = 0
+        while which := arrived.get():
+            count += 1
+            on_signal(signal.Signals(which), count)
+
+    thread = threading.Thread(target=wait, name="realtime-signals", daemon=True)
+    thread.start()
+    before = {which: signal.signal(which, lambda number, _frame: arrived.put(number)) for which in _WANTED}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+        arrived.put(0)
+        thread.join(timeout=5)

@@ -1,0 +1,132 @@
+"""Figures of a session: per turn, per connection, per queue. Pure: told what happened and when."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from realtime_client import updates as up
+
+from .keepalive import RoundTrip
+
+
+class TurnStats(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One answer. Times in milliseconds; None where the thing did not happen.
+
+    Counted from `asked`: the moment the request left this program (typed text, commit, tool result), or, in voice, the
+    moment the server reported the end of speech.
+    first_text_ms, first_audio_ms: to the first delta. speech_to_audio_ms: end of speech to first audio. total_ms: to
+    the end of the answer.
+    """
+
+    response_id: str
+    status: str = "in_progress"
+    first_text_ms: float | None = None
+    first_audio_ms: float | None = None
+    speech_to_audio_ms: float | None = None
+    total_ms: float | None = None
+    audio_chunks: int = 0
+    audio_bytes: int = 0
+    text_chunks: int = 0
+    interrupted: bool = False
+
+
+class Traffic(msgspec.Struct, kw_only=True):
+    """Messages and bytes each way."""
+
+    frames_in: int = 0
+    bytes_in: int = 0
+    frames_out: int = 0
+    bytes_out: int = 0
+    malformed: int = 0
+    unknown: int = 0
+    failures: int = 0
+
+
+class Stats(msgspec.Struct, kw_only=True):
+    """Snapshot of a session's figures.
+
+    queue_high_water: most messages that waited at once, by queue. turns: the newest answers, oldest first.
+    """
+
+    turn_count: int
+    turns: list[TurnStats]
+    traffic: Traffic
+    round_trip: RoundTrip
+    queue_high_water: dict[str, int]
+    usage: up.Usage
+    transcription_usage: dict[str, float]
+    connect_ms: float | None = None
+    duration_s: float = 0.0
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain JSON types."""
+        plain: dict[str, object] = msgspec.to_builtins(self)
+        return plain
+
+
+class TurnClock:
+    """Times each answer from the updates of one session. Used by one thread."""
+
+    def __init__(self, keep: int = 256) -> None:
+        self.turns: deque[TurnStats] = deque(maxlen=keep)
+        self.turn_count = 0
+        self._asked_s: float | None = None
+        self._speech_end_s: float | None = None
+        self._open: dict[str, tuple[TurnStats, float | None, float | None]] = {}
+
+    def asked(self, at_s: float) -> None:
+        """A request for an answer left."""
+        self._asked_s = at_s
+
+    def take(self, update: up.Update, at_s: float) -> None:
+        """Take one update in."""
+        kind = type(update)
+        if kind is up.AudioDelta or kind is up.TextDelta:
+            self._delta(update, at_s)
+        elif isinstance(update, up.SpeechStopped):
+            self._speech_end_s = self._asked_s = at_s
+        elif isinstance(update, up.ResponseStarted):
+            self._start(update.response_id)
+        elif isinstance(update, up.ResponseDone):
+            self._done(update, at_s)
+        elif isinstance(update, up.Interrupted) and update.response_id in self._open:
+            self._open[update.response_id][0].interrupted = True
+
+    def _start(self, response_id: str) -> None:
+        turn = TurnStats(response_id=response_id)
+        self._open[response_id] = (turn, self._asked_s, self._speech_end_s)
+        self._speech_end_s = None
+        self.turn_count += 1
+        self.turns.append(turn)
+        if len(self._open) > 64:  # answers whose end never came
+            del self._open[next(iter(self._open))]
+
+    def _delta(self, update: up.AudioDelta | up.TextDelta | up.Update, at_s: float) -> None:
+        assert isinstance(update, up.AudioDelta | up.TextDelta)
+        entry = self._open.get(update.response_id)
+        if entry is None:
+            return
+        turn, asked_s, speech_end_s = entry
+        if type(update) is up.AudioDelta:
+            turn.audio_chunks += 1
+            turn.audio_bytes += len(update.audio)
+            if turn.audio_chunks == 1:
+                turn.first_audio_ms = _ms(asked_s, at_s)
+                turn.speech_to_audio_ms = _ms(speech_end_s, at_s)
+        else:
+            turn.text_chunks += 1
+            if turn.text_chunks == 1:
+                turn.first_text_ms = _ms(asked_s, at_s)
+
+    def _done(self, update: up.ResponseDone, at_s: float) -> None:
+        entry = self._open.pop(update.response_id, None)
+        if entry is not None:
+            entry[0].status = update.status
+            entry[0].total_ms = _ms(entry[1], at_s)
+
+
+def _ms(start_s: float | None, end_s: float) -> float | None:
+    """Milliseconds between two moments, to the microsecond."""
+    return None if start_s is None else round((end_s - start_s) * 1000, 3)

@@ -1,0 +1,663 @@
+"""The client's side of a conversation: events in, updates and commands out.
+
+A pure state machine: no socket, thread or clock. `receive(event)` returns what happened as updates; requests of the
+user are methods. Both append the messages to send to `commands`; the caller takes them with `take_commands()` and sends
+them in that order. Not thread-safe: the caller holds one lock around every call.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from realtime_client import updates as up
+from realtime_client.errors import UsageError
+
+from . import events as ev
+from .answers import Answer, Cut, plan_cut
+from .gate import ALREADY_ACTIVE, ResponseGate
+from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
+from .order import ItemOrder
+from .session import audio_format
+from .usage import read_usage
+
+MIN_COMMIT_MS = 100
+_OWN_TAG = "realtime_client_request"
+_FATAL_CODES = {"session_expired", "invalid_api_key", "beta_api_shape_disabled", "invalid_model"}
+_BENIGN_CODES = {"response_cancel_not_active"}
+
+HeardMs = Callable[[str, int], int | None]
+"""(item_id, content_index) -> ms of that part the user heard; None when nothing plays here."""
+
+
+def random_id(prefix: str) -> str:
+    """Return an identifier of the wire's shape, for example `item_9f8e...`."""
+    return f"{prefix}_{secrets.token_hex(10)}"
+
+
+def _nothing_plays(_item_id: str, _content_index: int) -> int | None:
+    return None
+
+
+class Conversation:
+    """State of one session as the client knows it.
+
+    heard_ms: where playback stands; without it everything received counts as heard.
+    interrupt_on_speech: whether the user's voice cuts a running answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        new_id: Callable[[str], str] = random_id,
+        heard_ms: HeardMs = _nothing_plays,
+        interrupt_on_speech: bool = True,
+    ) -> None:
+        self.commands: list[ev.ClientEvent] = []
+        self.settings: dict[str, Any] = {}
+        self.session_id = ""
+        self.input_format = up.PCM16_24K
+        self.output_format = up.PCM16_24K
+        self.items = ItemOrder()
+        self.gate = ResponseGate()
+        self.usage = up.Usage()
+        self.transcription_usage: dict[str, float] = {}
+        self.heard_ms = heard_ms
+        self.interrupt_on_speech = interrupt_on_speech
+        self._new_id = new_id
+        self._answers: dict[str, Answer] = {}
+        self._recent: deque[Answer] = deque(maxlen=4)
+        self._own_items: dict[str, None] = {}
+        self._asked_apart: dict[str, None] = {}
+        self._calls: dict[str, Answer] = {}
+        self._cancel_next = False
+        self.last_request_id: str | None = None
+        self._uncommitted_bytes = 0
+        self._handlers: dict[type, Callable[[Any], list[up.Update]]] = self._make_handlers()
+
+    # --- the server speaks --------------------------------------------------------------------------------------------
+
+    def receive(self, event: ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent) -> list[up.Update]:
+        """Take one message in; returns what it means, in order. Never raises on account of the message."""
+        return self._handlers[type(event)](event)
+
+    def take_commands(self) -> list[ev.ClientEvent]:
+        """Return the messages to send now, in order, and forget them."""
+        commands, self.commands = self.commands, []
+        return commands
+
+    def _make_handlers(self) -> dict[type, Callable[[Any], list[up.Update]]]:
+        handlers: dict[type, Callable[[Any], list[up.Update]]] = dict.fromkeys(ev.SERVER_EVENTS, self._ignore)
+        handlers.update(
+            {
+                ev.ResponseOutputAudioDelta: self._audio_delta,
+                ev.ResponseOutputAudioTranscriptDelta: self._spoken_delta,
+                ev.ResponseOutputTextDelta: self._text_delta,
+                ev.ResponseOutputAudioDone: self._audio_done,
+                ev.ResponseOutputAudioTranscriptDone: self._spoken_done,
+                ev.ResponseOutputTextDone: self._text_done,
+                ev.ResponseFunctionCallArgumentsDelta: self._arguments_delta,
+                ev.ResponseCreated: self._response_created,
+                ev.ResponseOutputItemAdded: self._output_item_added,
+                ev.ResponseOutputItemDone: self._output_item_done,
+                ev.ResponseDone: self._response_done,
+                ev.ConversationItemAdded: self._item_added,
+                ev.ConversationItemDone: self._item_done,
+                ev.ConversationItemDeleted: self._item_deleted,
+                ev.InputAudioBufferSpeechStarted: self._speech_started,
+                ev.InputAudioBufferSpeechStopped: self._speech_stopped,
+                ev.InputAudioBufferCommitted: self._committed,
+                ev.InputAudioBufferCleared: self._cleared,
+                ev.InputAudioBufferTimeoutTriggered: self._timed_out,
+                ev.InputTranscriptionDelta: self._transcription_delta,
+                ev.InputTranscriptionCompleted: self._transcription_completed,
+                ev.InputTranscriptionFailed: self._transcription_failed,
+                ev.InputTranscriptionSegment: self._transcription_segment,
+                ev.ResponseMcpCallInProgress: self._mcp_started,
+                ev.ResponseMcpCallCompleted: self._mcp_ended,
+                ev.ResponseMcpCallFailed: self._mcp_ended,
+                ev.McpListToolsInProgress: self._progress,
+                ev.McpListToolsCompleted: self._progress,
+                ev.McpListToolsFailed: self._progress,
+                ev.SessionCreated: self._session_created,
+                ev.SessionUpdated: self._session_updated,
+                ev.RateLimitsUpdated: self._rate_limits,
+                ev.Error: self._error,
+                ev.UnknownEvent: self._unknown,
+                ev.MalformedEvent: self._malformed,
+            }
+        )
+        return handlers
+
+    def _ignore(self, _event: ev.ServerEvent) -> list[up.Update]:
+        """Messages that tell nothing an observer needs; they are in the journal."""
+        return []
+
+    # deltas: the hot path
+
+    def _answer(self, response_id: str) -> Answer:
+        """The answer of that id; one whose start was not seen begins here."""
+        answer = self._answers.get(response_id)
+        if answer is None:
+            answer = self._answers[response_id] = Answer(response_id)
+            if len(self._answers) > 64:  # answers whose end never came
+                del self._answers[next(iter(self._answers))]
+        return answer
+
+    def _audio_delta(self, event: ev.ResponseOutputAudioDelta) -> list[up.Update]:
+        answer = self._answers.get(event.response_id) or self._answer(event.response_id)
+        if answer.cut:
+            return []  # late audio of an interrupted answer: the server had not heard of the cut yet
+        part = (event.item_id, event.content_index)
+        answer.audio_bytes[part] = answer.audio_bytes.get(part, 0) + len(event.delta)
+        return [
+            up.AudioDelta(
+                response_id=event.response_id,
+                item_id=event.item_id,
+                content_index=event.content_index,
+                audio=event.delta,
+            )
+        ]
+
+    def _any_text_delta(self, event: Any, *, spoken: bool) -> list[up.Update]:
+        answer = self._answer(event.response_id)
+        if answer.cut:
+            return []
+        answer.add_text(event.output_index, event.content_index, event.delta)
+        return [
+            up.TextDelta(
+                response_id=event.response_id,
+                item_id=event.item_id,
+                content_index=event.content_index,
+                text=event.delta,
+                spoken=spoken,
+            )
+        ]
+
+    def _spoken_delta(self, event: ev.ResponseOutputAudioTranscriptDelta) -> list[up.Update]:
+        return self._any_text_delta(event, spoken=True)
+
+    def _text_delta(self, event: ev.ResponseOutputTextDelta) -> list[up.Update]:
+        return self._any_text_delta(event, spoken=False)
+
+    def _any_text_done(self, event: ev.ResponsePartEvent, text: str, *, spoken: bool) -> list[up.Update]:
+        answer = self._answer(event.response_id)
+        answer.text[event.output_index, event.content_index] = [text]
+        return [
+            up.TextDone(
+                response_id=event.response_id,
+                item_id=event.item_id,
+                content_index=event.content_index,
+                text=text,
+                spoken=spoken,
+            )
+        ]
+
+    def _spoken_done(self, event: ev.ResponseOutputAudioTranscriptDone) -> list[up.Update]:
+        return self._any_text_done(event, event.transcript, spoken=True)
+
+    def _text_done(self, event: ev.ResponseOutputTextDone) -> list[up.Update]:
+        return self._any_text_done(event, event.text, spoken=False)
+
+    def _audio_done(self, event: ev.ResponseOutputAudioDone) -> list[up.Update]:
+        return [up.AudioDone(response_id=event.response_id, item_id=event.item_id, content_index=event.content_index)]
+
+    def _arguments_delta(self, event: ev.ResponseFunctionCallArgumentsDelta) -> list[up.Update]:
+        return [
+            up.ToolCallDelta(
+                response_id=event.response_id, item_id=event.item_id, call_id=event.call_id, text=event.delta
+            )
+        ]
+
+    # responses
+
+    def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
+        response = event.response
+        answer = self._answer(response.id)
+        tag = (response.metadata or {}).get(_OWN_TAG)
+        answer.out_of_band = tag is not None and tag in self._asked_apart
+        answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != _OWN_TAG} or None
+        if answer.out_of_band:
+            self._asked_apart.pop(str(tag), None)
+        else:
+            self.gate.created(response.id)
+            if self._cancel_next:
+                self._cancel_next = False
+                self._cancel(answer)
+        return [up.ResponseStarted(response_id=response.id, out_of_band=answer.out_of_band, metadata=answer.metadata)]
+
+    def _output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
+        answer = self._answer(event.response_id)
+        if event.item.id and event.item.id not in answer.item_ids:
+            answer.item_ids.append(event.item.id)
+        if event.item.type == "mcp_call" and event.item.id:
+            answer.open_mcp.add(event.item.id)
+        return []
+
+    def _output_item_done(self, event: ev.ResponseOutputItemDone) -> list[up.Update]:
+        item = event.item
+        call_id = item.call_id
+        if item.type != "function_call" or not call_id or item.status not in {None, "completed"}:
+            return []
+        answer = self._answer(event.response_id)
+        if call_id in self._calls:
+            return []
+        self._calls[call_id] = answer
+        answer.open_calls.add(call_id)
+        if len(self._calls) > 256:  # calls that nobody answered
+            del self._calls[next(iter(self._calls))]
+        return [
+            up.ToolCall(
+                response_id=event.response_id,
+                item_id=item.id or "",
+                call_id=call_id,
+                name=item.name or "",
+                arguments=item.arguments or "",
+            )
+        ]
+
+    def _response_done(self, event: ev.ResponseDone) -> list[up.Update]:
+        response = event.response
+        answer = self._answers.pop(response.id, None) or Answer(response.id)
+        answer.done = True
+        if answer.audio_bytes or answer.open_mcp:
+            self._recent.append(answer)
+        usage = read_usage(response.usage)
+        if usage is not None:
+            self.usage += usage
+        if not answer.out_of_band:
+            self.gate.done(response.id)
+        details = response.status_details or ev.StatusDetails()
+        output = [modernise(item) for item in response.output or ()]
+        text = answer.whole_text() or "\n".join(item.said for item in output if item.type == "message")
+        self._let_go()
+        return [
+            up.ResponseDone(
+                response_id=response.id,
+                status=response.status or "completed",
+                reason=details.reason or (details.error.code or details.error.type if details.error else None),
+                error=details.error.message if details.error else None,
+                text=text,
+                item_ids=tuple(item.id for item in output if item.id) or tuple(answer.item_ids),
+                usage=usage,
+                out_of_band=answer.out_of_band,
+                metadata=answer.metadata,
+            )
+        ]
+
+    # items
+
+    def _item_added(self, event: ev.ConversationItemAdded) -> list[up.Update]:
+        item = modernise(event.item)
+        if not item.id:
+            return []
+        self.items.place(item.id, event.previous_item_id)
+        if item.id in self._own_items:
+            return []  # announced when it was sent: the server does not echo typed text
+        return [
+            up.ItemAdded(
+                item_id=item.id,
+                role=item.speaker,
+                item_type=item.type,
+                text=item.said,
+                previous_item_id=self.items.previous(item.id),
+                has_audio=item.has_audio,
+            )
+        ]
+
+    def _item_done(self, event: ev.ConversationItemDone) -> list[up.Update]:
+        item = modernise(event.item)
+        if not item.id:
+            return []
+        self.items.place(item.id, event.previous_item_id)
+        self._own_items.pop(item.id, None)
+        done = up.ItemDone(
+            item_id=item.id,
+            role=item.speaker,
+            item_type=item.type,
+            text=item.said,
+            status=item.status or "completed",
+            previous_item_id=self.items.previous(item.id),
+            has_audio=item.has_audio,
+        )
+        if item.type == "mcp_approval_request":
+            return [done, up.Progress(what="approval_requested", item_id=item.id, text=item.name or "")]
+        return [done]
+
+    def _item_deleted(self, event: ev.ConversationItemDeleted) -> list[up.Update]:
+        self.items.remove(event.item_id)
+        return [up.ItemDeleted(item_id=event.item_id)]
+
+    # the user's audio
+
+    def _speech_started(self, event: ev.InputAudioBufferSpeechStarted) -> list[up.Update]:
+        started = up.SpeechStarted(item_id=event.item_id, at_ms=event.audio_start_ms)
+        if not self.interrupt_on_speech:
+            return [started]
+        return [started, *self._interrupt("speech", cancel=not self._server_interrupts())]
+
+    def _server_interrupts(self) -> bool:
+        """Whether the server cancels a running answer by itself when it hears speech."""
+        node: Any = self.settings
+        for key in ("audio", "input", "turn_detection"):
+            node = node.get(key) if isinstance(node, dict) else None
+        detection = node or self.settings.get("turn_detection")
+        return isinstance(detection, dict) and detection.get("interrupt_response", True) is not False
+
+    def _speech_stopped(self, event: ev.InputAudioBufferSpeechStopped) -> list[up.Update]:
+        return [up.SpeechStopped(item_id=event.item_id, at_ms=event.audio_end_ms)]
+
+    def _committed(self, event: ev.InputAudioBufferCommitted) -> list[up.Update]:
+        self.items.place(event.item_id, event.previous_item_id)
+        return [up.InputCommitted(item_id=event.item_id, previous_item_id=self.items.previous(event.item_id))]
+
+    def _cleared(self, _event: ev.InputAudioBufferCleared) -> list[up.Update]:
+        return []
+
+    def _timed_out(self, event: ev.InputAudioBufferTimeoutTriggered) -> list[up.Update]:
+        return [up.InputTimedOut(item_id=event.item_id, start_ms=event.audio_start_ms, end_ms=event.audio_end_ms)]
+
+    def _transcription_delta(self, event: ev.InputTranscriptionDelta) -> list[up.Update]:
+        return [up.UserTranscriptDelta(item_id=event.item_id, content_index=event.content_index, text=event.delta)]
+
+    def _transcription_completed(self, event: ev.InputTranscriptionCompleted) -> list[up.Update]:
+        for key, value in (event.usage or {}).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self.transcription_usage[key] = self.transcription_usage.get(key, 0) + value
+        return [
+            up.UserTranscript(
+                item_id=event.item_id,
+                content_index=event.content_index,
+                text=event.transcript,
+                usage=event.usage,
+            )
+        ]
+
+    def _transcription_failed(self, event: ev.InputTranscriptionFailed) -> list[up.Update]:
+        return [
+            up.UserTranscriptFailed(
+                item_id=event.item_id,
+                content_index=event.content_index,
+                message=event.error.message,
+                code=event.error.code,
+            )
+        ]
+
+    def _transcription_segment(self, event: ev.InputTranscriptionSegment) -> list[up.Update]:
+        return [
+            up.TranscriptSegment(
+                item_id=event.item_id,
+                content_index=event.content_index,
+                text=event.text,
+                speaker=event.speaker,
+                start_s=event.start,
+                end_s=event.end,
+            )
+        ]
+
+    # the session
+
+    def _take_settings(self, session: dict[str, Any]) -> None:
+        self.settings = session
+        self.input_format = audio_format(session, "input")
+        self.output_format = audio_format(session, "output")
+
+    def _session_created(self, event: ev.SessionCreated) -> list[up.Update]:
+        self._take_settings(event.session)
+        self.session_id = str(event.session.get("id") or "")
+        expires = event.session.get("expires_at")
+        return [
+            up.SessionStarted(
+                session_id=self.session_id,
+                model=str(event.session.get("model") or ""),
+                settings=event.session,
+                input_format=self.input_format,
+                output_format=self.output_format,
+                expires_at=int(expires) if isinstance(expires, int | float) else None,
+            )
+        ]
+
+    def _session_updated(self, event: ev.SessionUpdated) -> list[up.Update]:
+        self._take_settings(event.session)
+        return [
+            up.SessionChanged(settings=event.session, input_format=self.input_format, output_format=self.output_format)
+        ]
+
+    def _rate_limits(self, event: ev.RateLimitsUpdated) -> list[up.Update]:
+        limits = {r.name: (r.limit, r.remaining, r.reset_seconds) for r in event.rate_limits}
+        return [up.RateLimits(limits=limits)]
+
+    def _error(self, event: ev.Error) -> list[up.Update]:
+        error = event.error
+        again = self.gate.refused(error.event_id, error.code)
+        if again and (named := _named_response(error.message)):
+            self.gate.hold(named)
+        if error.event_id:
+            self._asked_apart.pop(error.event_id, None)
+        self._let_go()
+        return [
+            up.Failure(
+                message=error.message,
+                code=error.code,
+                error_type=error.type,
+                param=error.param,
+                event_id=error.event_id,
+                benign=again or error.code in _BENIGN_CODES,
+                fatal=error.code in _FATAL_CODES,
+            )
+        ]
+
+    def _progress(self, event: Any) -> list[up.Update]:
+        return [up.Progress(what=event.type, item_id=event.item_id)]
+
+    def _mcp_started(self, event: Any) -> list[up.Update]:
+        return [up.Progress(what=event.type, item_id=event.item_id)]
+
+    def _mcp_ended(self, event: Any) -> list[up.Update]:
+        """The model does not speak a remote tool's result by itself: ask once no call is pending."""
+        for answer in (*self._answers.values(), *self._recent):
+            if event.item_id in answer.open_mcp:
+                answer.open_mcp.discard(event.item_id)
+                if not answer.open_mcp and not answer.cut:
+                    self._ask_once()
+        return [up.Progress(what=event.type, item_id=event.item_id)]
+
+    def _unknown(self, event: ev.UnknownEvent) -> list[up.Update]:
+        return [up.Unknown(event_type=event.type, data=event.data)]
+
+    def _malformed(self, event: ev.MalformedEvent) -> list[up.Update]:
+        return [up.Malformed(event_type=event.type, error=event.error)]
+
+    # --- the user speaks ----------------------------------------------------------------------------------------------
+
+    def say(self, text: str, *, respond: bool = True, role: str = "user") -> tuple[str, list[up.Update]]:
+        """Add a typed message; with `respond`, cut a running answer and ask for a new one.
+
+        Returns the item's id and what to tell observers: the server does not echo typed text as speech.
+        """
+        happened = self._interrupt("typed", cancel=True) if respond else []
+        item = user_text(text) if role == "user" else assistant_text(text)
+        item_id = self.add_item(item)
+        happened.append(
+            up.ItemAdded(
+                item_id=item_id,
+                role=role,
+                item_type="message",
+                text=text,
+                previous_item_id=self.items.previous(item_id),
+                local=True,
+            )
+        )
+        if respond:
+            self.ask()
+        return item_id, happened
+
+    def add_item(self, item: Item) -> str:
+        """Send an item of our own; returns its id (made here when it has none)."""
+        item.id = item.id or self._new_id("item")
+        self.items.place(item.id, None)
+        self._own_items[item.id] = None
+        if len(self._own_items) > 256:  # a server that never confirms items
+            del self._own_items[next(iter(self._own_items))]
+        self.commands.append(ev.ConversationItemCreate(item=item, event_id=self._new_id("event")))
+        return item.id
+
+    def ask(self, response: dict[str, Any] | None = None) -> str:
+        """Ask for an answer, behind a running one; returns the request's event id.
+
+        A response outside the conversation (`conversation: "none"`) is sent at once and may run beside others.
+        Errors: UsageError when 64 requests wait already.
+        """
+        event_id = self.last_request_id = self._new_id("event")
+        if response and response.get("conversation") == "none":
+            metadata = {**(response.get("metadata") or {}), _OWN_TAG: event_id}
+            self._asked_apart[event_id] = None
+            self.commands.append(ev.ResponseCreate(event_id=event_id, response={**response, "metadata": metadata}))
+            return event_id
+        if not self.gate.submit(ev.ResponseCreate(event_id=event_id, response=response or None)):
+            raise UsageError("64 requests for an answer wait already: let the running answer end first")
+        self._let_go()
+        return event_id
+
+    def _ask_once(self) -> None:
+        """Ask for an answer unless one is asked for already."""
+        if not self.gate.waiting and not self.gate.asked:
+            self.ask()
+
+    def _let_go(self) -> None:
+        """Send the next request for an answer if it may leave."""
+        event = self.gate.next()
+        if event is not None:
+            self.commands.append(event)
+
+    def cancel(self) -> tuple[bool, list[up.Update]]:
+        """Stop the running answer and drop the ones asked for; True if there was one."""
+        dropped = self.gate.drop_waiting()
+        running = self.gate.busy
+        return bool(dropped) or running, self._interrupt("cancel", cancel=True)
+
+    def tool_result(self, call_id: str, output: str, *, respond: bool = True) -> tuple[str, list[up.Update]]:
+        """Send a tool's output; when it was the last open call of its answer, ask for ONE new answer."""
+        item_id = self.add_item(function_output(call_id, output))
+        added = up.ItemAdded(item_id=item_id, role="tool", item_type="function_call_output", text=output, local=True)
+        answer = self._calls.pop(call_id, None)
+        if answer is not None:
+            answer.open_calls.discard(call_id)
+        if respond and (answer is None or not answer.open_calls):
+            self._ask_once()
+        return item_id, [added]
+
+    def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
+        """Answer a remote tool's approval request."""
+        self.add_item(mcp_approval(request_id, approve=approve, reason=reason, item_id=self._new_id("item")))
+
+    def appended(self, size_bytes: int) -> None:
+        """Count audio that was appended to the input buffer."""
+        self._uncommitted_bytes += size_bytes
+
+    def commit(self) -> None:
+        """Commit the input buffer. Errors: UsageError below 100 ms, which servers refuse."""
+        held_ms = self.input_format.ms(self._uncommitted_bytes)
+        if held_ms < MIN_COMMIT_MS:
+            raise UsageError(f"only {held_ms} ms of audio to commit: at least {MIN_COMMIT_MS} ms are needed")
+        self._uncommitted_bytes = 0
+        self.commands.append(ev.InputAudioBufferCommit(event_id=self._new_id("event")))
+
+    def clear_input(self) -> None:
+        """Throw the uncommitted audio away."""
+        self._uncommitted_bytes = 0
+        self.commands.append(ev.InputAudioBufferClear(event_id=self._new_id("event")))
+
+    def update_session(self, session: dict[str, Any]) -> None:
+        """Send new settings (the wire's JSON object)."""
+        self.commands.append(ev.SessionUpdate(event_id=self._new_id("event"), session=session))
+
+    def send(self, event: ev.ClientEvent) -> None:
+        """Send any message; those with rules go through their rules."""
+        if type(event) is ev.ResponseCreate:
+            self.ask(event.response)
+        elif type(event) is ev.ConversationItemCreate:
+            self.add_item(event.item)
+            self.commands[-1] = event
+        else:
+            self.commands.append(event)
+
+    # --- interruption -------------------------------------------------------------------------------------------------
+
+    def _cancel(self, answer: Answer) -> None:
+        answer.cut = True
+        self.commands.append(ev.ResponseCancel(response_id=answer.id, event_id=self._new_id("event")))
+
+    def _interrupt(self, cause: str, *, cancel: bool) -> list[up.Update]:
+        """Cut the running answer and the unheard tail of finished ones; returns what was cut."""
+        happened: list[up.Update] = []
+        active = self._answers.get(self.gate.active_id or "")
+        if self.gate.asked and cancel:
+            self._cancel_next = True
+        if active is not None and not active.cut:
+            if cancel:
+                self._cancel(active)
+            active.cut = True
+            happened += self._cut(active, cause)
+            if not active.audio_bytes:
+                happened.append(_cut_text(active, cause))
+        for answer in self._recent:
+            if not answer.cut:
+                answer.cut = True
+                happened += self._cut(answer, cause)
+        return happened
+
+    def _cut(self, answer: Answer, cause: str) -> list[up.Update]:
+        """Correct the server's view of each audio part to what was heard."""
+        happened: list[up.Update] = []
+        for part, size_bytes in answer.audio_bytes.items():
+            cut = plan_cut(part, size_bytes, self.heard_ms(*part), self.output_format, done=answer.done)
+            self._correct(cut)
+            if not (answer.done and cut.action == "none"):
+                happened.append(
+                    up.Interrupted(
+                        response_id=answer.id,
+                        item_id=cut.item_id,
+                        content_index=cut.content_index,
+                        heard_ms=cut.heard_ms,
+                        received_ms=cut.received_ms,
+                        cause=cause,
+                    )
+                )
+        return happened
+
+    def _correct(self, cut: Cut) -> None:
+        event_id = self._new_id("event")
+        if cut.action == "truncate":
+            self.commands.append(
+                ev.ConversationItemTruncate(
+                    item_id=cut.item_id,
+                    content_index=cut.content_index,
+                    audio_end_ms=cut.heard_ms,
+                    event_id=event_id,
+                )
+            )
+        elif cut.action == "delete":
+            self.commands.append(ev.ConversationItemDelete(item_id=cut.item_id, event_id=event_id))
+
+
+def _cut_text(answer: Answer, cause: str) -> up.Interrupted:
+    """An answer that was cut before any audio of it arrived."""
+    return up.Interrupted(
+        response_id=answer.id,
+        item_id=answer.item_ids[-1] if answer.item_ids else "",
+        content_index=0,
+        heard_ms=0,
+        received_ms=0,
+        cause=cause,
+    )
+
+
+def _named_response(message: str) -> str | None:
+    """Find the response id that a busy conversation's error names."""
+    return next((word.strip(".,:;'\"()") for word in message.split() if word.strip("'\"(").startswith("resp_")), None)
+
+
+__all__ = ["ALREADY_ACTIVE", "MIN_COMMIT_MS", "Conversation", "HeardMs", "random_id"]
