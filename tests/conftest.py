@@ -1,0 +1,127 @@
+"""What every test gets: an empty home, no key, no network beyond this machine, a time limit, no leaked thread."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+TEST_LIMIT_S = 90
+THREADS_LIMIT_S = 5.0
+_OURS = re.compile(r"(?i)^(OPENAI_|AZURE_OPENAI_|REALTIME_|XDG_|SSL_CERT_|NO_COLOR$|FORCE_COLOR$|.*_PROXY$)")
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+# A skipped test is a failure where nothing may skip.
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
+    return _strict((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    return _strict((yield))
+
+
+def _strict(report: Any) -> Any:
+    if in_ci() and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"nothing may skip in CI: {reason}"
+    return report
+
+
+# Isolation.
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty home and current folder, and none of the user's settings."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if _OURS.match(name):
+            monkeypatch.delenv(name)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    for name in ("CONFIG", "DATA", "CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    work = home / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to leave this machine."""
+
+    def guard(method: Any) -> Any:
+        def connect(self: socket.socket, address: Any) -> Any:
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+                raise AssertionError(f"a test tried to reach {address}")
+            return method(self, address)
+
+        return connect
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, guard(getattr(socket.socket, name)))
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+# Limits.
+
+
+@pytest.fixture(autouse=True)
+def _time_limit() -> Iterator[None]:
+    """End a test that hangs; what it waits for has failed to keep its own deadline."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(_number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"the test runs longer than {TEST_LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, TEST_LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_threads(_isolated: None, _only_loopback: None) -> Iterator[None]:
+    """Fail a test whose threads outlive it."""
+    before = set(threading.enumerate())
+    yield
+    ends = time.monotonic() + THREADS_LIMIT_S
+    leaked = []
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=max(0.0, ends - time.monotonic()))
+        if thread.is_alive():
+            leaked.append(thread.name)
+    if leaked:
+        pytest.fail(f"threads still alive after the test: {', '.join(sorted(leaked))}")
+
+
+@pytest.fixture
+def project() -> Path:
+    """The project's own folder."""
+    return Path(__file__).resolve().parent.parent

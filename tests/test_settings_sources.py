@@ -1,0 +1,136 @@
+"""Where settings come from, what is refused, and that secrets do not show."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+
+from realtime_client.errors import UsageError
+from realtime_client.secret import Secret
+from realtime_client.settings import SPECS, Settings, config_path, load_settings, recordings_folder
+
+KEY = "sk-abcdefghijklmnop-1234"
+
+
+def write_config(text: str) -> Path:
+    path = config_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_each_source_beats_the_next(monkeypatch):
+    assert load_settings().model == "gpt-realtime-2.1"
+    path = write_config('model = "from-config"')
+    assert load_settings().model == "from-config"
+    assert load_settings().source("model") == f"config file {path}: model"
+    Path(".env").write_text("REALTIME_MODEL=from-dotenv\n")
+    assert load_settings().source("model") == ".env REALTIME_MODEL"
+    monkeypatch.setenv("REALTIME_MODEL", "from-environment")
+    assert load_settings().source("model") == "environment REALTIME_MODEL"
+    settings = load_settings({"model": "from-flag"})
+    assert (settings.model, settings.source("model")) == ("from-flag", "flag --model")
+    assert settings.source("voice") == "default"
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    Path(".env").write_text(f"OPENAI_API_KEY={KEY}\n")
+    assert load_settings().source("api_key") == ".env OPENAI_API_KEY"
+
+
+def test_every_setting_can_be_given_as_text_in_the_environment():
+    environ = {}
+    for spec in SPECS.values():
+        text = spec.choices[-1] if spec.choices else ("1" if spec.is_switch else "7")
+        environ[spec.env] = KEY if spec.is_secret else text
+    environ["REALTIME_SPEED"] = "1.5"
+    settings = load_settings(environ=environ)
+    assert all(settings.source(name) == f"environment {spec.env}" for name, spec in SPECS.items())
+    assert settings.limits.open_timeout_s == 7.0
+    assert settings.limits.inbound_queue == 7
+    assert settings.speed == 1.5
+
+
+def test_config_file_takes_native_types():
+    write_config("speed = 1.25\nrecord = false\nmax_output_tokens = 100\npong_timeout_s = 3")
+    settings = load_settings()
+    assert (settings.speed, settings.record, settings.max_output_tokens) == (1.25, False, 100)
+    assert settings.limits.pong_timeout_s == 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("REALTIME_SPEED", "9", "environment REALTIME_SPEED: the value '9' must be from 0.25 to 1.5"),
+        ("REALTIME_SPEED", "nan", "must be from"),
+        ("REALTIME_SPEED", "fast", "must be a number"),
+        ("REALTIME_MODALITY", "video", "must be one of audio, text"),
+        ("REALTIME_RECORD", "maybe", "must be true or false"),
+        ("REALTIME_MAX_OUTPUT_TOKENS", "many", "or inf"),
+        ("REALTIME_MAX_OUTPUT_TOKENS", "0", "or inf"),
+        ("REALTIME_OUTBOX_QUEUE", "1.5", "must be a whole number"),
+        ("REALTIME_OPEN_TIMEOUT_S", "0", "must be from 0.001"),
+        ("REALTIME_MODEL", "a\nb", "line break"),
+        ("OPENAI_ORG_ID", "org\r\nX-Evil: 1", "line break"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_source(monkeypatch, name, value, says):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="(?s)" + says.replace(".", r"\.")) as caught:
+        load_settings()
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "bad", ["sk-hidden\nX: y", "sk-hidden y", "sk-hidden\x00", "sk-hidden\N{EM DASH}", " sk-hidden"]
+)
+def test_a_key_that_could_break_a_header_is_refused_without_being_shown(bad):
+    with pytest.raises(UsageError) as caught:
+        load_settings(environ={"OPENAI_API_KEY": bad})
+    assert "hidden" not in str(caught.value)
+    assert "OPENAI_API_KEY" in str(caught.value)
+
+
+def test_unknown_names_and_broken_files_are_named():
+    write_config('modle = "x"')
+    with pytest.raises(UsageError, match=r"no setting 'modle'; did you mean model\?"):
+        load_settings()
+    path = write_config("model = ")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_settings()
+    path.unlink()
+    Path(".env").write_bytes(b"\xff\xfe=\xff")
+    with pytest.raises(UsageError, match=r"\.env cannot be read"):
+        load_settings()
+
+
+def test_secrets_never_show(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    settings = load_settings({"token": "short"})
+    for text in (repr(settings), str(settings), f"{settings.api_key}", f"{settings.api_key!r}"):
+        assert KEY not in text
+        assert "abcdefg" not in text
+    assert str(settings.api_key) == "set (...1234)"
+    assert str(settings.token) == "set"
+    assert settings.api_key is not None
+    assert settings.api_key.reveal() == KEY
+    with pytest.raises(TypeError):
+        pickle.dumps(settings.api_key)
+    assert Secret("a") == Secret("a") != Secret("b")
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().model = "x"  # type: ignore[misc]
+
+
+def test_recordings_go_to_the_project_or_the_users_own_folder(tmp_path):
+    assert recordings_folder(Settings(record_dir=tmp_path)) == tmp_path
+    assert recordings_folder(Settings(), tmp_path).name == "recordings"
+    assert "realtime-client" in str(recordings_folder(Settings(), tmp_path))
+    (tmp_path / "recordings").mkdir()
+    assert recordings_folder(Settings(), tmp_path) == tmp_path / "recordings"
