@@ -1,8 +1,8 @@
 """The server's end of a conversation, without sockets, threads or clocks.
 
 `ServerConversation` takes decoded client messages (`receive`) and what the engine finds out or produces
-(`speech_started`, `heard`, `say`, ...), and returns, in order, server messages to send and `Work` for the engine. It never raises for
-anything a client sends: a request that cannot be carried out becomes an `error` message that carries the client's
+(`speech_started`, `heard`, `say`, ...), and returns, in order, server messages to send and `Work` for the engine. It
+never raises for anything a client sends: a request that cannot be carried out becomes an `error` message that carries the client's
 event_id, and the session goes on. Memory is bounded (`ServerLimits`).
 """
 
@@ -289,7 +289,8 @@ class ServerConversation:
         self._model_open = self._model_open and not merged.get("model")
         before, self._settings = self._settings, merged
         self._input.change_format(audio_format(merged, "input"))
-        if before["audio"]["input"] != merged["audio"]["input"]:
+        old, new = before["audio"]["input"], merged["audio"]["input"]
+        if old["format"] != new["format"] or old["turn_detection"] != new["turn_detection"]:
             self._relisten()
         self._emit(ev.SessionUpdated(session=merged))
         self._list_remote_tools(before.get("tools") or [], merged.get("tools") or [])
