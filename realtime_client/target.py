@@ -175,13 +175,18 @@ def shown_url(text: str) -> str:
     return urlunsplit(url._replace(netloc=place, query=urlencode(query, safe="*")))
 
 
+def input_format(settings: Settings) -> AudioFormat:
+    """Return the audio format that the settings ask for towards the server."""
+    return _AUDIO_FORMATS[settings.input_format]
+
+
 def session_config(settings: Settings) -> RealtimeSession:
     """Return the session.update that the settings ask for; what they leave open stays the server's choice."""
     session = RealtimeSession(
         output_modalities=[settings.modality],
         audio=Audio(
             input=AudioInput(
-                format=wire_format(_AUDIO_FORMATS[settings.input_format]),
+                format=wire_format(input_format(settings)),
                 transcription=None if settings.transcription == "none" else Transcription(model=settings.transcription),
                 turn_detection=_turn_detection(settings.turn_detection),
             ),

@@ -13,6 +13,7 @@ Only this module knows exit codes:
     8    the URL is not a Realtime endpoint
     70   a fault in this program
     130  ended by Ctrl-C
+    129  the terminal was closed
     141  standard output was closed early
     143  ended by SIGTERM
 
@@ -68,12 +69,16 @@ def _run(args: list[str]) -> int:
     import click
 
     from realtime_client.cli.group import Invocation, realtime
+    from realtime_client.cli.interruption import SignalledError
 
     invocation = Invocation()
     try:
-        result = realtime.main(args, prog_name="realtime", standalone_mode=False, obj=invocation)
-    except click.exceptions.Abort:
-        return _INTERRUPTED
+        with realtime.make_context("realtime", args, obj=invocation) as context:
+            realtime.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except SignalledError as end:
+        return 128 + end.which
     except click.ClickException as error:
         _complain(_click_message(error))
         return 2
@@ -81,7 +86,7 @@ def _run(args: list[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback at users
         return _failed(error, verbose=invocation.verbose)
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 def _failed(error: Exception, *, verbose: int) -> int:

@@ -18,7 +18,7 @@ from realtime_client.protocol.session import Audio, AudioOutput, RealtimeSession
 HELP = """\
 type a line to talk; it interrupts an answer that is running
   .help          this list
-  .save [PATH]   copy the transcript (.md .txt .jsonl .srt .vtt), or say where the recording is
+  .save [PATH]   copy the transcript (.md .jsonl .srt .vtt); or where it is
   .voice NAME    another voice, as long as none has spoken yet
   .cancel        stop the running answer (so does Ctrl-C)
   .stats         figures of the last turn and of the connection
@@ -44,6 +44,16 @@ class ChatClient(Protocol):
         """Return the figures so far."""
         ...
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings in force."""
+        ...
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer runs or is asked for."""
+        ...
+
 
 class Chat:
     """Joins a client with a screen.
@@ -59,11 +69,9 @@ class Chat:
         self._screen = screen
         self._recording = recording
         self._stopping = False  # an answer has been told to stop and has not ended yet
+        self._told = False  # the screen says already that it was interrupted
         self._part: tuple[str, int] | None = None
-        self._voice = ""
         self._shows: dict[type[up.Update], Callable[[Any], None]] = {
-            up.SessionStarted: self._session,
-            up.SessionChanged: self._session,
             up.ResponseStarted: self._response_started,
             up.TextDelta: self._delta,
             up.ResponseDone: self._response_done,
@@ -79,10 +87,6 @@ class Chat:
         show = self._shows.get(type(update))
         if show is not None:
             show(update)
-
-    def _session(self, update: up.SessionStarted | up.SessionChanged) -> None:
-        voice = functools.reduce(_member, ("audio", "output", "voice"), update.settings)
-        self._voice = str(voice or update.settings.get("voice") or "the server's own")
 
     def _response_started(self, _update: up.ResponseStarted) -> None:
         self._stopping = False
@@ -101,8 +105,9 @@ class Chat:
         if update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
             self._screen.notice(f"[the answer is {update.status}: {one_line(why)}]")
-        elif update.status == "cancelled":
+        elif update.status == "cancelled" and not self._told:
             self._screen.notice("[interrupted]")
+        self._told = False
 
     def _failure(self, update: up.Failure) -> None:
         if not update.benign:
@@ -141,13 +146,21 @@ class Chat:
     def _take(self, text: str) -> None:
         word, _, rest = text.partition(" ")
         if not (word.startswith(".") and word[1:2].isalpha()):
-            self._stopping = False
-            self._client.send_text(text)
+            self._talk(text)
             return
+        self._screen.echo(text)
         command = _COMMANDS.get(word.lower())
         if command is None:
             raise UsageError(f"there is no command {word}; .help lists them")
         command(self, rest.strip())
+
+    def _talk(self, text: str) -> None:
+        if self._client.answering and not self._stopping:
+            self._told = True
+            self._screen.notice("[interrupted]")
+        self._screen.echo(text)
+        self._client.send_text(text)
+        self._stopping = False
 
     def _help(self, _rest: str) -> None:
         self._screen.notice(HELP)
@@ -161,7 +174,8 @@ class Chat:
 
     def _change_voice(self, name: str) -> None:
         if not name:
-            self._screen.notice(f"[the voice is {one_line(self._voice)}; .voice NAME changes it]")
+            voice = functools.reduce(_member, ("audio", "output", "voice"), self._client.settings)
+            self._screen.notice(f"[the voice is {one_line(str(voice or 'not known'))}; .voice NAME changes it]")
             return
         self._client.update_session(RealtimeSession(audio=Audio(output=AudioOutput(voice=name))))
         self._screen.notice(f"[asked for the voice {one_line(name)}]")
@@ -219,13 +233,12 @@ def _private(path: str, flags: int) -> int:
 
 
 def describe_stats(stats: dict[str, Any]) -> str:
-    """Put the figures into lines: those of the last turn, then the others."""
-    lines = []
-    turns = stats.pop("turns", None) or []
-    if turns:
-        lines.append(f"last turn:  {_figures(turns[-1])}")
-    lines.append(f"session:    {_figures({key: value for key, value in stats.items() if not isinstance(value, dict)})}")
-    lines += [f"{key + ':':12}{_figures(value)}" for key, value in stats.items() if isinstance(value, dict) and value]
+    """Put the figures into lines: those of the last turn, then the others, then the session's."""
+    turns = stats.get("turns") or []
+    groups = {"last turn": turns[-1] if turns else {}}
+    groups |= {name.replace("_", " "): value for name, value in stats.items() if isinstance(value, dict)}
+    groups["session"] = {name: value for name, value in stats.items() if not isinstance(value, dict | list)}
+    lines = [f"{name + ':':19}{shown}" for name, value in groups.items() if (shown := _figures(value))]
     return "\n".join(lines)
 
 

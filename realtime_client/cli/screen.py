@@ -39,6 +39,10 @@ class Screen(Protocol):
         """Show a line of the program's own, apart from the answer."""
         ...
 
+    def echo(self, line: str) -> None:
+        """Show a line that was typed, unless the terminal did so itself."""
+        ...
+
     def stop(self) -> None:
         """Make `run` return soon."""
         ...
@@ -116,6 +120,10 @@ class LineScreen:
         self._pending.add(printable(text) + "\n")
         self._wake()
 
+    def echo(self, line: str) -> None:
+        """Show the line just typed, which the editor has taken off the screen."""
+        self.notice("".join(f"> {part}\n" for part in line.splitlines()).rstrip("\n"))
+
     def stop(self) -> None:
         """Make `run` return soon."""
         self._stopped = True
@@ -181,9 +189,6 @@ class LineScreen:
     def _accept(self, buffer: Any) -> bool:
         text = buffer.text.strip()
         if text:
-            self._pending.end_line()
-            self._pending.add("".join(f"> {printable(line)}\n" for line in text.splitlines()))
-            self._flush()
             self._on_line(text)
         return False  # the editor empties itself
 
@@ -270,6 +275,9 @@ class PlainScreen:
         self.end_line()
         with self._lock:
             print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+    def echo(self, line: str) -> None:
+        """Nothing: the terminal has shown it."""
 
     def stop(self) -> None:
         """Make `run` return."""

@@ -1,0 +1,184 @@
+"""`realtime say`: one turn, the answer on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from realtime_client.audio.files import read_audio, transcode, write_wav
+from realtime_client.cli.group import Invocation
+from realtime_client.cli.options import SectionedCommand, session_options
+from realtime_client.cli.session import command_session, notice
+from realtime_client.cli.turn import Feeder, Turn, TurnFollower
+from realtime_client.errors import ResponseFailedError, UsageError
+from realtime_client.escape import printable
+from realtime_client.opening import Opened
+from realtime_client.settings import Settings
+from realtime_client.target import input_format
+from realtime_client.updates import AudioFormat
+
+
+@click.command("say", cls=SectionedCommand)
+@click.argument("text", required=False)
+@click.option("--audio", type=click.Path(path_type=Path), help="speak this audio file (WAV, FLAC, OGG, MP3)")
+@click.option("--fast/--paced", default=None, help="send audio at once, or at the speed of speech [fast if local]")
+@click.option("--out", type=click.Path(path_type=Path), help="write the answer's audio here (.wav or .flac)")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object instead of the streamed text")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="longest wait for the answer",
+)
+@session_options
+def command(
+    *,
+    settings: Settings,
+    invocation: Invocation,
+    text: str | None,
+    audio: Path | None,
+    fast: bool | None,
+    out: Path | None,
+    as_json: bool,
+    timeout_s: float,
+) -> None:
+    """Say one thing and print the answer.
+
+    TEXT is what to say; - or nothing reads it from standard input.
+    """
+    speech = None if audio is None else read_audio(audio, input_format(settings))
+    if speech is not None and text is not None:
+        raise UsageError("give either TEXT or --audio, not both")
+    question = "" if speech is not None else _question(text)
+    say(settings, invocation, question, speech, fast=fast, out=out, as_json=as_json, timeout_s=timeout_s)
+
+
+def say(
+    settings: Settings,
+    invocation: Invocation,
+    question: str,
+    speech: bytes | None = None,
+    *,
+    fast: bool | None = None,
+    out: Path | None = None,
+    as_json: bool = False,
+    timeout_s: float = 120.0,
+) -> None:
+    """Hold one turn and print the answer.
+
+    Errors: ResponseFailedError when the answer is not complete, besides those of connecting and of `TurnFollower`.
+    """
+    if out is not None:
+        _check_out(out, settings)
+    with command_session(settings, invocation) as (session, _state):
+        show = _show_nothing if as_json else _print_answer
+        if speech is None:
+            turn = TurnFollower(session.client, show).follow(lambda: session.client.send_text(question), timeout_s)
+        else:
+            speech = transcode(speech, input_format(settings), session.client.input_format)
+            turn = _speak(session, speech, show, fast=session.local if fast is None else fast, timeout_s=timeout_s)
+        written = out if out is not None and _write_out(out, turn, session.client.output_format) else None
+        _finish(session, turn, written, as_json=as_json)
+    if out is not None and written is None:
+        notice(invocation, f"the answer has no audio; {out} is not written")
+    if turn.heard and not as_json:
+        notice(invocation, f"heard: {turn.heard}")
+    if turn.status != "completed":
+        raise ResponseFailedError(f"the answer is {turn.status}: {turn.error or turn.reason or 'no reason given'}")
+
+
+def _speak(session: Opened, speech: bytes, show: Callable[[str], None], *, fast: bool, timeout_s: float) -> Turn:
+    feeder = Feeder(session.client, speech, fast=fast)
+    length_s = 0.0 if fast else session.client.input_format.ms(len(speech)) / 1000
+    follower = TurnFollower(session.client, show, feeder)
+    with ExitStack() as stack:
+        return follower.follow(lambda: stack.enter_context(feeder.running()), timeout_s + length_s)
+
+
+def _question(text: str | None) -> str:
+    """Return what to say: the argument, or all of standard input."""
+    if text is not None and text != "-":
+        question = text
+    elif text is None and sys.stdin.isatty():
+        raise UsageError("say what? Give TEXT, --audio FILE, or - to type it (see `realtime say --help`)")
+    else:
+        question = read_stdin()
+    if not question.strip():
+        raise UsageError("there is nothing to say: the text is empty")
+    return question.strip()
+
+
+def read_stdin() -> str:
+    """Return all of standard input. Errors: UsageError when it is not text."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise UsageError("standard input is not text (for an audio file: --audio FILE)") from None
+
+
+def _print_answer(text: str) -> None:
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _show_nothing(_text: str) -> None:
+    return
+
+
+def _finish(session: Opened, turn: Turn, out: Path | None, *, as_json: bool) -> None:
+    """End the output: the streamed text's line, or the one object."""
+    if not as_json:
+        click.echo()
+        return
+    recording = None if session.recording is None else str(session.recording)
+    report: dict[str, Any] = {
+        "text": turn.text,
+        "transcript_in": turn.heard or None,
+        "status": turn.status,
+        "reason": turn.reason,
+        "error": turn.error,
+        "files": {"recording": recording, "audio": None if out is None else str(out)},
+        "timings": None if turn.timings is None else msgspec.to_builtins(turn.timings),
+        "usage": None if turn.usage is None else msgspec.to_builtins(turn.usage),
+        "session_id": session.client.session_id,
+        "model": session.client.model,
+    }
+    click.echo(json.dumps(report, ensure_ascii=sys.stdout.isatty()))
+
+
+def _check_out(out: Path, settings: Settings) -> None:
+    """Refuse what cannot become the file, before anything is sent."""
+    if out.suffix.lower() not in (".wav", ".flac"):
+        raise UsageError(f"--out {out}: the name must end in .wav or .flac")
+    if settings.modality == "text":
+        raise UsageError("--out needs an answer with audio: leave out --text-only")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder for it, or it is a folder")
+
+
+def _write_out(out: Path, turn: Turn, audio_format: AudioFormat) -> bool:
+    """Write the answer's audio; False if there is none."""
+    if not turn.audio:
+        return False
+    pcm = transcode(bytes(turn.audio), audio_format, AudioFormat("pcm16", audio_format.rate_hz))
+    if out.suffix.lower() == ".wav":
+        write_wav(out, pcm, audio_format.rate_hz)
+        return True
+    import numpy as np
+    import soundfile
+
+    try:
+        soundfile.write(out, np.frombuffer(pcm, "<i2"), audio_format.rate_hz, format="FLAC")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UsageError(f"cannot write the audio file {out}: {error}") from None
+    return True

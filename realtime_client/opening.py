@@ -1,0 +1,92 @@
+"""Putting a session together from settings: server if need be, recorder, client; and taking it apart again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from realtime_client.client.client import RealtimeClient
+from realtime_client.client.endpoint import Endpoint
+from realtime_client.errors import UsageError
+from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
+from realtime_client.target import endpoint, session_config, target
+
+Prepared = Callable[[RealtimeClient], object]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open session.
+
+    greeting: one line that says whom it talks to and why, and where it records. recording: the session's folder, None
+    if nothing is recorded. local: it talks to the built-in server.
+    """
+
+    client: RealtimeClient
+    greeting: str
+    recording: Path | None
+    local: bool
+
+
+@contextmanager
+def connect(settings: Settings | None = None, **values: Any) -> Iterator[RealtimeClient]:
+    """Open a session, and close it with everything that belongs to it at the end of the block.
+
+    settings: default those of the environment, `.env` and the config file. values: settings by name, stronger than
+    all of these: `connect(model="gpt-realtime-2.1", local=True, record=False)`. Without a server and a key among
+    them, the built-in local server is started. Sessions are recorded unless `record` is false.
+    Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
+    """
+    for name in values:
+        if name not in SPECS:
+            raise UsageError(f"there is no setting {name!r}; `realtime settings` lists all names")
+    if settings is not None and values:
+        raise UsageError("give connect() either settings or single values")
+    with opened(settings or load_settings(values)) as session:
+        yield session.client
+
+
+@contextmanager
+def opened(settings: Settings, *, prepared: Prepared | None = None) -> Iterator[Opened]:
+    """The same for the command line. prepared: gets the client before it connects, for example to close it."""
+    with ExitStack() as stack:
+        place = _place(settings, stack)
+        recorder = _recorder(settings) if settings.record else None
+        client = RealtimeClient(place, session=session_config(settings), limits=settings.limits, recorder=recorder)
+        if prepared is not None:
+            prepared(client)
+        stack.enter_context(client)
+        folder = None if recorder is None else recorder.folder
+        local = target(settings) == "local"
+        yield Opened(client, _greeting(settings, place, folder, client), folder, local)
+
+
+def _place(settings: Settings, stack: ExitStack) -> Endpoint:
+    """Return where to connect; the built-in server is started if that is the place."""
+    if target(settings) != "local":
+        return endpoint(settings)
+    from realtime_client.local.server import LocalServer
+
+    token = settings.token.reveal() if settings.token else secrets.token_urlsafe(16)
+    server = stack.enter_context(LocalServer(token=token))
+    return endpoint(settings, local_url=server.url_for(settings.model), local_token=token)
+
+
+def _recorder(settings: Settings) -> Any:
+    """Make the session's folder, before anything is sent: a session that cannot be recorded does not begin."""
+    from realtime_client.recording.recorder import Recorder
+
+    return Recorder(recordings_folder(settings), flac=settings.flac)
+
+
+def _greeting(settings: Settings, place: Endpoint, folder: Path | None, client: RealtimeClient) -> str:
+    if target(settings) == "local":
+        why = "as asked" if settings.local else "no OPENAI_API_KEY"
+        whom = f"{why}: talking to the built-in local server"
+    else:
+        whom = f"talking to {client.model or settings.model} at {place.name}"
+    return f"{whom}; " + ("nothing is recorded" if folder is None else f"recording into {folder}")
