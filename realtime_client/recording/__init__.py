@@ -1,1 +1,7 @@
-"""See README."""
+"""What lands on disk: sound, transcript and every event of a session, written as it happens."""
+
+from __future__ import annotations
+
+from .recorder import Recorder, audio_path
+
+__all__ = ["Recorder", "audio_path"]

@@ -1,0 +1,362 @@
+"""The recorder: takes every frame and update of a session, and keeps the folder up to date.
+
+One thread calls it (the session's audio thread), in the order things happened. Nothing here waits, and no memory grows
+with the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pybase64
+
+from realtime_client import updates as up
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.errors import RecordingError
+from realtime_client.protocol import events as ev
+
+from .assistant_audio import AssistantAudio, FlacMaker
+from .folder import CONVERSATION, JOURNAL, RETRIEVED, TURNS, make_folder
+from .journal import Journal, Reference, reference
+from .masking import Masker
+from .stereo import Stereo
+from .summary import Summary
+from .transcripts import Transcript, TranscriptFiles
+from .turns import Turn
+from .user_audio import UserAudio
+from .wav import WavWriter
+
+_SETTLE_S = 0.5
+_encode = msgspec.json.encode
+_TURN_ENDS = (up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded)
+
+
+class Recorder:
+    """Records one session into one folder; see `create`.
+
+    Errors: RecordingError once, from the call that could not write; by then all that could be finished is. Later calls
+    do nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: dict[str, Any],
+        secrets: Sequence[str] = (),
+        flac: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._closed = False
+        self._masker = Masker(secrets)
+        self._summary = Summary(folder, settings, self._masker, clock)
+        self._start_s = self._settled_s = self._summary.started_s
+        self._journal = Journal(folder / JOURNAL, self._masker, clock, self._start_s)
+        self._at_s = self._start_s
+        self._stereo = Stereo(folder / CONVERSATION, self._note)
+        self._transcript = Transcript(TranscriptFiles(folder, self._masker), self._note_turn)
+        self._flac = FlacMaker(folder, self._transcript.changed, wanted=flac)
+        self._user = UserAudio(folder, self._stereo, self._transcript, self._flac)
+        self._assistant = AssistantAudio(folder, self._stereo, self._flac, self._transcript.changed)
+        self._retrieved = 0
+        self._on_update: dict[type[up.Update], Callable[[Any], Any]] = {
+            up.SessionStarted: self._configure,
+            up.SessionChanged: self._configure,
+            up.SpeechStarted: lambda u: self._user.speech_started(u, self._at_s),
+            up.SpeechStopped: lambda u: self._user.speech_stopped(u, self._at_s),
+            up.InputCommitted: lambda u: self._user.committed(u, self._at_s),
+            up.InputTimedOut: lambda u: self._user.timed_out(u, self._at_s),
+            up.AudioDelta: self._audio_delta,
+            up.AudioDone: lambda u: self._assistant.done(u.item_id, u.content_index),
+            up.ItemAdded: self._item_added,
+            up.ItemDone: lambda u: self._assistant.done(u.item_id),
+            up.ResponseDone: lambda u: self._assistant.response_done(u.response_id),
+            up.Interrupted: self._assistant.cut,
+            up.Failure: self._failure,
+        }
+        self._summary.write(self._start_s)
+
+    @classmethod
+    def create(
+        cls,
+        base_dir: Path,
+        *,
+        settings: dict[str, Any],
+        secrets: Sequence[str] = (),
+        flac: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> Recorder:
+        """Begin a recording in a new folder under `base_dir`; `.folder` tells which.
+
+        settings: what is in force, for session.json. secrets: values that no file may hold. flac: finished turns
+        become FLAC. Errors: RecordingError when the folder cannot be made or written.
+        """
+        folder = make_folder(Path(base_dir), clock.wall())
+        try:
+            return cls(folder, settings=settings, secrets=secrets, flac=flac, clock=clock)
+        except OSError as error:
+            raise RecordingError(f"cannot record into {folder}: {error.strerror or error}") from error
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def received(self, event: Any, frame: bytes, updates: Sequence[up.Update], at_s: float) -> None:
+        """Take a frame of the server, and what it meant."""
+        if self._closed:
+            return
+        try:
+            self._move_to(at_s)
+            if type(event) is ev.ResponseOutputAudioDelta:
+                self._received_audio(event, frame, updates)
+                return
+            self._journal_frame("in", event, frame)
+            for update in updates:
+                self._hear(update)
+        except OSError as error:
+            self._fail(error)
+
+    def sent(self, event: Any, frame: bytes, at_s: float) -> None:
+        """Take a frame of the client, after it has left."""
+        if self._closed:
+            return
+        try:
+            self._move_to(at_s)
+            if type(event) is ev.InputAudioBufferAppend:
+                place = _encode(self._user.append(event.audio))
+                self._journal.audio_frame(
+                    "out", frame, field=b'"audio":"', audio_bytes=len(event.audio), place=place, at_s=at_s
+                )
+                return
+            self._journal_frame("out", event, frame)
+            if type(event) is ev.InputAudioBufferCommit:
+                self._user.commit_sent(at_s)
+            elif type(event) is ev.InputAudioBufferClear:
+                self._user.clear_sent(at_s)
+        except OSError as error:
+            self._fail(error)
+
+    def noticed(self, update: up.Update, at_s: float) -> None:
+        """Take an update that no frame brought."""
+        if self._closed:
+            return
+        try:
+            self._move_to(at_s)
+            if isinstance(update, up.ConnectionLost | up.SessionEnded | up.Interrupted):
+                self._note({"type": update.kind, **msgspec.to_builtins(update)})
+            self._hear(update)
+        except OSError as error:
+            self._fail(error)
+
+    def close(self, *, ended: str, stats: dict[str, Any]) -> None:
+        """Finish all files. ended: how the session ended. stats: figures for session.json. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._at_s = max(self._at_s, self._clock.monotonic())
+        self._stereo.timeline.move_to(self._at_s - self._start_s)
+        errors = self._finish()
+        state = "failed" if errors else "ended"
+        errors += _try(lambda: self._write_end(state, ended, stats, errors))
+        if errors:
+            raise self._error(errors[0]) from errors[0]
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _move_to(self, at_s: float) -> None:
+        """Time goes on: write what has become due."""
+        self._at_s = max(self._at_s, at_s)
+        self._stereo.timeline.move_to(at_s - self._start_s)
+        self._user.pause()
+        self._stereo.write_due()
+        self._transcript.position = self._stereo.timeline.now
+        if at_s - self._settled_s >= _SETTLE_S:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Look after turns that are over."""
+        self._settled_s = self._at_s
+        self._assistant.let_go()
+        if self._transcript.settle(self._at_s):
+            self._journal.flush(self._at_s)
+            if self._summary.due(self._at_s):
+                self._count()
+                self._summary.write(self._at_s)
+
+    def _hear(self, update: up.Update) -> None:
+        kind = type(update)
+        handler = self._on_update.get(kind)
+        if handler is not None:
+            handler(update)
+        self._transcript.hear(update, self._at_s)
+        self._summary.hear(update, self._at_s - self._start_s)
+        if kind in _TURN_ENDS:
+            self._settle()
+            self._journal.flush(self._at_s)
+
+    def _received_audio(self, event: ev.ResponseOutputAudioDelta, frame: bytes, updates: Sequence[up.Update]) -> None:
+        place = reference(None, 0, len(event.delta))
+        for update in updates:
+            if type(update) is up.AudioDelta:
+                place = self._audio_delta(update)
+            else:
+                self._hear(update)
+        self._journal.audio_frame(
+            "in",
+            frame,
+            field=b'"delta":"',
+            audio_bytes=len(event.delta),
+            place=_encode(place),
+            at_s=self._at_s,
+        )
+
+    def _audio_delta(self, update: up.AudioDelta) -> Reference:
+        turn = self._transcript.turn(update.item_id, "assistant", update.response_id)
+        return self._assistant.delta(update, turn)
+
+    def _item_added(self, update: up.ItemAdded) -> None:
+        if update.local and update.role == "user":
+            self._stereo.run_ahead()  # who types has heard what there was to hear, or has interrupted it
+            self._transcript.position = self._stereo.timeline.now
+
+    def _configure(self, update: up.SessionStarted | up.SessionChanged) -> None:
+        settings = update.settings
+        audio = settings.get("audio")
+        node = audio.get("input") if isinstance(audio, dict) else None
+        detection: Any = node if isinstance(node, dict) else settings
+        manual = "turn_detection" in detection and detection["turn_detection"] is None
+        transcription = detection.get("transcription") or detection.get("input_audio_transcription")
+        self._transcript.transcribes = bool(transcription)
+        self._assistant.format = update.output_format
+        self._user.configure(update.input_format, manual=manual, at_s=self._at_s)
+
+    def _failure(self, update: up.Failure) -> None:
+        if update.code == "input_audio_buffer_commit_empty":
+            self._user.commit_refused()
+
+    def _journal_frame(self, direction: str, event: Any, frame: bytes) -> None:
+        if isinstance(event, ev.MalformedEvent):
+            self._journal.bad_frame(direction, frame, event.error, self._at_s)
+            return
+        keep = None
+        if b'"audio"' in frame:
+            item = getattr(event, "item", None)
+            item_id = (item.id if item is not None else getattr(event, "item_id", "")) or ""
+            user = item is not None and item.role == "user"
+            if isinstance(event, ev.ConversationItemCreate):
+                keep = self._keeper(lambda audio: self._user.item(audio, item_id, self._at_s))
+            else:
+                keep = self._keeper(lambda audio: self._keep_retrieved(audio, item_id, user=user))
+        self._journal.frame(direction, frame, self._at_s, keep)
+
+    def _keeper(self, keep: Callable[[bytes], Reference]) -> Callable[[bytes], Reference]:
+        """Base64 first; what is not base64 is not kept."""
+
+        def decoded(base64: bytes) -> Reference:
+            try:
+                audio = pybase64.b64decode(base64, validate=True)
+            except ValueError:
+                return reference(None, 0, 0)
+            return keep(audio)
+
+        return decoded
+
+    def _keep_retrieved(self, audio: bytes, item_id: str, *, user: bool) -> Reference:
+        """Sound of an item that the server shows again: a file of its own, unless its turn's file is the same."""
+        from realtime_client.audio.files import transcode
+
+        fmt = self._user.format if user else self._assistant.format
+        pcm = transcode(audio, fmt, up.AudioFormat("pcm16", fmt.rate_hz))
+        pcm = pcm[: len(pcm) & ~1]
+        known = self._assistant.same_sound(item_id, pcm)
+        if known is not None:
+            return reference(known, 0, len(pcm))
+        (self.folder / RETRIEVED).mkdir(mode=0o700, exist_ok=True)
+        self._retrieved += 1
+        name = f"{RETRIEVED}/{self._retrieved:04}.wav"
+        wav = WavWriter(self.folder / name, fmt.rate_hz)
+        try:
+            wav.write(pcm)
+        finally:
+            wav.close()
+        return reference(name, 0, len(pcm))
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self._journal.note(event, self._at_s)
+
+    def _note_turn(self, turn: Turn) -> None:
+        """So that recover.py can make the transcript without understanding the wire."""
+        line = turn.line()
+        if not turn.done:
+            line["text"] = line["heard"] = ""
+        event = {"type": "turn", "done": turn.done, "after": turn.after, **line, "received_ms": turn.received_ms}
+        if event != turn.noted:
+            turn.noted = event
+            self._note(event)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        self._summary.count(
+            turns=self._transcript.count,
+            user_audio_s=self._user.seconds,
+            assistant_audio_s=self._assistant.seconds,
+        )
+
+    def _finish(self) -> list[OSError]:
+        """Finish file by file; one that fails does not keep the others from it. Returns the failures."""
+        at_s = self._at_s
+        steps: list[Callable[[], None]] = [
+            lambda: self._user.close(at_s),
+            self._assistant.close,
+            self._stereo.close,
+            self._assistant.close,
+            lambda: self._transcript.close(at_s),
+            lambda: self._journal.close(at_s),
+        ]
+        errors = [error for step in steps for error in _try(step)]
+        if errors:
+            errors += _try(self._user.abandon) + _try(self._assistant.abandon)
+        return errors
+
+    def _write_end(self, state: str, ended: str, stats: dict[str, Any], errors: list[OSError]) -> None:
+        self._count()
+        notes = [*self._flac.failed, *(f"could not be written: {error.strerror or error}" for error in errors)]
+        self._summary.end(state, ended, stats, notes, self._at_s)
+
+    def _fail(self, error: OSError) -> None:
+        """Finish what can be finished, then tell."""
+        self._closed = True
+        errors = [error, *self._finish()]
+        _try(lambda: self._write_end("failed", "recording failed", {}, errors))
+        raise self._error(error) from error
+
+    def _error(self, error: OSError) -> RecordingError:
+        return RecordingError(
+            f"the recording in {self.folder} had to stop: {error.strerror or error} (what was said before is kept)"
+        )
+
+
+def _try(step: Callable[[], None]) -> list[OSError]:
+    """Run one step; returns its failure, if any."""
+    try:
+        step()
+    except OSError as error:
+        return [error]
+    return []
+
+
+def audio_path(folder: Path, name: str) -> Path:
+    """Return the path of audio that a journal names: the WAV, or the FLAC that took its place.
+
+    Errors: RecordingError for a name outside of the folder.
+    """
+    outside = name != CONVERSATION and name.partition("/")[0] not in {TURNS, RETRIEVED}
+    if outside or ".." in name or name.count("/") > 1:
+        raise RecordingError(f"the journal names an audio file outside of the recording: {name!r}")
+    path = folder / name
+    flac = path.with_suffix(".flac")
+    return flac if not path.exists() and flac.exists() else path

@@ -1,0 +1,211 @@
+"""conversation.wav: both sides on one clock, written as time comes to them.
+
+What is settled (see timeline.py) is written; what is not yet due of an answer is read back from the answer's own file
+when its time has come, so memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from realtime_client.audio.pcm import interleave
+from realtime_client.audio.resample import Resampler
+
+from .timeline import RATE_HZ, Key, Piece, Timeline
+from .wav import WavWriter
+
+_STEP = RATE_HZ // 20  # written in steps of 50 ms or more
+_BLOCK = RATE_HZ
+_HELD_BACK_S = 0.1  # more than a resampler of any rate keeps to itself
+
+Note = Callable[[dict[str, Any]], None]
+
+
+class Source:
+    """The audio of one answer, read at 24 kHz from front to back out of its file (mono, any rate)."""
+
+    def __init__(self, wav: WavWriter) -> None:
+        self.wav = wav
+        self.complete = False
+        self.placed = 0
+        self._resampler = None if wav.rate_hz == RATE_HZ else Resampler(wav.rate_hz, RATE_HZ)
+        self._read = 0
+        self._ready = b""
+        self._ready_at = 0
+
+    def available(self) -> int:
+        """Frames at 24 kHz that can be read."""
+        if self._resampler is None:
+            return self.wav.frames
+        held = 0 if self.complete else int(_HELD_BACK_S * self.wav.rate_hz)
+        frames = max(0, self.wav.frames - held)
+        return (2 * frames * RATE_HZ + self.wav.rate_hz) // (2 * self.wav.rate_hz)
+
+    def read(self, at: int, frames: int) -> bytes:
+        """Return PCM at 24 kHz; what is before `at` is never asked for again."""
+        if self._resampler is None:
+            return self.wav.read(at * 2, frames * 2)
+        while self._ready_at + len(self._ready) // 2 < at + frames and self._more():
+            pass
+        self._ready, self._ready_at = self._ready[(at - self._ready_at) * 2 :], at
+        out, self._ready = self._ready[: frames * 2], self._ready[frames * 2 :]
+        self._ready_at += len(out) // 2
+        return out
+
+    def _more(self) -> bool:
+        assert self._resampler is not None
+        block = self.wav.read(self._read, 2 * self.wav.rate_hz // 5)
+        self._read += len(block)
+        fresh = self._resampler.process(block) if block else self._resampler.flush() if self.complete else b""
+        self._ready += fresh
+        return bool(block or fresh)
+
+
+class Stereo:
+    """The writer of conversation.wav. Errors of every method: OSError."""
+
+    def __init__(self, path: Path, note: Note) -> None:
+        self.timeline = Timeline()
+        self._wav = WavWriter(path, RATE_HZ, 2)
+        self._note = note
+        self._left: deque[tuple[int, bytes]] = deque()
+        self._sources: dict[Key, Source] = {}
+        self._names: dict[Key, str] = {}
+
+    @property
+    def frames(self) -> int:
+        """Frames written so far."""
+        return self._wav.frames
+
+    def write_due(self) -> None:
+        """Write what is settled."""
+        if self.timeline.due - self.timeline.written >= _STEP:
+            self._write(self.timeline.due)
+
+    def user(self, pcm: bytes) -> int:
+        """Place audio of the user (PCM16 at 24 kHz); returns its position in frames."""
+        start = self.timeline.user(len(pcm) // 2)
+        self._left.append((start, pcm))
+        self._catch_up()
+        return start
+
+    def user_tail(self, pcm: bytes) -> None:
+        """Place the very end of what the user said before a pause."""
+        self._left.append((self.timeline.user_tail(len(pcm) // 2), pcm))
+
+    def answer(self, key: Key, wav: WavWriter, name: str) -> None:
+        """More of an answer is in its file. name: that file, as the journal calls it."""
+        source = self._sources.get(key)
+        if source is None:
+            source = self._sources[key] = Source(wav)
+            self._names[key] = name
+        fresh = source.available() - source.placed
+        if fresh <= 0:
+            return
+        source.placed += fresh
+        piece = self.timeline.answer(key, fresh)
+        if piece is not None:
+            self._note({"type": "placed", "file": name, "source": piece.source, "frame": piece.start})
+
+    def answer_complete(self, key: Key) -> None:
+        """The answer's file has its last sample."""
+        source = self._sources.get(key)
+        if source is not None and not source.complete:
+            source.complete = True
+            self.answer(key, source.wav, self._names[key])
+
+    def cut(self, key: Key, heard_ms: int) -> None:
+        """Nothing of the answer was heard after so many ms."""
+        keep = heard_ms * RATE_HZ // 1000
+        for begin, end in self.timeline.cut(key, keep):
+            self._silence_right(begin, end)
+        if key in self._names:
+            self._note({"type": "cut", "file": self._names[key], "keep": keep})
+
+    def run_ahead(self) -> None:
+        """All that was received counts as heard: time moves behind it."""
+        self.timeline.run_ahead()
+        self._catch_up()
+
+    def finished(self) -> list[Key]:
+        """Return the answers that are complete and written, and let go of their files."""
+        done = [key for key, s in self._sources.items() if s.complete and not self.timeline.waits(key)]
+        for key in done:
+            del self._sources[key]
+            del self._names[key]
+        return done
+
+    def close(self) -> None:
+        """Write all that is left; idempotent."""
+        if self._wav.closed:
+            return
+        try:
+            for key in list(self._sources):
+                self.answer_complete(key)
+            self._write(max(self.timeline.end, self.timeline.written))
+        finally:
+            self._wav.close()
+
+    def _catch_up(self) -> None:
+        if self.timeline.due - self.timeline.written > _BLOCK:
+            self._write(self.timeline.due)
+
+    def _write(self, until: int) -> None:
+        begin = self.timeline.written
+        pieces = self.timeline.take(until)
+        assert self._wav.frames == begin
+        while begin < until:
+            edge = min([until, begin + _BLOCK])
+            left, right = self._take_left(begin, edge), self._take_right(pieces, begin, edge)
+            if left or right:
+                stereo = interleave(left, right)
+                self._wav.write(stereo.ljust((edge - begin) * 4, b"\0"))
+            else:
+                edge = self._next_sound(pieces, edge, until)
+                self._silence(edge - begin)
+            begin = edge
+
+    def _silence(self, frames: int) -> None:
+        if frames < _BLOCK:
+            self._wav.write(bytes(frames * 4))
+        else:
+            self._wav.write_silence(frames)
+
+    def _next_sound(self, pieces: list[Piece], at: int, until: int) -> int:
+        """Where silence ends."""
+        starts = [piece.start for piece in pieces if piece.end > at] + [start for start, _ in self._left]
+        return max(at, min([until, *starts]))
+
+    def _take_left(self, begin: int, end: int) -> bytes:
+        """The user's audio between two positions; removes it."""
+        out = bytearray()
+        while self._left and self._left[0][0] < end:
+            start, pcm = self._left.popleft()
+            out += bytes((start - begin) * 2 - len(out))
+            room = (end - start) * 2
+            out += pcm[:room]
+            if len(pcm) > room:
+                self._left.appendleft((end, pcm[room:]))
+        return bytes(out)
+
+    def _take_right(self, pieces: list[Piece], begin: int, end: int) -> bytes:
+        """The answers' audio between two positions."""
+        out = bytearray()
+        for piece in pieces:
+            first, last = max(begin, piece.start), min(end, piece.end)
+            if first < last:
+                out += bytes((first - begin) * 2 - len(out))
+                out += self._sources[piece.key].read(piece.source + first - piece.start, last - first)
+        return bytes(out)
+
+    def _silence_right(self, begin: int, end: int) -> None:
+        """Take the right channel out of what is written already."""
+        for at in range(begin, end, _BLOCK):
+            offset, size = at * 4, (min(end, at + _BLOCK) - at) * 4
+            stereo = bytearray(self._wav.read(offset, size))
+            stereo[2::4] = bytes(len(stereo) // 4)
+            stereo[3::4] = bytes(len(stereo) // 4)
+            self._wav.overwrite(offset, bytes(stereo))

@@ -1,0 +1,323 @@
+"""The user's sound: one file for each spoken turn, and its place in conversation.wav.
+
+With voice detection the server says afterwards where a turn began, so what was sent waits in a ring on disk (10
+minutes) until it is known. Without, all that is sent since the last commit is the turn, and goes to its file as it
+comes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from realtime_client import updates as up
+from realtime_client.audio import g711
+from realtime_client.audio.resample import Resampler, resample
+
+from .assistant_audio import FlacMaker, new_turn_file
+from .folder import CONVERSATION
+from .journal import Reference, reference
+from .stereo import Stereo
+from .timeline import RATE_HZ
+from .transcripts import Transcript
+from .turns import Turn
+from .wav import WavWriter
+
+LOOK_BACK_S = 600
+_COPY_BYTES = 1 << 18
+_RUNS = 512
+
+
+class LookBack:
+    """The last minutes of sound, in a nameless file. Positions count bytes since the start. Errors: OSError."""
+
+    def __init__(self, folder: Path, size_bytes: int) -> None:
+        self.end = 0
+        self._size = size_bytes
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as this
+
+    @property
+    def begin(self) -> int:
+        """Position of the oldest byte that is still there."""
+        return max(0, self.end - self._size)
+
+    def write(self, data: bytes) -> None:
+        """Append; the oldest is overwritten."""
+        data_left = memoryview(data)
+        while data_left:
+            at = self.end % self._size
+            self._file.seek(at)
+            written = self._file.write(data_left[: self._size - at]) or 0
+            self.end += written
+            data_left = data_left[written:]
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Return what is there between two positions."""
+        begin, end = max(begin, self.begin), min(end, self.end)
+        out = bytearray()
+        while begin < end:
+            at = begin % self._size
+            self._file.seek(at)
+            piece = self._file.read(min(end - begin, self._size - at)) or b""
+            if not piece:
+                break
+            out += piece
+            begin += len(piece)
+        return bytes(out)
+
+    def close(self) -> None:
+        """Let it go."""
+        self._file.close()
+
+
+@dataclass(slots=True)
+class _Speaking:
+    """A turn that is being spoken. first, last: byte positions in the input; last None while it goes on."""
+
+    turn: Turn
+    name: str
+    wav: WavWriter
+    first: int
+    last: int | None = None
+
+
+class UserAudio:
+    """Writes what the user sends. Errors of every method: OSError."""
+
+    def __init__(self, folder: Path, stereo: Stereo, transcript: Transcript, flac: FlacMaker) -> None:
+        self.format = up.PCM16_24K
+        self.manual = False
+        self.seconds = 0.0
+        self._folder = folder
+        self._stereo = stereo
+        self._transcript = transcript
+        self._flac = flac
+        self._look_back = LookBack(folder, LOOK_BACK_S * RATE_HZ * 2)
+        self._resampler: Resampler | None = None
+        self._odd = b""
+        self._origin = 0  # input position where the present format began
+        self._origin_ms = 0.0
+        self._claimed = 0  # everything before belongs to a turn
+        self._commit_at: deque[int] = deque(maxlen=64)
+        self._speaking: _Speaking | None = None
+        self._sealed: deque[_Speaking] = deque()
+        self._resampled_from = 0
+        self._runs: deque[tuple[int, int]] = deque(maxlen=_RUNS)  # (input position, frame) of unbroken stretches
+
+    # --- settings -----------------------------------------------------------------------------------------------------
+
+    def configure(self, audio: up.AudioFormat, *, manual: bool, at_s: float) -> None:
+        """Take the session's settings: the input format, and whether the client commits by itself."""
+        if audio != self.format:
+            self._end_speaking(at_s)
+            self._flush_resampler()
+            self._origin_ms += (self._look_back.end - self._origin) / (2 * self.format.rate_hz) * 1000
+            self._origin = self._claimed = self._look_back.end
+            self.format, self._odd = audio, b""
+        self.manual = manual
+
+    def _at_ms(self, ms: float) -> int:
+        """Input position of an offset that the server states in ms."""
+        samples = round((ms - self._origin_ms) * self.format.rate_hz / 1000)
+        return self._origin + 2 * max(0, samples)
+
+    # --- sound --------------------------------------------------------------------------------------------------------
+
+    def append(self, audio: bytes) -> Reference:
+        """Take sound that was sent; returns where it is in conversation.wav."""
+        pcm = self._decode(audio)
+        self.seconds += len(pcm) / (2 * self.format.rate_hz)
+        begin = self._look_back.end
+        self._look_back.write(pcm)
+        start, frames = self._place(pcm, begin)
+        if self._speaking is not None:
+            self._speaking.wav.write(pcm)
+            self._speaking.turn.end = start + frames
+        elif self.manual and pcm:
+            self._begin(self._transcript.begin("user"), begin)
+        return reference(CONVERSATION, start * 4, frames * 4, "left")
+
+    def _decode(self, audio: bytes) -> bytes:
+        if self.format.encoding != "pcm16":
+            return g711.decode(audio, self.format.encoding)
+        if self._odd or len(audio) & 1:
+            audio = self._odd + audio
+            audio, self._odd = audio[: len(audio) & ~1], audio[len(audio) & ~1 :]
+        return audio
+
+    def _place(self, pcm: bytes, begin: int) -> tuple[int, int]:
+        """Put sound on the left channel; returns position and length in frames. begin: its input position."""
+        if self.format.rate_hz != RATE_HZ:
+            if self._resampler is None:
+                self._resampler = Resampler(self.format.rate_hz, RATE_HZ)
+                self._resampled_from = begin
+            pcm = self._resampler.process(pcm)
+            begin, self._resampled_from = self._resampled_from, begin
+        if not pcm:
+            return self._stereo.timeline.user_end, 0
+        expected = self._stereo.timeline.user_end
+        start = self._stereo.user(pcm)
+        if start != expected or not self._runs:
+            self._runs.append((begin, start))
+        return start, len(pcm) // 2
+
+    def pause(self) -> None:
+        """At each moment: what the resampler kept belongs to the end of what was said, not to what comes later."""
+        if self._resampler is not None and self._stereo.timeline.pauses():
+            self._flush_resampler()
+
+    def _flush_resampler(self) -> None:
+        if self._resampler is None:
+            return
+        rest = self._resampler.flush()
+        if rest:
+            self._stereo.user_tail(rest)
+        self._resampler = None
+
+    def _position(self, at: int) -> int:
+        """Frame of conversation.wav where an input position stands."""
+        for begin, start in reversed(self._runs):
+            if begin <= at:
+                return start + (at - begin) // 2 * RATE_HZ // self.format.rate_hz
+        return self._runs[0][1] if self._runs else self._stereo.timeline.now
+
+    # --- turns --------------------------------------------------------------------------------------------------------
+
+    def speech_started(self, update: up.SpeechStarted, at_s: float) -> None:
+        """The server hears the user speak."""
+        if self.manual:
+            return
+        self._end_speaking(at_s)
+        first = max(self._at_ms(update.at_ms), self._claimed)
+        self._begin(self._transcript.turn(update.item_id, "user"), min(first, self._look_back.end))
+
+    def speech_stopped(self, update: up.SpeechStopped, at_s: float) -> None:
+        """The server hears that the user stopped."""
+        if self.manual or self._speaking is None:
+            return
+        self._speaking.last = self._at_ms(update.at_ms)
+        self._end_speaking(at_s)
+
+    def commit_sent(self, at_s: float) -> None:
+        """The client commits: what comes now belongs to the next turn."""
+        if not self.manual:
+            self._commit_at.append(self._look_back.end)
+        elif self._speaking is not None:
+            speaking, self._speaking = self._speaking, None
+            speaking.last = self._claimed = self._look_back.end
+            speaking.wav.flush()
+            self._sealed.append(speaking)
+            self._stereo.timeline.user_turn_over()
+            self._transcript.settle(at_s)
+
+    def commit_refused(self) -> None:
+        """The server took no commit: the sound stays in its buffer and belongs to the next turn."""
+        if self._commit_at:
+            self._commit_at.popleft()
+        if self._sealed and self._speaking is None:
+            self._speaking = self._sealed.pop()
+            self._speaking.last = None
+
+    def clear_sent(self, at_s: float) -> None:
+        """The client throws away what it has not committed."""
+        if self._speaking is not None:
+            self._end_speaking(at_s, "cleared")
+        self._claimed = self._look_back.end
+
+    def committed(self, update: up.InputCommitted, at_s: float) -> None:
+        """The server made the sound an item."""
+        commit_at = self._commit_at.popleft() if self._commit_at else self._look_back.end
+        if self._sealed:
+            speaking = self._sealed.popleft()
+            self._transcript.bind(speaking.turn, update.item_id, update.previous_item_id)
+            self._finish(speaking, at_s)
+            return
+        turn = self._transcript.find(update.item_id)
+        if self._speaking is not None:
+            if not self._speaking.turn.item_id:
+                self._transcript.bind(self._speaking.turn, update.item_id, update.previous_item_id)
+            self._speaking.last = commit_at
+            self._end_speaking(at_s)
+        elif turn is None or not turn.files:
+            self._whole(self._transcript.turn(update.item_id, "user"), self._claimed, commit_at, at_s)
+
+    def timed_out(self, update: up.InputTimedOut, at_s: float) -> None:
+        """The user's silence became an item."""
+        turn = self._transcript.turn(update.item_id, "user")
+        self._whole(turn, self._at_ms(update.start_ms), self._at_ms(update.end_ms), at_s)
+
+    def item(self, audio: bytes, item_id: str, at_s: float) -> Reference:
+        """Take sound that was sent as an item of its own: a turn at once."""
+        pcm = audio[: len(audio) & ~1]
+        if self.format.encoding != "pcm16":
+            pcm = g711.decode(audio, self.format.encoding)
+        turn = self._transcript.turn(item_id, "user")
+        name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
+        wav.write(pcm)
+        self.seconds += len(pcm) / (2 * self.format.rate_hz)
+        self._stereo.timeline.user_turn_over()
+        turn.start = self._stereo.user(resample(pcm, self.format.rate_hz, RATE_HZ))
+        turn.end = self._stereo.timeline.user_end
+        self._stereo.timeline.user_turn_over()
+        wav.close()
+        self._flac.make(name, turn)
+        self._transcript.spoken(turn, at_s)
+        return reference(name, 0, len(pcm))
+
+    def close(self, at_s: float) -> None:
+        """Finish every file."""
+        self._end_speaking(at_s, "incomplete")
+        while self._sealed:
+            self._finish(self._sealed.popleft(), at_s)
+        self._flush_resampler()
+        self._look_back.close()
+
+    def abandon(self) -> None:
+        """Close every file without more ado, after a failure."""
+        for speaking in [*self._sealed, *([self._speaking] if self._speaking else [])]:
+            speaking.wav.close()
+        self._look_back.close()
+
+    def _begin(self, turn: Turn, first: int) -> None:
+        name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
+        self._speaking = _Speaking(turn, name, wav, max(first, self._look_back.begin))
+        self._copy(self._speaking, self._look_back.end)
+        turn.start = turn.end = self._position(first)
+        self._transcript.changed(turn)
+
+    def _copy(self, speaking: _Speaking, last: int) -> None:
+        """Fetch what was sent before the turn was known."""
+        for at in range(speaking.first, last, _COPY_BYTES):
+            speaking.wav.write(self._look_back.read(at, min(last, at + _COPY_BYTES)))
+
+    def _whole(self, turn: Turn, first: int, last: int, at_s: float) -> None:
+        """A turn that is known only when it is over."""
+        if turn.files:
+            return
+        name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
+        last = min(last, self._look_back.end)
+        speaking = _Speaking(turn, name, wav, min(max(first, self._look_back.begin), last), last)
+        self._copy(speaking, last)
+        turn.start = self._position(speaking.first)
+        self._claimed = max(self._claimed, last)
+        self._finish(speaking, at_s)
+
+    def _end_speaking(self, at_s: float, status: str = "completed") -> None:
+        if self._speaking is None:
+            return
+        speaking, self._speaking = self._speaking, None
+        speaking.last = self._look_back.end if speaking.last is None else min(speaking.last, self._look_back.end)
+        self._claimed = speaking.last
+        self._finish(speaking, at_s, status)
+
+    def _finish(self, speaking: _Speaking, at_s: float, status: str = "completed") -> None:
+        """Close the file of a turn and hand the turn over."""
+        last = speaking.last if speaking.last is not None else self._look_back.end
+        speaking.wav.truncate(max(0, last - speaking.first))
+        speaking.wav.close()
+        speaking.turn.end = max(speaking.turn.start, self._position(last))
+        self._stereo.timeline.user_turn_over()
+        self._flac.make(speaking.name, speaking.turn)
+        self._transcript.spoken(speaking.turn, at_s, status)
