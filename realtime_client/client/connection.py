@@ -1,8 +1,8 @@
 """One WebSocket connection: the only module of the client that knows the websockets library.
 
-Frames are handed over in the library's own reading thread, which is our receive thread: one thread and one hand-off
-less a session than `recv()` in a thread of our own. The library's message queue, keep-alive and compression are not
-used.
+Messages are handed over in the library's own reading thread, which is our receive thread: one thread and one hand-off
+less a session than `recv()` in a thread of our own. What one read delivered is handed over at once. The library's
+message queue, keep-alive and compression are not used.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from realtime_client.deadline import Deadline
 from realtime_client.version import __version__
 
 from .endpoint import Endpoint
+from .frames import FrameSplitter, OtherFrame
 from .limits import Limits
 
 try:
@@ -42,6 +43,8 @@ try:
 except ImportError:  # before websockets 16 it lived with the URLs
     _proxies = importlib.import_module("websockets.uri")
 
+_DATA = {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}
+_LONGEST_HEAD = 2**18
 USER_AGENT = f"realtime-client/{__version__}"
 _SILENT = logging.getLogger("realtime_client.websocket")
 _SILENT.addHandler(logging.NullHandler())
@@ -51,8 +54,8 @@ _SILENT.propagate = False
 class FrameHandler(Protocol):
     """Who gets what arrives. All are called from the receive thread."""
 
-    def on_frame(self, frame: bytes) -> None:
-        """One whole message; may block, which stops reading."""
+    def on_frames(self, frames: list[bytes]) -> None:
+        """Whole messages, in order, that arrived together; may block, which stops reading."""
         ...
 
     def on_pong(self, payload: bytes) -> None:
@@ -64,45 +67,112 @@ class FrameHandler(Protocol):
         ...
 
 
+class _Messages:
+    """An event of ours among the library's: text messages that arrived together."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self, first: bytes) -> None:
+        self.frames = [first]
+
+
 class _Wire(ClientConnection):
-    """The library's connection with its reading end replaced by a FrameHandler."""
+    """The library's connection with its reading end replaced by a FrameHandler.
+
+    The library feeds what it read to `protocol.receive_data` and takes events from `protocol.events_received`: both are
+    replaced on the protocol object, so that plain text messages pass by the library's parser.
+    """
 
     def __init__(self, *args: Any, handler: FrameHandler, adopt: Callable[[_Wire], None], **kwargs: Any) -> None:
         self._handler = handler
         self._parts: list[bytes] = []
+        self._events: list[Any] = []
         self.failure: BaseException | None = None
-        adopt_socket = args[0] if args else kwargs.get("sock", kwargs.get("socket"))
-        self.raw_fd = _duplicate(adopt_socket)
+        sock, protocol = args[:2]
+        self.raw_fd = _duplicate(sock)
+        self._splitter: FrameSplitter | None = None
+        self._response_head = b""
+        self._max_bytes = protocol.max_message_size if hasattr(protocol, "max_message_size") else protocol.max_size
+        self._parse, self._parsed, self._to_send = (
+            protocol.receive_data,
+            protocol.events_received,
+            protocol.data_to_send,
+        )
+        protocol.receive_data = self._receive_data
+        protocol.events_received = self._take_events
+        protocol.data_to_send = self._data_to_send
         super().__init__(*args, **kwargs)
         adopt(self)
 
+    def _receive_data(self, data: bytes) -> None:
+        """Sort what was read into messages for us and frames for the library."""
+        splitter = self._splitter
+        if splitter is None:
+            self._receive_response(data)
+            return
+        events = self._events
+        for piece in splitter.feed(data):
+            if type(piece) is OtherFrame:
+                self._parse(bytes(piece))
+                events += self._parsed()
+            elif events and type(events[-1]) is _Messages:
+                events[-1].frames.append(piece)
+            else:
+                events.append(_Messages(piece))
+
+    def _receive_response(self, data: bytes) -> None:
+        """Give the library its HTTP response; what follows a 101 is frames."""
+        self._response_head += data
+        head, found, rest = self._response_head.partition(b"\r\n\r\n")
+        if not found or head[9:12] != b"101":
+            self._parse(data)
+            if len(self._response_head) > _LONGEST_HEAD:
+                self._response_head = b""
+            return
+        self._parse(data[: len(data) - len(rest)])
+        self._splitter = FrameSplitter(self._max_bytes)
+        self._response_head = b""
+        if rest:
+            self._events += self._parsed()
+            self._receive_data(rest)
+
+    def _take_events(self) -> list[Any]:
+        """What arrived, in order (the library calls it after each read)."""
+        events, self._events = self._events, []
+        events += self._parsed()
+        return events
+
+    def _data_to_send(self) -> list[bytes]:
+        """What to write, in as few writes as possible; an empty string asks for the end of writing."""
+        writes: list[bytes] = self._to_send()
+        if len(writes) > 1 and b"" not in writes:
+            return [b"".join(writes)]
+        return writes
+
     def process_event(self, event: Any) -> None:
-        """Hand one frame over (an override: the library calls it for each frame it parsed)."""
+        """Hand over what arrived (an override: the library calls it for each event)."""
         if self.response is None:
             super().process_event(event)
             return
-        opcode = event.opcode
         if self.failure is not None:
             return
         try:
-            if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-                if event.fin:
-                    self._handler.on_frame(event.data)
-                else:
-                    self._parts = [bytes(event.data)]
-            elif opcode is Opcode.CONT:
-                self._continue(event)
-            elif opcode is Opcode.PONG:
+            if type(event) is _Messages:
+                self._handler.on_frames(event.frames)
+            elif event.opcode is Opcode.PONG:
                 self._handler.on_pong(bytes(event.data))
+            elif event.opcode in _DATA:
+                self._assemble(event)
         except BaseException as error:  # noqa: BLE001 - the library would log it and go on
             self.failure = error
             self.cut()
 
-    def _continue(self, event: Frame) -> None:
+    def _assemble(self, event: Frame) -> None:
+        """Put a fragmented (or binary) message together; the library has checked its size and order."""
         self._parts.append(bytes(event.data))
         if event.fin:
-            frame, self._parts = b"".join(self._parts), []
-            self._handler.on_frame(frame)
+            whole, self._parts = b"".join(self._parts), []
+            self._handler.on_frames([whole])
 
     def recv_events(self) -> None:
         """Read until the connection is over (an override: this is the receive thread's whole life)."""
@@ -154,10 +224,12 @@ class Connection:
         """The exception that a FrameHandler raised, if one did."""
         return self._wire.failure
 
-    def send(self, frame: bytes) -> None:
-        """Send one text message; blocks while the peer does not read. Errors: ConnectionLostError."""
+    def send(self, frames: list[bytes]) -> None:
+        """Send text messages, in one write; blocks while the peer does not read. Errors: ConnectionLostError."""
         try:
-            self._wire.send(frame, text=True)
+            with self._wire.send_context():
+                for frame in frames:
+                    self._wire.protocol.send_text(frame)
         except (WebSocketException, OSError) as error:
             raise _lost(error) from None
 

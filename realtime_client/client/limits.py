@@ -13,7 +13,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     write_timeout_s: how long a call may wait for room in the outbox.
     ping_interval_s, pong_timeout_s: the keep-alive; an interval of 0 turns it off.
     close_timeout_s: the one deadline of the whole shutdown.
-    inbound_queue: messages between the receive and the audio thread; when full, the receive thread waits.
+    inbound_queue: reads (64 KiB at most each) between the receive and the audio thread; when full, reading waits.
     outbox_queue: messages to the send thread; when full, the caller waits, then fails.
     updates_queue: updates a reader may lag behind; beyond it the reader gets an error.
     max_frame_bytes: a longer frame ends the connection.
@@ -25,7 +25,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ping_interval_s: float = 10.0
     pong_timeout_s: float = 10.0
     close_timeout_s: float = 5.0
-    inbound_queue: int = 2048
+    inbound_queue: int = 512
     outbox_queue: int = 2048
     updates_queue: int = 8192
     max_frame_bytes: int = 64 * 2**20

@@ -27,7 +27,7 @@ from .connection import Connection, Opening, describe_close
 from .endpoint import Endpoint
 from .keepalive import KeepAlive
 from .limits import Limits
-from .outbox import Outbox, Ping
+from .outbox import Outbox, Outgoing, Ping
 from .stats import Traffic, TurnClock
 from .worker import Worker, stacks
 
@@ -57,7 +57,10 @@ class RecorderProtocol(Protocol):
 
 
 _RECEIVED, _SENT, _NOTICED = range(3)
+_TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
+_Kept = tuple[AnyEvent, bytes, Sequence[up.Update]]
 _Entry = tuple[int, Any, Any, Sequence[up.Update], float]
+"""(kind, list of _Kept or the sent event, sent frame, updates, at_s): what the inbound queue carries."""
 
 
 class Link:
@@ -128,29 +131,41 @@ class Link:
 
     # --- receive thread -----------------------------------------------------------------------------------------------
 
-    def on_frame(self, frame: bytes) -> None:
-        """Decode a frame, let the conversation decide, hand both to the audio thread."""
+    def on_frames(self, frames: list[bytes]) -> None:
+        """Decode what arrived, let the conversation decide, hand both to the audio thread in one piece."""
         now = self._now()
-        event = codec.decode_server(frame)
-        traffic = self.traffic
-        traffic.frames_in += 1
-        traffic.bytes_in += len(frame)
+        traffic, conversation, records = self.traffic, self.conversation, self._recorder is not None
+        traffic.frames_in += len(frames)
         self.keep_alive.last_heard_s = now
+        decoded = [codec.decode_server(frame) for frame in frames]
+        happened: list[up.Update] = []
+        kept: list[_Kept] = []
         with self.lock:
-            updates = self.conversation.receive(event)
-            if type(event) is ev.Error:
-                self._note_fatal(updates)
-            if self.conversation.commands:
+            for event, frame in zip(decoded, frames, strict=True):
+                updates = conversation.receive(event)
+                traffic.bytes_in += len(frame)
+                happened += updates
+                if records:
+                    kept.append((event, frame, updates))
+                if type(event) in _TROUBLE:
+                    self._count(event, updates)
+            if conversation.commands:
                 self.flush()
-            if not updates and self._recorder is None:
+            if not happened and not kept:
                 return
-            entry = (_RECEIVED, event, frame, updates, now)
+            entry: _Entry = (_RECEIVED, kept, None, happened, now)
             if self._offer(entry):
                 return
         self._wait_to_put(entry)
 
-    def _note_fatal(self, updates: Sequence[up.Update]) -> None:
-        """Remember why the server is about to end the session."""
+    def _count(self, event: AnyEvent, updates: Sequence[up.Update]) -> None:
+        """Count what is wrong, and remember why the server is about to end the session."""
+        if type(event) is ev.MalformedEvent:
+            self.traffic.malformed += 1
+        elif type(event) is ev.UnknownEvent:
+            self.traffic.unknown += 1
+        else:
+            self.traffic.failures += 1
         for update in updates:
             if isinstance(update, up.Failure) and update.fatal:
                 self._fatal = update
@@ -258,20 +273,17 @@ class Link:
                 self.at_end()
 
     def _handle(self, entry: _Entry) -> None:
-        kind, event, frame, updates, at_s = entry
+        kind, what, frame, updates, at_s = entry
         recorder = self._recorder
         if kind == _RECEIVED:
             if recorder is not None:
-                recorder.received(event, frame, updates, at_s)
-            self._count(event)
-            for update in updates:
-                self.turns.take(update, at_s)
-                for observer in self.observers:
-                    observer(update, at_s)
+                for event, received, meant in what:
+                    recorder.received(event, received, meant, at_s)
+            self._observe(updates, at_s)
         elif kind == _SENT:
             if recorder is not None:
-                recorder.sent(event, frame, at_s)
-            if type(event) is ev.ResponseCreate or type(event) is ev.InputAudioBufferCommit:
+                recorder.sent(what, frame, at_s)
+            if type(what) is ev.ResponseCreate or type(what) is ev.InputAudioBufferCommit:
                 self.turns.asked(at_s)
         else:
             for update in updates:
@@ -279,22 +291,18 @@ class Link:
         while self._late:
             self._tell(self._late.pop(0), at_s)
 
+    def _observe(self, updates: Sequence[up.Update], at_s: float) -> None:
+        take = self.turns.take
+        for update in updates:
+            take(update, at_s)
+            for observer in self.observers:
+                observer(update, at_s)
+
     def _tell(self, update: up.Update, at_s: float) -> None:
         """Pass on an update that no frame told."""
         if self._recorder is not None:
             self._recorder.noticed(update, at_s)
-        self.turns.take(update, at_s)
-        for observer in self.observers:
-            observer(update, at_s)
-
-    def _count(self, event: AnyEvent) -> None:
-        kind = type(event)
-        if kind is ev.MalformedEvent:
-            self.traffic.malformed += 1
-        elif kind is ev.UnknownEvent:
-            self.traffic.unknown += 1
-        elif kind is ev.Error:
-            self.traffic.failures += 1
+        self._observe((update,), at_s)
 
     def _finish_recording(self) -> None:
         if self._recorder is not None:
@@ -308,25 +316,31 @@ class Link:
     def _run_send(self) -> None:
         connection = self._connection
         assert connection is not None
-        traffic, records = self.traffic, self._recorder is not None
         try:
-            while (item := self.outbox.get()) is not None:
-                if type(item) is Ping:
-                    connection.ping(item.payload)
-                    continue
-                assert isinstance(item, ev.ClientEvent)
-                frame = codec.encode(item)
-                connection.send(frame)
-                traffic.frames_out += 1
-                traffic.bytes_out += len(frame)
-                if records or type(item) is not ev.InputAudioBufferAppend:
-                    self._wait_to_put_sent(item, frame)
+            while items := self.outbox.get():
+                self._send_all(connection, items)
             connection.close()
         except errors.ConnectionLostError:
             connection.abort()  # the receive thread tells why
 
-    def _wait_to_put_sent(self, event: ev.ClientEvent, frame: bytes) -> None:
-        entry: _Entry = (_SENT, event, frame, (), self._now())
+    def _send_all(self, connection: Connection, items: Sequence[Outgoing]) -> None:
+        """Send what waited, messages in one write."""
+        events = [item for item in items if isinstance(item, ev.ClientEvent)]
+        for item in items:
+            if type(item) is Ping:
+                connection.ping(item.payload)
+        if not events:
+            return
+        frames = [codec.encode(event) for event in events]
+        connection.send(frames)
+        self.traffic.frames_out += len(frames)
+        self.traffic.bytes_out += sum(map(len, frames))
+        now, records = self._now(), self._recorder is not None
+        for event, frame in zip(events, frames, strict=True):
+            if records or type(event) is not ev.InputAudioBufferAppend:
+                self._wait_to_put_sent((_SENT, event, frame, (), now))
+
+    def _wait_to_put_sent(self, entry: _Entry) -> None:
         while not self._audio_gone:
             try:
                 self._inbound.put(entry, timeout=0.25)

@@ -21,6 +21,9 @@ class Ping:
 Outgoing = ClientEvent | Ping
 
 
+_BATCH = 64
+
+
 class Outbox:
     """A bounded, closable queue with two lanes.
 
@@ -70,17 +73,18 @@ class Outbox:
         self.high_water = max(self.high_water, len(self._normal))
         self._ready.notify()
 
-    def get(self) -> Outgoing | None:
-        """Take the next message, waiting for one; None once the outbox is closed and empty."""
+    def get(self) -> list[Outgoing]:
+        """Take what waits, at most 64 messages, waiting for one; empty once the outbox is closed and empty."""
         with self._ready:
             while not (self._urgent or self._normal or self._closed):
                 self._ready.wait()  # ends by close at the latest, and close has a deadline
-            if self._urgent:
-                return self._urgent.popleft()
-            if self._normal:
-                self._room.notify()
-                return self._normal.popleft()
-            return None
+            taken = list(self._urgent)
+            self._urgent.clear()
+            room = min(len(self._normal), _BATCH - len(taken))
+            taken += [self._normal.popleft() for _ in range(room)]
+            if room > 0:
+                self._room.notify_all()
+            return taken
 
     def close(self, *, drop: bool = False) -> None:
         """Take no more messages; with `drop`, forget those that wait. Idempotent."""
