@@ -22,6 +22,7 @@ It imports almost nothing at the top, so that `realtime --version` answers at on
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -71,6 +72,9 @@ def _run(args: list[str]) -> int:
     from realtime_client.cli.group import Invocation, realtime
     from realtime_client.cli.interruption import SignalledError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an answer may hold what the user's encoding has no sign for
     invocation = Invocation()
     try:
         with realtime.make_context("realtime", args, obj=invocation) as context:
@@ -96,11 +100,16 @@ def _failed(error: Exception, *, verbose: int) -> int:
         traceback.print_exception(error)
     for kind in type(error).__mro__:
         if kind.__module__ == "realtime_client.errors" and kind.__name__ in _EXIT_CODES:
-            _complain(str(error))
+            _complain(f"{error}{_advice(error)}")
             return _EXIT_CODES[kind.__name__]
     hint = "" if verbose > 1 else "; run it again with -vv to see where"
     _complain(f"unexpected {type(error).__name__}: {error}{hint}")
     return _FAULT
+
+
+def _advice(error: Exception) -> str:
+    wait_s = getattr(error, "retry_after_s", None)
+    return "" if wait_s is None else f"; the server asks to wait {wait_s:g} s"
 
 
 def _click_message(error: object) -> str:

@@ -119,11 +119,11 @@ def _question(text: str | None) -> str:
 
 
 def read_stdin() -> str:
-    """Return all of standard input. Errors: UsageError when it is not text."""
+    """Return all of standard input. Errors: UsageError when it is not text in UTF-8."""
     try:
-        return sys.stdin.read()
+        return sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageError("standard input is not text (for an audio file: --audio FILE)") from None
+        raise UsageError("standard input is not text in UTF-8 (for an audio file: --audio FILE)") from None
 
 
 def _print_answer(text: str) -> None:

@@ -1,0 +1,178 @@
+"""`realtime chat` in a real terminal: typing while the answer streams in, dot-commands, the ways to end."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from cli_helpers import Terminal
+from scripted_server import Peer, ScriptedServer
+from talking_server import END, TalkingServer
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+@contextmanager
+def chat(server: ScriptedServer, *args: str, **options) -> Iterator[Terminal]:
+    with Terminal("chat", "--no-record", "--url", server.url, *args, **options) as terminal:
+        terminal.wait_for(".quit to end")
+        yield terminal
+
+
+def test_the_answer_streams_in_while_one_types():
+    with TalkingServer() as server, chat(server) as terminal:
+        terminal.wait_for("talking to test-model at 127.0.0.1; nothing is recorded")
+        terminal.type("hello\r")
+        terminal.wait_for("> hello")
+        server.words.put("One two")
+        assert re.search(r"> hello\nOne two\n>", terminal.wait_for("One two"))
+        terminal.type("unsent")
+        terminal.wait_for("\n> unsent")
+        server.words.put(" three.\nNext line")
+        terminal.wait_for("Next line")
+        assert terminal.text.endswith("> hello\nOne two three.\nNext line\n> unsent")
+        server.words.put(END)
+        terminal.type("\x15.quit\r")  # Ctrl-U clears the line
+        assert terminal.wait_end() == 0
+        assert "One two three.\nNext line" in terminal.text
+
+
+def test_typed_text_interrupts():
+    with TalkingServer() as server, chat(server) as terminal:
+        server.words.put("A long story")
+        terminal.type("tell me\r")
+        terminal.wait_for("A long story")
+        terminal.type("stop that\r")
+        terminal.wait_for("A long story\n[interrupted]\n> stop that")
+        server.say("Very well.")
+        terminal.wait_for("> stop that\nVery well.")
+        kinds = [server.seen.get(timeout=5)["type"] for _ in range(5)]
+        terminal.type(CTRL_D)
+        assert terminal.wait_end() == 0
+    assert kinds == [
+        "session.update", "conversation.item.create", "response.create", "conversation.item.create", "response.create",
+    ]  # fmt: skip  # the cancel between them is read by the answer itself
+
+
+def test_the_first_ctrl_c_stops_the_answer_and_the_second_ends():
+    with TalkingServer() as server, chat(server) as terminal:
+        server.words.put("On and on")
+        terminal.type("talk\r")
+        terminal.wait_for("On and on")
+        terminal.type(CTRL_C)
+        terminal.wait_for("On and on\n[interrupted]")
+        assert terminal.process.poll() is None
+        terminal.type(CTRL_C)
+        assert terminal.wait_end() == 130
+
+
+def test_two_ctrl_c_in_a_row_end_it_though_the_server_is_deaf():
+    def deaf(peer: Peer) -> None:
+        peer.greet()
+        event = peer.receive("session.update")
+        peer.send(type="session.updated", event_id="e", session=event["session"])
+        peer.receive("response.create")
+        peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
+        peer.read_all()
+
+    with ScriptedServer(deaf) as server, chat(server) as terminal:
+        terminal.type("talk\r")
+        terminal.wait_for("> talk")
+        terminal.type(CTRL_C)
+        terminal.type(CTRL_C)
+        assert terminal.wait_end() == 130
+
+
+def test_ctrl_c_with_nothing_running_ends():
+    with TalkingServer() as server, chat(server) as terminal:
+        terminal.type(CTRL_C)
+        assert terminal.wait_end() == 130
+
+
+@pytest.mark.parametrize("last", [".quit\r", ".exit\r", CTRL_D])
+def test_ways_to_end_well(last):
+    with TalkingServer() as server, chat(server) as terminal:
+        terminal.type(last)
+        assert terminal.wait_end() == 0
+
+
+@pytest.mark.parametrize(("which", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_signals_from_outside(which, code):
+    with TalkingServer() as server, chat(server) as terminal:
+        terminal.signal(which)
+        assert terminal.wait_end() == code
+
+
+def test_dot_commands():
+    with TalkingServer() as server, chat(server, "--voice", "alloy") as terminal:
+        terminal.type(".help\r")
+        assert all(word in terminal.wait_for(".quit .exit") for word in (".save", ".voice", ".cancel", ".stats"))
+        terminal.type(".nonsense\r")
+        terminal.wait_for("[there is no command .nonsense; .help lists them]")
+        terminal.type(".save\r")
+        terminal.wait_for("[nothing is recorded in this session (--no-record)]")
+        terminal.type(".cancel\r")
+        terminal.wait_for("[no answer is running]")
+        terminal.type(".voice\r")
+        terminal.wait_for("[the voice is alloy; .voice NAME changes it]")
+        terminal.type(".voice marin\r")
+        terminal.wait_for("[asked for the voice marin]")
+        terminal.type(".stats\r")
+        terminal.wait_for("traffic:")
+        update = [server.seen.get(timeout=5) for _ in range(2)][1]
+        assert update["session"]["audio"]["output"]["voice"] == "marin"
+        terminal.type("...and so on\r")  # no command: a sentence
+        server.say("Yes.")
+        terminal.wait_for("> ...and so on\nYes.")
+        terminal.type(CTRL_D)
+        assert terminal.wait_end() == 0
+
+
+def test_nothing_the_model_says_commands_the_terminal():
+    with TalkingServer() as server, chat(server) as terminal:
+        server.say("\x1b]0;owned\x07", "\x1b[2J\x9b2Jred\x1b[31m", "\u202eback", "\rover")
+        terminal.type("go\r")
+        terminal.wait_for("]0;owned[2J2Jred[31mbackover")
+        terminal.type(CTRL_D)
+        assert terminal.wait_end() == 0
+        assert b"\x1b]0;" not in terminal.raw
+        assert b"\x1b[31m" not in terminal.raw
+        assert "\u202e".encode() not in terminal.raw
+
+
+def test_a_lost_connection_ends_the_chat_with_its_code():
+    def lose(peer: Peer) -> None:
+        peer.greet()
+        event = peer.receive("session.update")
+        peer.send(type="session.updated", event_id="e", session=event["session"])
+        peer.receive("response.create")
+        peer.drop()
+
+    with ScriptedServer(lose) as server, chat(server) as terminal:
+        terminal.type("hello\r")
+        assert terminal.wait_end() == 4
+        assert terminal.text.splitlines()[-1].startswith("realtime: ")
+
+
+def test_long_answers_wrap_at_words_also_wide_ones():
+    with TalkingServer() as server, chat(server, columns=30) as terminal:
+        server.say(*[f"{word} " for word in ("\u4f60\u597d world " * 8).split()])
+        terminal.type("go\r")
+        shown = terminal.wait_for("world\n>")
+        rows = [line for line in shown.splitlines() if line.startswith(("\u4f60", "world"))]
+        assert sum(row.count("world") for row in rows) == 8
+        terminal.type(CTRL_D)
+        assert terminal.wait_end() == 0
+
+
+def test_a_terminal_that_cannot_move_the_cursor_still_serves():
+    with TalkingServer() as server, chat(server, TERM="dumb") as terminal:
+        server.say("Plain", " answer.")
+        terminal.type("hello\n")
+        terminal.wait_for("Plain answer.")
+        assert b"\x1b[" not in terminal.raw
+        terminal.type(CTRL_D)
+        assert terminal.wait_end() == 0
