@@ -12,8 +12,8 @@ class Utterance(msgspec.Struct, frozen=True, kw_only=True):
     """One step of the conversation so far.
 
     role: user, assistant, system, call (the model asked for a tool) or output (what the tool gave back). text: what
-    was said; of a call its arguments (JSON text), of an output its text. name: the tool of a call. call_id: joins a call
-    with its output.
+    was said; of a call its arguments (JSON text), of an output its text. name: the tool of a call. call_id: joins a
+    call with its output.
     """
 
     role: str

@@ -6,7 +6,7 @@ story, and calls a tool of the client when the words fit one.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import operator
 import re
@@ -141,12 +141,12 @@ def _calculate(found: re.Match[str], _turn: BrainTurn) -> Iterator[Say]:
 
 
 def _time(_found: re.Match[str], turn: BrainTurn) -> Iterator[Say]:
-    now = datetime.datetime.fromtimestamp(turn.wall_s).astimezone()
+    now = dt.datetime.fromtimestamp(turn.wall_s).astimezone()
     yield Say(f"It is {now.hour}:{now.minute:02d} by the clock of this computer.")
 
 
 def _date(_found: re.Match[str], turn: BrainTurn) -> Iterator[Say]:
-    now = datetime.datetime.fromtimestamp(turn.wall_s).astimezone()
+    now = dt.datetime.fromtimestamp(turn.wall_s).astimezone()
     yield Say(f"Today is {now:%A}, {now:%B} {now.day}, {now.year}.")
 
 
@@ -191,9 +191,14 @@ def _always(*sentences: str) -> Callable[[re.Match[str], BrainTurn], Iterator[Sa
     return answer
 
 
+_ORDER = re.compile(r"\b(?:say|reply with|answer with)\s+[\"'“](?P<words>[^\"'”]+)[\"'”]", re.IGNORECASE)
+
+
 def _fallback(text: str, turn: BrainTurn) -> Iterator[Say]:
     """Answer honestly that the words were not understood; follow an instruction to say something."""
-    ordered = re.search(r"\b(?:say|reply with|answer with)\s+[\"'“](?P<words>[^\"'”]+)[\"'”]", turn.instructions, re.I)
+    ordered = re.search(
+        r"\b(?:say|reply with|answer with)\s+[\"'“](?P<words>[^\"'”]+)[\"'”]", turn.instructions, re.IGNORECASE
+    )
     if ordered is not None:
         yield Say(ordered["words"])
         return

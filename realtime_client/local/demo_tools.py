@@ -9,10 +9,13 @@ from .brain import BrainTurn, ToolSpec
 from .numbers import read_number
 
 _COMMON = frozenset(
-    "a an and are at be by call can current do for from get give given how i in is it me my of on or please return "
-    "returns set some tell that the this to tool use user using what whats which with you your".split()
+    re.findall(
+        r"\w+",
+        "a an and are at be by call can current do for from get give given how i in is it me my of on or please return "
+        "returns set some tell that the this to tool use user using what whats which with you your",
+    )
 )
-_STOPS = _COMMON | frozenset("now today there here".split())
+_STOPS = _COMMON | {"now", "today", "there", "here"}
 
 
 def _words(text: str) -> set[str]:
@@ -79,7 +82,7 @@ class _Source:
         """Return a value for this field, or None."""
         choices = schema.get("enum")
         if isinstance(choices, list):
-            return next((c for c in choices if re.search(rf"\b{re.escape(str(c))}\b", self._asked, re.I)), None)
+            return next((c for c in choices if _named(str(c), self._asked)), None)
         kind = schema.get("type")
         if kind in {"number", "integer"}:
             number = self._numbers.pop(0) if self._numbers else None
@@ -90,8 +93,10 @@ class _Source:
 
     def _text(self, name: str) -> str | None:
         if self._quoted:
-            return next(filter(None, self._quoted.pop(0)))
-        named = re.search(rf"\b{re.escape(name.replace('_', ' '))}\s+(?:is\s+|of\s+|=\s*)?([\w-]+)", self._asked, re.I)
+            return str(next(filter(None, self._quoted.pop(0))))
+        named = re.search(
+            rf"\b{re.escape(name.replace('_', ' '))}\s+(?:is\s+|of\s+|=\s*)?([\w-]+)", self._asked, re.IGNORECASE
+        )
         if named is not None and named[1].lower() not in _STOPS:
             return named[1]
         after = re.search(r"\b(?:in|for|at|to|about|of)\s+((?:the\s+)?[\w-]+(?:\s+[A-Z][\w-]*)*)", self._asked)
@@ -99,6 +104,10 @@ class _Source:
             return after[1]
         rest = [w for w in re.findall(r"[\w'-]+", self._asked) if _fresh(w, self._own_words)]
         return rest[-1] if rest else None
+
+
+def _named(word: str, text: str) -> bool:
+    return re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) is not None
 
 
 def _fresh(word: str, own_words: set[str]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-_SMALL = (
+import re
+
+_SMALL: list[str] = re.findall(
+    r"\w+",
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "eighteen nineteen",
+)
+_TENS: list[str] = re.findall(r"\w+", "zero ten twenty thirty forty fifty sixty seventy eighty ninety")
 
 
 def number_words(number: int) -> str:

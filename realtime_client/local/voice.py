@@ -1,7 +1,7 @@
 """The voice: text to speech, offline.
 
-espeak-ng (GPL-3, through the extra `local`) is a formant synthesiser: robotic, quick and multilingual. Without it a plain
-synthetic voice of tones takes its place, so that the audio path lives; it cannot be understood.
+espeak-ng (GPL-3, through the extra `local`) is a formant synthesiser: robotic, quick and multilingual. Without it a
+plain synthetic voice of tones takes its place, so that the audio path lives; it cannot be understood.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
-_SENTENCE = re.compile(r"[^.!?;:\n]*[.!?;:\n]*")
+_SENTENCE = re.compile(r"(?:[^.!?;\n]|[.!?;\n](?=[^\s.!?;]))*[.!?;\n]*\s*")
 _MAX_PHRASE_CHARS = 240
 
 
@@ -32,16 +32,16 @@ class Voice(Protocol):
 
 
 def phrases(text: str) -> Iterator[str]:
-    """Cut a text at the ends of its sentences, and long ones at spaces."""
-    for found in _SENTENCE.findall(text):
-        rest = found.strip()
-        while len(rest) > _MAX_PHRASE_CHARS:
-            cut = rest.rfind(" ", 0, _MAX_PHRASE_CHARS)
-            cut = cut if cut > 0 else _MAX_PHRASE_CHARS
-            yield rest[:cut]
-            rest = rest[cut:].strip()
-        if rest:
-            yield rest
+    """Cut a text after its sentences, and long ones at spaces. The pieces put together are the text."""
+    start = 0
+    while start < len(text):
+        found = _SENTENCE.match(text, start)
+        end = found.end() if found else len(text)
+        if end - start > _MAX_PHRASE_CHARS:
+            cut = text.rfind(" ", start, start + _MAX_PHRASE_CHARS) + 1
+            end = cut if cut > start else start + _MAX_PHRASE_CHARS
+        yield text[start:end]
+        start = end
 
 
 # name: espeak voice, pitch (0..99, 50 is normal), words a minute

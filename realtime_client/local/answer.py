@@ -1,0 +1,112 @@
+"""One answer on its way: from the brain's words through the voice to pieces of text and audio."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import msgspec
+
+from realtime_client.audio.g711 import encode
+from realtime_client.audio.resample import resample
+from realtime_client.protocol.server_work import ContextItem, ResponseBrief
+from realtime_client.updates import AudioFormat
+
+from .brain import BrainTurn, CallTool, Say, ToolSpec, Utterance
+from .parts import Parts
+from .voice import phrases
+
+CHUNK_MS = 100
+_CHARS_PER_S = 15.0  # how fast text counts as spoken when there is no audio
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A piece of a message. duration_s: how long it takes to say."""
+
+    text: str
+    audio: bytes
+    duration_s: float
+
+
+def produce(brief: ResponseBrief, parts: Parts, wall_s: float) -> Generator[Piece | CallTool, None, None]:
+    """Yield the answer in pieces of about 100 ms. Closing the iterator stops brain and voice."""
+    words = parts.brain.reply(turn_of(brief, wall_s))
+    try:
+        for said in words:
+            if isinstance(said, Say):
+                yield from _speak(said.text, brief, parts) if brief.spoken else _write(said.text)
+            else:
+                yield said
+    finally:
+        if isinstance(words, Generator):
+            words.close()
+
+
+def turn_of(brief: ResponseBrief, wall_s: float) -> BrainTurn:
+    """Translate what the protocol says into what a brain reads."""
+    choice = brief.settings["tool_choice"]
+    tools = tuple(
+        ToolSpec(
+            name=tool["name"],
+            description=str(tool.get("description") or ""),
+            parameters=tool.get("parameters") or {},
+        )
+        for tool in brief.settings["tools"]
+        if tool["type"] == "function"
+    )
+    return BrainTurn(
+        utterances=tuple(filter(None, map(_utterance, brief.context))),
+        instructions=brief.settings["instructions"],
+        tools=tools,
+        tool_choice=str(choice.get("name") or "required") if isinstance(choice, dict) else choice,
+        wall_s=wall_s,
+    )
+
+
+def _utterance(context: ContextItem) -> Utterance | None:
+    item = context.item
+    if item.type == "message":
+        return Utterance(role=item.role or "user", text=context.said)
+    if item.type == "function_call":
+        return Utterance(role="call", text=item.arguments or "", name=item.name or "", call_id=item.call_id or "")
+    if item.type == "function_call_output":
+        return Utterance(role="output", text=item.output or "", call_id=item.call_id or "")
+    return None
+
+
+def _write(text: str) -> Iterator[Piece]:
+    """Yield a text word by word."""
+    for word in _words(text):
+        yield Piece(word, b"", len(word) / _CHARS_PER_S)
+
+
+def _words(text: str) -> list[str]:
+    """Cut after each space; put together again it is the text."""
+    return [word for word in text.replace(" ", " \0").split("\0") if word]
+
+
+def _speak(text: str, brief: ResponseBrief, parts: Parts) -> Iterator[Piece]:
+    """Yield audio in chunks, each with the words that begin in it."""
+    output: dict[str, Any] = brief.settings["audio"]["output"]
+    voice = output["voice"] if isinstance(output["voice"], str) else ""
+    for phrase in phrases(text):
+        pcm = b"".join(parts.voice.speak(phrase, voice=voice, speed=float(output["speed"])))
+        audio = _wire_audio(pcm, parts.voice.rate_hz, brief.format)
+        yield from _spread(phrase, audio, brief.format)
+
+
+def _wire_audio(pcm: bytes, rate_hz: int, audio_format: AudioFormat) -> bytes:
+    at_rate = resample(pcm, rate_hz, audio_format.rate_hz) if pcm else b""
+    return at_rate if audio_format.encoding == "pcm16" else encode(at_rate, audio_format.encoding)
+
+
+def _spread(phrase: str, audio: bytes, audio_format: AudioFormat) -> Iterator[Piece]:
+    words = _words(phrase)
+    size = CHUNK_MS * audio_format.bytes_per_ms
+    count = max(1, -(-len(audio) // size))
+    given = 0
+    for index in range(count):
+        until = -(-len(words) * (index + 1) // count)
+        chunk = audio[index * size : (index + 1) * size]
+        yield Piece("".join(words[given:until]), chunk, audio_format.ms(len(chunk)) / 1000)
+        given = until

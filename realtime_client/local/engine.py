@@ -1,0 +1,229 @@
+"""A session at work: one thread that takes the client's messages and produces answers between them.
+
+The protocol's rules live in `ServerConversation`; this is its thin shell. Between two pieces of an answer (about 100
+ms of audio) the inbox is looked at, so cancel, interruption and new audio take effect at once. With nothing to do it
+blocks on the inbox.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any
+
+from realtime_client.deadline import Clock
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.codec import decode_client
+from realtime_client.protocol.server_side import ServerConversation
+from realtime_client.protocol.server_work import Listen, Relisten, StartResponse, StopResponse, Transcribe, Work
+
+from .answer import Piece, produce
+from .brain import CallTool
+from .ear_pool import EarPool
+from .inbox import Ended, Heard, Inbox
+from .parts import Parts
+from .vad import SpeechStarted, TurnDetector, VoiceDetector
+
+_log = logging.getLogger(__name__)
+_LEAD_S = 2.0
+_LISTEN_MS = 500
+
+
+Pieces = Generator[Piece | CallTool, None, None]
+
+
+class _Running:
+    """An answer that the brain works on. due_s: when its next piece may go out."""
+
+    def __init__(self, pieces: Pieces, started_s: float) -> None:
+        self.pieces = pieces
+        self.started_s = started_s
+        self.due_s = started_s
+        self.said_s = 0.0
+
+
+class Engine:
+    """Runs one conversation until its inbox ends.
+
+    send: takes each server message; may block, may raise what a lost connection raises. pace: how much faster than real
+    time an answer comes after its first two seconds; 0 for as fast as possible. expires_at_s: monotonic moment at which
+    the session is over.
+    """
+
+    def __init__(
+        self,
+        conversation: ServerConversation,
+        inbox: Inbox,
+        send: Callable[[ev.ServerEvent], None],
+        *,
+        parts: Parts,
+        ears: EarPool,
+        clock: Clock,
+        pace: float,
+        expires_at_s: float,
+        translate: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._conversation = conversation
+        self._inbox = inbox
+        self._send = send
+        self._parts = parts
+        self._ears = ears
+        self._clock = clock
+        self._pace = pace
+        self._expires_at_s = expires_at_s
+        self._translate = translate
+        self._running: dict[str, _Running] = {}
+        self._waiting: list[str] = []
+        self._relisten: Relisten | None = None
+        self._detector: VoiceDetector | None = None
+        self._audio: deque[bytes] = deque()
+
+    def run(self) -> Ended:
+        """Hold the conversation; return how it is to be closed."""
+        try:
+            self._carry_out(self._conversation.start())
+            return self._loop()
+        finally:
+            for response_id in list(self._running):
+                self._stop(response_id)
+
+    def _loop(self) -> Ended:
+        while True:
+            message = None
+            if self._audio:
+                self._listen(self._audio.popleft())
+            else:
+                message = self._inbox.get(self._wait_s())
+            if isinstance(message, Ended):
+                return message
+            if isinstance(message, bytes):
+                self._receive(message)
+            elif isinstance(message, Heard):
+                self._take_heard(message)
+            now_s = self._clock.monotonic()
+            if now_s >= self._expires_at_s:
+                return self._expire()
+            self._carry_out(self._conversation.tick(now_s))
+            for response_id in list(self._running):
+                self._continue(response_id, now_s)
+
+    def _wait_s(self) -> float | None:
+        """Return how long there is nothing to do but listen to the inbox."""
+        moments = [running.due_s for running in self._running.values()]
+        moments.append(self._expires_at_s)
+        tick_s = self._conversation.next_tick_s()
+        if tick_s is not None:
+            moments.append(tick_s)
+        return max(0.0, min(moments) - self._clock.monotonic())
+
+    def _receive(self, frame: bytes) -> None:
+        event = decode_client(frame)
+        if self._translate is not None:
+            event = self._translate(event)
+        if isinstance(event, ev.InputAudioBufferAppend):
+            self._ears.warm_up()
+        self._carry_out(self._conversation.receive(event))
+
+    def _take_heard(self, heard: Heard) -> None:
+        if heard.text is None:
+            out = self._conversation.not_heard(heard.item_id, heard.content_index, heard.message)
+        else:
+            out = self._conversation.heard(heard.item_id, heard.content_index, heard.text)
+        self._carry_out(out)
+        waiting, self._waiting = self._waiting, []
+        for response_id in waiting:
+            self._begin(response_id)
+
+    def _expire(self) -> Ended:
+        reason = "Your session hit the maximum duration of 60 minutes."
+        detail = ev.ErrorDetail(type="invalid_request_error", code="session_expired", message=reason)
+        self._send(ev.Error(event_id="event_expired", error=detail))
+        return Ended(code=1001, reason=reason)
+
+    # --- what the conversation asks for -------------------------------------------------------------------------------
+
+    def _carry_out(self, out: list[ev.ServerEvent | Work]) -> None:
+        for step in out:
+            if isinstance(step, ev.ServerEvent):
+                self._send(step)
+            elif isinstance(step, Listen):
+                self._queue_audio(step.audio)
+            elif isinstance(step, Relisten):
+                self._relisten, self._detector = step, None
+                self._audio.clear()
+            elif isinstance(step, Transcribe):
+                self._transcribe(step)
+            elif isinstance(step, StartResponse):
+                self._begin(step.response_id)
+            elif isinstance(step, StopResponse):
+                self._stop(step.response_id)
+
+    def _queue_audio(self, audio: bytes) -> None:
+        """Cut audio that is to be listened to, so that a big append does not hold up the answer."""
+        assert self._relisten is not None
+        size = _LISTEN_MS * self._relisten.format.bytes_per_ms
+        self._audio.extend(audio[start : start + size] for start in range(0, len(audio), size))
+
+    def _listen(self, audio: bytes) -> None:
+        asked = self._relisten
+        if asked is None or asked.turn_detection is None:
+            return
+        if self._detector is None:
+            model = self._parts.speech_model()
+            self._detector = TurnDetector(asked.turn_detection, asked.format, asked.at_ms, model)
+        for found in self._detector.feed(audio):
+            if isinstance(found, SpeechStarted):
+                self._carry_out(self._conversation.speech_started(found.at_ms))
+            else:
+                self._carry_out(self._conversation.speech_stopped(found.at_ms))
+
+    def _transcribe(self, work: Transcribe) -> None:
+        def answer(text: str | None, message: str) -> None:
+            heard = Heard(item_id=work.item_id, content_index=work.content_index, text=text, message=message)
+            self._inbox.put_heard(heard)
+
+        if work.audio:
+            self._ears.submit(work.audio, work.format, answer)
+        else:
+            answer("", "")
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, response_id: str) -> None:
+        """Start an answer, or let it wait for what was said in the audio that it answers."""
+        brief = self._conversation.brief(response_id)
+        if brief is not None:
+            pieces = produce(brief, self._parts, self._clock.wall())
+            self._running[response_id] = _Running(pieces, self._clock.monotonic())
+        elif self._conversation.running(response_id):
+            self._waiting.append(response_id)
+
+    def _stop(self, response_id: str) -> None:
+        running = self._running.pop(response_id, None)
+        if running is not None:
+            running.pieces.close()
+
+    def _continue(self, response_id: str, now_s: float) -> None:
+        """Send the next piece of an answer, if its time has come."""
+        running = self._running.get(response_id)
+        if running is None or running.due_s > now_s:
+            return
+        try:
+            piece = next(running.pieces, None)
+        except Exception as error:  # noqa: BLE001 - a foreign brain or voice may raise anything
+            _log.warning("the brain or the voice failed", exc_info=True)
+            self._running.pop(response_id, None)
+            message = f"The answer failed: {type(error).__name__}."
+            self._carry_out(self._conversation.fail(response_id, message))
+            return
+        if piece is None:
+            self._running.pop(response_id, None)
+            self._carry_out(self._conversation.finish(response_id))
+        elif isinstance(piece, CallTool):
+            self._carry_out(self._conversation.call(response_id, piece.name, piece.arguments))
+        else:
+            running.said_s += piece.duration_s
+            if self._pace > 0:
+                running.due_s = running.started_s + max(0.0, running.said_s - _LEAD_S) / self._pace
+            self._carry_out(self._conversation.say(response_id, piece.text, piece.audio))

@@ -1,0 +1,268 @@
+"""The local server: a WebSocket server that speaks the Realtime protocol, with built-in parts behind it."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
+from realtime_client.errors import ShutdownError, UsageError
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.codec import encode
+from realtime_client.protocol.server_side import ServerConversation, ServerLimits
+
+from . import beta as beta_shape
+from .ear_pool import EarPool
+from .engine import Engine
+from .gate import Admitted, Gate, Refused
+from .inbox import Ended
+from .parts import Parts
+
+if TYPE_CHECKING:
+    import socket
+    from types import TracebackType
+
+    from .wire import Connection, Server
+
+SESSION_S = 3_600.0
+_OPEN_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 2.0
+_HANDSHAKES = 64  # connections that may be opening beside the sessions
+
+
+class LocalServer:
+    """A Realtime server on this machine.
+
+    host: loopback unless given otherwise. port: 0 takes a free one (see `url`). token: what clients must present; None
+    lets in everyone who can reach the port, except pages of other sites in a browser. beta: also speak the beta shape.
+    parts: brain, ear, voice and speech model. pace: how much faster than real time answers come after their first two
+    seconds (0: as fast as possible). max_sessions: beyond it HTTP 503. session_s: how long one session may last. A
+    context manager; `start` and `close` do the same by hand.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str | None = None,
+        *,
+        beta: bool = False,
+        parts: Parts | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        pace: float = 10.0,
+        max_sessions: int = 1_000,
+        session_s: float = SESSION_S,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        if token is not None and not token:
+            raise UsageError("the token is empty: give one, or none at all")
+        self._host = host
+        self._port = port
+        self._gate = Gate(token=token, beta=beta)
+        self._parts = parts or Parts()
+        self._clock = clock
+        self._pace = pace
+        self._max_sessions = max_sessions
+        self._session_s = session_s
+        self._limits = limits or ServerLimits()
+        self._ears = EarPool(self._parts.ear)
+        self._lock = threading.Lock()
+        self._live: dict[threading.Thread, socket.socket] = {}
+        self._sessions: set[Connection] = set()
+        self._server: Server | None = None
+        self._accept: threading.Thread | None = None
+        self._closing = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: ws://127.0.0.1:PORT/v1/realtime."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"ws://{host}:{self._port}/v1/realtime"
+
+    @property
+    def loopback(self) -> bool:
+        """True when only this machine can reach it."""
+        try:
+            return self._host == "localhost" or ipaddress.ip_address(self._host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        with self._lock:
+            return len(self._sessions)
+
+    def start(self) -> None:
+        """Listen, and accept clients in the background. Errors: UsageError when the address cannot be used."""
+        from . import wire
+
+        if self._server is not None:
+            raise UsageError("this server was started already")
+        try:
+            sock = wire.listen(self._host, self._port)
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"cannot listen on {self._host} port {self._port}: {error}") from None
+        self._port = int(sock.getsockname()[1])
+        server = wire.make_server(
+            sock, self._check, self._handle, open_timeout_s=_OPEN_TIMEOUT_S, close_timeout_s=_CLOSE_TIMEOUT_S
+        )
+        server.handler = self._tracked(server.handler)
+        self._server = server
+        self._accept = threading.Thread(target=server.serve_forever, name="realtime-serve", daemon=True)
+        self._accept.start()
+
+    def close(self, deadline_s: float = 5.0) -> None:
+        """End all sessions with 1001 and join all threads; idempotent. Errors: ShutdownError names what is left."""
+        from . import wire
+
+        with self._lock:
+            first, self._closing = not self._closing, True
+            sessions = list(self._sessions)
+        if not first or self._server is None or self._accept is None:
+            return
+        deadline = Deadline(deadline_s, self._clock)
+        self._stop_accepting()
+        self._accept.join(deadline.remaining_s())
+        for connection in sessions:
+            connection.inbox.end(Ended(code=1001, reason="The server is closing."))
+        patience = Deadline(deadline_s * 0.6, self._clock)
+        self._join_live(patience)
+        with self._lock:
+            stuck = list(self._live.values())
+        for sock in stuck:
+            wire.abort(sock)
+        left = self._join_live(deadline) + self._ears.close(deadline)
+        if self._accept.is_alive():
+            left.append(self._accept)
+        if left:
+            raise ShutdownError(_describe(left), threads=tuple(thread.name for thread in left))
+
+    def _stop_accepting(self) -> None:
+        """Close the listening socket and wake the accepting thread; the library's shutdown would also wait."""
+        assert self._server is not None
+        closer = threading.Thread(target=_shutdown, args=(self._server,), name="realtime-serve-close", daemon=True)
+        with self._lock:
+            self._live[closer] = self._server.socket
+        closer.start()
+
+    def _join_live(self, deadline: Deadline) -> list[threading.Thread]:
+        """Wait for the threads of connections; return those still running."""
+        with self._lock:
+            threads = list(self._live)
+        for thread in threads:
+            thread.join(deadline.remaining_s())
+            if not thread.is_alive():
+                with self._lock:
+                    self._live.pop(thread, None)
+        return [thread for thread in threads if thread.is_alive()]
+
+    # --- one connection -----------------------------------------------------------------------------------------------
+
+    def _tracked(self, handler: Callable[[socket.socket, Any], None]) -> Callable[[socket.socket, Any], None]:
+        """Wrap the library's connection thread: named, counted, and known to `close`."""
+
+        def run(sock: socket.socket, address: Any) -> None:
+            thread = threading.current_thread()
+            thread.name = "realtime-serve-session"
+            with self._lock:
+                full = self._closing or len(self._live) >= self._max_sessions + _HANDSHAKES
+                if not full:
+                    self._live[thread] = sock
+            try:
+                if full:
+                    sock.close()
+                handler(sock, address)
+            finally:
+                with self._lock:
+                    if not self._closing:
+                        self._live.pop(thread, None)
+
+        return run
+
+    def _check(self, target: str, headers: Callable[[str], list[str]]) -> Admitted | Refused:
+        verdict = self._gate.check(target, headers)
+        if isinstance(verdict, Admitted) and (self._closing or self.sessions >= self._max_sessions):
+            return Refused(status=503, code="server_busy", message="Too many sessions; try again later.")
+        return verdict
+
+    def _handle(self, connection: Connection) -> None:
+        """Hold one session, in its own thread."""
+        from . import wire
+
+        admitted = connection.admitted
+        assert admitted is not None
+        with self._lock:
+            if self._closing:
+                connection.inbox.end(Ended(code=1001, reason="The server is closing."))
+            self._sessions.add(connection)
+        try:
+            wire.bound_sends(connection.socket)
+            ended = self._engine(connection, admitted).run()
+            if ended.code is not None:
+                connection.close(ended.code, ended.reason)
+        except wire.ConnectionClosed:
+            return  # the client is gone; there is nobody to tell
+        finally:
+            with self._lock:
+                self._sessions.discard(connection)
+            connection.inbox.end(Ended())
+
+    def _engine(self, connection: Connection, admitted: Admitted) -> Engine:
+        def send(event: ev.ServerEvent) -> None:
+            connection.send(encode(event), text=True)
+
+        def send_beta(event: ev.ServerEvent) -> None:
+            for frame in beta_shape.to_frames(event):
+                connection.send(frame, text=True)
+
+        conversation = ServerConversation(
+            kind=admitted.kind,
+            model=admitted.model,
+            expires_at=int(self._clock.wall() + self._session_s),
+            limits=self._limits,
+        )
+        return Engine(
+            conversation,
+            connection.inbox,
+            send_beta if admitted.beta else send,
+            parts=self._parts,
+            ears=self._ears,
+            clock=self._clock,
+            pace=self._pace,
+            expires_at_s=self._clock.monotonic() + self._session_s,
+            translate=beta_shape.from_client if admitted.beta else None,
+        )
+
+
+def _shutdown(server: Server) -> None:
+    server.shutdown()
+
+
+def _describe(threads: list[threading.Thread]) -> str:
+    """Name threads and say where each one stands."""
+    frames = sys._current_frames()  # noqa: SLF001 - the only way to see another thread's stack
+    told = []
+    for thread in threads:
+        frame = frames.get(thread.ident or 0)
+        where = traceback.extract_stack(frame)[-1] if frame is not None else None
+        told.append(f"{thread.name} ({where.filename}:{where.lineno} {where.name})" if where else thread.name)
+    return "threads of the local server did not end in time: " + ", ".join(told)
