@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.errors import UsageError
+from realtime_client.errors import ConnectError, UsageError
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
-from realtime_client.target import endpoint, session_config, target
+from realtime_client.target import endpoint, session_config, shown_url, shown_value, target
+
+if TYPE_CHECKING:
+    from realtime_client.recording.recorder import Recorder
 
 Prepared = Callable[[RealtimeClient], object]
 
@@ -55,11 +59,12 @@ def opened(settings: Settings, *, prepared: Prepared | None = None) -> Iterator[
     """The same for the command line. prepared: gets the client before it connects, for example to close it."""
     with ExitStack() as stack:
         place = _place(settings, stack)
-        recorder = _recorder(settings) if settings.record else None
+        recorder = _recorder(settings, place) if settings.record else None
         client = RealtimeClient(place, session=session_config(settings), limits=settings.limits, recorder=recorder)
         if prepared is not None:
             prepared(client)
-        stack.enter_context(client)
+        with _without_trace(recorder):
+            stack.enter_context(client)
         folder = None if recorder is None else recorder.folder
         local = target(settings) == "local"
         yield Opened(client, _greeting(settings, place, folder, client), folder, local)
@@ -69,18 +74,43 @@ def _place(settings: Settings, stack: ExitStack) -> Endpoint:
     """Return where to connect; the built-in server is started if that is the place."""
     if target(settings) != "local":
         return endpoint(settings)
-    from realtime_client.local.server import LocalServer
+    from realtime_client.local import LocalServer
 
     token = settings.token.reveal() if settings.token else secrets.token_urlsafe(16)
     server = stack.enter_context(LocalServer(token=token))
-    return endpoint(settings, local_url=server.url_for(settings.model), local_token=token)
+    return endpoint(settings, local_url=server.url, local_token=token)
 
 
-def _recorder(settings: Settings) -> Any:
+def _recorder(settings: Settings, place: Endpoint) -> Recorder:
     """Make the session's folder, before anything is sent: a session that cannot be recorded does not begin."""
     from realtime_client.recording.recorder import Recorder
 
-    return Recorder(recordings_folder(settings), flac=settings.flac)
+    shown = {name: shown_value(settings, name) for name in SPECS} | {"endpoint": shown_url(place.url)}
+    secrets_used = {value.removeprefix("Bearer ") for value in place.headers.values()}
+    return Recorder.create(
+        recordings_folder(settings),
+        settings={name: value for name, value in shown.items() if value is not None},
+        secrets=sorted(secrets_used | set(settings.secrets())),
+        flac=settings.flac,
+    )
+
+
+@contextmanager
+def _without_trace(recorder: Recorder | None) -> Iterator[None]:
+    """Remove the folder of a session that never began: one whose journal holds not a single message."""
+    try:
+        yield
+    except ConnectError:
+        if recorder is not None and not _holds_anything(recorder.folder / "journal.jsonl"):
+            shutil.rmtree(recorder.folder, ignore_errors=True)
+        raise
+
+
+def _holds_anything(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return True
 
 
 def _greeting(settings: Settings, place: Endpoint, folder: Path | None, client: RealtimeClient) -> str:

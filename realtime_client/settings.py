@@ -222,6 +222,11 @@ class Settings:
         """Return the value of setting `name`, limits included."""
         return getattr(self.limits if name in _LIMIT_NAMES else self, name)
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secret values themselves, for those who must blank them out."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return tuple(value.reveal() for value in values if isinstance(value, Secret))
+
 
 _LIMIT_HELP = {
     "open_timeout_s": "seconds to connect and open the session",

@@ -6,7 +6,7 @@ Conventions: OPENAI_BASE_URL names an API root to which `/realtime` is added, ht
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from realtime_client.client.endpoint import Endpoint
@@ -30,6 +30,7 @@ Target = Literal["url", "local", "base_url", "openai", "azure"]
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _SECRET_QUERY = ("key", "token", "secret", "sig", "password")
+_URL_SETTINGS = ("url", "base_url", "azure_endpoint", "proxy")
 _AUDIO_FORMATS = {
     "pcm16": AudioFormat("pcm16", 24_000),
     "g711_ulaw": AudioFormat("ulaw", 8_000),
@@ -67,14 +68,15 @@ def endpoint(settings: Settings, *, local_url: str = "", local_token: str = "") 
     """
     kind = target(settings)
     if kind == "local":
-        return Endpoint(url=local_url, headers=_bearer(local_token), proxy=None, name="the built-in local server")
-    url = _URLS[kind](settings)
-    host = url.hostname or ""
+        url = f"{local_url}?{urlencode({'model': settings.model})}" if local_url else ""
+        return Endpoint(url=url, headers=_bearer(local_token), proxy=None, name="the built-in local server")
+    parts = _URLS[kind](settings)
+    host = parts.hostname or ""
     return Endpoint(
-        url=urlunsplit(url),
+        url=urlunsplit(parts),
         headers=_headers(settings, kind),
         proxy=_proxy(settings),
-        name=host if url.scheme == "wss" or _is_loopback(host) else f"{host} (not encrypted)",
+        name=host if parts.scheme == "wss" or _is_loopback(host) else f"{host} (not encrypted)",
         trust=str(settings.ca_file) if settings.ca_file else None,
     )
 
@@ -173,6 +175,14 @@ def shown_url(text: str) -> str:
         for name, value in parse_qsl(url.query, keep_blank_values=True)
     ]
     return urlunsplit(url._replace(netloc=place, query=urlencode(query, safe="*")))
+
+
+def shown_value(settings: Settings, name: str) -> Any:
+    """Return a setting as people and files may see it: plain JSON types, secrets and passwords masked."""
+    value = settings.value(name)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return shown_url(value) if name in _URL_SETTINGS else str(value)
 
 
 def input_format(settings: Settings) -> AudioFormat:

@@ -22,12 +22,22 @@ import pyte
 
 LIMIT_S = 30.0
 COMMAND = [sys.executable, "-m", "realtime_client"]
+# Makes standard input the controlling terminal, so that Ctrl-C and hang-up come as signals, and becomes the command.
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 def realtime(*args: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end. A traceback on stderr fails the test at once."""
     done = subprocess.run(
-        [*COMMAND, *args], input=stdin, capture_output=True, text=True, timeout=LIMIT_S, env=os.environ | environ
+        [*COMMAND, *args],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env=os.environ | environ,
+        check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -83,13 +93,12 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self.raw = b""
         self.process = subprocess.Popen(
-            [*COMMAND, *args],
+            [sys.executable, "-c", _TAKE_TERMINAL, *COMMAND, *args],
             stdin=follower,
             stdout=follower,
             stderr=follower,
             env=os.environ | {"TERM": "xterm-256color"} | environ,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(follower)
 

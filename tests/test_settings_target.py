@@ -16,9 +16,9 @@ def settings(environ=None, **flags):
 
 
 def test_nothing_set_means_the_local_server():
-    place = endpoint(settings(), local_url="ws://127.0.0.1:5/v1/realtime?model=m", local_token="t0k")
+    place = endpoint(settings(), local_url="ws://127.0.0.1:5/v1/realtime", local_token="t0k")
     assert target(settings()) == "local"
-    assert place.url == "ws://127.0.0.1:5/v1/realtime?model=m"
+    assert place.url == "ws://127.0.0.1:5/v1/realtime?model=gpt-realtime-2.1"
     assert place.headers == {"Authorization": "Bearer t0k"}
     assert place.proxy is None
 

@@ -45,6 +45,11 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return _with_settings(function, [spec for spec in SPECS.values() if spec.flag])
 
 
+def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the token and the options of logging. It is called with `settings` and `invocation`."""
+    return _with_settings(function, [SPECS[name] for name in ("token", *_LOGS)])
+
+
 def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of logging alone. It is called with `settings` and `invocation`."""
     return _with_settings(function, [SPECS[name] for name in _LOGS])
@@ -98,4 +103,4 @@ def _metavar(spec: Spec) -> str | None:
     )
 
 
-__all__ = ["SectionedCommand", "Settings", "log_options", "session_options"]
+__all__ = ["SectionedCommand", "Settings", "log_options", "server_options", "session_options"]

@@ -13,8 +13,7 @@ from realtime_client.cli.screen import dim
 from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 from realtime_client.opening import Opened, opened
-from realtime_client.secret import Secret
-from realtime_client.settings import SPECS, Settings
+from realtime_client.settings import Settings
 
 
 def notice(invocation: Invocation, text: str) -> None:
@@ -26,9 +25,9 @@ def notice(invocation: Invocation, text: str) -> None:
 @contextmanager
 def logging_as_set(settings: Settings) -> Iterator[None]:
     """Log as the settings say; every secret among them is blanked out."""
-    values = (settings.value(name) for name, spec in SPECS.items() if spec.is_secret)
-    secrets = tuple(value.reveal() for value in values if isinstance(value, Secret))
-    with logs.configured(settings.log_level, file=settings.log_file, as_json=settings.log_json, secrets=secrets):
+    with logs.configured(
+        settings.log_level, file=settings.log_file, as_json=settings.log_json, secrets=settings.secrets()
+    ):
         yield
 
 

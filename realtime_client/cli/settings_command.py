@@ -12,7 +12,7 @@ from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.escape import one_line
 from realtime_client.settings import SPECS, Settings, config_path, recordings_folder
-from realtime_client.target import endpoint, shown_url, target
+from realtime_client.target import endpoint, shown_url, shown_value, target
 
 
 @click.command("settings", cls=SectionedCommand)
@@ -31,22 +31,12 @@ def command(*, settings: Settings, invocation: Invocation, as_json: bool) -> Non
         click.echo(line)
 
 
-def _shown(settings: Settings, name: str) -> Any:
-    """Return a value as people may see it: JSON types, secrets and passwords masked."""
-    value = settings.value(name)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if name in ("url", "base_url", "azure_endpoint", "proxy"):
-        return shown_url(str(value))
-    return str(value)
-
-
 def _report(settings: Settings) -> dict[str, Any]:
     return {
         "endpoint": _endpoint_report(settings),
         "recordings": str(recordings_folder(settings)) if settings.record else None,
         "config_file": str(config_path()),
-        "settings": {name: {"value": _shown(settings, name), "source": settings.source(name)} for name in SPECS},
+        "settings": {name: {"value": shown_value(settings, name), "source": settings.source(name)} for name in SPECS},
     }
 
 

@@ -1,0 +1,46 @@
+"""`realtime serve`: the built-in local server on its own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import click
+
+from realtime_client.cli.group import Invocation
+from realtime_client.cli.interruption import interruption
+from realtime_client.cli.options import SectionedCommand, server_options
+from realtime_client.cli.session import logging_as_set, notice
+from realtime_client.settings import Settings
+
+
+@click.command("serve", cls=SectionedCommand)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="address to listen on; other machines need 0.0.0.0"
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="port to listen on; 0, the default, takes a free one"
+)
+@click.option("--beta", is_flag=True, help="also speak the protocol's old beta shape")
+@server_options
+def command(*, settings: Settings, invocation: Invocation, host: str, port: int, beta: bool) -> None:
+    """Run the local server; its URL is the one line on standard output. Ctrl-C or SIGTERM ends it.
+
+    Any Realtime client can use it, for example with `realtime chat --url URL`.
+    """
+    from realtime_client.local import LocalServer
+
+    token = settings.token.reveal() if settings.token else None
+    ended = threading.Event()
+
+    def on_signal(which: signal.Signals) -> bool:
+        ended.set()
+        return which != signal.SIGTERM  # how a service is asked to end: that is success
+
+    with logging_as_set(settings), interruption() as state, LocalServer(host, port, token, beta=beta) as server:
+        state.handle(on_signal)
+        if not server.loopback:
+            who = "who knows the token" if token else "(no --token is set)"
+            notice(invocation, f"warning: other machines can reach {host}, and so can anyone there {who}")
+        click.echo(server.url)
+        ended.wait()
