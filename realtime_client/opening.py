@@ -63,7 +63,7 @@ def opened(settings: Settings, *, prepared: Prepared | None = None) -> Iterator[
         client = RealtimeClient(place, session=session_config(settings), limits=settings.limits, recorder=recorder)
         if prepared is not None:
             prepared(client)
-        with _without_trace(recorder):
+        with _without_trace(client, recorder):
             stack.enter_context(client)
         folder = None if recorder is None else recorder.folder
         local = target(settings) == "local"
@@ -96,21 +96,15 @@ def _recorder(settings: Settings, place: Endpoint) -> Recorder:
 
 
 @contextmanager
-def _without_trace(recorder: Recorder | None) -> Iterator[None]:
-    """Remove the folder of a session that never began: one whose journal holds not a single message."""
+def _without_trace(client: RealtimeClient, recorder: Recorder | None) -> Iterator[None]:
+    """Remove the folder of a session that never began: one in which no message came or went."""
     try:
         yield
     except ConnectError:
-        if recorder is not None and not _holds_anything(recorder.folder / "journal.jsonl"):
+        traffic = client.stats().traffic
+        if recorder is not None and not (traffic.frames_in or traffic.frames_out):
             shutil.rmtree(recorder.folder, ignore_errors=True)
         raise
-
-
-def _holds_anything(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return True
 
 
 def _greeting(settings: Settings, place: Endpoint, folder: Path | None, client: RealtimeClient) -> str:
