@@ -1,4 +1,4 @@
-"""A session acted out: real messages through the real codec and conversation into a recorder, on a clock set by hand."""
+"""A session acted out: real messages through codec and conversation into a recorder, on a clock set by hand."""
 
 import json
 import wave
@@ -76,6 +76,11 @@ class Stage:
             self.recorder.noticed(update, self.clock.now)
         for command in self.talk.take_commands():
             self.say(command)
+
+    def type(self, text):
+        item_id, happened = self.talk.say(text)
+        self.notice(*happened)
+        return item_id
 
     def mic(self, audio, *, block=960, live=True, rate=48_000):
         """Send audio in blocks; live: each when it has been spoken. rate: bytes a second."""

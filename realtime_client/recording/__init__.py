@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .recorder import Recorder, audio_path
+from .recover import RecoverReport, recover
 
-__all__ = ["Recorder", "audio_path"]
+__all__ = ["Recorder", "RecoverReport", "audio_path", "recover"]

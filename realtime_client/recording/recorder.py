@@ -292,7 +292,13 @@ class Recorder:
         line = turn.line()
         if not turn.done:
             line["text"] = line["heard"] = ""
-        event = {"type": "turn", "done": turn.done, "after": turn.after, **line, "received_ms": turn.received_ms}
+        event = {
+            "type": "turn",
+            "done": turn.done,
+            "after": turn.after,
+            "received_ms": turn.received_ms,
+            "line": line,
+        }
         if event != turn.noted:
             turn.noted = event
             self._note(event)
