@@ -62,7 +62,13 @@ class Peer:
 
     def answer(self, text: str = "Hello.", response_id: str = "resp_1", status: str = "completed") -> None:
         """A whole text answer."""
-        item = {"id": "item_" + response_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        item = {
+            "id": "item_" + response_id,
+            "type": "message",
+            "role": "assistant",
+            "status": "in_progress",
+            "content": [],
+        }
         part = {"response_id": response_id, "item_id": item["id"], "output_index": 0, "content_index": 0}
         self.send(type="response.created", event_id="e", response={"id": response_id, "status": "in_progress"})
         self.send(type="response.output_item.added", event_id="e", response_id=response_id, output_index=0, item=item)
@@ -80,7 +86,9 @@ class ScriptedServer:
         self.let_go = threading.Event()
         self._script = script
         self._peers: list[ServerConnection] = []
-        self._server = serve(self._handle, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None, **options)
+        self._server = serve(
+            self._handle, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None, **options
+        )
         self._thread = threading.Thread(target=self._server.serve_forever, name="scripted-server")
         port = self._server.socket.getsockname()[1]
         self.url = f"ws://127.0.0.1:{port}/v1/realtime?model=test-model"

@@ -292,6 +292,7 @@ class Opening:
         self._handler = handler
         self._lock = threading.Lock()
         self._aborted = False
+        self.connecting = threading.Event()
         self._socket: socket.socket | None = None
         self._wire: _Wire | None = None
 
@@ -359,6 +360,7 @@ class Opening:
         for tried, (family, kind, proto, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, proto)
             self._hold(sock)
+            self.connecting.set()
             try:
                 left = deadline.remaining_s()
                 # One address that swallows everything must not take the time of the others.

@@ -94,6 +94,8 @@ class Link:
         self._inbound: queue.Queue[_Entry | None] = queue.Queue(limits.inbound_queue)
         self._late: list[up.Update] = []
         self._audio_gone = False
+        self._starting = threading.Lock()
+        self._ending = False
         self._stalled = False
         self._fatal: up.Failure | None = None
         self._opening = Opening(endpoint, limits, self)
@@ -114,13 +116,19 @@ class Link:
 
     def start(self) -> None:
         """Connect and start the threads. Errors: ConnectError and its kinds; ClosedError when closed meanwhile."""
-        self._audio.start()
-        self._connect.start()
+        self._start(self._audio, self._connect)
         outcome = self._outcome.get()  # the attempt has its own deadline, and `shut_down` answers, too
         if isinstance(outcome, BaseException):
             raise outcome
-        self._send.start()
-        self._pings.start()
+        self._start(self._send, self._pings)
+
+    def _start(self, *workers: Worker) -> None:
+        """Start threads unless the end has begun: `shut_down` joins what it finds running."""
+        with self._starting:
+            if self._ending:
+                raise errors.ClosedError("closed while connecting")
+            for worker in workers:
+                worker.start()
 
     def _run_connect(self) -> None:
         connection = self._opening.run()
@@ -391,9 +399,11 @@ class Link:
         """
         total_s = self._limits.close_timeout_s
         deadline, polite = Deadline(total_s, self._clock), Deadline(total_s * 0.7, self._clock)
+        with self._starting:
+            self._ending = True
         self.stop.set()
         self.outbox.close()
-        if self._connection is None:
+        if not self._send.thread.ident:  # nobody will say goodbye to the server
             self._opening.abort()
             self._outcome.put_nowait(errors.ClosedError("closed while connecting"))
         self._join([t for t in self._threads() if t is not self._audio.thread], polite)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import heapq
 import json
 import os
+import queue
+import socket
 import struct
 import sys
 import threading
@@ -64,15 +67,16 @@ class Load:
     """What every connection gets after its greeting."""
 
     def __init__(self, count: int, pace_ms: float) -> None:
-        self.count, self.pace_ms = count, pace_ms
+        self.count = count
+        self.pacer = Pacer(pace_ms) if pace_ms else None
         self.blob = b"".join(answer_frames(min(count, 2000)))
 
     def handle(self, websocket: ServerConnection) -> None:
         websocket.send(event("session.created", session=SESSION).decode())
         with contextlib.suppress(ConnectionClosed, OSError):
             websocket.recv()  # the client says when it is ready
-            if self.pace_ms:
-                self.paced(websocket)
+            if self.pacer:
+                self.pacer.add(websocket.socket)
             else:
                 self.burst(websocket)
             for _ in websocket:
@@ -84,16 +88,46 @@ class Load:
             websocket.socket.sendall(self.blob)
         websocket.socket.sendall(END)
 
-    def paced(self, websocket: ServerConnection) -> None:
-        """One delta each PACE_MS on an absolute schedule; its moment travels in the item's id."""
-        wake = threading.Event()
-        start = time.monotonic()
-        websocket.socket.sendall(BEGIN)
-        for n in range(self.count):
-            wake.wait(max(0.0, start + n * self.pace_ms / 1000 - time.monotonic()))
-            part = {**PART, "item_id": f"item_{time.monotonic_ns()}"}
-            websocket.socket.sendall(text_frame(event("response.output_audio.delta", **part, delta=AUDIO)))
-        websocket.socket.sendall(END)
+
+class Pacer:
+    """One thread that sends a delta to every session each `pace_ms`, sessions spread evenly over that time.
+
+    The moment of sending travels in the item's id, in nanoseconds of the machine's monotonic clock.
+    """
+
+    def __init__(self, pace_ms: float) -> None:
+        self._pace_s = pace_ms / 1000
+        self._sockets: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        head, _, tail = event(
+            "response.output_audio.delta", **{**PART, "item_id": "item_" + "0" * 19}, delta=AUDIO
+        ).partition(b"0" * 19)
+        frame_head = text_frame(head + b"0" * 19 + tail)
+        self._head, self._tail = frame_head[: frame_head.index(b"0" * 19)], tail
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def add(self, sock: socket.socket) -> None:
+        sock.sendall(BEGIN)
+        self._sockets.put(sock)
+
+    def _run(self) -> None:
+        due: list[tuple[float, int, socket.socket]] = []
+        wake, order, golden = threading.Event(), 0, 0.6180339887
+        while True:
+            while not self._sockets.empty() or not due:
+                order += 1
+                phase = (order * golden) % 1.0 * self._pace_s
+                heapq.heappush(due, (time.monotonic() + phase, order, self._sockets.get()))
+            moment, number, sock = due[0]
+            left = moment - time.monotonic()
+            if left > 0:
+                wake.wait(min(left, 0.01))
+                continue
+            try:
+                sock.send(b"".join((self._head, b"%019d" % time.monotonic_ns(), self._tail)), socket.MSG_DONTWAIT)
+            except OSError:
+                heapq.heappop(due)
+            else:
+                heapq.heapreplace(due, (moment + self._pace_s, number, sock))
 
 
 def main() -> None:

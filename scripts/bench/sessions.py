@@ -1,0 +1,172 @@
+"""Many sessions in one process at real-time pace: a 100 ms audio delta each 100 ms a session.
+
+Compares this client with the official `openai` SDK (sync, a thread a session), in one run, each in a process of its own:
+CPU a session, delay from the server's send to the program's hand with audio as bytes, memory a session, and how many
+sessions one process holds with a p99 delay under 20 ms.
+
+    python scripts/bench/sessions.py [SESSIONS] [SECONDS]
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from receive import load_server
+
+LADDER = (200, 300, 400, 500, 600, 800, 1000, 1200, 1400)
+
+
+class Meter:
+    """Delays of everything that arrives, and CPU and memory of this process."""
+
+    def __init__(self) -> None:
+        self.delays_ms: list[float] = []
+        self.listening = False
+
+    def note(self, item_id: str) -> None:
+        if self.listening:
+            self.delays_ms.append((time.monotonic_ns() - int(item_id[5:])) / 1e6)
+
+    def run(self, seconds: float, sessions: int, before_kb: int) -> dict[str, float]:
+        wait = threading.Event()
+        wait.wait(1.5)
+        memory_kb = (resident_kb() - before_kb) / sessions
+        self.listening = True
+        cpu, start = time.process_time(), time.monotonic()
+        wait.wait(seconds)
+        self.listening = False
+        cpu, wall = time.process_time() - cpu, time.monotonic() - start
+        delays = sorted(self.delays_ms)
+        return {
+            "cpu_percent": cpu / wall * 100 / sessions,
+            "p50_ms": delays[len(delays) // 2],
+            "p99_ms": delays[int(len(delays) * 0.99)],
+            "memory_kb": memory_kb,
+            "rate": len(delays) / wall / sessions,
+        }
+
+
+def resident_kb() -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("VmRSS:")[1].split()[0])
+
+
+def ours(port: int, sessions: int, seconds: float) -> dict[str, float]:
+    from realtime_client.client.client import RealtimeClient
+    from realtime_client.client.endpoint import Endpoint
+    from realtime_client.protocol.events import InputAudioBufferClear
+    from realtime_client.updates import AudioDelta
+
+    meter = Meter()
+
+    def observe(update: object, _at_s: float) -> None:
+        if type(update) is AudioDelta:
+            meter.note(update.item_id)
+
+    with contextlib.ExitStack() as stack:
+        endpoint = Endpoint(url=f"ws://127.0.0.1:{port}/v1/realtime", proxy=None)
+        first = stack.enter_context(RealtimeClient(endpoint))
+        before = resident_kb()
+        clients = [first] + [stack.enter_context(RealtimeClient(endpoint)) for _ in range(sessions - 1)]
+        for client in clients:
+            client.observe(observe)
+            client.send_event(InputAudioBufferClear())
+        return meter.run(seconds, sessions, before)
+
+
+def openai_sdk(port: int, sessions: int, seconds: float) -> dict[str, float]:
+    from openai import OpenAI
+
+    meter = Meter()
+    client = OpenAI(api_key="none", base_url=f"http://127.0.0.1:{port}/v1")
+
+    def read(connection: object) -> None:
+        with contextlib.suppress(Exception):
+            for event in connection:  # type: ignore[attr-defined]
+                if event.type == "response.output_audio.delta":
+                    base64.b64decode(event.delta)
+                    meter.note(event.item_id)
+
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(client.realtime.connect(model="bench"))]
+        before = resident_kb()
+        connections += [stack.enter_context(client.realtime.connect(model="bench")) for _ in range(sessions - 1)]
+        for connection in connections:
+            threading.Thread(target=read, args=(connection,), daemon=True).start()
+            connection.input_audio_buffer.clear()
+        figures = meter.run(seconds, sessions, before)
+        print(json.dumps(figures), flush=True)
+        import os
+
+        os._exit(0)
+
+
+WAYS = {"ours": ours, "openai_sdk": openai_sdk}
+
+
+def measure(way: str, sessions: int, seconds: float) -> dict[str, float] | None:
+    """Figures of one process of its own against a fresh server process; None when it broke down."""
+    with load_server(1, 100) as port:
+        command = [sys.executable, "-W", "ignore", __file__, "--one", way, str(port), str(sessions), str(seconds)]
+        try:
+            out = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=True)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+            return None
+        figures: dict[str, float] = json.loads(out.stdout.splitlines()[-1])
+        return figures
+
+
+def climb(way: str, seconds: float) -> int:
+    """Most sessions of the ladder with every step up to it under 20 ms at p99 and nothing falling behind."""
+    best = 0
+    for sessions in LADDER:
+        figures = measure(way, sessions, seconds)
+        good = figures is not None and figures["p99_ms"] < 20 and figures["rate"] > 9.5
+        shown = "broke down" if figures is None else f"p99 {figures['p99_ms']:7.1f} ms, {figures['rate']:.1f} deltas/s"
+        print(f"  {way:12} {sessions:5} sessions: {shown}", flush=True)
+        if not good:
+            break
+        best = sessions
+    return best
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        way, port, sessions, seconds = sys.argv[2:]
+        print(json.dumps(WAYS[way](int(port), int(sessions), float(seconds))))
+        return
+    sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 8.0
+    series: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _ in range(3):
+        for way, figures in series.items():
+            if (measured := measure(way, sessions, seconds)) is not None:
+                figures.append(measured)
+    middle = {
+        way: {key: statistics.median(f[key] for f in figures) for key in figures[0]} for way, figures in series.items()
+    }
+    for way, figures in middle.items():
+        print(
+            f"{way:12} {sessions} sessions: {figures['cpu_percent']:.3f} % of a core each, delay p50 {figures['p50_ms']:.2f} ms, "
+            f"p99 {figures['p99_ms']:.2f} ms, {figures['memory_kb']:.0f} kB each"
+        )
+    mine, theirs = middle["ours"], middle["openai_sdk"]
+    print(f"CPU:    ours / openai SDK   {mine['cpu_percent'] / theirs['cpu_percent']:.2f}   (goal: at most 0.5)")
+    print(f"delay:  ours / openai SDK   {mine['p50_ms'] / theirs['p50_ms']:.2f}   (goal: at most 0.5)")
+    print(f"memory: ours                {mine['memory_kb']:.0f} kB a session   (goal: under 250)")
+    most = {way: climb(way, min(seconds, 5.0)) for way in WAYS}
+    print(
+        f"most sessions with p99 under 20 ms: ours {most['ours']}, openai SDK {most['openai_sdk']}   (goal: at least as many)"
+    )
+
+
+if __name__ == "__main__":
+    main()

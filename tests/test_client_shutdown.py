@@ -1,0 +1,390 @@
+"""However a session ends: no thread is left, every file is finished, and it takes no longer than the deadline."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from scripted_server import Peer, ScriptedServer
+
+from realtime_client import errors
+from realtime_client import updates as up
+from realtime_client.client.client import RealtimeClient
+from realtime_client.client.endpoint import Endpoint
+from realtime_client.client.limits import Limits
+from realtime_client.protocol import codec
+from realtime_client.protocol.events import InputAudioBufferAppend
+
+CLOSE_S = 2.0
+LIMITS = Limits(open_timeout_s=5, close_timeout_s=CLOSE_S, ping_interval_s=0)
+
+
+class Recorder:
+    """Notes what the client tells a recorder; can fail on purpose."""
+
+    def __init__(self, fail_on: str = "") -> None:
+        self.fail_on = fail_on
+        self.seen: list[str] = []
+        self.ended: str | None = None
+        self.closed = 0
+
+    def _note(self, what: str) -> None:
+        self.seen.append(what)
+        if what == self.fail_on:
+            raise errors.RecordingError("the disk is full")
+
+    def received(self, event, _frame, _updates, _at_s) -> None:
+        self._note(event.type)
+
+    def sent(self, event, _frame, _at_s) -> None:
+        self._note(event.type)
+
+    def noticed(self, update, _at_s) -> None:
+        self._note(type(update).__name__)
+
+    def close(self, *, ended, stats) -> None:
+        self.ended = ended
+        self.closed += 1
+        assert stats["traffic"]["frames_in"] >= 0
+
+
+def client_of(server: ScriptedServer, recorder: Recorder | None = None, limits: Limits = LIMITS) -> RealtimeClient:
+    return RealtimeClient(Endpoint(url=server.url, proxy=None), limits=limits, recorder=recorder)
+
+
+def idle(peer: Peer) -> None:
+    peer.greet()
+    peer.read_all()
+
+
+def ended_in_time(client: RealtimeClient, recorder: Recorder, started_s: float) -> None:
+    assert time.monotonic() - started_s < CLOSE_S + 0.5
+    assert recorder.closed == 1
+    assert recorder.seen[-1] == "SessionEnded"
+    assert not [t for t in threading.enumerate() if t.name.startswith("realtime-")]
+
+
+def test_normal_end_sends_what_is_queued_first() -> None:
+    got: list[int] = []
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        while True:
+            try:
+                message = peer.websocket.recv(timeout=10)
+            except Exception:
+                got.append(peer.websocket.protocol.close_rcvd.code)
+                return
+            got.append(len(message))
+
+    recorder = Recorder()
+    with ScriptedServer(script) as server:
+        with client_of(server, recorder) as client:
+            for _ in range(300):
+                client.send_audio(bytes(960))
+            started = time.monotonic()
+        ended_in_time(client, recorder, started)
+    assert len(got) == 301
+    assert got[-1] == 1000
+    assert recorder.ended == "closed"
+    assert client.error is None
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011])
+def test_server_closes(code: int) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.websocket.close(code, "because")
+
+    recorder = Recorder()
+    with ScriptedServer(script) as server, client_of(server, recorder) as client:
+        updates = client.updates(timeout_s=5)
+        client.respond()
+        if code == 1000:
+            assert isinstance(list(updates)[-1], up.SessionEnded)
+        else:
+            seen = []
+            with pytest.raises(errors.ConnectionLostError, match=f"{code}: because") as caught:
+                seen.extend(updates)
+            assert caught.value.close_code == code
+        assert client.stop.wait(5)
+        started = time.monotonic()
+        client.close()
+        ended_in_time(client, recorder, started)
+        assert recorder.ended == ("closed" if code == 1000 else f"lost: {client.error}")
+        assert ("ConnectionLost" in recorder.seen) == (code != 1000)
+        with pytest.raises((errors.ClosedError, errors.ConnectionLostError)):
+            client.send_text("too late")
+
+
+def test_expiry_is_told_apart() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.send(type="error", event_id="e", error={"type": "x", "code": "session_expired", "message": "60 minutes"})
+        peer.websocket.close(1001, "Your session hit the maximum duration of 60 minutes.")
+
+    with ScriptedServer(script) as server, client_of(server) as client:
+        client.respond()
+        assert client.stop.wait(5)
+        client.close()
+        assert isinstance(client.error, errors.SessionExpiredError)
+
+
+def test_connection_drops_without_a_close_frame() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.drop()
+
+    recorder = Recorder()
+    with ScriptedServer(script) as server, client_of(server, recorder) as client:
+        with pytest.raises(errors.ConnectionLostError) as caught:
+            client.ask("anybody there?", timeout_s=5)
+        assert caught.value.close_code == 1006
+        started = time.monotonic()
+        client.close()
+        ended_in_time(client, recorder, started)
+
+
+def test_server_stops_reading() -> None:
+    """A full socket blocks the send thread while it holds the library's lock: only a raw shutdown frees it."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.freeze()
+
+    limits = Limits(close_timeout_s=CLOSE_S, ping_interval_s=0, write_timeout_s=0.2, outbox_queue=4)
+    recorder = Recorder()
+    with ScriptedServer(script) as server, client_of(server, recorder, limits) as client:
+        with pytest.raises(errors.QueueFullError, match="wait to be sent"):
+            for _ in range(200):
+                client.send_audio(bytes(400_000))
+        started = time.monotonic()
+        client.close()
+        ended_in_time(client, recorder, started)
+
+
+def test_server_stops_answering_pings() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.freeze()
+
+    limits = Limits(close_timeout_s=CLOSE_S, ping_interval_s=0.1, pong_timeout_s=0.3)
+    recorder = Recorder()
+    with ScriptedServer(script) as server, client_of(server, recorder, limits) as client:
+        started = time.monotonic()
+        with pytest.raises(errors.PongMissedError, match=r"no pong within 0\.3 s"):
+            list(client.updates(timeout_s=5))
+        assert time.monotonic() - started < 3
+        assert client.stop.is_set()
+        started = time.monotonic()
+        client.close()
+        ended_in_time(client, recorder, started)
+
+
+def test_pongs_are_measured() -> None:
+    limits = Limits(close_timeout_s=CLOSE_S, ping_interval_s=0.05, pong_timeout_s=5)
+    measured = threading.Event()
+    with ScriptedServer(idle) as server, client_of(server, None, limits) as client:
+        wrapped = client._link.keep_alive.pong
+
+        def pong(payload: bytes, now_s: float) -> None:
+            wrapped(payload, now_s)
+            measured.set()
+
+        client._link.keep_alive.pong = pong
+        assert measured.wait(5)
+        assert 0 < (client.stats().round_trip.last_ms or 0) < 1000
+
+
+def test_silence_longer_than_the_read_timeout() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.freeze()
+
+    limits = Limits(close_timeout_s=CLOSE_S, ping_interval_s=0, read_timeout_s=0.3)
+    with ScriptedServer(script) as server, client_of(server, None, limits) as client:
+        with pytest.raises(errors.ConnectionLostError, match=r"silent for 0\.3 s"):
+            list(client.updates(timeout_s=5))
+
+
+class _BrokenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("thread", ["receive", "audio", "send", "keep-alive", "recorder"])
+def test_exception_in_a_thread_ends_the_session_and_is_raised(thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.answer()
+        peer.read_all()
+
+    def broken(*_: object, **__: object) -> None:
+        raise _BrokenError(thread)
+
+    recorder = Recorder("ResponseDone" if thread == "never" else ("response.done" if thread == "recorder" else ""))
+    limits = Limits(close_timeout_s=CLOSE_S, ping_interval_s=0.05 if thread == "keep-alive" else 0)
+    with ScriptedServer(script) as server:
+        client = client_of(server, recorder, limits)
+        client.open()
+        if thread == "receive":
+            monkeypatch.setattr(client._conversation, "receive", broken)
+        elif thread == "audio":
+            client.observe(broken)
+        elif thread == "send":
+            monkeypatch.setattr(codec, "encode", broken)
+        elif thread == "keep-alive":
+            monkeypatch.setattr(client._link.keep_alive, "step", broken)
+        client.respond()
+        assert client.stop.wait(5)
+        started = time.monotonic()
+        with pytest.raises(errors.RecordingError if thread == "recorder" else _BrokenError):
+            client.close()
+        assert time.monotonic() - started < CLOSE_S + 0.5
+        assert recorder.closed == 1
+        client.close()  # idempotent, and says it once
+
+
+def test_close_from_two_threads() -> None:
+    recorder = Recorder()
+    with ScriptedServer(idle) as server:
+        client = client_of(server, recorder)
+        client.open()
+        gate = threading.Barrier(4)
+        failures: list[BaseException] = []
+
+        def close() -> None:
+            gate.wait(5)
+            try:
+                client.close()
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=close) for _ in range(4)]
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+        assert not failures
+        ended_in_time(client, recorder, started)
+
+
+def test_close_from_an_observer_only_asks_for_the_end() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.answer()
+        peer.read_all()
+
+    with ScriptedServer(script) as server, client_of(server) as client:
+        client.observe(lambda update, _at: client.close() if isinstance(update, up.ResponseDone) else None)
+        client.respond()
+        assert client.stop.wait(5)
+
+
+@pytest.mark.parametrize("phase", ["tcp", "handshake", "greeting"])
+def test_close_during_connect(phase: str) -> None:
+    """The listener of each phase takes the connection that far and no further."""
+    arrived = threading.Event()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        fillers: list[socket.socket] = []
+        if phase == "tcp":  # a full backlog swallows the SYN
+            for _ in range(8):
+                filler = socket.socket()
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", port))
+                fillers.append(filler)
+        server = ScriptedServer(lambda peer: (arrived.set(), peer.read_all())) if phase == "greeting" else None
+        url = server.url if server else f"ws://127.0.0.1:{port}/"
+        client = RealtimeClient(Endpoint(url=url, proxy=None), limits=LIMITS)
+        outcome: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                client.open()
+            except BaseException as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=run)
+        if server:
+            server.__enter__()
+        thread.start()
+        if phase == "handshake":
+            accepted, _ = listener.accept()
+            assert accepted.recv(10)
+            fillers.append(accepted)
+        elif phase == "greeting":
+            assert arrived.wait(5)
+        elif phase == "tcp":
+            assert client._link._opening.connecting.wait(5)
+        started = time.monotonic()
+        client.close()
+        thread.join(CLOSE_S + 1)
+        assert not thread.is_alive()
+        assert time.monotonic() - started < CLOSE_S + 0.5
+        assert isinstance(outcome[0], errors.RealtimeError), outcome
+        if server:
+            server.__exit__()
+        for filler in fillers:
+            filler.close()
+
+
+def test_close_before_open() -> None:
+    client = RealtimeClient(Endpoint(url="ws://127.0.0.1:1/"), limits=LIMITS)
+    client.close()
+    with pytest.raises(errors.ClosedError):
+        client.open()
+
+
+def test_close_races_with_open() -> None:
+    """Whoever comes first, no thread is left and both calls return."""
+    with ScriptedServer(idle) as server:
+        for _ in range(30):
+            client = client_of(server)
+            opener = threading.Thread(target=lambda c=client: _open_or_closed(c))
+            opener.start()
+            client.close()
+            opener.join(5)
+            assert not opener.is_alive()
+
+
+def _open_or_closed(client: RealtimeClient) -> None:
+    try:
+        client.open()
+    except errors.RealtimeError:
+        return
+
+
+def test_a_thread_that_does_not_end_is_named() -> None:
+    release = threading.Event()
+    with ScriptedServer(idle) as server:
+        client = client_of(server, None, Limits(close_timeout_s=0.4, ping_interval_s=0))
+        client.open()
+        client.observe(lambda _update, _at: release.wait(10))
+        client.send_text("hold", respond=False)
+        try:
+            with pytest.raises(errors.ShutdownError, match="realtime-audio") as caught:
+                client.close()
+            assert caught.value.threads == ("realtime-audio",)
+        finally:
+            release.set()
+
+
+def test_many_sessions_leave_nothing_behind() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+    with ScriptedServer(idle) as server:
+        for _ in range(20):
+            with client_of(server) as client:
+                client.send_event(InputAudioBufferAppend(audio=b"\0" * 10))
+    if before:
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
