@@ -18,8 +18,8 @@ SETTINGS = {"url": "ws://127.0.0.1:1/v1/realtime", "voice": "marin"}
 class HandClock:
     """A clock that the test moves."""
 
-    def __init__(self):
-        self.now = 1000.0
+    def __init__(self, now=1000.0):
+        self.now = now
 
     def monotonic(self):
         return self.now
@@ -37,8 +37,8 @@ def sound(seconds, value=1000, rate_hz=RATE):
 class Stage:
     """One session on a stage."""
 
-    def __init__(self, base, *, secrets=(), flac=False, vad=True, transcribe=True, fmt=None, heard_ms=None):
-        self.clock = HandClock()
+    def __init__(self, base, *, secrets=(), flac=False, vad=True, transcribe=True, fmt=None, heard_ms=None, now=1000.0):
+        self.clock = HandClock(now)
         self.recorder = Recorder.create(base, settings=SETTINGS, secrets=secrets, flac=flac, clock=self.clock)
         self.folder = self.recorder.folder
         self.talk = Conversation(**({"heard_ms": heard_ms} if heard_ms else {}))

@@ -42,8 +42,8 @@ class Masker:
             if needle in frame:
                 break
         else:
-            # An escape can hide any letter, so a frame with one is looked at letter by letter.
-            if b"\\u" not in frame:
+            # JSON has two ways to write a letter otherwise: a frame with one is looked at letter by letter.
+            if b"\\u" not in frame and b"\\/" not in frame:
                 return frame
         return self._look(frame)
 
@@ -97,5 +97,4 @@ class Masker:
         self._secrets.sort(key=len, reverse=True)  # a secret inside of a longer one must not spoil it
         self._needles.append(secret.encode("utf-8", "surrogatepass"))
         self._needles.append(json.dumps(secret, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass"))
-        self._needles.append(json.dumps(secret)[1:-1].replace("/", "\\/").encode())
         self._needles = list(dict.fromkeys(self._needles))
