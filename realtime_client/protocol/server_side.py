@@ -2,8 +2,8 @@
 
 `ServerConversation` takes decoded client messages (`receive`) and what the engine finds out or produces
 (`speech_started`, `heard`, `say`, ...), and returns, in order, server messages to send and `Work` for the engine. It
-never raises for anything a client sends: a request that cannot be carried out becomes an `error` message that carries the client's
-event_id, and the session goes on. Memory is bounded (`ServerLimits`).
+never raises for anything a client sends: a request that cannot be carried out becomes an `error` message that carries
+the client's event_id, and the session goes on. Memory is bounded (`ServerLimits`).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ServerConversation:
         limits = limits or ServerLimits()
         self._new_id = new_id
         self._limits = limits
-        self._model_open = not model
+        self._model = model
         self._settings = default_session(kind, session_id=new_id("sess"), model=model, expires_at=expires_at)
         self.conversation_id = new_id("conv")
         self.items = ItemList(
@@ -282,11 +282,12 @@ class ServerConversation:
         if kind != current["type"]:
             if self._started:
                 raise Refusal("The session's type cannot change once it is in use.", param="session.type")
-            model = current.get("model", "")
-            current = default_session(kind, session_id=current["id"], model=model, expires_at=current["expires_at"])
+            current = default_session(
+                kind, session_id=current["id"], model=self._model, expires_at=current["expires_at"]
+            )
         merged = merge_session(current, update)
         self._check_locks(self._settings, merged)
-        self._model_open = self._model_open and not merged.get("model")
+        self._model = merged.get("model", self._model)
         before, self._settings = self._settings, merged
         self._input.change_format(audio_format(merged, "input"))
         old, new = before["audio"]["input"], merged["audio"]["input"]
@@ -299,9 +300,9 @@ class ServerConversation:
         """Refuse changes of what cannot change any more."""
         if before["type"] != "realtime" or after["type"] != "realtime":
             return
-        if after["model"] != before["model"] and not self._model_open:
+        if self._model and after["model"] != self._model:
             raise Refusal(
-                f"The model of a session cannot change (it is '{before['model']}').",
+                f"The model of a session cannot change (it is '{self._model}').",
                 code="cannot_update_model",
                 param="session.model",
             )
