@@ -8,7 +8,8 @@ a view on the frame, pybase64 turns it into bytes.
 from __future__ import annotations
 
 import binascii
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
+import re
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, get_args
 
 import msgspec
 import pybase64
@@ -47,6 +48,16 @@ class _TypeOnly(msgspec.Struct):
 
 
 _decode_type = _json.Decoder(_TypeOnly).decode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_TYPE_NAME = re.compile(r'"type"\s*:\s*"([a-z0-9_.]{1,100})"')
+_GUESS_WITHIN = 4096
+
+
+def _without_nulls(node: Any) -> Any:
+    """A copy without the fields that are null."""
+    if isinstance(node, dict):
+        return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+    return [_without_nulls(each) for each in node] if isinstance(node, list) else node
 
 
 class _Reader(Generic[T]):
@@ -61,45 +72,55 @@ class _Reader(Generic[T]):
         """Decode one frame; audio frames come back as the frame view."""
         try:
             return self._decode(frame)  # type: ignore[arg-type]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             return self._second_look(frame, str(error))
 
     def _second_look(self, frame: bytes | str, error: str) -> Any:
-        """Tell beta names and unknown types from malformed frames."""
+        """Tell beta names, unknown types and nulls for absent fields from malformed frames."""
+        kind = ""
         try:
             kind = _decode_type(frame).type
-            if kind and kind not in self._known:
-                data = _decode_any(frame)
-                modern = ev.BETA_ALIASES.get(kind)
-                if modern is None:
-                    return ev.UnknownEvent(type=kind, data=data)
-                return self._decode(_encode({**data, "type": modern}))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as second:
-            return ev.MalformedEvent(type=_guess_type(frame), error=str(second))
-        return ev.MalformedEvent(type=kind, error="no `type`" if not kind else error)
+            if not kind:
+                return ev.MalformedEvent(type="", error="no `type`")
+            data = _decode_any(frame)
+            modern = ev.BETA_ALIASES.get(kind, kind)
+            if modern not in self._known:
+                return ev.UnknownEvent(type=kind, data=data)
+            return self._decode_leniently({**data, "type": modern})
+        except _UNREADABLE as second:
+            return ev.MalformedEvent(type=kind or self._guess_type(frame), error=str(second) or error)
 
+    def _decode_leniently(self, data: dict[str, Any]) -> Any:
+        """Decode with null allowed for any field that may be absent."""
+        try:
+            return self._decode(_encode(data))
+        except msgspec.ValidationError:
+            return self._decode(_encode(_without_nulls(data)))
 
-def _guess_type(frame: bytes | str) -> str:
-    """Find the type's name in a frame that is not valid JSON, or ''."""
-    text = frame if isinstance(frame, str) else bytes(frame[:4096]).decode("utf-8", "replace")
-    _, found, rest = text[:4096].partition('"type"')
-    if not found:
-        return ""
-    _, _, rest = rest.partition('"')
-    name = rest.partition('"')[0]
-    return name if name.replace(".", "").replace("_", "").isalnum() else ""
+    def _guess_type(self, frame: bytes | str) -> str:
+        """Find the type's name in a frame that is not valid JSON, or ''; items and parts have types, too."""
+        text = frame[:_GUESS_WITHIN] if isinstance(frame, str) else frame[:_GUESS_WITHIN].decode("utf-8", "replace")
+        names = _TYPE_NAME.findall(text)
+        known = (name for name in names if name in self._known or name in ev.BETA_ALIASES)
+        return next(known, next((name for name in names if "." in name), ""))
 
 
 _server = _Reader(ev.SERVER_EVENTS, {ev.ResponseOutputAudioDelta: _AudioDeltaFrame})
 _client = _Reader(ev.CLIENT_EVENTS, {ev.InputAudioBufferAppend: _AppendFrame})
+_translation = _Reader(get_args(ev.AnyTranslationServerEvent), {})
 _read_server = _server._decode  # noqa: SLF001 - the hot path saves a call
 _AnyServer = ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent
 _AnyClient = ev.ClientEvent | ev.UnknownEvent | ev.MalformedEvent
 
 
+_QUOTE = ord('"')
+
+
 def _base64(raw: msgspec.Raw) -> bytes:
     """Decode a JSON string of base64. Errors: binascii.Error, msgspec.ValidationError."""
     view = memoryview(raw)
+    if view[0] != _QUOTE:
+        raise msgspec.ValidationError("it is no string")
     try:
         return _b64decode(view[1:-1], validate=True)
     except binascii.Error:
@@ -127,6 +148,11 @@ def decode_server(frame: bytes | str) -> _AnyServer:
             delta=audio,
         )
     return event  # type: ignore[no-any-return]
+
+
+def decode_translation(frame: bytes | str) -> _AnyServer:
+    """Decode what the server of a translation session sent. Never raises."""
+    return _translation.read(frame)  # type: ignore[no-any-return]
 
 
 def decode_client(frame: bytes | str) -> _AnyClient:

@@ -18,10 +18,10 @@ class ContentPart(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One part of a message.
 
     type: input_text, input_audio, input_image, output_text, output_audio (items), or text, audio (the `part` of
-    response.content_part.*). audio: decoded bytes in the session's format.
+    response.content_part.*); '' when the server does not say. audio: decoded bytes in the session's format.
     """
 
-    type: str
+    type: str = ""
     text: str | None = None
     audio: bytes | None = None
     transcript: str | None = None

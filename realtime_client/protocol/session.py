@@ -238,7 +238,9 @@ def audio_format(session: dict[str, Any], direction: str) -> AudioFormat:
     if node.get("type") == "audio/pcma":
         return AudioFormat("alaw", 8_000)
     rate = node.get("rate")
-    return AudioFormat("pcm16", rate if isinstance(rate, int) and 0 < rate <= 192_000 else 24_000)
+    if isinstance(rate, int) and not isinstance(rate, bool) and 1000 <= rate <= 192_000:
+        return AudioFormat("pcm16", rate)
+    return AudioFormat()
 
 
 def wire_format(audio: AudioFormat) -> Format:
