@@ -27,6 +27,7 @@ from .wav import WavWriter
 
 LOOK_BACK_S = 600
 _COPY_BYTES = 1 << 18
+_HELD_BYTES = 1 << 14
 _RUNS = 512
 
 
@@ -36,6 +37,8 @@ class LookBack:
     def __init__(self, folder: Path, size_bytes: int) -> None:
         self.end = 0
         self._size = size_bytes
+        self._pending: list[bytes] = []
+        self._flushed = 0
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as this
 
     @property
@@ -45,16 +48,24 @@ class LookBack:
 
     def write(self, data: bytes) -> None:
         """Append; the oldest is overwritten."""
-        data_left = memoryview(data)
-        while data_left:
-            at = self.end % self._size
+        self._pending.append(data)
+        self.end += len(data)
+        if self.end - self._flushed >= _HELD_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = memoryview(b"".join(self._pending))
+        self._pending = []
+        while data:
+            at = self._flushed % self._size
             self._file.seek(at)
-            written = self._file.write(data_left[: self._size - at]) or 0
-            self.end += written
-            data_left = data_left[written:]
+            written = self._file.write(data[: self._size - at]) or 0
+            self._flushed += written
+            data = data[written:]
 
     def read(self, begin: int, end: int) -> bytes:
         """Return what is there between two positions."""
+        self._flush()
         begin, end = max(begin, self.begin), min(end, self.end)
         out = bytearray()
         while begin < end:
