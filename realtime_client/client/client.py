@@ -341,18 +341,21 @@ class RealtimeClient:
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
-    def observe(self, observer: Observer) -> Callable[[], None]:
-        """Call `observer(update, at_s)` for every update, in the audio thread; returns what ends it.
+    def observe(self, observer: Observer, *, direct: bool = False) -> Callable[[], None]:
+        """Call `observer(update, at_s)` for every update, in order, in the audio thread; returns what ends it.
 
         It must be quick and not wait: while it runs, nothing else of this session is processed. Its exception ends the
         session and is raised by `close`.
+        direct: call it where the update arises, without the hand-off to the audio thread: in the receive thread, and
+        for what a call of this program causes, in the thread of that call. For programs with hundreds of sessions.
         """
+        name = "direct_observers" if direct else "observers"
         with self._lists:
-            self._link.observers = (*self._link.observers, observer)
+            setattr(self._link, name, (*getattr(self._link, name), observer))
 
         def remove() -> None:
             with self._lists:
-                self._link.observers = tuple(o for o in self._link.observers if o is not observer)
+                setattr(self._link, name, tuple(o for o in getattr(self._link, name) if o is not observer))
 
         return remove
 

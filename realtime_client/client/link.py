@@ -1,7 +1,7 @@
 """The threads of one session and how they end.
 
     receive     decodes frames, asks the conversation what they mean   -> inbound queue.Queue
-    audio       takes the inbound queue in order: recorder, figures, observers
+    audio       takes the inbound queue in order: recorder, observers
     send        takes the outbox; the only one that writes to the connection; sends the close frame last
     keep-alive  pings on schedule, notices a missing pong
 
@@ -58,6 +58,7 @@ class RecorderProtocol(Protocol):
 
 _RECEIVED, _SENT, _NOTICED = range(3)
 _TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
+_ASKING = {ev.ResponseCreate, ev.InputAudioBufferCommit}
 _Kept = tuple[AnyEvent, bytes, Sequence[up.Update]]
 _Entry = tuple[int, Any, Any, Sequence[up.Update], float]
 """(kind, list of _Kept or the sent event, sent frame, updates, at_s): what the inbound queue carries."""
@@ -85,6 +86,7 @@ class Link:
         self.turns = TurnClock()
         self.inbound_high_water = 0
         self.observers: tuple[Observer, ...] = ()
+        self.direct_observers: tuple[Observer, ...] = ()
         self.at_end: Callable[[], None] = lambda: None
         self._limits = limits
         self._clock = clock
@@ -157,14 +159,20 @@ class Link:
                     kept.append((event, frame, updates))
                 if type(event) in _TROUBLE:
                     self._count(event, updates)
+            for update in happened:
+                self.turns.take(update, now)
             if conversation.commands:
                 self.flush()
-            if not happened and not kept:
-                return
             entry: _Entry = (_RECEIVED, kept, None, happened, now)
-            if self._offer(entry):
-                return
-        self._wait_to_put(entry)
+            waits = (records or (self.observers and happened)) and not self._offer(entry)
+        self._tell_directly(happened, now)
+        if waits:
+            self._wait_to_put(entry)
+
+    def _tell_directly(self, updates: Sequence[up.Update], at_s: float) -> None:
+        for observer in self.direct_observers:
+            for update in updates:
+                observer(update, at_s)
 
     def _count(self, event: AnyEvent, updates: Sequence[up.Update]) -> None:
         """Count what is wrong, and remember why the server is about to end the session."""
@@ -190,7 +198,9 @@ class Link:
             self.error = self.error or self._why(code, reason)
             lost = up.ConnectionLost(code=code, reason=str(self.error or describe_close(code, reason)))
             if code != 1000 or self.error is not None:
-                self._wait_to_put((_NOTICED, None, None, (lost,), self._now()))
+                now = self._now()
+                self._wait_to_put((_NOTICED, None, None, (lost,), now))
+                self._tell_directly((lost,), now)
         self.stop.set()
         self.outbox.close(drop=True)
         self._wait_to_put(None)
@@ -243,17 +253,25 @@ class Link:
     def notice(self, updates: Sequence[up.Update]) -> Callable[[], None]:
         """Tell the observers of updates that no frame told; call it under the lock.
 
-        Returns what remains to be done after the lock is released (waiting for room, when there is none).
+        Returns what remains to be done after the lock is released: direct observers, waiting for room.
         """
         if not updates:
             return lambda: None
-        entry: _Entry = (_NOTICED, None, None, updates, self._now())
-        if self._offer(entry):
-            return lambda: None
-        if threading.current_thread() is self._audio.thread:
+        now = self._now()
+        for update in updates:
+            self.turns.take(update, now)
+        entry: _Entry = (_NOTICED, None, None, updates, now)
+        waits = not self._offer(entry)
+        if waits and threading.current_thread() is self._audio.thread:
             self._late.extend(updates)  # it cannot wait for itself
-            return lambda: None
-        return lambda: self._wait_to_put(entry)
+            waits = False
+
+        def finish() -> None:
+            self._tell_directly(updates, now)
+            if waits:
+                self._wait_to_put(entry)
+
+        return finish
 
     def put(self, event: ev.ClientEvent) -> None:
         """Queue a message behind everything else, waiting for room (never in the audio thread, which must not wait)."""
@@ -272,7 +290,9 @@ class Link:
             while (entry := take()) is not None:
                 self._handle(entry)
             reason = "closed" if self.error is None else str(self.error)
-            self._tell(up.SessionEnded(reason=reason), self._now())
+            ended = up.SessionEnded(reason=reason)
+            self._tell(ended, self._now())
+            self._tell_directly((ended,), self._now())
         finally:
             self._audio_gone = True
             try:
@@ -291,8 +311,6 @@ class Link:
         elif kind == _SENT:
             if recorder is not None:
                 recorder.sent(what, frame, at_s)
-            if type(what) is ev.ResponseCreate or type(what) is ev.InputAudioBufferCommit:
-                self.turns.asked(at_s)
         else:
             for update in updates:
                 self._tell(update, at_s)
@@ -300,9 +318,7 @@ class Link:
             self._tell(self._late.pop(0), at_s)
 
     def _observe(self, updates: Sequence[up.Update], at_s: float) -> None:
-        take = self.turns.take
         for update in updates:
-            take(update, at_s)
             for observer in self.observers:
                 observer(update, at_s)
 
@@ -344,8 +360,11 @@ class Link:
         self.traffic.frames_out += len(frames)
         self.traffic.bytes_out += sum(map(len, frames))
         now, records = self._now(), self._recorder is not None
-        for event, frame in zip(events, frames, strict=True):
-            if records or type(event) is not ev.InputAudioBufferAppend:
+        if any(type(event) in _ASKING for event in events):
+            with self.lock:
+                self.turns.asked(now)
+        if records:
+            for event, frame in zip(events, frames, strict=True):
                 self._wait_to_put_sent((_SENT, event, frame, (), now))
 
     def _wait_to_put_sent(self, entry: _Entry) -> None:
