@@ -99,7 +99,10 @@ class _Reader(Generic[T]):
 
     def _guess_type(self, frame: bytes | str) -> str:
         """Find the type's name in a frame that is not valid JSON, or ''; items and parts have types, too."""
-        text = frame[:_GUESS_WITHIN] if isinstance(frame, str) else frame[:_GUESS_WITHIN].decode("utf-8", "replace")
+        data = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
+        if len(data) > 2 * _GUESS_WITHIN:
+            data = data[:_GUESS_WITHIN] + data[-_GUESS_WITHIN:]
+        text = data.decode("utf-8", "replace")
         names = _TYPE_NAME.findall(text)
         known = (name for name in names if name in self._known or name in ev.BETA_ALIASES)
         return next(known, next((name for name in names if "." in name), ""))
