@@ -34,6 +34,11 @@ class Log:
     def __init__(self, part: str) -> None:
         self._logger = logging.getLogger(f"{ROOT}.{part}")
 
+    @property
+    def wants_debug(self) -> bool:
+        """Whether debug lines are written at all; saves making their fields."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
     def debug(self, event: str, **fields: Any) -> None:
         """Log what only a developer wants to know."""
         self._write(logging.DEBUG, event, fields)
@@ -84,15 +89,21 @@ def _scrub_text(text: str, secrets: tuple[str, ...]) -> str:
 
 @contextmanager
 def configured(
-    level: str = "warning", *, file: Path | None = None, as_json: bool = False, secrets: tuple[str, ...] = ()
+    level: str = "warning",
+    *,
+    file: Path | None = None,
+    as_json: bool = False,
+    secrets: tuple[str, ...] = (),
+    write: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
     """Log to stderr, or to `file` (made with mode 0600, appended to), while the block runs.
 
-    level: debug, info, warning or error. secrets: values to blank out wherever they turn up.
+    level: debug, info, warning or error. secrets: values to blank out wherever they turn up. write: takes each line
+    in place of stderr, from any thread.
     Errors: UsageError when the file cannot be written.
     """
     logger = logging.getLogger(ROOT)
-    handler = _Handler(level.upper(), file, as_json=as_json, secrets=secrets)
+    handler = _Handler(level.upper(), file, as_json=as_json, secrets=secrets, write=write)
     before = (logger.level, logger.propagate)
     logger.addHandler(handler)
     logger.setLevel(handler.level)
@@ -109,11 +120,21 @@ def configured(
 class _Handler(logging.Handler):
     """Renders by structlog, which is imported with the first record: most sessions log nothing."""
 
-    def __init__(self, level: str, file: Path | None, *, as_json: bool, secrets: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        level: str,
+        file: Path | None,
+        *,
+        as_json: bool,
+        secrets: tuple[str, ...],
+        write: Callable[[str], None] | None,
+    ) -> None:
         super().__init__(level)
         self._file = None if file is None else _open_private(file)
         self._as_json = as_json
         self._secrets = secrets
+        self._write = self._to_file if self._file else write or _to_stderr
+        self._colors = write is None and self._file is None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         self._render: Callable[[logging.LogRecord], str] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -121,11 +142,14 @@ class _Handler(logging.Handler):
         try:
             if self._render is None:
                 self._render = self._renderer()
-            stream = self._file or sys.stderr
-            stream.write(self._render(record) + "\n")
-            stream.flush()
+            self._write(self._render(record))
         except Exception:  # noqa: BLE001  # the contract of logging handlers
             self.handleError(record)
+
+    def _to_file(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
@@ -137,9 +161,8 @@ class _Handler(logging.Handler):
     def _renderer(self) -> Callable[[logging.LogRecord], str]:
         import structlog
 
-        colors = self._file is None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         final: Any = (
-            structlog.processors.JSONRenderer() if self._as_json else structlog.dev.ConsoleRenderer(colors=colors)
+            structlog.processors.JSONRenderer() if self._as_json else structlog.dev.ConsoleRenderer(colors=self._colors)
         )
 
         def drop_secrets(_logger: Any, _method: str, event: Any) -> Any:
@@ -156,6 +179,10 @@ class _Handler(logging.Handler):
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, drop_secrets, final],
         )
         return formatter.format
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _fields_of_record(_logger: Any, _method: str, event: Any) -> Any:

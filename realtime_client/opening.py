@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ConnectError, UsageError
+from realtime_client.session_log import SessionLog
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
 from realtime_client.target import endpoint, session_config, shown_url, shown_value, target
 
@@ -61,6 +62,7 @@ def opened(settings: Settings, *, prepared: Prepared | None = None) -> Iterator[
         place = _place(settings, stack)
         recorder = _recorder(settings, place) if settings.record else None
         client = RealtimeClient(place, session=session_config(settings), limits=settings.limits, recorder=recorder)
+        client.observe(SessionLog(client).observe)
         if prepared is not None:
             prepared(client)
         with _without_trace(client, recorder):

@@ -18,7 +18,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 @contextmanager
 def chat(server: ScriptedServer, *args: str, **options) -> Iterator[Terminal]:
     with Terminal("chat", "--no-record", "--url", server.url, *args, **options) as terminal:
-        terminal.wait_for(".quit to end")
+        terminal.wait_for(".quit to end" if options.get("TERM") == "dumb" else ".quit to end\n>")
         yield terminal
 
 
@@ -159,9 +159,9 @@ def test_a_lost_connection_ends_the_chat_with_its_code():
 
 def test_long_answers_wrap_at_words_also_wide_ones():
     with TalkingServer() as server, chat(server, columns=30) as terminal:
-        server.say(*[f"{word} " for word in ("\u4f60\u597d world " * 8).split()])
+        server.say(*[f"{word} " for word in ("\u4f60\u597d world " * 8).split()], "done.")
         terminal.type("go\r")
-        shown = terminal.wait_for("world\n>")
+        shown = terminal.wait_for("done.")
         rows = [line for line in shown.splitlines() if line.startswith(("\u4f60", "world"))]
         assert sum(row.count("world") for row in rows) == 8
         terminal.type(CTRL_D)
@@ -174,5 +174,38 @@ def test_a_terminal_that_cannot_move_the_cursor_still_serves():
         terminal.type("hello\n")
         terminal.wait_for("Plain answer.")
         assert b"\x1b[" not in terminal.raw
+        terminal.type(CTRL_D)
+        assert terminal.wait_end() == 0
+
+
+def test_log_lines_do_not_break_the_screen():
+    with TalkingServer() as server, chat(server, "-v", columns=250) as terminal:
+        server.words.put("Half a")
+        terminal.type("go\r")
+        terminal.wait_for("Half a")
+        terminal.type("typed")
+        terminal.wait_for("> typed")
+        server.say(" sentence.")
+        terminal.wait_for("response_done")
+        assert terminal.wait_for("Half a sentence.").endswith("> typed")
+        terminal.type("\x15" + CTRL_D)
+        assert terminal.wait_end() == 0
+
+
+def test_keys_typed_before_the_session_is_open_are_not_lost():
+    with TalkingServer("Early.") as server:
+        with Terminal("chat", "--no-record", "--url", server.url) as terminal:
+            terminal.type("hello\r")
+            terminal.wait_for("> hello\nEarly.")
+            terminal.type(CTRL_D)
+            assert terminal.wait_end() == 0
+
+
+def test_pasted_lines_are_one_message():
+    with TalkingServer("Two lines.") as server, chat(server) as terminal:
+        terminal.type("\x1b[200~first\nsecond\x1b[201~")
+        terminal.wait_for("second")
+        terminal.type("\r")
+        terminal.wait_for("> first\n> second\nTwo lines.")
         terminal.type(CTRL_D)
         assert terminal.wait_end() == 0

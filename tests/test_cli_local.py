@@ -127,7 +127,7 @@ def test_serve_ends_by_ctrl_c_with_a_client_connected():
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         with Terminal("chat", "--no-record", "--url", url) as terminal:
-            terminal.wait_for(".quit to end")
+            terminal.wait_for(".quit to end\n>")
             server.send_signal(signal.SIGINT)
             assert server.wait(timeout=LIMIT_S) == 130
             assert terminal.wait_end() == 4
@@ -142,7 +142,7 @@ def test_serve_refuses_what_it_cannot_listen_on():
 
 def test_chat_saves_its_transcript(folder):
     with Terminal("chat", "--record-dir", str(folder), columns=200) as terminal:
-        terminal.wait_for(".quit to end")
+        terminal.wait_for(".quit to end\n>")
         terminal.type("Count to three.\r")
         terminal.wait_for("three.")
         terminal.type(".save\r")
@@ -159,7 +159,7 @@ def test_chat_saves_its_transcript(folder):
 
 def test_a_killed_session_can_be_recovered(folder):
     with Terminal("chat", "--record-dir", str(folder)) as terminal:
-        terminal.wait_for(".quit to end")
+        terminal.wait_for(".quit to end\n>")
         terminal.type("Count to three.\r")
         terminal.wait_for("three.")
         terminal.signal(signal.SIGKILL)

@@ -37,7 +37,7 @@ def _converse(settings: Settings, invocation: Invocation) -> None:
     from realtime_client.cli.screen import make_screen
 
     screen = make_screen()
-    with command_session(settings, invocation) as (session, state):
+    with command_session(settings, invocation, screen.notice) as (session, state):
         chat = Chat(session.client, screen, session.recording)
 
         def on_signal(which: signal.Signals) -> bool:

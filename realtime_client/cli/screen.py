@@ -115,7 +115,10 @@ class LineScreen:
         self._wake()
 
     def notice(self, text: str) -> None:
-        """Show a line of the program's own."""
+        """Show a line of the program's own; on stderr while the editor does not run."""
+        if self._loop is None:
+            print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+            return
         self._pending.end_line()
         self._pending.add(printable(text) + "\n")
         self._wake()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from realtime_client import logs
@@ -23,21 +23,24 @@ def notice(invocation: Invocation, text: str) -> None:
 
 
 @contextmanager
-def logging_as_set(settings: Settings) -> Iterator[None]:
-    """Log as the settings say; every secret among them is blanked out."""
+def logging_as_set(settings: Settings, write: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Log as the settings say; every secret among them is blanked out. write: takes lines in place of stderr."""
     with logs.configured(
-        settings.log_level, file=settings.log_file, as_json=settings.log_json, secrets=settings.secrets()
+        settings.log_level, file=settings.log_file, as_json=settings.log_json, secrets=settings.secrets(), write=write
     ):
         yield
 
 
 @contextmanager
-def command_session(settings: Settings, invocation: Invocation) -> Iterator[tuple[Opened, Interruption]]:
+def command_session(
+    settings: Settings, invocation: Invocation, log_to: Callable[[str], None] | None = None
+) -> Iterator[tuple[Opened, Interruption]]:
     """Hold a session open while the block runs.
 
     A signal closes the session, which wakes whoever waits for it, until the block puts another action in charge.
+    log_to: takes log lines in place of stderr.
     """
-    with logging_as_set(settings), interruption() as state:
+    with logging_as_set(settings, log_to), interruption() as state:
         folder = None
         try:
             with opened(settings, prepared=lambda client: state.handle(lambda _which: _close(client))) as session:
