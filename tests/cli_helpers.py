@@ -118,10 +118,10 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def wait_for(self, text: str) -> str:
-        """Read until the screen shows `text`, and return the screen."""
+    def wait_for(self, text: str, *, at_end: bool = False) -> str:
+        """Read until the screen shows `text` (as the last thing on it), and return the screen."""
         ends = time.monotonic() + LIMIT_S
-        while text not in self.text:
+        while not (self.text.endswith(text) if at_end else text in self.text):
             if not self._read(ends):
                 raise AssertionError(f"{text!r} never came; the screen is\n{self.text}")
         return self.text
