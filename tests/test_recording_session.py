@@ -139,6 +139,42 @@ def test_a_refused_commit_keeps_the_sound_for_the_next(tmp_path):
     assert len(stage.lines()) == 1
 
 
+def test_what_the_server_says_may_come_before_the_sound(tmp_path):
+    """The send thread and the receive thread tell the recorder independently."""
+    stage = Stage(tmp_path)
+    stage.mic(sound(0.1))
+    stage.hear(ev.InputAudioBufferSpeechStarted(item_id="u1", audio_start_ms=500))
+    stage.hear(ev.InputAudioBufferSpeechStopped(item_id="u1", audio_end_ms=1500))
+    stage.committed("u1", None, "one")
+    stage.hear(ev.InputAudioBufferSpeechStarted(item_id="u2", audio_start_ms=1700))
+    stage.mic(sound(2.0, 2000))
+    stage.hear(ev.InputAudioBufferSpeechStopped(item_id="u2", audio_end_ms=9000))
+    stage.close()
+    said = sound(0.1) + sound(2.0, 2000)
+    assert read_samples(stage.folder / "turns/0001-user.wav").tobytes() == said[500 * 48 : 1500 * 48]
+    assert read_samples(stage.folder / "turns/0002-user.wav").tobytes() == said[1700 * 48 :]
+    assert stage.lines()[0]["start_s"] == pytest.approx(0.5, abs=0.03)
+    assert stage.lines()[0]["end_s"] == pytest.approx(1.5, abs=0.03)
+
+
+def test_confirmations_that_come_before_the_commit(tmp_path):
+    stage = Stage(tmp_path, vad=False)
+    stage.mic(sound(0.2))
+    stage.committed("u1", None, "one")
+    stage.mic(sound(0.1, 2000))
+    stage.say(ev.InputAudioBufferCommit())
+    stage.hear(ev.Error(error=ev.ErrorDetail(code="input_audio_buffer_commit_empty", message="too short")))
+    stage.mic(sound(0.05, 3000))
+    stage.say(ev.InputAudioBufferCommit())  # the one that was refused
+    stage.mic(sound(0.3, 4000))
+    stage.say(ev.InputAudioBufferCommit())
+    stage.committed("u2", "u1", "two")
+    stage.close()
+    assert read_samples(stage.folder / "turns/0001-user.wav").tobytes() == sound(0.2) + sound(0.1, 2000)
+    assert read_samples(stage.folder / "turns/0002-user.wav").tobytes() == sound(0.05, 3000) + sound(0.3, 4000)
+    assert [(line["item_id"], line["text"]) for line in stage.lines()] == [("u1", "one"), ("u2", "two")]
+
+
 def test_a_long_question_sent_in_one_go_is_whole(tmp_path):
     stage = Stage(tmp_path)
     stage.mic(sound(90.0), block=48_000, live=False)

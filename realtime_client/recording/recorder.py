@@ -126,7 +126,7 @@ class Recorder:
         try:
             self._move_to(at_s)
             if type(event) is ev.InputAudioBufferAppend:
-                place = _encode(self._user.append(event.audio))
+                place = _encode(self._user.append(event.audio, self._at_s))
                 self._journal.audio_frame(
                     "out", frame, field=b'"audio":"', audio_bytes=len(event.audio), place=place, at_s=at_s
                 )

@@ -186,6 +186,8 @@ class Transcript:
         """The user's spoken turn is over; its transcript may come."""
         turn.spoken = True
         self._done(turn, status, at_s)
+        if turn.written:
+            self.changed(turn)
 
     # --- updates ------------------------------------------------------------------------------------------------------
 
@@ -299,7 +301,7 @@ class Transcript:
             self._files.rewrite({n: turn.line() for n, turn in self._late.items()}, self._moved)
 
     def _settled(self, turn: Turn, index: int) -> bool:
-        if not turn.done:
+        if not turn.done or turn.sounding:
             return False
         if turn.who == "user":
             return turn.transcribed or not (turn.spoken and self.transcribes)

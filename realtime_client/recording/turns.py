@@ -15,7 +15,8 @@ class Turn:
     """One turn. start, end: frames at 24 kHz in conversation.wav. texts: by content part, in pieces.
 
     cut_ms: how much of its audio was heard, None for all. received_ms: how much of it arrived. files: its audio,
-    relative to the folder. done: it is over; written: it stands in the transcript. noted: what the journal knows of it.
+    relative to the folder. done: it is over; sounding: the user's
+    sound is still coming; written: it stands in the transcript. noted: what the journal knows of it.
     """
 
     n: int
@@ -38,6 +39,7 @@ class Turn:
     spoken: bool = False
     transcribed: bool = False
     done_at_s: float = 0.0
+    sounding: bool = False
     written: bool = False
     noted: dict[str, Any] | None = None
 

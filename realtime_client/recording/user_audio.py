@@ -7,7 +7,6 @@ comes.
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from realtime_client.audio.resample import Resampler, resample
 from .assistant_audio import FlacMaker, new_turn_file
 from .folder import CONVERSATION
 from .journal import Reference, reference
+from .look_back import LookBack
 from .stereo import Stereo
 from .timeline import RATE_HZ
 from .transcripts import Transcript
@@ -27,75 +27,31 @@ from .wav import WavWriter
 
 LOOK_BACK_S = 600
 _COPY_BYTES = 1 << 18
-_HELD_BYTES = 1 << 14
 _RUNS = 512
-
-
-class LookBack:
-    """The last minutes of sound, in a nameless file. Positions count bytes since the start. Errors: OSError."""
-
-    def __init__(self, folder: Path, size_bytes: int) -> None:
-        self.end = 0
-        self._size = size_bytes
-        self._pending: list[bytes] = []
-        self._flushed = 0
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as this
-
-    @property
-    def begin(self) -> int:
-        """Position of the oldest byte that is still there."""
-        return max(0, self.end - self._size)
-
-    def write(self, data: bytes) -> None:
-        """Append; the oldest is overwritten."""
-        self._pending.append(data)
-        self.end += len(data)
-        if self.end - self._flushed >= _HELD_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        data = memoryview(b"".join(self._pending))
-        self._pending = []
-        while data:
-            at = self._flushed % self._size
-            self._file.seek(at)
-            written = self._file.write(data[: self._size - at]) or 0
-            self._flushed += written
-            data = data[written:]
-
-    def read(self, begin: int, end: int) -> bytes:
-        """Return what is there between two positions."""
-        self._flush()
-        begin, end = max(begin, self.begin), min(end, self.end)
-        out = bytearray()
-        while begin < end:
-            at = begin % self._size
-            self._file.seek(at)
-            piece = self._file.read(min(end - begin, self._size - at)) or b""
-            if not piece:
-                break
-            out += piece
-            begin += len(piece)
-        return bytes(out)
-
-    def close(self) -> None:
-        """Let it go."""
-        self._file.close()
 
 
 @dataclass(slots=True)
 class _Speaking:
-    """A turn that is being spoken. first, last: byte positions in the input; last None while it goes on."""
+    """A turn that is being spoken; byte positions in the input.
+
+    first: where it begins. filled: up to where its file is written. last: where it ends, None while that is not known.
+    confirmed: the server has made it an item, though its commit is not seen yet.
+    """
 
     turn: Turn
     name: str
     wav: WavWriter
     first: int
+    filled: int
     last: int | None = None
+    confirmed: bool = False
 
 
 class UserAudio:
-    """Writes what the user sends. Errors of every method: OSError."""
+    """Writes what the user sends. Errors of every method: OSError.
+
+    What the server says about a sound may be told before the sound itself: both come from threads of their own.
+    """
 
     def __init__(self, folder: Path, stereo: Stereo, transcript: Transcript, flac: FlacMaker) -> None:
         self.format = up.PCM16_24K
@@ -113,7 +69,10 @@ class UserAudio:
         self._claimed = 0  # everything before belongs to a turn
         self._commit_at: deque[int] = deque(maxlen=64)
         self._speaking: _Speaking | None = None
-        self._sealed: deque[_Speaking] = deque()
+        self._ending: list[_Speaking] = []  # their end is known, their last sound is not here yet
+        self._sealed: deque[_Speaking] = deque()  # committed, not yet confirmed
+        self._early: deque[up.InputCommitted] = deque(maxlen=64)
+        self._refused = 0
         self._resampled_from = 0
         self._runs: deque[tuple[int, int]] = deque(maxlen=_RUNS)  # (input position, frame) of unbroken stretches
 
@@ -123,10 +82,14 @@ class UserAudio:
         """Take the session's settings: the input format, and whether the client commits by itself."""
         if audio != self.format:
             self._end_speaking(at_s)
+            self._end_all(at_s)
             self._flush_resampler()
             self._origin_ms += (self._look_back.end - self._origin) / (2 * self.format.rate_hz) * 1000
             self._origin = self._claimed = self._look_back.end
             self.format, self._odd = audio, b""
+        if manual != self.manual:
+            self._early.clear()
+            self._refused = 0
         self.manual = manual
 
     def _at_ms(self, ms: float) -> int:
@@ -136,18 +99,25 @@ class UserAudio:
 
     # --- sound --------------------------------------------------------------------------------------------------------
 
-    def append(self, audio: bytes) -> Reference:
+    def append(self, audio: bytes, at_s: float) -> Reference:
         """Take sound that was sent; returns where it is in conversation.wav."""
         pcm = self._decode(audio)
         self.seconds += len(pcm) / (2 * self.format.rate_hz)
         begin = self._look_back.end
         self._look_back.write(pcm)
         start, frames = self._place(pcm, begin)
-        if self._speaking is not None:
-            self._speaking.wav.write(pcm)
-            self._speaking.turn.end = start + frames
+        speaking = self._speaking
+        if speaking is not None:
+            if speaking.filled == begin:
+                speaking.wav.write(pcm)
+                speaking.filled += len(pcm)
+            else:
+                self._fill(speaking)
+            speaking.turn.end = start + frames
         elif self.manual and pcm:
-            self._begin(self._transcript.begin("user"), begin)
+            self._begin_manual(begin)
+        if self._ending:
+            self._end_filled(at_s)
         return reference(CONVERSATION, start * 4, frames * 4, "left")
 
     def _decode(self, audio: bytes) -> bytes:
@@ -201,56 +171,66 @@ class UserAudio:
         if self.manual:
             return
         self._end_speaking(at_s)
-        first = max(self._at_ms(update.at_ms), self._claimed)
-        self._begin(self._transcript.turn(update.item_id, "user"), min(first, self._look_back.end))
+        self._begin(self._transcript.turn(update.item_id, "user"), max(self._at_ms(update.at_ms), self._claimed))
 
     def speech_stopped(self, update: up.SpeechStopped, at_s: float) -> None:
         """The server hears that the user stopped."""
-        if self.manual or self._speaking is None:
-            return
-        self._speaking.last = self._at_ms(update.at_ms)
-        self._end_speaking(at_s)
+        if not self.manual:
+            self._end_speaking(at_s, last=self._at_ms(update.at_ms))
 
     def commit_sent(self, at_s: float) -> None:
         """The client commits: what comes now belongs to the next turn."""
         if not self.manual:
             self._commit_at.append(self._look_back.end)
-        elif self._speaking is not None:
-            speaking, self._speaking = self._speaking, None
-            speaking.last = self._claimed = self._look_back.end
+            return
+        if self._refused:
+            self._refused -= 1
+            return
+        self._stereo.timeline.user_turn_over()
+        self._claimed = self._look_back.end
+        if self._speaking is None:
+            return
+        speaking, self._speaking = self._speaking, None
+        speaking.last = self._claimed
+        if speaking.confirmed:
+            self._finish(speaking, at_s)
+        else:
             speaking.wav.flush()
             self._sealed.append(speaking)
-            self._stereo.timeline.user_turn_over()
-            self._transcript.settle(at_s)
 
     def commit_refused(self) -> None:
         """The server took no commit: the sound stays in its buffer and belongs to the next turn."""
         if self._commit_at:
             self._commit_at.popleft()
-        if self._sealed and self._speaking is None:
+        if self.manual and not self._sealed:
+            self._refused += 1
+        elif self._sealed and self._speaking is None:
             self._speaking = self._sealed.pop()
             self._speaking.last = None
 
     def clear_sent(self, at_s: float) -> None:
         """The client throws away what it has not committed."""
-        if self._speaking is not None:
-            self._end_speaking(at_s, "cleared")
+        self._end_speaking(at_s, "cleared")
         self._claimed = self._look_back.end
 
     def committed(self, update: up.InputCommitted, at_s: float) -> None:
         """The server made the sound an item."""
-        commit_at = self._commit_at.popleft() if self._commit_at else self._look_back.end
         if self._sealed:
             speaking = self._sealed.popleft()
             self._transcript.bind(speaking.turn, update.item_id, update.previous_item_id)
             self._finish(speaking, at_s)
             return
+        if self.manual:
+            if self._speaking is None or self._speaking.confirmed:
+                self._early.append(update)
+            else:
+                self._speaking.confirmed = True
+                self._transcript.bind(self._speaking.turn, update.item_id, update.previous_item_id)
+            return
+        commit_at = self._commit_at.popleft() if self._commit_at else self._look_back.end
         turn = self._transcript.find(update.item_id)
         if self._speaking is not None:
-            if not self._speaking.turn.item_id:
-                self._transcript.bind(self._speaking.turn, update.item_id, update.previous_item_id)
-            self._speaking.last = commit_at
-            self._end_speaking(at_s)
+            self._end_speaking(at_s, last=commit_at)
         elif turn is None or not turn.files:
             self._whole(self._transcript.turn(update.item_id, "user"), self._claimed, commit_at, at_s)
 
@@ -279,6 +259,7 @@ class UserAudio:
 
     def close(self, at_s: float) -> None:
         """Finish every file."""
+        self._end_all(at_s)
         self._end_speaking(at_s, "incomplete")
         while self._sealed:
             self._finish(self._sealed.popleft(), at_s)
@@ -287,48 +268,79 @@ class UserAudio:
 
     def abandon(self) -> None:
         """Close every file without more ado, after a failure."""
-        for speaking in [*self._sealed, *([self._speaking] if self._speaking else [])]:
+        for speaking in [*self._sealed, *self._ending, *([self._speaking] if self._speaking else [])]:
             speaking.wav.close()
         self._look_back.close()
 
+    def _begin_manual(self, first: int) -> None:
+        early = self._early.popleft() if self._early else None
+        self._begin(self._transcript.turn(early.item_id if early else "", "user"), first)
+        if early and self._speaking:
+            self._speaking.confirmed = True
+
     def _begin(self, turn: Turn, first: int) -> None:
         name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
-        self._speaking = _Speaking(turn, name, wav, max(first, self._look_back.begin))
-        self._copy(self._speaking, self._look_back.end)
+        turn.sounding = True
+        first = max(first, self._look_back.begin)
+        self._speaking = _Speaking(turn, name, wav, first, first)
+        self._fill(self._speaking)
         turn.start = turn.end = self._position(first)
         self._transcript.changed(turn)
 
-    def _copy(self, speaking: _Speaking, last: int) -> None:
-        """Fetch what was sent before the turn was known."""
-        for at in range(speaking.first, last, _COPY_BYTES):
-            speaking.wav.write(self._look_back.read(at, min(last, at + _COPY_BYTES)))
+    def _fill(self, speaking: _Speaking) -> None:
+        """Write what is there of a turn and not yet in its file."""
+        end = self._look_back.end if speaking.last is None else min(speaking.last, self._look_back.end)
+        while speaking.filled < end:
+            piece = self._look_back.read(speaking.filled, min(end, speaking.filled + _COPY_BYTES))
+            speaking.wav.write(piece)
+            speaking.filled += len(piece)
 
     def _whole(self, turn: Turn, first: int, last: int, at_s: float) -> None:
         """A turn that is known only when it is over."""
         if turn.files:
             return
         name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
-        last = min(last, self._look_back.end)
-        speaking = _Speaking(turn, name, wav, min(max(first, self._look_back.begin), last), last)
-        self._copy(speaking, last)
-        turn.start = self._position(speaking.first)
+        turn.sounding = True
+        first = min(max(first, self._look_back.begin), last)
+        speaking = _Speaking(turn, name, wav, first, first, last)
+        turn.start = self._position(first)
         self._claimed = max(self._claimed, last)
-        self._finish(speaking, at_s)
+        self._ending.append(speaking)
+        self._end_filled(at_s)
 
-    def _end_speaking(self, at_s: float, status: str = "completed") -> None:
+    def _end_speaking(self, at_s: float, status: str = "completed", last: int | None = None) -> None:
+        """The turn that is being spoken ends. last: where; None for here."""
         if self._speaking is None:
             return
         speaking, self._speaking = self._speaking, None
-        speaking.last = self._look_back.end if speaking.last is None else min(speaking.last, self._look_back.end)
+        speaking.last = max(speaking.first, self._look_back.end if last is None else last)
         self._claimed = speaking.last
-        self._finish(speaking, at_s, status)
+        self._stereo.timeline.user_turn_over()
+        if status != "completed":
+            self._finish(speaking, at_s, status)
+            return
+        self._ending.append(speaking)
+        self._end_filled(at_s)
+
+    def _end_filled(self, at_s: float) -> None:
+        """Finish the turns whose last sound is here."""
+        for speaking in list(self._ending):
+            self._fill(speaking)
+            if self._look_back.end >= (speaking.last or 0):
+                self._ending.remove(speaking)
+                self._finish(speaking, at_s)
+
+    def _end_all(self, at_s: float) -> None:
+        """Finish the turns whose last sound will not come any more."""
+        while self._ending:
+            self._finish(self._ending.pop(0), at_s)
 
     def _finish(self, speaking: _Speaking, at_s: float, status: str = "completed") -> None:
         """Close the file of a turn and hand the turn over."""
-        last = speaking.last if speaking.last is not None else self._look_back.end
+        last = speaking.filled if speaking.last is None else min(speaking.last, speaking.filled)
         speaking.wav.truncate(max(0, last - speaking.first))
         speaking.wav.close()
+        speaking.turn.sounding = False
         speaking.turn.end = max(speaking.turn.start, self._position(last))
-        self._stereo.timeline.user_turn_over()
         self._flac.make(speaking.name, speaking.turn)
         self._transcript.spoken(speaking.turn, at_s, status)
