@@ -1,1 +1,83 @@
-"""Realtime voice and text conversations with AI models."""
+"""Realtime voice and text conversations with AI models.
+
+    import realtime_client
+
+    with realtime_client.connect(local=True) as client:
+        print(client.ask("What can you do?").text)
+
+Names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from . import errors, updates
+    from .client.client import Answer, RealtimeClient
+    from .client.endpoint import Endpoint
+    from .client.limits import Limits
+    from .client.signals import signals
+    from .client.stats import Stats
+    from .client.subscription import Subscription
+    from .local import LocalServer
+    from .opening import connect
+    from .protocol.session import RealtimeSession, TranscriptionSession
+    from .settings import Settings, load_settings
+
+_WHERE = {
+    "Answer": "client.client",
+    "Endpoint": "client.endpoint",
+    "Limits": "client.limits",
+    "LocalServer": "local",
+    "RealtimeClient": "client.client",
+    "RealtimeSession": "protocol.session",
+    "Settings": "settings",
+    "Stats": "client.stats",
+    "Subscription": "client.subscription",
+    "TranscriptionSession": "protocol.session",
+    "connect": "opening",
+    "errors": "errors",
+    "load_settings": "settings",
+    "signals": "client.signals",
+    "updates": "updates",
+}
+
+__all__ = [
+    "Answer",
+    "Endpoint",
+    "Limits",
+    "LocalServer",
+    "RealtimeClient",
+    "RealtimeSession",
+    "Settings",
+    "Stats",
+    "Subscription",
+    "TranscriptionSession",
+    "__version__",
+    "connect",
+    "errors",
+    "load_settings",
+    "signals",
+    "updates",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that has it."""
+    from importlib import import_module
+
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{where}", __name__)
+    value = module if where == name else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -1,8 +1,8 @@
 """Many sessions in one process at real-time pace: a 100 ms audio delta each 100 ms a session.
 
 Compares this client with the official `openai` SDK (sync, a thread a session), in one run, each in a process of its
-own: CPU a session, delay from the server's send to the program's hand with audio as bytes, memory a session, and how many
-sessions one process holds with a p99 delay under 20 ms.
+own: CPU a session, delay from the server's send to the program's hand with audio as bytes, memory a session, and
+how many sessions one process holds with a p99 delay under 20 ms.
 
     python scripts/bench/sessions.py [SESSIONS] [SECONDS]
 """

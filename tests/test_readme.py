@@ -1,0 +1,38 @@
+"""The README's examples run as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+EXPECTED = [
+    r"one.*five[.\n]*.*[1-9]\.\d s of speech",
+    r"five.*completed, \d+ tokens",
+    r"[1-9]\d{3,} bytes of audio",
+    r"get_weather .*city.*21",
+]
+
+
+def test_every_example_is_expected() -> None:
+    assert len(EXAMPLES) == len(EXPECTED)
+
+
+@pytest.mark.parametrize(("example", "expected"), list(zip(EXAMPLES, EXPECTED, strict=True)))
+def test_example(example: str, expected: str, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    assert re.search(expected, run.stdout, re.DOTALL | re.IGNORECASE), run.stdout
+    assert not run.stderr
