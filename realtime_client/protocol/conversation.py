@@ -16,12 +16,12 @@ from realtime_client import updates as up
 from realtime_client.errors import UsageError
 
 from . import events as ev
+from . import translate
 from .answers import Answer, Cut, plan_cut
 from .gate import ALREADY_ACTIVE, ResponseGate
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
 from .order import ItemOrder
 from .session import audio_format
-from .usage import read_usage
 
 MIN_COMMIT_MS = 100
 _OWN_TAG = "realtime_client_request"
@@ -90,15 +90,14 @@ class Conversation:
 
     def _make_handlers(self) -> dict[type, Callable[[Any], list[up.Update]]]:
         handlers: dict[type, Callable[[Any], list[up.Update]]] = dict.fromkeys(ev.SERVER_EVENTS, self._ignore)
+        handlers.update({kind: _alone(tell) for kind, tell in translate.STATELESS.items()})
         handlers.update(
             {
                 ev.ResponseOutputAudioDelta: self._audio_delta,
                 ev.ResponseOutputAudioTranscriptDelta: self._spoken_delta,
                 ev.ResponseOutputTextDelta: self._text_delta,
-                ev.ResponseOutputAudioDone: self._audio_done,
                 ev.ResponseOutputAudioTranscriptDone: self._spoken_done,
                 ev.ResponseOutputTextDone: self._text_done,
-                ev.ResponseFunctionCallArgumentsDelta: self._arguments_delta,
                 ev.ResponseCreated: self._response_created,
                 ev.ResponseOutputItemAdded: self._output_item_added,
                 ev.ResponseOutputItemDone: self._output_item_done,
@@ -107,26 +106,13 @@ class Conversation:
                 ev.ConversationItemDone: self._item_done,
                 ev.ConversationItemDeleted: self._item_deleted,
                 ev.InputAudioBufferSpeechStarted: self._speech_started,
-                ev.InputAudioBufferSpeechStopped: self._speech_stopped,
                 ev.InputAudioBufferCommitted: self._committed,
-                ev.InputAudioBufferCleared: self._cleared,
-                ev.InputAudioBufferTimeoutTriggered: self._timed_out,
-                ev.InputTranscriptionDelta: self._transcription_delta,
                 ev.InputTranscriptionCompleted: self._transcription_completed,
-                ev.InputTranscriptionFailed: self._transcription_failed,
-                ev.InputTranscriptionSegment: self._transcription_segment,
-                ev.ResponseMcpCallInProgress: self._mcp_started,
                 ev.ResponseMcpCallCompleted: self._mcp_ended,
                 ev.ResponseMcpCallFailed: self._mcp_ended,
-                ev.McpListToolsInProgress: self._progress,
-                ev.McpListToolsCompleted: self._progress,
-                ev.McpListToolsFailed: self._progress,
                 ev.SessionCreated: self._session_created,
                 ev.SessionUpdated: self._session_updated,
-                ev.RateLimitsUpdated: self._rate_limits,
                 ev.Error: self._error,
-                ev.UnknownEvent: self._unknown,
-                ev.MalformedEvent: self._malformed,
             }
         )
         return handlers
@@ -201,16 +187,6 @@ class Conversation:
     def _text_done(self, event: ev.ResponseOutputTextDone) -> list[up.Update]:
         return self._any_text_done(event, event.text, spoken=False)
 
-    def _audio_done(self, event: ev.ResponseOutputAudioDone) -> list[up.Update]:
-        return [up.AudioDone(response_id=event.response_id, item_id=event.item_id, content_index=event.content_index)]
-
-    def _arguments_delta(self, event: ev.ResponseFunctionCallArgumentsDelta) -> list[up.Update]:
-        return [
-            up.ToolCallDelta(
-                response_id=event.response_id, item_id=event.item_id, call_id=event.call_id, text=event.delta
-            )
-        ]
-
     # responses
 
     def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
@@ -248,15 +224,7 @@ class Conversation:
         answer.open_calls.add(call_id)
         if len(self._calls) > 256:  # calls that nobody answered
             del self._calls[next(iter(self._calls))]
-        return [
-            up.ToolCall(
-                response_id=event.response_id,
-                item_id=item.id or "",
-                call_id=call_id,
-                name=item.name or "",
-                arguments=item.arguments or "",
-            )
-        ]
+        return [translate.tool_call(event)]
 
     def _response_done(self, event: ev.ResponseDone) -> list[up.Update]:
         response = event.response
@@ -264,28 +232,13 @@ class Conversation:
         answer.done = True
         if answer.audio_bytes or answer.open_mcp:
             self._recent.append(answer)
-        usage = read_usage(response.usage)
-        if usage is not None:
-            self.usage += usage
+        told = translate.response_done(response, answer)
+        if told.usage is not None:
+            self.usage += told.usage
         if not answer.out_of_band:
             self.gate.done(response.id)
-        details = response.status_details or ev.StatusDetails()
-        output = [modernise(item) for item in response.output or ()]
-        text = answer.whole_text() or "\n".join(item.said for item in output if item.type == "message")
         self._let_go()
-        return [
-            up.ResponseDone(
-                response_id=response.id,
-                status=response.status or "completed",
-                reason=details.reason or (details.error.code or details.error.type if details.error else None),
-                error=details.error.message if details.error else None,
-                text=text,
-                item_ids=tuple(item.id for item in output if item.id) or tuple(answer.item_ids),
-                usage=usage,
-                out_of_band=answer.out_of_band,
-                metadata=answer.metadata,
-            )
-        ]
+        return [told]
 
     # items
 
@@ -296,16 +249,7 @@ class Conversation:
         self.items.place(item.id, event.previous_item_id)
         if item.id in self._own_items:
             return []  # announced when it was sent: the server does not echo typed text
-        return [
-            up.ItemAdded(
-                item_id=item.id,
-                role=item.speaker,
-                item_type=item.type,
-                text=item.said,
-                previous_item_id=self.items.previous(item.id),
-                has_audio=item.has_audio,
-            )
-        ]
+        return [translate.item_added(item, self.items.previous(item.id))]
 
     def _item_done(self, event: ev.ConversationItemDone) -> list[up.Update]:
         item = modernise(event.item)
@@ -313,18 +257,7 @@ class Conversation:
             return []
         self.items.place(item.id, event.previous_item_id)
         self._own_items.pop(item.id, None)
-        done = up.ItemDone(
-            item_id=item.id,
-            role=item.speaker,
-            item_type=item.type,
-            text=item.said,
-            status=item.status or "completed",
-            previous_item_id=self.items.previous(item.id),
-            has_audio=item.has_audio,
-        )
-        if item.type == "mcp_approval_request":
-            return [done, up.Progress(what="approval_requested", item_id=item.id, text=item.name or "")]
-        return [done]
+        return list(translate.item_done(item, self.items.previous(item.id)))
 
     def _item_deleted(self, event: ev.ConversationItemDeleted) -> list[up.Update]:
         self.items.remove(event.item_id)
@@ -346,21 +279,9 @@ class Conversation:
         detection = node or self.settings.get("turn_detection")
         return isinstance(detection, dict) and detection.get("interrupt_response", True) is not False
 
-    def _speech_stopped(self, event: ev.InputAudioBufferSpeechStopped) -> list[up.Update]:
-        return [up.SpeechStopped(item_id=event.item_id, at_ms=event.audio_end_ms)]
-
     def _committed(self, event: ev.InputAudioBufferCommitted) -> list[up.Update]:
         self.items.place(event.item_id, event.previous_item_id)
         return [up.InputCommitted(item_id=event.item_id, previous_item_id=self.items.previous(event.item_id))]
-
-    def _cleared(self, _event: ev.InputAudioBufferCleared) -> list[up.Update]:
-        return []
-
-    def _timed_out(self, event: ev.InputAudioBufferTimeoutTriggered) -> list[up.Update]:
-        return [up.InputTimedOut(item_id=event.item_id, start_ms=event.audio_start_ms, end_ms=event.audio_end_ms)]
-
-    def _transcription_delta(self, event: ev.InputTranscriptionDelta) -> list[up.Update]:
-        return [up.UserTranscriptDelta(item_id=event.item_id, content_index=event.content_index, text=event.delta)]
 
     def _transcription_completed(self, event: ev.InputTranscriptionCompleted) -> list[up.Update]:
         for key, value in (event.usage or {}).items():
@@ -372,28 +293,6 @@ class Conversation:
                 content_index=event.content_index,
                 text=event.transcript,
                 usage=event.usage,
-            )
-        ]
-
-    def _transcription_failed(self, event: ev.InputTranscriptionFailed) -> list[up.Update]:
-        return [
-            up.UserTranscriptFailed(
-                item_id=event.item_id,
-                content_index=event.content_index,
-                message=event.error.message,
-                code=event.error.code,
-            )
-        ]
-
-    def _transcription_segment(self, event: ev.InputTranscriptionSegment) -> list[up.Update]:
-        return [
-            up.TranscriptSegment(
-                item_id=event.item_id,
-                content_index=event.content_index,
-                text=event.text,
-                speaker=event.speaker,
-                start_s=event.start,
-                end_s=event.end,
             )
         ]
 
@@ -425,10 +324,6 @@ class Conversation:
             up.SessionChanged(settings=event.session, input_format=self.input_format, output_format=self.output_format)
         ]
 
-    def _rate_limits(self, event: ev.RateLimitsUpdated) -> list[up.Update]:
-        limits = {r.name: (r.limit, r.remaining, r.reset_seconds) for r in event.rate_limits}
-        return [up.RateLimits(limits=limits)]
-
     def _error(self, event: ev.Error) -> list[up.Update]:
         error = event.error
         again = self.gate.refused(error.event_id, error.code)
@@ -437,23 +332,8 @@ class Conversation:
         if error.event_id:
             self._asked_apart.pop(error.event_id, None)
         self._let_go()
-        return [
-            up.Failure(
-                message=error.message,
-                code=error.code,
-                error_type=error.type,
-                param=error.param,
-                event_id=error.event_id,
-                benign=again or error.code in _BENIGN_CODES,
-                fatal=error.code in _FATAL_CODES,
-            )
-        ]
-
-    def _progress(self, event: Any) -> list[up.Update]:
-        return [up.Progress(what=event.type, item_id=event.item_id)]
-
-    def _mcp_started(self, event: Any) -> list[up.Update]:
-        return [up.Progress(what=event.type, item_id=event.item_id)]
+        benign = again or error.code in _BENIGN_CODES
+        return [translate.failure(error, benign=benign, fatal=error.code in _FATAL_CODES)]
 
     def _mcp_ended(self, event: Any) -> list[up.Update]:
         """The model does not speak a remote tool's result by itself: ask once no call is pending."""
@@ -462,13 +342,7 @@ class Conversation:
                 answer.open_mcp.discard(event.item_id)
                 if not answer.open_mcp and not answer.cut:
                     self._ask_once()
-        return [up.Progress(what=event.type, item_id=event.item_id)]
-
-    def _unknown(self, event: ev.UnknownEvent) -> list[up.Update]:
-        return [up.Unknown(event_type=event.type, data=event.data)]
-
-    def _malformed(self, event: ev.MalformedEvent) -> list[up.Update]:
-        return [up.Malformed(event_type=event.type, error=event.error)]
+        return [translate.progress(event)]
 
     # --- the user speaks ----------------------------------------------------------------------------------------------
 
@@ -602,7 +476,7 @@ class Conversation:
             active.cut = True
             happened += self._cut(active, cause)
             if not active.audio_bytes:
-                happened.append(_cut_text(active, cause))
+                happened.append(translate.cut_text(active, cause))
         for answer in self._recent:
             if not answer.cut:
                 answer.cut = True
@@ -616,16 +490,7 @@ class Conversation:
             cut = plan_cut(part, size_bytes, self.heard_ms(*part), self.output_format, done=answer.done)
             self._correct(cut)
             if not (answer.done and cut.action == "none"):
-                happened.append(
-                    up.Interrupted(
-                        response_id=answer.id,
-                        item_id=cut.item_id,
-                        content_index=cut.content_index,
-                        heard_ms=cut.heard_ms,
-                        received_ms=cut.received_ms,
-                        cause=cause,
-                    )
-                )
+                happened.append(translate.cut_audio(answer, cut, cause))
         return happened
 
     def _correct(self, cut: Cut) -> None:
@@ -643,16 +508,9 @@ class Conversation:
             self.commands.append(ev.ConversationItemDelete(item_id=cut.item_id, event_id=event_id))
 
 
-def _cut_text(answer: Answer, cause: str) -> up.Interrupted:
-    """An answer that was cut before any audio of it arrived."""
-    return up.Interrupted(
-        response_id=answer.id,
-        item_id=answer.item_ids[-1] if answer.item_ids else "",
-        content_index=0,
-        heard_ms=0,
-        received_ms=0,
-        cause=cause,
-    )
+def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Any], list[up.Update]]:
+    """A handler that tells one update."""
+    return lambda event: [tell(event)]
 
 
 def _named_response(message: str) -> str | None:

@@ -1,0 +1,184 @@
+"""Messages in the words of updates, where that takes no knowledge of the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from realtime_client import updates as up
+
+from . import events as ev
+from .answers import Answer, Cut
+from .items import Item, modernise
+from .usage import read_usage
+
+
+def _audio_done(event: ev.ResponseOutputAudioDone) -> up.Update:
+    return up.AudioDone(response_id=event.response_id, item_id=event.item_id, content_index=event.content_index)
+
+
+def _arguments_delta(event: ev.ResponseFunctionCallArgumentsDelta) -> up.Update:
+    return up.ToolCallDelta(
+        response_id=event.response_id, item_id=event.item_id, call_id=event.call_id, text=event.delta
+    )
+
+
+def _speech_stopped(event: ev.InputAudioBufferSpeechStopped) -> up.Update:
+    return up.SpeechStopped(item_id=event.item_id, at_ms=event.audio_end_ms)
+
+
+def _timed_out(event: ev.InputAudioBufferTimeoutTriggered) -> up.Update:
+    return up.InputTimedOut(item_id=event.item_id, start_ms=event.audio_start_ms, end_ms=event.audio_end_ms)
+
+
+def _transcription_delta(event: ev.InputTranscriptionDelta) -> up.Update:
+    return up.UserTranscriptDelta(item_id=event.item_id, content_index=event.content_index, text=event.delta)
+
+
+def _transcription_failed(event: ev.InputTranscriptionFailed) -> up.Update:
+    error = event.error
+    return up.UserTranscriptFailed(
+        item_id=event.item_id, content_index=event.content_index, message=error.message, code=error.code
+    )
+
+
+def _transcription_segment(event: ev.InputTranscriptionSegment) -> up.Update:
+    return up.TranscriptSegment(
+        item_id=event.item_id,
+        content_index=event.content_index,
+        text=event.text,
+        speaker=event.speaker,
+        start_s=event.start,
+        end_s=event.end,
+    )
+
+
+def _rate_limits(event: ev.RateLimitsUpdated) -> up.Update:
+    return up.RateLimits(limits={r.name: (r.limit, r.remaining, r.reset_seconds) for r in event.rate_limits})
+
+
+def _unknown(event: ev.UnknownEvent) -> up.Update:
+    return up.Unknown(event_type=event.type, data=event.data)
+
+
+def _malformed(event: ev.MalformedEvent) -> up.Update:
+    return up.Malformed(event_type=event.type, error=event.error)
+
+
+def progress(event: Any) -> up.Update:
+    """A step of a remote tool's work."""
+    return up.Progress(what=event.type, item_id=event.item_id)
+
+
+STATELESS: dict[type, Callable[[Any], up.Update]] = {
+    ev.ResponseOutputAudioDone: _audio_done,
+    ev.ResponseFunctionCallArgumentsDelta: _arguments_delta,
+    ev.InputAudioBufferSpeechStopped: _speech_stopped,
+    ev.InputAudioBufferTimeoutTriggered: _timed_out,
+    ev.InputTranscriptionDelta: _transcription_delta,
+    ev.InputTranscriptionFailed: _transcription_failed,
+    ev.InputTranscriptionSegment: _transcription_segment,
+    ev.ResponseMcpCallInProgress: progress,
+    ev.McpListToolsInProgress: progress,
+    ev.McpListToolsCompleted: progress,
+    ev.McpListToolsFailed: progress,
+    ev.RateLimitsUpdated: _rate_limits,
+    ev.UnknownEvent: _unknown,
+    ev.MalformedEvent: _malformed,
+}
+"""One message, one update."""
+
+
+def item_added(item: Item, previous: str | None) -> up.ItemAdded:
+    """An item took its place behind `previous`."""
+    return up.ItemAdded(
+        item_id=item.id or "",
+        role=item.speaker,
+        item_type=item.type,
+        text=item.said,
+        previous_item_id=previous,
+        has_audio=item.has_audio,
+    )
+
+
+def item_done(item: Item, previous: str | None) -> list[up.Update]:
+    """An item is complete; a remote tool's question for approval is told twice, as what it is and as what it asks."""
+    done = up.ItemDone(
+        item_id=item.id or "",
+        role=item.speaker,
+        item_type=item.type,
+        text=item.said,
+        status=item.status or "completed",
+        previous_item_id=previous,
+        has_audio=item.has_audio,
+    )
+    if item.type != "mcp_approval_request":
+        return [done]
+    return [done, up.Progress(what="approval_requested", item_id=done.item_id, text=item.name or "")]
+
+
+def tool_call(event: ev.ResponseOutputItemDone) -> up.ToolCall:
+    """A complete function call."""
+    item = event.item
+    return up.ToolCall(
+        response_id=event.response_id,
+        item_id=item.id or "",
+        call_id=item.call_id or "",
+        name=item.name or "",
+        arguments=item.arguments or "",
+    )
+
+
+def response_done(response: ev.Response, answer: Answer) -> up.ResponseDone:
+    """The end of an answer: what the server states, and what was received where it states nothing."""
+    details = response.status_details or ev.StatusDetails()
+    error = details.error
+    output = [modernise(item) for item in response.output or ()]
+    return up.ResponseDone(
+        response_id=response.id,
+        status=response.status or "completed",
+        reason=details.reason or (error.code or error.type if error else None),
+        error=error.message if error else None,
+        text=answer.whole_text() or "\n".join(item.said for item in output if item.type == "message"),
+        item_ids=tuple(item.id for item in output if item.id) or tuple(answer.item_ids),
+        usage=read_usage(response.usage),
+        out_of_band=answer.out_of_band,
+        metadata=answer.metadata,
+    )
+
+
+def failure(error: ev.ErrorDetail, *, benign: bool, fatal: bool) -> up.Failure:
+    """An error message."""
+    return up.Failure(
+        message=error.message,
+        code=error.code,
+        error_type=error.type,
+        param=error.param,
+        event_id=error.event_id,
+        benign=benign,
+        fatal=fatal,
+    )
+
+
+def cut_audio(answer: Answer, cut: Cut, cause: str) -> up.Interrupted:
+    """One audio part of an answer was cut."""
+    return up.Interrupted(
+        response_id=answer.id,
+        item_id=cut.item_id,
+        content_index=cut.content_index,
+        heard_ms=cut.heard_ms,
+        received_ms=cut.received_ms,
+        cause=cause,
+    )
+
+
+def cut_text(answer: Answer, cause: str) -> up.Interrupted:
+    """An answer was cut before any audio of it arrived."""
+    return up.Interrupted(
+        response_id=answer.id,
+        item_id=answer.item_ids[-1] if answer.item_ids else "",
+        content_index=0,
+        heard_ms=0,
+        received_ms=0,
+        cause=cause,
+    )
