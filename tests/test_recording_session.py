@@ -157,6 +157,24 @@ def test_what_the_server_says_may_come_before_the_sound(tmp_path):
     assert stage.lines()[0]["end_s"] == pytest.approx(1.5, abs=0.03)
 
 
+def test_a_new_session_after_a_loss_counts_from_its_own_beginning(tmp_path):
+    stage = Stage(tmp_path)
+    stage.mic(sound(2.0))
+    stage.hear(ev.InputAudioBufferSpeechStarted(item_id="u1", audio_start_ms=1500))
+    stage.notice(up.ConnectionLost(code=1006, reason="gone"))
+    stage.wait(2)
+    stage.hear(ev.SessionCreated(session=stage.session))
+    stage.mic(sound(2.0, 3000))
+    stage.hear(ev.InputAudioBufferSpeechStarted(item_id="u2", audio_start_ms=1000))
+    stage.hear(ev.InputAudioBufferSpeechStopped(item_id="u2", audio_end_ms=1800))
+    stage.committed("u2", None, "again")
+    stage.close()
+    assert read_samples(stage.folder / "turns/0001-user.wav").tobytes() == sound(2.0)[1500 * 48 :]
+    assert read_samples(stage.folder / "turns/0002-user.wav").tobytes() == sound(2.0, 3000)[1000 * 48 : 1800 * 48]
+    assert [line["status"] for line in stage.lines()] == ["incomplete", "completed"]
+    assert stage.lines()[1]["start_s"] == pytest.approx(5.0, abs=0.05)
+
+
 def test_confirmations_that_come_before_the_commit(tmp_path):
     stage = Stage(tmp_path, vad=False)
     stage.mic(sound(0.2))

@@ -230,6 +230,8 @@ class Recorder:
         manual = "turn_detection" in detection and detection["turn_detection"] is None
         transcription = detection.get("transcription") or detection.get("input_audio_transcription")
         self._transcript.transcribes = bool(transcription)
+        if isinstance(update, up.SessionStarted):
+            self._user.session_begins(self._at_s)
         self._assistant.format = update.output_format
         self._user.configure(update.input_format, manual=manual, at_s=self._at_s)
 

@@ -64,6 +64,7 @@ class UserAudio:
         self._look_back = LookBack(folder, LOOK_BACK_S * RATE_HZ * 2)
         self._resampler: Resampler | None = None
         self._odd = b""
+        self._begun = False
         self._origin = 0  # input position where the present format began
         self._origin_ms = 0.0
         self._claimed = 0  # everything before belongs to a turn
@@ -77,6 +78,21 @@ class UserAudio:
         self._runs: deque[tuple[int, int]] = deque(maxlen=_RUNS)  # (input position, frame) of unbroken stretches
 
     # --- settings -----------------------------------------------------------------------------------------------------
+
+    def session_begins(self, at_s: float) -> None:
+        """A session of the server begins (the first, or one after a loss): it counts from here."""
+        first, self._begun = not self._begun, True
+        if first:
+            return  # what is sent before the greeting counts, too
+        self._end_speaking(at_s, "incomplete")
+        self._end_all(at_s)
+        while self._sealed:
+            self._finish(self._sealed.popleft(), at_s, "incomplete")
+        self._origin = self._claimed = self._look_back.end
+        self._origin_ms = 0.0
+        self._early.clear()
+        self._commit_at.clear()
+        self._refused = 0
 
     def configure(self, audio: up.AudioFormat, *, manual: bool, at_s: float) -> None:
         """Take the session's settings: the input format, and whether the client commits by itself."""
