@@ -488,7 +488,8 @@ class Conversation:
         happened: list[up.Update] = []
         for part, size_bytes in answer.audio_bytes.items():
             cut = plan_cut(part, size_bytes, self.heard_ms(*part), self.output_format, done=answer.done)
-            self._correct(cut)
+            if not answer.out_of_band:  # its items are not in the conversation
+                self._correct(cut)
             if not (answer.done and cut.action == "none"):
                 happened.append(translate.cut_audio(answer, cut, cause))
         return happened
