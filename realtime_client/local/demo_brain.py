@@ -15,7 +15,7 @@ from typing import Any
 
 from .brain import BrainTurn, CallTool, Say
 from .demo_tools import choose_tool, fill_arguments
-from .numbers import number_words, read_number
+from .numbers import NUMBER, number_words, read_number
 
 ABILITIES = (
     "I am the built-in demo brain. I can count, repeat after you, spell words, do simple arithmetic, tell the time and "
@@ -215,7 +215,7 @@ def _rule(pattern: str, answer: Callable[[re.Match[str], BrainTurn], Iterator[Sa
     return re.compile(pattern, re.IGNORECASE), answer
 
 
-_N = r"-?\d+|[a-z]+(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?"
+_N = NUMBER
 _RULES: tuple[_Rule, ...] = (
     _rule(r"\brepeat after me[:,]?\s+(?P<words>.+)", _repeat),
     _rule(r"^(?:please )?(?:say|repeat)[:,]?\s+(?P<words>.+)", _repeat),

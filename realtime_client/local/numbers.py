@@ -11,6 +11,11 @@ _SMALL: list[str] = re.findall(
 )
 _TENS: list[str] = re.findall(r"\w+", "zero ten twenty thirty forty fifty sixty seventy eighty ninety")
 
+_UNITS = "|".join(_SMALL[1:10])
+_COMPOUND = rf"(?:{'|'.join(_TENS[2:])})(?:[ -](?:{_UNITS}))?"
+NUMBER = rf"(?:-?\b\d+|\b(?:(?:a |one )?hundred|{_COMPOUND}|{'|'.join(reversed(_SMALL))})\b)"
+"""A pattern for what `read_number` reads."""
+
 
 def number_words(number: int) -> str:
     """Return a whole number in words, below a thousand; larger ones in digits."""
