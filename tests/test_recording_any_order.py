@@ -1,6 +1,7 @@
 """Whatever comes, in whatever order: the recorder goes on, and what it leaves can be opened."""
 
 import json
+import shutil
 import wave
 
 from hypothesis import HealthCheck, given, settings
@@ -157,8 +158,10 @@ def check(folder):
 @given(STEPS, st.booleans(), st.booleans())
 def test_any_order_of_anything(tmp_path_factory, steps, vad, flac):
     stage = Stage(tmp_path_factory.mktemp("r"), vad=vad, flac=flac)
-    play(stage, steps)
-    stage.close()
+    try:
+        play(stage, steps)
+    finally:
+        stage.close()
     check(stage.folder)
     assert stage.session_json()["state"] == "ended"
     right = stage.stereo()
@@ -169,13 +172,13 @@ def test_any_order_of_anything(tmp_path_factory, steps, vad, flac):
 @given(STEPS)
 def test_recovery_after_any_order_of_anything(tmp_path_factory, steps):
     stage = Stage(tmp_path_factory.mktemp("r"))
-    play(stage, steps)
-    stage.recorder._journal.flush(stage.clock.now)
-    expected = stage.recorder._transcript.count
-    recover(stage.folder, force=True)  # the files as they are; the recorder does not write again
-    stage.recorder._assistant.abandon()
-    stage.recorder._user.abandon()
-    stage.recorder._stereo._wav.close()
-    stage.recorder._journal.close(stage.clock.now)
-    stage.recorder._transcript._files.close()
-    assert len(check(stage.folder)) <= expected
+    try:
+        play(stage, steps)
+        stage.recorder._journal.flush(stage.clock.now)
+        expected = stage.recorder._transcript.count
+        folder = tmp_path_factory.mktemp("k") / "killed"
+        shutil.copytree(stage.folder, folder)
+    finally:
+        stage.close()
+    recover(folder, force=True)
+    assert len(check(folder)) <= expected

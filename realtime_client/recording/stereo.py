@@ -119,7 +119,7 @@ class Stereo:
 
     def cut(self, key: Key, heard_ms: int) -> None:
         """Nothing of the answer was heard after so many ms."""
-        keep = heard_ms * RATE_HZ // 1000
+        keep = max(0, heard_ms) * RATE_HZ // 1000
         for begin, end in self.timeline.cut(key, keep):
             self._silence_right(begin, end)
         if key in self._names:

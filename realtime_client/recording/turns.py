@@ -84,9 +84,10 @@ def heard_text(text: str, heard_ms: int, received_ms: int) -> str:
     An estimate: it takes speech to be of even speed, cuts the text in the proportion heard_ms / received_ms and goes
     back to the last whole word. Nobody states where each word is in the audio.
     """
+    heard_ms = max(0, heard_ms)
     if heard_ms >= received_ms:
         return text
-    limit = len(text) * max(0, heard_ms) // received_ms
+    limit = len(text) * heard_ms // received_ms
     if limit >= len(text) or text[limit : limit + 1].isspace():
         return text[:limit].rstrip()
     words = text[:limit].rsplit(maxsplit=1)
