@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -201,9 +202,7 @@ def _check_chain(run: _Run) -> None:
     assert [item_id for item_id in order if item_id in kept] == kept
 
 
-@FEW
-@given(scripts)
-def test_any_order_of_requests_and_work_keeps_the_promises(script):
+def _hold(script: Any) -> None:
     run = _Run()
     for kind, value in script:
         run.step(kind, value)
@@ -213,6 +212,45 @@ def test_any_order_of_requests_and_work_keeps_the_promises(script):
     _check_responses(run.drive.all)
     _check_items_of_responses(run.drive.all)
     _check_chain(run)
+
+
+@FEW
+@given(scripts)
+def test_any_order_of_requests_and_work_keeps_the_promises(script):
+    _hold(script)
+
+
+WORK = ["started", "stopped", "say", "say", "say", "call", "finish", "fail", "heard", "tick"]
+REQUESTS: list[dict[str, Any]] = [
+    {"type": "input_audio_buffer.append", "audio": SOUND},
+    {"type": "input_audio_buffer.commit"},
+    {"type": "response.create"},
+    {"type": "response.create"},
+    {"type": "response.create", "response": {"conversation": "none"}},
+    {"type": "response.create", "response": {"output_modalities": ["text"]}},
+    {"type": "response.cancel"},
+    {"type": "conversation.item.delete", "item_id": "#3"},
+    {"type": "conversation.item.truncate", "item_id": "#1", "content_index": 0, "audio_end_ms": 50},
+    {
+        "type": "conversation.item.create",
+        "item": _message("user", {"type": "input_text", "text": "hi"}),
+        "previous_item_id": "#2",
+    },
+]
+
+
+@FEW
+@given(st.integers(0, 2**32))
+def test_long_conversations_keep_the_promises(seed):
+    """Hypothesis by itself prefers short and uniform scripts; these get deep into a conversation."""
+    chance = random.Random(seed)
+    script: list[tuple[str, Any]] = []
+    for _ in range(60):
+        if chance.random() < 0.5:
+            script.append(("send", chance.choice(REQUESTS)))
+        else:
+            script.append((chance.choice(WORK), chance.randrange(4)))
+    _hold(script)
 
 
 json_values = st.recursive(
