@@ -38,7 +38,7 @@ class KeepAlive:
         self._interval_s = interval_s
         self._pong_timeout_s = pong_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._next_ping_s = now_s + interval_s
+        self._next_ping_s = now_s + min(interval_s, 1.0)  # an early one, so that the round trip is known soon
         self._sent: tuple[bytes, float] | None = None
         self._answered: bytes | None = None
         self._count = 0
