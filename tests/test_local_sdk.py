@@ -54,6 +54,7 @@ def _call(done: Any) -> Any:
     return call
 
 
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")
 def test_openai_sync(server):
     client = openai.OpenAI(api_key="test-key", base_url=_base_url(server), timeout=WAIT_S)
     with client, client.realtime.connect(model="gpt-realtime") as connection:
