@@ -358,6 +358,62 @@ def test_flac_on_request(tmp_path):
     assert len(np.flatnonzero(right)) == 2 * RATE
 
 
+def test_sound_that_the_server_shows_again(tmp_path):
+    stage = Stage(tmp_path)
+    answer = sound(0.5, 3000)
+    stage.answer("a1", "hello", answer)
+    for item_id, role, audio in (
+        ("a1", "assistant", answer),
+        ("u7", "user", sound(0.2)),
+        ("a1", "assistant", sound(0.1)),
+    ):
+        item = stage.item(item_id, role, "output_audio", "completed", audio=audio, transcript="hello")
+        stage.hear(ev.ConversationItemRetrieved(item=item))
+    stage.raw(
+        b'{"type":"conversation.item.retrieved","item":{"type":"message","content":[{"type":"audio","audio":"!"}]}}'
+    )
+    stage.close()
+    rows = [row for row in stage.lines("journal.jsonl") if "audio" in row and "retrieved" in row["event"]["type"]]
+    assert [row["audio"][0]["file"] for row in rows] == [
+        "turns/0001-assistant.wav",
+        "retrieved/0001.wav",
+        "retrieved/0002.wav",
+    ]
+    assert all(row["event"]["item"]["content"][0]["audio"] == "" for row in rows)
+    assert read_samples(stage.folder / "retrieved/0001.wav").tobytes() == sound(0.2)
+    assert len((stage.folder / "journal.jsonl").read_bytes()) < 20_000
+
+
+def test_flac_that_cannot_be_written_leaves_the_wav(tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise soundfile.LibsndfileError(1, "no: ")
+
+    stage = Stage(tmp_path, flac=True)
+    stage.answer("a1", "one", sound(1.0, 3000))
+    monkeypatch.setattr(soundfile, "SoundFile", refuse)
+    stage.close()
+    assert [p.name for p in (stage.folder / "turns").iterdir()] == ["0001-assistant.wav"]
+    assert stage.lines()[0]["audio"] == "turns/0001-assistant.wav"
+    assert "stays WAV" in stage.session_json()["notes"][0]
+
+
+def test_a_transcript_is_waited_for_but_not_for_ever(tmp_path):
+    stage = Stage(tmp_path)
+    stage.mic(sound(1.0))
+    stage.hear(ev.InputAudioBufferSpeechStarted(item_id="u1", audio_start_ms=0))
+    stage.hear(ev.InputAudioBufferSpeechStopped(item_id="u1", audio_end_ms=900))
+    stage.committed("u1")
+    stage.wait(14)
+    stage.hear(ev.InputAudioBufferCleared())
+    assert stage.lines() == []
+    stage.wait(2)
+    stage.hear(ev.InputAudioBufferCleared())
+    assert [line["text"] for line in stage.lines()] == [""]
+    stage.transcript("u1", "at last")
+    stage.close()
+    assert [line["text"] for line in stage.lines()] == ["at last"]
+
+
 def test_odd_bytes_and_empty_deltas(tmp_path):
     stage = Stage(tmp_path)
     answer = sound(1.0)
