@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 from typing import Any
 
@@ -13,7 +14,8 @@ from local_helpers import Drive
 
 from realtime_client.protocol.server_side import ServerLimits
 
-FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = int(os.environ.get("REALTIME_TEST_EXAMPLES", "150"))
+FEW = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SOUND = base64.b64encode(bytes(4_800)).decode()
 VADS: list[Any] = [None, {"type": "server_vad"}, {"type": "semantic_vad", "create_response": False}]

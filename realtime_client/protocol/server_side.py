@@ -8,120 +8,26 @@ the client's event_id, and the session goes on. Memory is bounded (`ServerLimits
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import msgspec
-
 from . import events as ev
-from .items import ContentPart, Item
-from .server_input import MIN_COMMIT_MS, InputBuffer
-from .server_items import Clip, Entry, ItemList, check_item, snapshot, with_audio
-from .server_response import ResponseRun
-from .server_session import Refusal, default_session, merge_response, merge_session
-from .server_usage import Counted, RateMeter, common_prefix, count_item, text_tokens, usage
-from .server_work import (
-    ContextItem,
-    Listen,
-    Relisten,
-    ResponseBrief,
-    StartResponse,
-    StopResponse,
-    Transcribe,
-    Work,
-)
+from .items import Item
+from .server_input import MIN_COMMIT_MS
+from .server_items import Entry, snapshot, with_audio
+from .server_replies import ServerReplies, voice_locked
+from .server_session import Refusal, default_session, merge_session
+from .server_state import Json, Output, ServerLimits, random_id
+from .server_work import ContextItem, Listen, ResponseBrief
 from .session import audio_format
 
-Json = dict[str, Any]
-Output = list[ev.ServerEvent | Work]
 
-
-class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one conversation's memory.
-
-    Beyond max_item_audio_bytes the oldest items lose their audio: they are retrieved without it. Beyond max_items or
-    max_text_bytes the oldest items leave the conversation silently. max_input_bytes bounds what is appended and not
-    committed. max_parallel bounds out-of-band responses at one time.
-    """
-
-    max_item_audio_bytes: int = 60 * 2**20
-    max_items: int = 2_000
-    max_text_bytes: int = 32 * 2**20
-    max_input_bytes: int = 64 * 2**20
-    max_parallel: int = 16
-
-
-def random_id(prefix: str) -> str:
-    """Return a new id such as `item_5f0c...`."""
-    return f"{prefix}_{secrets.token_hex(10)}"
-
-
-class ServerConversation:
+class ServerConversation(ServerReplies):
     """One session's state machine. Not thread-safe: one owner calls it.
 
     kind: realtime or transcription. model: its name, '' lets the first session.update choose. expires_at: epoch
     seconds, as session.created states it.
     """
-
-    def __init__(
-        self,
-        *,
-        kind: str = "realtime",
-        model: str = "",
-        expires_at: int = 0,
-        new_id: Callable[[str], str] = random_id,
-        limits: ServerLimits | None = None,
-    ) -> None:
-        limits = limits or ServerLimits()
-        self._new_id = new_id
-        self._limits = limits
-        self._model = model
-        self._settings = default_session(kind, session_id=new_id("sess"), model=model, expires_at=expires_at)
-        self.conversation_id = new_id("conv")
-        self.items = ItemList(
-            max_audio_bytes=limits.max_item_audio_bytes,
-            max_items=limits.max_items,
-            max_text_bytes=limits.max_text_bytes,
-        )
-        self._input = InputBuffer(audio_format(self._settings, "input"), max_bytes=limits.max_input_bytes)
-        self._speech_item: str | None = None
-        self._runs: dict[str, ResponseRun] = {}
-        self._active: ResponseRun | None = None
-        self._rates = RateMeter()
-        self._counted: list[Counted] = []
-        self._spoke = False
-        self._started = False
-        self._idle_after_s: float | None = None
-        self._idle_at_s: float | None = None
-        self._out: Output = []
-
-    # --- what an engine may look at -----------------------------------------------------------------------------------
-
-    @property
-    def settings(self) -> Json:
-        """The effective session settings, as session.updated states them. Not to be changed."""
-        return self._settings
-
-    @property
-    def turn_detection(self) -> Json | None:
-        """The session's turn_detection object, None when the client commits by itself."""
-        found: Json | None = self._settings["audio"]["input"]["turn_detection"]
-        return found
-
-    @property
-    def active_response(self) -> str | None:
-        """The id of the running answer of the default conversation, or None."""
-        return self._active.id if self._active else None
-
-    @property
-    def input_ms(self) -> int:
-        """How much audio was appended this session."""
-        return self._input.end_ms
-
-    def running(self, response_id: str) -> bool:
-        """True while this answer is not over."""
-        return response_id in self._runs
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
@@ -276,8 +182,8 @@ class ServerConversation:
             raise Refusal(
                 "Missing required parameter: 'session.type'.", code="missing_required_parameter", param="session.type"
             )
-        if kind not in {"realtime", "transcription"}:
-            raise Refusal(f"Invalid value: {kind!r}. Expected realtime or transcription.", param="session.type")
+        if not isinstance(kind, str) or kind not in {"realtime", "transcription"}:
+            raise Refusal(f"Invalid value: {kind!r:.80}. Expected realtime or transcription.", param="session.type")
         current = self._settings
         if kind != current["type"]:
             if self._started:
@@ -295,38 +201,6 @@ class ServerConversation:
             self._relisten()
         self._emit(ev.SessionUpdated(session=merged))
         self._list_remote_tools(before.get("tools") or [], merged.get("tools") or [])
-
-    def _check_locks(self, before: Json, after: Json) -> None:
-        """Refuse changes of what cannot change any more."""
-        if before["type"] != "realtime" or after["type"] != "realtime":
-            return
-        if self._model and after["model"] != self._model:
-            raise Refusal(
-                f"The model of a session cannot change (it is '{self._model}').",
-                code="cannot_update_model",
-                param="session.model",
-            )
-        if before["tracing"] is not None and after["tracing"] != before["tracing"]:
-            raise Refusal("Tracing cannot change once it is on.", code="cannot_update_tracing", param="session.tracing")
-        old, new = before["audio"]["output"], after["audio"]["output"]
-        if self._spoke and new["voice"] != old["voice"]:
-            raise _voice_locked("session.audio.output.voice")
-        if self._active is not None and new["speed"] != old["speed"]:
-            raise Refusal("Speed can only change between responses.", param="session.audio.output.speed")
-
-    def _list_remote_tools(self, before: list[Json], after: list[Json]) -> None:
-        """Tell that remote MCP servers cannot be asked: this server calls none."""
-        known = {tool["server_label"] for tool in before if tool["type"] == "mcp"}
-        for tool in after:
-            if tool["type"] != "mcp" or tool["server_label"] in known:
-                continue
-            entry = Entry(Item(type="mcp_list_tools", id=self._new_id("mcpl"), server_label=tool["server_label"]))
-            entry.item.tools = []
-            previous = self.items.insert(entry)
-            self._emit(ev.ConversationItemAdded(item=snapshot(entry.item), previous_item_id=previous))
-            self._emit(ev.McpListToolsInProgress(item_id=entry.id))
-            self._emit(ev.McpListToolsFailed(item_id=entry.id))
-            self._emit(ev.ConversationItemDone(item=snapshot(entry.item), previous_item_id=previous))
 
     def _on_append(self, event: ev.InputAudioBufferAppend) -> None:
         listening = self.turn_detection is not None
@@ -404,6 +278,38 @@ class ServerConversation:
     def _on_output_clear(self, event: ev.OutputAudioBufferClear) -> None:  # noqa: ARG002
         raise Refusal("output_audio_buffer.clear is for WebRTC and SIP only.", param="type")
 
+    def _check_locks(self, before: Json, after: Json) -> None:
+        """Refuse changes of what cannot change any more."""
+        if before["type"] != "realtime" or after["type"] != "realtime":
+            return
+        if self._model and after["model"] != self._model:
+            raise Refusal(
+                f"The model of a session cannot change (it is '{self._model}').",
+                code="cannot_update_model",
+                param="session.model",
+            )
+        if before["tracing"] is not None and after["tracing"] != before["tracing"]:
+            raise Refusal("Tracing cannot change once it is on.", code="cannot_update_tracing", param="session.tracing")
+        old, new = before["audio"]["output"], after["audio"]["output"]
+        if self._spoke and new["voice"] != old["voice"]:
+            raise voice_locked("session.audio.output.voice")
+        if self._active is not None and new["speed"] != old["speed"]:
+            raise Refusal("Speed can only change between responses.", param="session.audio.output.speed")
+
+    def _list_remote_tools(self, before: list[Json], after: list[Json]) -> None:
+        """Tell that remote MCP servers cannot be asked: this server calls none."""
+        known = {tool["server_label"] for tool in before if tool["type"] == "mcp"}
+        for tool in after:
+            if tool["type"] != "mcp" or tool["server_label"] in known:
+                continue
+            entry = Entry(Item(type="mcp_list_tools", id=self._new_id("mcpl"), server_label=tool["server_label"]))
+            entry.item.tools = []
+            previous = self.items.insert(entry)
+            self._emit(ev.ConversationItemAdded(item=snapshot(entry.item), previous_item_id=previous))
+            self._emit(ev.McpListToolsInProgress(item_id=entry.id))
+            self._emit(ev.McpListToolsFailed(item_id=entry.id))
+            self._emit(ev.ConversationItemDone(item=snapshot(entry.item), previous_item_id=previous))
+
     _handlers: ClassVar[dict[type[ev.ClientEvent], Callable[[ServerConversation, Any], None]]] = {
         ev.SessionUpdate: _on_session_update,
         ev.InputAudioBufferAppend: _on_append,
@@ -417,208 +323,6 @@ class ServerConversation:
         ev.ResponseCancel: _on_response_cancel,
         ev.OutputAudioBufferClear: _on_output_clear,
     }
-
-    # --- the parts of it ----------------------------------------------------------------------------------------------
-
-    def _emit(self, event: ev.ServerEvent) -> None:
-        event.event_id = self._new_id("event")
-        self._out.append(event)
-
-    def _take(self) -> Output:
-        out, self._out = self._out, []
-        return out
-
-    def _error(self, refusal: Refusal, event_id: str | None) -> None:
-        detail = ev.ErrorDetail(
-            type="invalid_request_error",
-            code=refusal.code,
-            message=str(refusal),
-            param=refusal.param,
-            event_id=event_id,
-        )
-        self._emit(ev.Error(error=detail))
-
-    def _relisten(self) -> None:
-        self._speech_item = None
-        work = Relisten(turn_detection=self.turn_detection, format=self._input.format, at_ms=self._input.end_ms)
-        self._out.append(work)
-
-    def _find(self, item_id: str, verb: str) -> Entry:
-        entry = self.items.get(item_id)
-        if entry is None:
-            raise Refusal(
-                f"Error: the item with id '{item_id}' does not exist; cannot {verb} it.",
-                code=f"item_{verb}_invalid_item_id",
-                param="item_id",
-            )
-        return entry
-
-    def _new_entry(self, item: Item) -> Entry:
-        """Check a client's item, give it an id, and set its audio apart."""
-        entry = Entry(check_item(msgspec.structs.replace(item)))
-        entry.item.id = entry.item.id or self._new_id("item")
-        content = entry.item.content
-        if content is not None:
-            entry.item.content = [msgspec.structs.replace(part) for part in content]
-            for index, part in enumerate(entry.item.content):
-                if part.audio is not None:
-                    entry.clips[index] = Clip(self._input.format, part.audio)
-                    if part.transcript is None:
-                        entry.heard[index] = None
-                    part.audio = None
-        return entry
-
-    def _add(self, entry: Entry, previous_item_id: str | None = None) -> None:
-        """Put an item into the conversation and tell; its audio goes to the ear."""
-        previous = self.items.insert(entry, previous_item_id)
-        self._started = True
-        self._emit(ev.ConversationItemAdded(item=snapshot(entry.item), previous_item_id=previous))
-        self._emit(ev.ConversationItemDone(item=snapshot(entry.item), previous_item_id=previous))
-        self._transcribe(entry)
-
-    def _transcribe(self, entry: Entry) -> None:
-        settings = self._settings["audio"]["input"]["transcription"]
-        for index in entry.heard:
-            clip = entry.clips[index]
-            entry.announce = settings is not None or self._settings["type"] == "transcription"
-            self._out.append(
-                Transcribe(
-                    item_id=entry.id,
-                    content_index=index,
-                    audio=bytes(clip.data or b""),
-                    format=clip.format,
-                    settings=settings,
-                )
-            )
-
-    def _await_hearing(self, item_id: str, content_index: int, text: str) -> Entry | None:
-        """Store a transcript where it is awaited; None when the item is gone or was told already."""
-        entry = self.items.get(item_id)
-        if entry is None:
-            inputs = (e for run in self._runs.values() for e in run.inputs or ())
-            entry = next((e for e in inputs if e.id == item_id), None)
-        if entry is None or entry.heard.get(content_index, "") is not None:
-            return None
-        entry.heard[content_index] = text
-        return entry
-
-    def _commit(self, audio: bytes) -> None:
-        item_id, self._speech_item = self._speech_item or self._new_id("item"), None
-        part = ContentPart(type="input_audio", audio=audio)
-        entry = self._new_entry(Item(type="message", id=item_id, role="user", content=[part]))
-        self._emit(ev.InputAudioBufferCommitted(item_id=item_id, previous_item_id=self.items.last_id))
-        self._add(entry)
-
-    def _answer_turn(self) -> None:
-        """Answer a turn that the server itself found, when the session wants that."""
-        detection = self.turn_detection
-        if detection is None or not detection["create_response"] or self._settings["type"] != "realtime":
-            return
-        try:
-            self._respond({})
-        except Refusal as refusal:
-            self._error(refusal, None)
-
-    def _respond(self, overrides: Json) -> None:
-        if self._settings["type"] != "realtime":
-            raise Refusal("A transcription session has no responses.", param="type")
-        settings = merge_response(self._settings, overrides)
-        out_of_band = settings["conversation"] == "none"
-        if not out_of_band and self._active is not None:
-            raise Refusal(
-                f"Conversation already has an active response in progress: {self._active.id}. Wait until the response "
-                "is finished before creating a new one.",
-                code="conversation_already_has_active_response",
-            )
-        if len(self._runs) > self._limits.max_parallel:
-            raise Refusal("Too many responses at one time.", code="rate_limit_exceeded")
-        voice = settings["audio"]["output"]["voice"]
-        if self._spoke and not out_of_band and voice != self._settings["audio"]["output"]["voice"]:
-            raise _voice_locked("response.audio.output.voice")
-        inputs = None if settings["input"] is None else [self._input_entry(raw) for raw in settings["input"]]
-        run = ResponseRun(
-            self._new_id("resp"),
-            settings,
-            self.items,
-            new_id=self._new_id,
-            emit=self._emit,
-            conversation_id=None if out_of_band else self.conversation_id,
-        )
-        run.inputs = inputs
-        self._started = True
-        self._idle_after_s = self._idle_at_s = None
-        self._runs[run.id] = run
-        if not out_of_band:
-            self._active = run
-        run.start()
-        for entry in inputs or ():
-            if entry.id not in self.items:
-                self._transcribe(entry)
-                entry.announce = False
-        self._out.append(StartResponse(response_id=run.id))
-
-    def _input_entry(self, raw: Any) -> Entry:
-        """Read one element of response.input: an item, or a reference to one."""
-        if isinstance(raw, dict) and raw.get("type") == "item_reference":
-            return self._find(str(raw.get("id")), "retrieve")
-        try:
-            item = msgspec.convert(raw, Item)
-        except (msgspec.ValidationError, ValueError) as error:
-            raise Refusal(f"Invalid item in 'response.input': {error}", param="response.input") from None
-        entry = self._new_entry(item)
-        if entry.id in self.items:
-            raise Refusal(f"Item with id '{entry.id}' already exists.", param="response.input")
-        return entry
-
-    def _context(self, run: ResponseRun) -> list[Entry]:
-        if run.inputs is not None:
-            return run.inputs
-        own = {entry.id for entry in run.output}
-        return [entry for entry in self.items if entry.id not in own]
-
-    def _cancel(self, run: ResponseRun, reason: str) -> None:
-        self._end(run, "cancelled", ev.StatusDetails(type="cancelled", reason=reason))
-
-    def _end(self, run: ResponseRun, status: str, details: ev.StatusDetails | None) -> None:
-        del self._runs[run.id]
-        if run is self._active:
-            self._active = None
-        setup = text_tokens(run.settings["instructions"]) + sum(
-            text_tokens(str(tool)) for tool in run.settings["tools"]
-        )
-        context: list[Counted] = [("", setup, 0, 0), *(count_item(entry) for entry in self._context(run))]
-        spent = usage(context, common_prefix(self._counted, context), run.text_tokens, run.audio_tokens)
-        if not run.out_of_band:
-            self._counted = context
-        run.finish(status, details, spent)
-        rates = [msgspec.convert(rate, ev.RateLimit) for rate in self._rates.spend(spent["total_tokens"])]
-        self._emit(ev.RateLimitsUpdated(rate_limits=rates))
-        if status != "completed":
-            self._out.append(StopResponse(response_id=run.id))
-        if not run.out_of_band and status == "completed":
-            self._arm_idle(run)
-
-    def _arm_idle(self, run: ResponseRun) -> None:
-        idle_ms = (self.turn_detection or {}).get("idle_timeout_ms")
-        if idle_ms is not None:
-            self._idle_after_s = (idle_ms + run.format.ms(run.audio_bytes)) / 1000
-
-    def _time_out(self) -> None:
-        """Turn the user's silence into an item, and answer it."""
-        start_ms, end_ms = self._input.start_ms, self._input.end_ms
-        self._speech_item = self._new_id("item")
-        self._emit(
-            ev.InputAudioBufferTimeoutTriggered(item_id=self._speech_item, audio_start_ms=start_ms, audio_end_ms=end_ms)
-        )
-        self._commit(self._input.take())
-        self._relisten()
-        self._answer_turn()
-
-
-def _voice_locked(param: str) -> Refusal:
-    return Refusal(
-        "Cannot update a conversation's voice if assistant audio is present.", code="cannot_update_voice", param=param
-    )
 
 
 def _event_id(event: ev.UnknownEvent | ev.MalformedEvent) -> str | None:
@@ -639,3 +343,6 @@ def _not_understood(event: ev.UnknownEvent | ev.MalformedEvent) -> Refusal:
     if event.error == "no `type`":
         return Refusal("Missing required parameter: 'type'.", code="missing_required_parameter", param="type")
     return Refusal(f"The message {event.type!r} could not be read: {event.error}", param=event.type or None)
+
+
+__all__ = ["Output", "ServerConversation", "ServerLimits", "random_id"]
