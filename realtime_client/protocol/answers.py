@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from realtime_client.updates import AudioFormat
 
+from .events import ClientEvent, ConversationItemDelete, ConversationItemTruncate
+
 Part = tuple[str, int]
 """(item_id, content_index): what audio positions and truncation are counted by."""
+HeardMs = Callable[[str, int], int | None]
+"""(item_id, content_index) -> ms of that part the user heard; None when nothing plays here."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """One response while it runs, and for a while after, because its tail may still be playing."""
+    """One response while it runs, and for a while after, because its tail may still be playing.
+
+    audio_format: where it differs from the session's. calls: every function call of it, open_calls those without a
+    result. wants_reply: a result calls for a new answer.
+    """
 
     id: str
     out_of_band: bool = False
@@ -20,8 +29,11 @@ class Answer:
     text: dict[tuple[int, int], list[str]] = field(default_factory=dict)
     audio_bytes: dict[Part, int] = field(default_factory=dict)
     item_ids: list[str] = field(default_factory=list)
+    audio_format: AudioFormat | None = None
+    calls: set[str] = field(default_factory=set)
     open_calls: set[str] = field(default_factory=set)
     open_mcp: set[str] = field(default_factory=set)
+    wants_reply: bool = False
     cut: bool = False
     done: bool = False
 
@@ -66,3 +78,27 @@ def plan_cut(part: Part, size_bytes: int, heard_ms: int | None, audio: AudioForm
     if heard_ms >= received_ms and done:
         return Cut(*part, received_ms, received_ms, "none")
     return Cut(*part, heard_ms, received_ms, "truncate")
+
+
+def plan_cuts(answer: Answer, heard_ms: HeardMs, audio: AudioFormat) -> list[Cut]:
+    """Decide the correction of every audio part. An item is deleted once, and only if no part of it was heard."""
+    audio = answer.audio_format or audio
+    cuts = [plan_cut(part, size, heard_ms(*part), audio, done=answer.done) for part, size in answer.audio_bytes.items()]
+    keep = {cut.item_id for cut in cuts if cut.heard_ms > 0}
+    for n, cut in enumerate(cuts):
+        if cut.action == "delete":
+            if cut.item_id in keep:
+                cuts[n] = replace(cut, action="none")
+            keep.add(cut.item_id)
+    return cuts
+
+
+def correction(cut: Cut, event_id: str) -> ClientEvent | None:
+    """The message that carries out a cut, or None."""
+    if cut.action == "delete":
+        return ConversationItemDelete(item_id=cut.item_id, event_id=event_id)
+    if cut.action == "none":
+        return None
+    return ConversationItemTruncate(
+        item_id=cut.item_id, content_index=cut.content_index, audio_end_ms=cut.heard_ms, event_id=event_id
+    )

@@ -17,19 +17,18 @@ from realtime_client.errors import UsageError
 
 from . import events as ev
 from . import translate
-from .answers import Answer, Cut, plan_cut
+from .answers import Answer, HeardMs, correction, plan_cuts
 from .gate import ALREADY_ACTIVE, ResponseGate
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
 from .order import ItemOrder
-from .session import audio_format
+from .session import audio_format, server_interrupts
 
 MIN_COMMIT_MS = 100
 _OWN_TAG = "realtime_client_request"
 _FATAL_CODES = {"session_expired", "invalid_api_key", "beta_api_shape_disabled", "invalid_model"}
 _BENIGN_CODES = {"response_cancel_not_active"}
 
-HeardMs = Callable[[str, int], int | None]
-"""(item_id, content_index) -> ms of that part the user heard; None when nothing plays here."""
+_KEPT_ANSWERS = 64
 
 
 def random_id(prefix: str) -> str:
@@ -68,6 +67,7 @@ class Conversation:
         self.interrupt_on_speech = interrupt_on_speech
         self._new_id = new_id
         self._answers: dict[str, Answer] = {}
+        self._done: dict[str, Answer] = {}
         self._recent: deque[Answer] = deque(maxlen=4)
         self._own_items: dict[str, None] = {}
         self._asked_apart: dict[str, None] = {}
@@ -124,12 +124,11 @@ class Conversation:
     # deltas: the hot path
 
     def _answer(self, response_id: str) -> Answer:
-        """The answer of that id; one whose start was not seen begins here."""
-        answer = self._answers.get(response_id)
+        """The answer of that id, running or over; one whose start was not seen begins here."""
+        answer = self._answers.get(response_id) or self._done.get(response_id)
         if answer is None:
             answer = self._answers[response_id] = Answer(response_id)
-            if len(self._answers) > 64:  # answers whose end never came
-                del self._answers[next(iter(self._answers))]
+            _forget_oldest(self._answers, _KEPT_ANSWERS)  # answers whose end never came
         return answer
 
     def _audio_delta(self, event: ev.ResponseOutputAudioDelta) -> list[up.Update]:
@@ -194,6 +193,9 @@ class Conversation:
         answer = self._answer(response.id)
         tag = (response.metadata or {}).get(_OWN_TAG)
         answer.out_of_band = tag is not None and tag in self._asked_apart
+        output = (response.audio or {}).get("output")
+        if isinstance(output, dict) and output.get("format"):
+            answer.audio_format = audio_format({"audio": response.audio}, "output")
         answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != _OWN_TAG} or None
         if answer.out_of_band:
             self._asked_apart.pop(str(tag), None)
@@ -218,25 +220,31 @@ class Conversation:
         if item.type != "function_call" or not call_id or item.status not in {None, "completed"}:
             return []
         answer = self._answer(event.response_id)
-        if call_id in self._calls:
+        if call_id in answer.calls:
             return []
-        self._calls[call_id] = answer
+        answer.calls.add(call_id)
         answer.open_calls.add(call_id)
-        if len(self._calls) > 256:  # calls that nobody answered
-            del self._calls[next(iter(self._calls))]
+        self._calls[call_id] = answer
+        _forget_oldest(self._calls, 256)  # calls that nobody answered
         return [translate.tool_call(event)]
 
     def _response_done(self, event: ev.ResponseDone) -> list[up.Update]:
         response = event.response
+        if response.id in self._done:
+            return []
         answer = self._answers.pop(response.id, None) or Answer(response.id)
         answer.done = True
-        if answer.audio_bytes or answer.open_mcp:
+        if response.id:
+            self._done[response.id] = answer
+            _forget_oldest(self._done, _KEPT_ANSWERS)
+        if not answer.out_of_band and (answer.audio_bytes or answer.open_mcp):
             self._recent.append(answer)
         told = translate.response_done(response, answer)
         if told.usage is not None:
             self.usage += told.usage
         if not answer.out_of_band:
             self.gate.done(response.id)
+        self._reply_if_settled(answer)
         self._let_go()
         return [told]
 
@@ -269,15 +277,7 @@ class Conversation:
         started = up.SpeechStarted(item_id=event.item_id, at_ms=event.audio_start_ms)
         if not self.interrupt_on_speech:
             return [started]
-        return [started, *self._interrupt("speech", cancel=not self._server_interrupts())]
-
-    def _server_interrupts(self) -> bool:
-        """Whether the server cancels a running answer by itself when it hears speech."""
-        node: Any = self.settings
-        for key in ("audio", "input", "turn_detection"):
-            node = node.get(key) if isinstance(node, dict) else None
-        detection = node or self.settings.get("turn_detection")
-        return isinstance(detection, dict) and detection.get("interrupt_response", True) is not False
+        return [started, *self._interrupt("speech", cancel=not server_interrupts(self.settings))]
 
     def _committed(self, event: ev.InputAudioBufferCommitted) -> list[up.Update]:
         self.items.place(event.item_id, event.previous_item_id)
@@ -326,13 +326,11 @@ class Conversation:
 
     def _error(self, event: ev.Error) -> list[up.Update]:
         error = event.error
-        again = self.gate.refused(error.event_id, error.code)
-        if again and (named := _named_response(error.message)):
-            self.gate.hold(named)
+        expected = self.gate.refused(error.event_id, error.code, error.message)
         if error.event_id:
             self._asked_apart.pop(error.event_id, None)
         self._let_go()
-        benign = again or error.code in _BENIGN_CODES
+        benign = expected or error.code in _BENIGN_CODES
         return [translate.failure(error, benign=benign, fatal=error.code in _FATAL_CODES)]
 
     def _mcp_ended(self, event: Any) -> list[up.Update]:
@@ -340,8 +338,8 @@ class Conversation:
         for answer in (*self._answers.values(), *self._recent):
             if event.item_id in answer.open_mcp:
                 answer.open_mcp.discard(event.item_id)
-                if not answer.open_mcp and not answer.cut:
-                    self._ask_once()
+                answer.wants_reply |= not answer.cut
+                self._reply_if_settled(answer)
         return [translate.progress(event)]
 
     # --- the user speaks ----------------------------------------------------------------------------------------------
@@ -353,7 +351,7 @@ class Conversation:
         """
         happened = self._interrupt("typed", cancel=True) if respond else []
         item = user_text(text) if role == "user" else assistant_text(text)
-        item_id = self.add_item(item)
+        item_id = self._add(item, announced=True)
         happened.append(
             up.ItemAdded(
                 item_id=item_id,
@@ -365,29 +363,35 @@ class Conversation:
             )
         )
         if respond:
-            self.ask()
+            waiting = self.gate.waiting_plain()  # it has not left: it will see this message, too
+            self.last_request_id = waiting or self.ask()
         return item_id, happened
 
     def add_item(self, item: Item) -> str:
         """Send an item of our own; returns its id (made here when it has none)."""
+        return self._add(item, announced=False)
+
+    def _add(self, item: Item, *, announced: bool) -> str:
+        """Send an item. announced: observers are told now, so the server's echo is no news."""
         item.id = item.id or self._new_id("item")
         self.items.place(item.id, None)
-        self._own_items[item.id] = None
-        if len(self._own_items) > 256:  # a server that never confirms items
-            del self._own_items[next(iter(self._own_items))]
+        if announced:
+            self._own_items[item.id] = None
+            _forget_oldest(self._own_items, 256)  # a server that never confirms items
         self.commands.append(ev.ConversationItemCreate(item=item, event_id=self._new_id("event")))
         return item.id
 
-    def ask(self, response: dict[str, Any] | None = None) -> str:
+    def ask(self, response: dict[str, Any] | None = None, *, event_id: str | None = None) -> str:
         """Ask for an answer, behind a running one; returns the request's event id.
 
         A response outside the conversation (`conversation: "none"`) is sent at once and may run beside others.
         Errors: UsageError when 64 requests wait already.
         """
-        event_id = self.last_request_id = self._new_id("event")
+        event_id = self.last_request_id = event_id or self._new_id("event")
         if response and response.get("conversation") == "none":
             metadata = {**(response.get("metadata") or {}), _OWN_TAG: event_id}
             self._asked_apart[event_id] = None
+            _forget_oldest(self._asked_apart, 256)  # requests that a server never took up
             self.commands.append(ev.ResponseCreate(event_id=event_id, response={**response, "metadata": metadata}))
             return event_id
         if not self.gate.submit(ev.ResponseCreate(event_id=event_id, response=response or None)):
@@ -396,12 +400,14 @@ class Conversation:
         return event_id
 
     def _ask_once(self) -> None:
-        """Ask for an answer unless one is asked for already."""
-        if not self.gate.waiting and not self.gate.asked:
+        """Ask for an answer unless a request waits that will see the same items."""
+        if not self.gate.waiting:
             self.ask()
 
     def _let_go(self) -> None:
         """Send the next request for an answer if it may leave."""
+        if not self.gate.asked:
+            self._cancel_next = False
         event = self.gate.next()
         if event is not None:
             self.commands.append(event)
@@ -413,15 +419,24 @@ class Conversation:
         return bool(dropped) or running, self._interrupt("cancel", cancel=True)
 
     def tool_result(self, call_id: str, output: str, *, respond: bool = True) -> tuple[str, list[up.Update]]:
-        """Send a tool's output; when it was the last open call of its answer, ask for ONE new answer."""
-        item_id = self.add_item(function_output(call_id, output))
+        """Send a tool's output; when no call of its answer is open any more, ask for ONE new answer."""
+        item_id = self._add(function_output(call_id, output), announced=True)
         added = up.ItemAdded(item_id=item_id, role="tool", item_type="function_call_output", text=output, local=True)
         answer = self._calls.pop(call_id, None)
-        if answer is not None:
-            answer.open_calls.discard(call_id)
-        if respond and (answer is None or not answer.open_calls):
-            self._ask_once()
+        if answer is None:
+            if respond:
+                self._ask_once()
+            return item_id, [added]
+        answer.open_calls.discard(call_id)
+        answer.wants_reply |= respond
+        self._reply_if_settled(answer)
         return item_id, [added]
+
+    def _reply_if_settled(self, answer: Answer) -> None:
+        """Ask for the answer that tools' results call for, once all calls of the calling answer are over."""
+        if answer.wants_reply and answer.done and not answer.open_calls and not answer.open_mcp:
+            answer.wants_reply = False
+            self._ask_once()
 
     def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
         """Answer a remote tool's approval request."""
@@ -450,13 +465,17 @@ class Conversation:
 
     def send(self, event: ev.ClientEvent) -> None:
         """Send any message; those with rules go through their rules."""
-        if type(event) is ev.ResponseCreate:
-            self.ask(event.response)
-        elif type(event) is ev.ConversationItemCreate:
-            self.add_item(event.item)
-            self.commands[-1] = event
-        else:
-            self.commands.append(event)
+        if isinstance(event, ev.ResponseCreate):
+            self.ask(event.response, event_id=event.event_id)
+            return
+        if isinstance(event, ev.ConversationItemCreate):
+            event.item.id = event.item.id or self._new_id("item")
+            self.items.place(event.item.id, event.previous_item_id)
+        elif isinstance(event, ev.InputAudioBufferAppend):
+            self._uncommitted_bytes += len(event.audio)
+        elif isinstance(event, ev.InputAudioBufferCommit | ev.InputAudioBufferClear):
+            self._uncommitted_bytes = 0
+        self.commands.append(event)
 
     # --- interruption -------------------------------------------------------------------------------------------------
 
@@ -468,8 +487,9 @@ class Conversation:
         """Cut the running answer and the unheard tail of finished ones; returns what was cut."""
         happened: list[up.Update] = []
         active = self._answers.get(self.gate.active_id or "")
-        if self.gate.asked and cancel:
-            self._cancel_next = True
+        if cancel:
+            self.gate.abandon()
+            self._cancel_next = self.gate.asked
         if active is not None and not active.cut:
             if cancel:
                 self._cancel(active)
@@ -486,37 +506,24 @@ class Conversation:
     def _cut(self, answer: Answer, cause: str) -> list[up.Update]:
         """Correct the server's view of each audio part to what was heard."""
         happened: list[up.Update] = []
-        for part, size_bytes in answer.audio_bytes.items():
-            cut = plan_cut(part, size_bytes, self.heard_ms(*part), self.output_format, done=answer.done)
-            if not answer.out_of_band:  # its items are not in the conversation
-                self._correct(cut)
-            if not (answer.done and cut.action == "none"):
+        for cut in plan_cuts(answer, self.heard_ms, self.output_format):
+            command = correction(cut, self._new_id("event"))
+            if command is not None:
+                self.commands.append(command)
+            if not answer.done or cut.heard_ms < cut.received_ms:
                 happened.append(translate.cut_audio(answer, cut, cause))
         return happened
 
-    def _correct(self, cut: Cut) -> None:
-        event_id = self._new_id("event")
-        if cut.action == "truncate":
-            self.commands.append(
-                ev.ConversationItemTruncate(
-                    item_id=cut.item_id,
-                    content_index=cut.content_index,
-                    audio_end_ms=cut.heard_ms,
-                    event_id=event_id,
-                )
-            )
-        elif cut.action == "delete":
-            self.commands.append(ev.ConversationItemDelete(item_id=cut.item_id, event_id=event_id))
+
+def _forget_oldest(kept: dict[str, Any], limit: int) -> None:
+    """Hold a dictionary that a server can make grow to its limit."""
+    if len(kept) > limit:
+        del kept[next(iter(kept))]
 
 
 def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Any], list[up.Update]]:
     """A handler that tells one update."""
     return lambda event: [tell(event)]
-
-
-def _named_response(message: str) -> str | None:
-    """Find the response id that a busy conversation's error names."""
-    return next((word.strip(".,:;'\"()") for word in message.split() if word.strip("'\"(").startswith("resp_")), None)
 
 
 __all__ = ["ALREADY_ACTIVE", "MIN_COMMIT_MS", "Conversation", "HeardMs", "random_id"]

@@ -21,6 +21,7 @@ class _Request:
 
     event: ResponseCreate
     refused: int = 0
+    abandoned: bool = False
 
 
 class ResponseGate:
@@ -61,6 +62,15 @@ class ResponseGate:
         self._waiting.clear()
         return dropped
 
+    def waiting_plain(self) -> str | None:
+        """The event id of a request that waits and has no wishes of its own."""
+        return next((each.event.event_id for each in self._waiting if not each.event.response), None)
+
+    def abandon(self) -> None:
+        """Do not send the request on its way once more, should it be refused: nobody wants it any longer."""
+        if self._sent is not None:
+            self._sent.abandoned = True
+
     def next(self) -> ResponseCreate | None:
         """The request that may leave now, or None. Counts it as sent."""
         if self.busy or not self._waiting:
@@ -70,6 +80,8 @@ class ResponseGate:
 
     def created(self, response_id: str) -> None:
         """Take note that an answer started, ours or the server's own."""
+        if response_id and response_id in self._ended:
+            return  # told late or twice: it would be waited for without end
         self.active_id = response_id
 
     def done(self, response_id: str) -> None:
@@ -79,11 +91,14 @@ class ResponseGate:
             self.active_id = None
             self._sent = None
 
-    def refused(self, event_id: str | None, code: str | None) -> bool:
-        """Take note of an error; True if it was about our request and will be mended by sending it again.
+    def refused(self, event_id: str | None, code: str | None, message: str = "") -> bool:
+        """Take note of an error; True if it was about our request and needs nobody's care.
 
         An error without event_id and with the code of a busy conversation is taken for the request on its way.
         """
+        named = _named_response(message) if code == ALREADY_ACTIVE else None
+        if named:
+            self._hold(named)
         request = self._sent
         if request is None:
             return False
@@ -91,13 +106,22 @@ class ResponseGate:
         if not ours:
             return False
         self._sent = None
-        if code != ALREADY_ACTIVE or request.refused:
+        if code != ALREADY_ACTIVE:
+            return False
+        if request.abandoned:
+            return True
+        if request.refused:
             return False
         request.refused += 1
         self._waiting.appendleft(request)
         return True
 
-    def hold(self, active_id: str) -> None:
+    def _hold(self, active_id: str) -> None:
         """Wait for an answer that the server named and whose start was not seen here."""
         if self.active_id is None and active_id not in self._ended:
             self.active_id = active_id
+
+
+def _named_response(message: str) -> str | None:
+    """Find the response id that a busy conversation's error names."""
+    return next((word.strip(".,:;'\"()") for word in message.split() if word.strip("'\"(").startswith("resp_")), None)

@@ -250,6 +250,21 @@ def wire_format(audio: AudioFormat) -> Format:
     return PCMA() if audio.encoding == "alaw" else PCM(rate=audio.rate_hz)
 
 
+def _turn_detection(session: dict[str, Any]) -> dict[str, Any] | None:
+    """The turn detection of an effective session, GA or beta shape; None when it is off."""
+    node: Any = session
+    for key in ("audio", "input", "turn_detection"):
+        node = node.get(key) if isinstance(node, dict) else None
+    node = node or session.get("turn_detection")
+    return node if isinstance(node, dict) else None
+
+
+def server_interrupts(session: dict[str, Any]) -> bool:
+    """Whether the server cancels a running answer by itself when it hears speech."""
+    detection = _turn_detection(session)
+    return detection is not None and detection.get("interrupt_response") is not False
+
+
 _EAGERNESS_WAIT_MS = {"low": 8000, "medium": 4000, "auto": 4000, "high": 2000}
 
 
@@ -258,11 +273,8 @@ def trailing_silence_ms(session: dict[str, Any]) -> int:
 
     Silence duration (or the longest wait of the eagerness, as the service documents it) and 400 ms to spare.
     """
-    node: Any = session
-    for key in ("audio", "input", "turn_detection"):
-        node = node.get(key) if isinstance(node, dict) else None
-    node = node or session.get("turn_detection")
-    if not isinstance(node, dict):
+    node = _turn_detection(session)
+    if node is None:
         return 0
     if node.get("type") == "semantic_vad":
         return _EAGERNESS_WAIT_MS.get(str(node.get("eagerness")), 4000) + 400
