@@ -183,12 +183,16 @@ class TranscriptSegment(Update, frozen=True):
 
 
 class ResponseStarted(Update, frozen=True):
-    """The model begins to answer. out_of_band: the answer stays outside the conversation."""
+    """The model begins to answer. out_of_band: the answer stays outside the conversation.
+
+    request_id: the request that it answers, as far as that can be told; None when the server began by itself.
+    """
 
     kind: ClassVar[str] = "response_started"
     response_id: str
     out_of_band: bool = False
     metadata: dict[str, str] | None = None
+    request_id: str | None = None
 
 
 class TextDelta(Update, frozen=True):

@@ -138,6 +138,7 @@ def test_a_refused_request_waits_and_is_sent_once_more(scene: Scene, named: bool
     message = "Conversation already has an active response in progress: resp_vad. Wait until it is finished."
     failure = scene.error(BUSY, request if named else None, message)
     assert failure.benign
+    assert failure.event_id == request
     assert not failure.fatal
     assert scene.sent() == []
     scene.done("resp_vad")
@@ -145,6 +146,7 @@ def test_a_refused_request_waits_and_is_sent_once_more(scene: Scene, named: bool
     assert again == ev.ResponseCreate(event_id=request)
     failure = scene.error(BUSY, request if named else None, message.replace("resp_vad", "resp_x"))
     assert not failure.benign
+    assert failure.event_id == request
     scene.done("resp_x")
     assert scene.sent() == []
 
@@ -480,7 +482,9 @@ def truncations(scene: Scene) -> list[tuple[str, str, int | None]]:
         (999.98, 999, 999, None),
     ],
 )
-def test_truncation_is_clamped(scene: Scene, received: float, heard: int, running: Any, done: Any, over: bool) -> None:
+def test_truncation_is_clamped(
+    scene: Scene, *, received: float, heard: int, running: Any, done: Any, over: bool
+) -> None:
     scene.heard = {("item_a", 0): heard}
     scene.created()
     scene.audio(received)

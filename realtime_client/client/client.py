@@ -394,39 +394,37 @@ class RealtimeClient:
         """
         deadline = Deadline(timeout_s, self._clock)
         with self.updates() as updates:
-            skip = 1 if self._conversation.gate.asked else 0
             if text is not None:
                 self.send_text(text)
+                request = self._conversation.last_request_id
             elif audio is not None:
-                self._speak(audio)
+                request = self._speak(audio)
             else:
                 raise UsageError("ask needs text or audio")
-            request = self._conversation.last_request_id
-            return self._collect(updates.until(deadline), request, skip)
+            return self._collect(updates.until(deadline), request)
 
-    def _speak(self, audio: bytes) -> None:
-        """Send a whole utterance and end the turn."""
+    def _speak(self, audio: bytes) -> str | None:
+        """Send a whole utterance and end the turn; returns the request for an answer, None if the server makes it."""
         size = self.input_format.bytes_per_ms * CHUNK_MS
         silence_ms = trailing_silence_ms(self.settings)
         quiet = {"ulaw": b"\xff", "alaw": b"\xd5"}.get(self.input_format.encoding, b"\0")
         whole = audio + quiet * (self.input_format.bytes_per_ms * silence_ms)
         for start in range(0, len(whole), size):
             self.send_audio(whole[start : start + size])
-        if not silence_ms:
-            self.commit()
-            self.respond()
+        if silence_ms:
+            return None
+        self.commit()
+        return self.respond()
 
-    def _collect(self, updates: Iterator[up.Update], request: str | None, skip: int) -> Answer:
-        """Follow the next answer of the conversation to its end."""
+    def _collect(self, updates: Iterator[up.Update], request: str | None) -> Answer:
+        """Follow the answer to a request to its end; without a request, the next answer of the conversation."""
         answer_id: str | None = None
         audio: list[bytes] = []
         heard: list[str] = []
         calls: list[up.ToolCall] = []
         for update in updates:
             if isinstance(update, up.ResponseStarted) and answer_id is None and not update.out_of_band:
-                if skip:
-                    skip -= 1
-                else:
+                if request in {None, update.request_id}:
                     answer_id = update.response_id
             elif isinstance(update, up.AudioDelta) and update.response_id == answer_id:
                 audio.append(update.audio)
@@ -434,6 +432,9 @@ class RealtimeClient:
                 calls.append(update)
             elif isinstance(update, up.UserTranscript):
                 heard.append(update.text)
+            elif isinstance(update, up.Failure) and update.benign and update.event_id == request is not None:
+                # What had begun was the server's own answer; ours begins when that one is over.
+                answer_id, audio, calls = None, [], []
             elif isinstance(update, up.Failure) and not update.benign and update.event_id in {request, None}:
                 if update.event_id is not None or update.fatal:
                     raise ResponseFailedError(update.message, code=update.code)
@@ -457,10 +458,16 @@ class RealtimeClient:
             timings=timings,
         )
 
-    def next_answer(self, *, timeout_s: float = 60.0) -> Answer:
-        """Wait for the next answer that begins from now on, without asking for one."""
+    def next_answer(self, *, after: Callable[[], object] | None = None, timeout_s: float = 60.0) -> Answer:
+        """Wait for the next answer that begins from now on, without asking for one.
+
+        after: what causes it, called once nothing of the answer can be missed, for example
+        `client.next_answer(after=lambda: client.send_tool_result(call_id, "5"))`.
+        """
         with self.updates() as updates:
-            return self._collect(updates.until(Deadline(timeout_s, self._clock)), None, 0)
+            if after is not None:
+                after()
+            return self._collect(updates.until(Deadline(timeout_s, self._clock)), None)
 
 
 def _refusal(failure: up.Failure, where: str) -> ConnectError:

@@ -199,12 +199,20 @@ class Conversation:
         answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != _OWN_TAG} or None
         if answer.out_of_band:
             self._asked_apart.pop(str(tag), None)
+            request_id = tag
         else:
-            self.gate.created(response.id)
+            request_id = self.gate.created(response.id)
             if self._cancel_next:
                 self._cancel_next = False
                 self._cancel(answer)
-        return [up.ResponseStarted(response_id=response.id, out_of_band=answer.out_of_band, metadata=answer.metadata)]
+        return [
+            up.ResponseStarted(
+                response_id=response.id,
+                out_of_band=answer.out_of_band,
+                metadata=answer.metadata,
+                request_id=request_id,
+            )
+        ]
 
     def _output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
         answer = self._answer(event.response_id)
@@ -326,12 +334,14 @@ class Conversation:
 
     def _error(self, event: ev.Error) -> list[up.Update]:
         error = event.error
+        request = self.gate.on_its_way
         expected = self.gate.refused(error.event_id, error.code, error.message)
+        event_id = error.event_id or (request if request != self.gate.on_its_way else None)
         if error.event_id:
             self._asked_apart.pop(error.event_id, None)
         self._let_go()
         benign = expected or error.code in _BENIGN_CODES
-        return [translate.failure(error, benign=benign, fatal=error.code in _FATAL_CODES)]
+        return [translate.failure(error, event_id, benign=benign, fatal=error.code in _FATAL_CODES)]
 
     def _mcp_ended(self, event: Any) -> list[up.Update]:
         """The model does not speak a remote tool's result by itself: ask once no call is pending."""

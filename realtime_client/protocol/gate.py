@@ -45,6 +45,11 @@ class ResponseGate:
         return self._sent is not None and self.active_id is None
 
     @property
+    def on_its_way(self) -> str | None:
+        """The event id of the request that left and is not over."""
+        return self._sent.event.event_id if self._sent is not None else None
+
+    @property
     def waiting(self) -> int:
         """Requests that have not left yet."""
         return len(self._waiting)
@@ -78,11 +83,12 @@ class ResponseGate:
         self._sent = self._waiting.popleft()
         return self._sent.event
 
-    def created(self, response_id: str) -> None:
-        """Take note that an answer started, ours or the server's own."""
+    def created(self, response_id: str) -> str | None:
+        """Take note that an answer started; returns the event id of the request it seems to answer."""
         if response_id and response_id in self._ended:
-            return  # told late or twice: it would be waited for without end
+            return None  # told late or twice: it would be waited for without end
         self.active_id = response_id
+        return self.on_its_way
 
     def done(self, response_id: str) -> None:
         """Take note that an answer ended. A request that was not refused by now was that answer's."""

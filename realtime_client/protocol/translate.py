@@ -147,14 +147,14 @@ def response_done(response: ev.Response, answer: Answer) -> up.ResponseDone:
     )
 
 
-def failure(error: ev.ErrorDetail, *, benign: bool, fatal: bool) -> up.Failure:
-    """An error message."""
+def failure(error: ev.ErrorDetail, event_id: str | None, *, benign: bool, fatal: bool) -> up.Failure:
+    """An error message. event_id: what caused it, also where the message does not say so."""
     return up.Failure(
         message=error.message,
         code=error.code,
         error_type=error.type,
         param=error.param,
-        event_id=error.event_id,
+        event_id=event_id,
         benign=benign,
         fatal=fatal,
     )
