@@ -86,6 +86,7 @@ class ScriptedServer:
         self.let_go = threading.Event()
         self._script = script
         self._peers: list[ServerConnection] = []
+        self._handlers: list[threading.Thread] = []
         self._server = serve(
             self._handle, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None, **options
         )
@@ -94,6 +95,7 @@ class ScriptedServer:
         self.url = f"ws://127.0.0.1:{port}/v1/realtime?model=test-model"
 
     def _handle(self, websocket: ServerConnection) -> None:
+        self._handlers.append(threading.current_thread())
         self._peers.append(websocket)
         try:
             self._script(Peer(websocket, self.let_go))
@@ -116,4 +118,6 @@ class ScriptedServer:
         self._thread.join(10)
         for peer in self._peers:
             peer.recv_events_thread.join(10)
+        for handler in self._handlers:
+            handler.join(10)
         assert not self.failures, self.failures
