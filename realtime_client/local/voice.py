@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import logging
 import math
 import re
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
+_log = logging.getLogger(__name__)
 _SENTENCE = re.compile(r"(?:[^.!?;\n]|[.!?;\n](?=[^\s.!?;]))*[.!?;\n]*\s*")
 _MAX_PHRASE_CHARS = 240
 
@@ -88,6 +90,8 @@ class EspeakVoice:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         # 2: synchronous retrieval; 0x8000: do not end the process when the data are missing.
         rate_hz = library.espeak_Initialize(2, 0, espeakng_loader.get_data_path().encode(), 0x8000)
+        if rate_hz <= 0:
+            raise OSError("espeak-ng does not find its data")
         cls._callback = _Callback(cls._collect)
         library.espeak_SetSynthCallback(cls._callback)
         cls._library, cls._rate_hz = library, int(rate_hz)
@@ -143,7 +147,11 @@ class ToneVoice:
 
 
 def default_voice() -> Voice:
-    """Return espeak-ng, or the tones where espeakng_loader is not installed."""
+    """Return espeak-ng, or the tones where espeakng_loader is not installed or cannot be loaded."""
     if importlib.util.find_spec("espeakng_loader") is None:
         return ToneVoice()
-    return EspeakVoice()
+    try:
+        return EspeakVoice()
+    except (ImportError, OSError, RuntimeError) as error:
+        _log.warning("espeak-ng cannot be loaded (%s): answers are tones", error)
+        return ToneVoice()
