@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
             if ended.is_set():
                 return
             count += 1
-            on_signal(signal.Signals(which), count)
+            _tell(on_signal, which, count)
 
     thread = threading.Thread(target=wait, name="realtime-signals", daemon=True)
     thread.start()
@@ -55,6 +56,14 @@ def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
         thread.join(timeout=5)
         _discard_pending()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _tell(on_signal: OnSignal, which: int, count: int) -> None:
+    """Call back; a callback that fails is reported and must not make the program deaf to the next Ctrl-C."""
+    try:
+        on_signal(signal.Signals(which), count)
+    except Exception:  # noqa: BLE001 - reported as any thread's exception
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 def _discard_pending() -> None:
@@ -70,7 +79,7 @@ def _with_handlers(on_signal: OnSignal) -> Iterator[None]:  # pragma: no cover -
         count = 0
         while which := arrived.get():
             count += 1
-            on_signal(signal.Signals(which), count)
+            _tell(on_signal, which, count)
 
     thread = threading.Thread(target=wait, name="realtime-signals", daemon=True)
     thread.start()
