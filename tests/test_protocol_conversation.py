@@ -217,12 +217,14 @@ def test_a_start_that_is_told_twice_does_not_block(scene: Scene) -> None:
     assert scene.done() == []
 
 
-def test_servers_without_response_ids(scene: Scene) -> None:
+@pytest.mark.parametrize("name", ["", "resp_1"], ids=["none", "always the same"])
+def test_servers_with_poor_response_ids(scene: Scene, name: str) -> None:
     for _ in range(3):
         scene.it.ask()
         assert scene.kinds() == ["response.create"]
-        scene.created("")
-        assert only(scene.done(""), up.ResponseDone).status == "completed"
+        scene.created(name)
+        assert only(scene.text("x", response=name), up.TextDelta)
+        assert only(scene.done(name), up.ResponseDone).text == "x"
 
 
 def test_typed_messages_share_a_request_that_waits(scene: Scene) -> None:

@@ -190,6 +190,8 @@ class Conversation:
 
     def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
         response = event.response
+        if self.gate.on_its_way:
+            self._done.pop(response.id, None)  # a server that uses an id again
         answer = self._answer(response.id)
         tag = (response.metadata or {}).get(_OWN_TAG)
         answer.out_of_band = tag is not None and tag in self._asked_apart

@@ -85,7 +85,7 @@ class ResponseGate:
 
     def created(self, response_id: str) -> str | None:
         """Take note that an answer started; returns the event id of the request it seems to answer."""
-        if response_id and response_id in self._ended:
+        if response_id and response_id in self._ended and self._sent is None:
             return None  # told late or twice: it would be waited for without end
         self.active_id = response_id
         return self.on_its_way
