@@ -16,7 +16,8 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import errors, updates
-    from .client.client import Answer, RealtimeClient
+    from .client.answer import Answer
+    from .client.client import RealtimeClient
     from .client.endpoint import Endpoint
     from .client.limits import Limits
     from .client.signals import signals
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .settings import Settings, load_settings
 
 _WHERE = {
-    "Answer": "client.client",
+    "Answer": "client.answer",
     "Endpoint": "client.endpoint",
     "Limits": "client.limits",
     "LocalServer": "local",

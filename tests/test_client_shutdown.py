@@ -380,11 +380,12 @@ def test_a_thread_that_does_not_end_is_named() -> None:
             release.set()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files through /proc")
 def test_many_sessions_leave_nothing_behind() -> None:
-    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
     with ScriptedServer(idle) as server:
-        for _ in range(20):
+        counts = []
+        for _ in range(30):
             with client_of(server) as client:
                 client.send_event(InputAudioBufferAppend(audio=b"\0" * 10))
-    if before:
-        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+            counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert max(counts[-5:]) <= counts[0] + 4, counts  # the server's end of the last ones may still be closing

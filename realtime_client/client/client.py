@@ -12,14 +12,10 @@ import msgspec
 from realtime_client import updates as up
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import (
-    AuthenticationError,
     ClosedError,
-    ConnectError,
     ConnectionLostError,
     NotRealtimeError,
-    RateLimitedError,
     RealtimeError,
-    ResponseFailedError,
     SessionRefusedError,
     UsageError,
 )
@@ -28,36 +24,16 @@ from realtime_client.protocol.events import ClientEvent, InputAudioBufferAppend
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import SessionConfig, trailing_silence_ms
 
+from .answer import Answer, AnswerCollector
+from .diagnosis import refusal
 from .endpoint import Endpoint
 from .limits import Limits
 from .link import Link, Observer, RecorderProtocol
-from .stats import Stats, TurnStats
+from .stats import Stats
 from .subscription import Subscription
 
 T = TypeVar("T")
 CHUNK_MS = 100
-_REFUSED_KEY = {"invalid_api_key", "authentication_error", "unauthorized"}
-_REFUSED_RATE = {"rate_limit_exceeded", "insufficient_quota"}
-
-
-class Answer(msgspec.Struct, kw_only=True, frozen=True):
-    """One whole answer.
-
-    text: all of it, in order. audio: in audio_format; empty for a text answer. heard: what the server understood of
-    the user's audio, when it said so in time. status, reason: as in `updates.ResponseDone`.
-    """
-
-    text: str
-    audio: bytes
-    audio_format: up.AudioFormat
-    status: str
-    reason: str | None = None
-    error: str | None = None
-    heard: str = ""
-    usage: up.Usage | None = None
-    tool_calls: tuple[up.ToolCall, ...] = ()
-    item_ids: tuple[str, ...] = ()
-    timings: TurnStats | None = None
 
 
 class RealtimeClient:
@@ -168,7 +144,7 @@ class RealtimeClient:
                 elif isinstance(update, up.SessionChanged) and started is not None:
                     return
                 elif isinstance(update, up.Failure):
-                    raise _refusal(update, where)
+                    raise refusal(update, where)
                 elif isinstance(update, up.Malformed) and started is None:
                     raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
         except TimeoutError:
@@ -178,6 +154,8 @@ class RealtimeClient:
             ) from None
         except ConnectionLostError as error:
             raise SessionRefusedError(f"{where} ended the session before it began: {error}") from None
+        if self._state == "opening" and self._link.error is None:
+            raise SessionRefusedError(f"{where} ended the session before it began")
         raise self._link.error or ClosedError("closed while connecting")
 
     def close(self) -> None:
@@ -417,46 +395,15 @@ class RealtimeClient:
         return self.respond()
 
     def _collect(self, updates: Iterator[up.Update], request: str | None) -> Answer:
-        """Follow the answer to a request to its end; without a request, the next answer of the conversation."""
-        answer_id: str | None = None
-        audio: list[bytes] = []
-        heard: list[str] = []
-        calls: list[up.ToolCall] = []
+        """Follow one answer to its end."""
+        collector = AnswerCollector(request, self.output_format)
         for update in updates:
-            if isinstance(update, up.ResponseStarted) and answer_id is None and not update.out_of_band:
-                if request in {None, update.request_id}:
-                    answer_id = update.response_id
-            elif isinstance(update, up.AudioDelta) and update.response_id == answer_id:
-                audio.append(update.audio)
-            elif isinstance(update, up.ToolCall) and update.response_id == answer_id:
-                calls.append(update)
-            elif isinstance(update, up.UserTranscript):
-                heard.append(update.text)
-            elif isinstance(update, up.Failure) and update.benign and update.event_id == request is not None:
-                # What had begun was the server's own answer; ours begins when that one is over.
-                answer_id, audio, calls = None, [], []
-            elif isinstance(update, up.Failure) and not update.benign and update.event_id in {request, None}:
-                if update.event_id is not None or update.fatal:
-                    raise ResponseFailedError(update.message, code=update.code)
-            elif isinstance(update, up.ResponseDone) and update.response_id == answer_id:
-                return self._answer(update, b"".join(audio), " ".join(heard), tuple(calls))
+            answer = collector.take(update)
+            if answer is not None:
+                turns = reversed(self._link.turns.turns)
+                timings = next((t for t in turns if t.response_id == collector.response_id), None)
+                return msgspec.structs.replace(answer, timings=timings)
         raise self.error or ClosedError("the session ended before the answer")
-
-    def _answer(self, done: up.ResponseDone, audio: bytes, heard: str, calls: tuple[up.ToolCall, ...]) -> Answer:
-        timings = next((t for t in reversed(self._link.turns.turns) if t.response_id == done.response_id), None)
-        return Answer(
-            text=done.text,
-            audio=audio,
-            audio_format=self.output_format,
-            status=done.status,
-            reason=done.reason,
-            error=done.error,
-            heard=heard,
-            usage=done.usage,
-            tool_calls=calls,
-            item_ids=done.item_ids,
-            timings=timings,
-        )
 
     def next_answer(self, *, after: Callable[[], object] | None = None, timeout_s: float = 60.0) -> Answer:
         """Wait for the next answer that begins from now on, without asking for one.
@@ -468,13 +415,3 @@ class RealtimeClient:
             if after is not None:
                 after()
             return self._collect(updates.until(Deadline(timeout_s, self._clock)), None)
-
-
-def _refusal(failure: up.Failure, where: str) -> ConnectError:
-    """What an error means that the server sends instead of a session."""
-    says = f"{where}: {failure.message or failure.code}"
-    if failure.code in _REFUSED_KEY:
-        return AuthenticationError(says)
-    if failure.code in _REFUSED_RATE:
-        return RateLimitedError(says)
-    return SessionRefusedError(says, code=failure.code)

@@ -23,7 +23,8 @@ from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation
 
-from .connection import Connection, Opening, describe_close
+from .connection import Connection, Opening
+from .diagnosis import describe_close
 from .endpoint import Endpoint
 from .keepalive import KeepAlive
 from .limits import Limits
