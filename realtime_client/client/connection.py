@@ -128,6 +128,7 @@ class Opening:
     def run(self) -> Connection:
         """Connect. Errors: UsageError for a URL that is none; ConnectError and its kinds for all else."""
         endpoint, limits = self._endpoint, self._limits
+        _check_headers(endpoint)
         deadline = Deadline(limits.open_timeout_s or None)
         try:
             uri = parse_uri(endpoint.url)
@@ -201,6 +202,16 @@ class Opening:
                     if each is not None:
                         each.close()
                 raise ConnectionAbortedError("closed while connecting")
+
+
+def _check_headers(endpoint: Endpoint) -> None:
+    """Refuse what would break out of its header line (RFC 9110, section 5.5). Errors: UsageError."""
+    for name, value in endpoint.headers.items():
+        if not all(text.isascii() and text.isprintable() for text in (name, value)):
+            raise errors.UsageError(
+                f"the value of the header {name!a} cannot be sent: it holds a line break or a character that is"
+                " not ASCII"
+            )
 
 
 def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
