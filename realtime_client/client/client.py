@@ -28,7 +28,8 @@ from .answer import Answer, AnswerCollector
 from .diagnosis import refusal
 from .endpoint import Endpoint
 from .limits import Limits
-from .link import Link, Observer, RecorderProtocol
+from .link import Link
+from .listeners import Observer, RecorderProtocol
 from .stats import Stats
 from .subscription import Subscription
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from realtime_client import errors
 from realtime_client import updates as up
@@ -28,34 +28,10 @@ from .diagnosis import describe_close
 from .endpoint import Endpoint
 from .keepalive import KeepAlive
 from .limits import Limits
+from .listeners import AnyEvent, Observer, RecorderProtocol
 from .outbox import Outbox, Outgoing, Ping
 from .stats import Traffic, TurnClock
 from .worker import Worker, stacks
-
-AnyEvent = ev.Event | ev.UnknownEvent | ev.MalformedEvent
-Observer = Callable[[up.Update, float], None]
-"""(update, at_s): what happened and when, in seconds of the session's monotonic clock."""
-
-
-class RecorderProtocol(Protocol):
-    """What keeps a session. All calls come from the audio thread, in order; `close` is the last."""
-
-    def received(self, event: AnyEvent, frame: bytes, updates: Sequence[up.Update], at_s: float) -> None:
-        """A frame came; `updates` is what it meant."""
-        ...
-
-    def sent(self, event: ev.ClientEvent, frame: bytes, at_s: float) -> None:
-        """A frame left."""
-        ...
-
-    def noticed(self, update: up.Update, at_s: float) -> None:
-        """Something happened that no frame told."""
-        ...
-
-    def close(self, *, ended: str, stats: dict[str, Any]) -> None:
-        """Finish every file. Idempotent."""
-        ...
-
 
 _RECEIVED, _SENT, _NOTICED = range(3)
 _TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
