@@ -138,6 +138,14 @@ def test_silence_has_no_words_and_nothing_is_survived():
         assert isinstance(ear.transcribe(audio), str)
 
 
+def test_what_the_ear_hears_does_not_depend_on_what_it_heard_before():
+    pytest.importorskip("pocketsphinx")
+    ear = PocketsphinxEar()
+    spoken = [espeak("repeat after me hello world", 16_000), flite("count to five", 16_000), bytes(32_000)]
+    first = [ear.transcribe(audio) for audio in spoken]
+    assert [ear.transcribe(spoken[n]) for n in (2, 1, 0, 1)] == [first[n] for n in (2, 1, 0, 1)]
+
+
 def test_an_ear_without_a_model_reports_the_duration():
     ear = DurationEar()
     ear.warm_up()

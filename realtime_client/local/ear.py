@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from . import ear_grammar
 
@@ -55,8 +55,8 @@ class PocketsphinxEar:
     """
 
     _lock = threading.Lock()
-    _decoder: Any = None
-    _mean = ""
+    _decoders: ClassVar[tuple[Any, Any] | None] = None
+    _mean: ClassVar[str] = ""
 
     def warm_up(self) -> None:
         """Load the decoder: about half a second."""
@@ -67,9 +67,9 @@ class PocketsphinxEar:
         """Return the words, lower case, without punctuation."""
         audio = _PADDING + pcm16_16k[:_MAX_UTTERANCE_BYTES] + _PADDING
         with self._lock:
-            decoder = self._load()
-            by_grammar = [_decode(decoder, "demo", audio)]
-            mean = decoder.get_cmn(False)
+            grammar, decoder = self._load()
+            by_grammar = [_decode(grammar, "demo", audio)]
+            mean = grammar.get_cmn(False)
             by_grammar.append(_decode(decoder, "demo", audio, self._mean))
             general = _decode(decoder, "_default", audio, mean)
         speech_s = _speech_s(audio)
@@ -80,16 +80,22 @@ class PocketsphinxEar:
         return general[0] if general is not None else ""
 
     @classmethod
-    def _load(cls) -> Any:
-        """Return the process's decoder. Called under the lock."""
-        if cls._decoder is None:
+    def _load(cls) -> tuple[Any, Any]:
+        """Return the process's decoders: one that normalises each utterance by itself, one with both searches.
+
+        Without a mean that is given or the utterance's own, the result would depend on what was heard before. Called
+        under the lock.
+        """
+        if cls._decoders is None:
             from pocketsphinx import Decoder
 
+            grammar = Decoder(samprate=RATE_HZ, loglevel="FATAL", lm=None, cmn="batch")
             decoder = Decoder(samprate=RATE_HZ, loglevel="FATAL")
-            decoder.add_jsgf_string("demo", ear_grammar.jsgf())
+            for each in (grammar, decoder):
+                each.add_jsgf_string("demo", ear_grammar.jsgf())
             cls._mean = decoder.get_cmn(False)
-            cls._decoder = decoder
-        return cls._decoder
+            cls._decoders = (grammar, decoder)
+        return cls._decoders
 
 
 _Reading = tuple[str, float, float]  # words, score, seconds of words
