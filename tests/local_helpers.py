@@ -17,7 +17,7 @@ import pytest
 
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import decode_client, encode
-from realtime_client.protocol.server_side import ServerConversation
+from realtime_client.protocol.server.conversation import ServerConversation
 
 WAIT_S = 20.0
 

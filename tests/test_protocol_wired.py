@@ -19,8 +19,8 @@ from realtime_client.errors import UsageError
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import decode_client, decode_server, encode
 from realtime_client.protocol.conversation import Conversation
-from realtime_client.protocol.server_side import ServerConversation, ServerLimits
-from realtime_client.protocol.server_work import StartResponse, StopResponse, Transcribe
+from realtime_client.protocol.server.conversation import ServerConversation, ServerLimits
+from realtime_client.protocol.server.work import StartResponse, StopResponse, Transcribe
 
 # Races that no client can avoid: its request crossed a message of the server.
 RACES = {"response_cancel_not_active", "conversation_already_has_active_response", "item_delete_invalid_item_id"}

@@ -9,7 +9,7 @@ import msgspec
 
 from realtime_client.audio.g711 import encode
 from realtime_client.audio.resample import resample
-from realtime_client.protocol.server_work import ContextItem, ResponseBrief
+from realtime_client.protocol.server.work import ContextItem, ResponseBrief
 from realtime_client.updates import AudioFormat
 
 from .brain import BrainTurn, CallTool, Say, ToolSpec, Utterance

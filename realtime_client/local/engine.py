@@ -15,8 +15,8 @@ from typing import Any
 from realtime_client.deadline import Clock
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import decode_client
-from realtime_client.protocol.server_side import ServerConversation
-from realtime_client.protocol.server_work import Listen, Relisten, StartResponse, StopResponse, Transcribe, Work
+from realtime_client.protocol.server.conversation import ServerConversation
+from realtime_client.protocol.server.work import Listen, Relisten, StartResponse, StopResponse, Transcribe, Work
 
 from .answer import Piece, produce
 from .brain import CallTool

@@ -14,7 +14,7 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ShutdownError, UsageError
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import encode
-from realtime_client.protocol.server_side import ServerConversation, ServerLimits
+from realtime_client.protocol.server.conversation import ServerConversation, ServerLimits
 
 from . import beta as beta_shape
 from .ear_pool import EarPool

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from local_helpers import Drive, types
 
-from realtime_client.protocol.server_side import ServerLimits
-from realtime_client.protocol.server_work import Listen, Relisten, StartResponse, StopResponse, Transcribe
+from realtime_client.protocol.server.conversation import ServerLimits
+from realtime_client.protocol.server.work import Listen, Relisten, StartResponse, StopResponse, Transcribe
 
 MANUAL: dict[str, Any] = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 TRANSCRIBED: dict[str, Any] = {

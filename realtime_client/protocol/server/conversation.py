@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from . import events as ev
-from .items import Item
-from .server_input import MIN_COMMIT_MS
-from .server_items import Entry, snapshot, with_audio
-from .server_replies import ServerReplies, voice_locked
-from .server_session import Refusal, default_session, merge_session
-from .server_state import Json, Output, ServerLimits, random_id
-from .server_work import ContextItem, Listen, ResponseBrief
-from .session import audio_format
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.items import Item
+from realtime_client.protocol.session import audio_format
+
+from .input_buffer import MIN_COMMIT_MS
+from .item_list import Entry, snapshot, with_audio
+from .replies import ServerReplies, voice_locked
+from .settings import Refusal, default_session, merge_session
+from .state import Json, Output, ServerLimits, random_id
+from .work import ContextItem, Listen, ResponseBrief
 
 
 class ServerConversation(ServerReplies):

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.items import ContentPart, Item
+from realtime_client.protocol.session import audio_format
 from realtime_client.updates import AudioFormat
 
-from . import events as ev
-from .items import ContentPart, Item
-from .server_items import Entry, ItemList, snapshot
-from .server_usage import audio_tokens, text_tokens
-from .session import audio_format
+from .item_list import Entry, ItemList, snapshot
+from .tokens import audio_tokens, text_tokens
 
 if TYPE_CHECKING:
     Emit = Callable[[ev.ServerEvent], None]

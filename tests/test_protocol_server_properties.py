@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_helpers import Drive
 
-from realtime_client.protocol.server_side import ServerLimits
+from realtime_client.protocol.server.conversation import ServerLimits
 
 EXAMPLES = int(os.environ.get("REALTIME_TEST_EXAMPLES", "150"))
 FEW = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
-from . import events as ev
-from .items import Item
-from .server_items import Entry
-from .server_response import ResponseRun
-from .server_session import Refusal, merge_response
-from .server_state import Json, ServerState
-from .server_usage import Counted, common_prefix, count_item, text_tokens, usage
-from .server_work import StartResponse, StopResponse
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.items import Item
+
+from .item_list import Entry
+from .response import ResponseRun
+from .settings import Refusal, merge_response
+from .state import Json, ServerState
+from .tokens import Counted, common_prefix, count_item, text_tokens, usage
+from .work import StartResponse, StopResponse
 
 
 class ServerReplies(ServerState):

@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 
+from realtime_client.protocol.items import Item
 from realtime_client.updates import AudioFormat
-
-from .items import Item
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .server_items import Entry
+from .item_list import Entry
 
 Json = dict[str, Any]
 Counted = tuple[str, int, int, int]  # item id, tokens of text, audio, image

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from realtime_client.protocol.items import ContentPart, Item, modernise
 from realtime_client.updates import AudioFormat
 
-from .items import ContentPart, Item, modernise
-from .server_session import Refusal
+from .settings import Refusal
 
 _PARTS = {
     "user": {"input_text": "text", "input_audio": "audio", "input_image": "image_url"},

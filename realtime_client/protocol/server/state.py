@@ -8,15 +8,16 @@ from typing import Any
 
 import msgspec
 
-from . import events as ev
-from .items import ContentPart, Item
-from .server_input import InputBuffer
-from .server_items import Clip, Entry, ItemList, check_item, snapshot
-from .server_response import ResponseRun
-from .server_session import Refusal, default_session
-from .server_usage import Counted, RateMeter
-from .server_work import Relisten, Transcribe, Work
-from .session import audio_format
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.items import ContentPart, Item
+from realtime_client.protocol.session import audio_format
+
+from .input_buffer import InputBuffer
+from .item_list import Clip, Entry, ItemList, check_item, snapshot
+from .response import ResponseRun
+from .settings import Refusal, default_session
+from .tokens import Counted, RateMeter
+from .work import Relisten, Transcribe, Work
 
 Json = dict[str, Any]
 Output = list[ev.ServerEvent | Work]

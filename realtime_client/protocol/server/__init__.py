@@ -1,0 +1,1 @@
+"""The server's side of the protocol: the mirror of the client's conversation, on the same messages."""
