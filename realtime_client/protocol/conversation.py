@@ -151,15 +151,7 @@ class Conversation:
         if answer.cut:
             return []
         answer.add_text(event.output_index, event.content_index, event.delta)
-        return [
-            up.TextDelta(
-                response_id=event.response_id,
-                item_id=event.item_id,
-                content_index=event.content_index,
-                text=event.delta,
-                spoken=spoken,
-            )
-        ]
+        return [translate.text_delta(event, spoken=spoken)]
 
     def _spoken_delta(self, event: ev.ResponseOutputAudioTranscriptDelta) -> list[up.Update]:
         return self._any_text_delta(event, spoken=True)
@@ -170,15 +162,7 @@ class Conversation:
     def _any_text_done(self, event: ev.ResponsePartEvent, text: str, *, spoken: bool) -> list[up.Update]:
         answer = self._answer(event.response_id)
         answer.text[event.output_index, event.content_index] = [text]
-        return [
-            up.TextDone(
-                response_id=event.response_id,
-                item_id=event.item_id,
-                content_index=event.content_index,
-                text=text,
-                spoken=spoken,
-            )
-        ]
+        return [translate.text_done(event, text, spoken=spoken)]
 
     def _spoken_done(self, event: ev.ResponseOutputAudioTranscriptDone) -> list[up.Update]:
         return self._any_text_done(event, event.transcript, spoken=True)
@@ -207,14 +191,7 @@ class Conversation:
             if self._cancel_next:
                 self._cancel_next = False
                 self._cancel(answer)
-        return [
-            up.ResponseStarted(
-                response_id=response.id,
-                out_of_band=answer.out_of_band,
-                metadata=answer.metadata,
-                request_id=request_id,
-            )
-        ]
+        return [translate.response_started(answer, request_id)]
 
     def _output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
         answer = self._answer(event.response_id)
@@ -297,14 +274,7 @@ class Conversation:
         for key, value in (event.usage or {}).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 self.transcription_usage[key] = self.transcription_usage.get(key, 0) + value
-        return [
-            up.UserTranscript(
-                item_id=event.item_id,
-                content_index=event.content_index,
-                text=event.transcript,
-                usage=event.usage,
-            )
-        ]
+        return [translate.user_transcript(event)]
 
     # the session
 
@@ -316,17 +286,7 @@ class Conversation:
     def _session_created(self, event: ev.SessionCreated) -> list[up.Update]:
         self._take_settings(event.session)
         self.session_id = str(event.session.get("id") or "")
-        expires = event.session.get("expires_at")
-        return [
-            up.SessionStarted(
-                session_id=self.session_id,
-                model=str(event.session.get("model") or ""),
-                settings=event.session,
-                input_format=self.input_format,
-                output_format=self.output_format,
-                expires_at=int(expires) if isinstance(expires, int | float) else None,
-            )
-        ]
+        return [translate.session_started(self.session_id, event.session, self.input_format, self.output_format)]
 
     def _session_updated(self, event: ev.SessionUpdated) -> list[up.Update]:
         self._take_settings(event.session)
@@ -364,16 +324,7 @@ class Conversation:
         happened = self._interrupt("typed", cancel=True) if respond else []
         item = user_text(text) if role == "user" else assistant_text(text)
         item_id = self._add(item, announced=True)
-        happened.append(
-            up.ItemAdded(
-                item_id=item_id,
-                role=role,
-                item_type="message",
-                text=text,
-                previous_item_id=self.items.previous(item_id),
-                local=True,
-            )
-        )
+        happened.append(translate.own_item(item, self.items.previous(item_id)))
         if respond:
             waiting = self.gate.waiting_plain()  # it has not left: it will see this message, too
             self.last_request_id = waiting or self.ask()
@@ -432,8 +383,9 @@ class Conversation:
 
     def tool_result(self, call_id: str, output: str, *, respond: bool = True) -> tuple[str, list[up.Update]]:
         """Send a tool's output; when no call of its answer is open any more, ask for ONE new answer."""
-        item_id = self._add(function_output(call_id, output), announced=True)
-        added = up.ItemAdded(item_id=item_id, role="tool", item_type="function_call_output", text=output, local=True)
+        item = function_output(call_id, output)
+        item_id = self._add(item, announced=True)
+        added = translate.own_item(item, None)
         answer = self._calls.pop(call_id, None)
         if answer is None:
             if respond:

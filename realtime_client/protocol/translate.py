@@ -89,6 +89,69 @@ STATELESS: dict[type, Callable[[Any], up.Update]] = {
 """One message, one update."""
 
 
+def text_delta(event: Any, *, spoken: bool) -> up.TextDelta:
+    """More text of an answer."""
+    return up.TextDelta(
+        response_id=event.response_id,
+        item_id=event.item_id,
+        content_index=event.content_index,
+        text=event.delta,
+        spoken=spoken,
+    )
+
+
+def text_done(event: ev.ResponsePartEvent, text: str, *, spoken: bool) -> up.TextDone:
+    """One part's whole text."""
+    return up.TextDone(
+        response_id=event.response_id,
+        item_id=event.item_id,
+        content_index=event.content_index,
+        text=text,
+        spoken=spoken,
+    )
+
+
+def user_transcript(event: ev.InputTranscriptionCompleted) -> up.UserTranscript:
+    """What the user was heard to say."""
+    return up.UserTranscript(
+        item_id=event.item_id, content_index=event.content_index, text=event.transcript, usage=event.usage
+    )
+
+
+def session_started(
+    session_id: str, session: dict[str, Any], input_format: up.AudioFormat, output_format: up.AudioFormat
+) -> up.SessionStarted:
+    """The greeting."""
+    expires = session.get("expires_at")
+    return up.SessionStarted(
+        session_id=session_id,
+        model=str(session.get("model") or ""),
+        settings=session,
+        input_format=input_format,
+        output_format=output_format,
+        expires_at=int(expires) if isinstance(expires, int | float) else None,
+    )
+
+
+def response_started(answer: Answer, request_id: str | None) -> up.ResponseStarted:
+    """An answer begins."""
+    return up.ResponseStarted(
+        response_id=answer.id, out_of_band=answer.out_of_band, metadata=answer.metadata, request_id=request_id
+    )
+
+
+def own_item(item: Item, previous: str | None) -> up.ItemAdded:
+    """An item that this client sent, told before the server confirms it."""
+    return up.ItemAdded(
+        item_id=item.id or "",
+        role=item.speaker,
+        item_type=item.type,
+        text=item.said,
+        previous_item_id=previous,
+        local=True,
+    )
+
+
 def item_added(item: Item, previous: str | None) -> up.ItemAdded:
     """An item took its place behind `previous`."""
     return up.ItemAdded(
