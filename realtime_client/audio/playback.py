@@ -1,0 +1,467 @@
+"""What is to be played, in order, and how much of it was heard.
+
+A `Playback` stands between the thread that receives sound and the callback of a device. One thread at a time writes
+(a lock sees to it); the callback reads without any lock, without waiting and without logging: the two share a
+`collections.deque`, whose ends are safe to use from two threads, and counters that each have one writer.
+
+Prebuffer. The transit of a piece is when it came, less how much of its part came before it; the least transit of the
+part (at most 500 ms below that of its first piece: a server that sends faster than sound plays goes far below) is what
+on time means. The lateness of a piece is what its transit is above that (RFC 3550 compares transit times in the same
+way). The prebuffer is the greatest of the last 200 latenesses plus one device block, never below the given prebuffer
+(at least 40 ms) nor above 520 ms. A piece more than 500 ms late is a stall, not jitter: it counts as 500 ms, and what
+on time means is found anew. Playing starts when the first piece that waits is the prebuffer behind what is on time; or
+when all of the part is there; or, as long as nothing came late, when as much as the prebuffer is there.
+
+Ledger. Every sample handed to the device has a position, counted from 0. The ledger knows which part stood at which
+of the last positions, so that `position that is audible now` becomes `so much of this part was heard`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+Part = tuple[str, int]
+"""One spoken part of an answer: (item id, content index)."""
+
+MIN_PREBUFFER_MS = 40
+MAX_LATENESS_MS = 500
+BLOCK_MS = 20
+FADE_MS = 5
+_HISTORY = 200
+_PARTS = 256
+_RUNS = 1024
+_SCRATCH = 4096
+_TRIES = 100
+
+
+class Jitter:
+    """How late pieces of sound come, and the prebuffer that this calls for.
+
+    least_ms: the prebuffer when nothing comes late.
+    """
+
+    def __init__(self, least_ms: int) -> None:
+        self._least_ms = max(MIN_PREBUFFER_MS, least_ms)
+        self._late_ms: deque[float] = deque(maxlen=_HISTORY)
+        self._part: Part | None = None
+        self._duration_s = 0.0  # of the part so far
+        self._on_time_s = 0.0  # the transit that counts as on time ...
+        self._least_s = 0.0  # ... and how low it may go
+        self._first_s = 0.0  # the transit of the first piece that waits to be played
+        self.prebuffer_ms = self._least_ms
+        self.wait_ms = self._least_ms
+
+    def arrived(self, part: Part, duration_s: float, at_s: float, *, first: bool = False) -> None:
+        """Take note that this much sound of a part came at `at_s`; `first`: nothing else waited to be played.
+
+        Sets `prebuffer_ms`, and `wait_ms`: how long after it came the first piece is to be played.
+        """
+        first = first or part != self._part
+        if part != self._part:
+            self._part, self._duration_s = part, 0.0
+            self._expect(at_s)
+        transit_s = at_s - self._duration_s
+        self._duration_s += duration_s
+        self._on_time_s = max(self._least_s, min(self._on_time_s, transit_s))
+        late_ms = (transit_s - self._on_time_s) * 1000
+        if late_ms > MAX_LATENESS_MS:
+            self._expect(transit_s)
+            late_ms, first = MAX_LATENESS_MS, True
+        if first:
+            self._first_s = transit_s
+        self._late_ms.append(max(0.0, late_ms))
+        high = max(self._late_ms)
+        wanted = high + BLOCK_MS if high > BLOCK_MS / 2 else 0
+        self.prebuffer_ms = round(max(self._least_ms, wanted))
+        self.wait_ms = round(self.prebuffer_ms - (self._first_s - self._on_time_s) * 1000)
+
+    @property
+    def late(self) -> bool:
+        """Something came late lately: a backlog tells nothing about what is still on its way."""
+        return self.prebuffer_ms > self._least_ms
+
+    def _expect(self, transit_s: float) -> None:
+        self._on_time_s, self._least_s = transit_s, transit_s - MAX_LATENESS_MS / 1000
+
+
+class _Record:
+    """What is known of one part, in samples. `written` belongs to the writer, `taken` to the reader."""
+
+    __slots__ = ("base_ms", "ended", "final_ms", "key", "taken", "written")
+
+    def __init__(self, key: Part, base_ms: int = 0) -> None:
+        self.key = key
+        self.base_ms = base_ms  # played at another rate before
+        self.written = 0
+        self.taken = 0
+        self.ended = False
+        self.final_ms: int | None = None  # set when the part was dropped
+
+
+class _Queue:
+    """All that is to be played since the last drop. `put` belongs to the writer, `taken` to the reader."""
+
+    __slots__ = ("chunks", "fade", "put", "taken", "waiting_for")
+
+    def __init__(self, *, fade: bool = True) -> None:
+        self.chunks: deque[tuple[_Record, Any]] = deque()
+        self.put = 0
+        self.taken = 0
+        self.waiting_for: _Record | None = None  # the part written last: more of it may come unless it has ended
+        self.fade = fade
+
+
+class _Ramp:
+    """Gain, moved along a raised cosine of `FADE_MS`, so that no change clicks. Belongs to the reader."""
+
+    def __init__(self, rate_hz: int) -> None:
+        import numpy as np
+
+        self._length = max(1, rate_hz * FADE_MS // 1000)
+        self._rise = ((1 - np.cos(np.pi * (np.arange(self._length) + 0.5) / self._length)) / 2).astype(np.float32)
+        self._fall = self._rise[::-1].copy()
+        self._gains = np.ones(_SCRATCH, np.float32)
+        self._from = self._to = 1.0
+        self._at = self._length
+        self._tail = self._length
+        self._last = 0.0
+        self._numpy: Any = np
+
+    def silence(self) -> None:
+        """Begin at no gain: the next samples rise from silence."""
+        self._from, self._to, self._at = 0.0, 0.0, self._length
+
+    def apply(self, samples: Any, gain: float) -> None:
+        """Bring samples (int16, at most `_SCRATCH`) to a gain, in place."""
+        count = len(samples)
+        if gain != self._to:
+            self._from, self._to, self._at = self._now(), gain, 0
+        if self._at < self._length:
+            ramp = min(count, self._length - self._at)
+            gains = self._gains[:count]
+            gains[ramp:] = gain
+            self._numpy.multiply(self._rise[self._at : self._at + ramp], gain - self._from, out=gains[:ramp])
+            gains[:ramp] += self._from
+            self._numpy.multiply(samples, gains, out=samples, casting="unsafe")
+            self._at += ramp
+        elif gain != 1.0:
+            self._numpy.multiply(samples, self._numpy.float32(gain), out=samples, casting="unsafe")
+        self._last, self._tail = float(samples[-1]), 0
+
+    def _now(self) -> float:
+        if self._at >= self._length:
+            return self._to
+        return self._from + (self._to - self._from) * float(self._rise[self._at])
+
+    def tail(self, out: Any) -> None:
+        """Fill with the last sample dying away, then zeros: sound that stops anywhere does not click."""
+        count = min(len(out), self._length - self._tail)
+        if count > 0 and self._last:
+            fall = self._fall[self._tail : self._tail + count]
+            self._numpy.multiply(fall, self._numpy.float32(self._last), out=out[:count], casting="unsafe")
+        else:
+            count = 0
+        out[count:] = 0
+        self._tail += count
+        if self._tail >= self._length:
+            self._last = 0.0
+
+    def stop(self) -> None:
+        """Forget the last sample: nothing dies away."""
+        self._last = 0.0
+
+
+class Playback:
+    """Sound on its way to one device: mono int16 at `rate_hz`.
+
+    prebuffer_ms: what is waited for when nothing comes late (40 or more). limit_s: how much may wait to be played;
+    what is written beyond it is not taken, and counted in `refused` (samples).
+    """
+
+    def __init__(self, rate_hz: int, *, prebuffer_ms: int = 60, limit_s: float = 900.0) -> None:
+        self.rate_hz = rate_hz
+        self.muted = False
+        self.underruns = 0
+        self.refused = 0
+        self.handed = 0
+        self._volume = 1.0
+        self._limit = round(limit_s * rate_hz)
+        self._jitter = Jitter(prebuffer_ms)
+        self._lock = threading.Lock()  # between writers; the reader never takes it
+        self._records: dict[Part, _Record] = {}
+        self._queue = _Queue()
+        # The reader's own:
+        self._reading = self._queue
+        self._ramp = _Ramp(rate_hz)
+        self._chunk: tuple[_Record, Any] | None = None
+        self._offset = 0
+        self._playing = False
+        self._waited = 0
+        self._starved: _Record | None = None  # the part whose sound ran out before its end
+        self._runs: deque[list[Any]] = deque(maxlen=_RUNS)  # [record, position, count] of what was handed last
+        self._version = 0  # odd while the reader changes the ledger
+
+    # The writer's side.
+
+    def write(self, part: Part, samples: Any, at_s: float) -> None:
+        """Put samples (int16, mono, at `rate_hz`; not to be changed afterwards) behind what is there already.
+
+        at_s: when they came, on the monotonic clock. A part that was dropped takes no more; what comes is ignored.
+        """
+        if not len(samples):
+            return
+        with self._lock:
+            record = self._record(part)
+            if record.final_ms is not None:
+                return
+            queue = self._queue
+            self._jitter.arrived(part, len(samples) / self.rate_hz, at_s, first=queue.put == queue.taken)
+            room = self._limit - (queue.put - queue.taken)
+            if len(samples) > room:
+                self.refused += len(samples) - max(0, room)
+                samples = samples[: max(0, room)]
+            if not len(samples):
+                return
+            record.ended = False
+            record.written += len(samples)
+            queue.waiting_for = record
+            queue.put += len(samples)
+            queue.chunks.append((record, samples))
+
+    def end(self, part: Part) -> None:
+        """All of this part has been written: it is played out without waiting for more."""
+        with self._lock:
+            record = self._records.get(part)
+            if record is not None:
+                record.ended = True
+
+    def drop(self, held: int, *, fade: bool = True) -> dict[Part, int]:
+        """Forget everything that is not audible yet.
+
+        held: samples that the device still holds. Returns the ms really heard of each part that was not heard to its
+        end or of which more was to come. fade: let what was handed over last die away in 5 ms; False when the device
+        throws its buffer away.
+        """
+        return self.drop_at(self.handed - held, fade=fade)
+
+    def drop_at(self, position: int, *, fade: bool = True) -> dict[Part, int]:
+        """Like `drop`, for the position that is audible now."""
+        with self._lock:
+            heard = {}
+            for record in self._records.values():
+                if record.final_ms is not None:
+                    continue
+                heard_ms = self._heard(record, position)
+                if record.ended and heard_ms >= self._ms(record, record.written):
+                    continue
+                heard[record.key] = record.final_ms = heard_ms
+            self._queue = _Queue(fade=fade)
+            return heard
+
+    def _record(self, part: Part) -> _Record:
+        record = self._records.get(part)
+        if record is None:
+            record = self._records[part] = _Record(part)
+            if len(self._records) > _PARTS:
+                self._forget()
+        return record
+
+    def _forget(self) -> None:
+        """Let the oldest part go whose end was handed over or that was dropped; else the oldest of all."""
+        over = (r for r in self._records.values() if r.final_ms is not None or (r.ended and r.taken == r.written))
+        oldest = next(over, None) or next(iter(self._records.values()))
+        del self._records[oldest.key]
+
+    # What can be asked and set from any thread.
+
+    @property
+    def volume(self) -> float:
+        """Gain from 0.0 to 1.0; what is set beyond these becomes the nearer of them. Muted sound counts as heard."""
+        return self._volume
+
+    @volume.setter
+    def volume(self, gain: float) -> None:
+        self._volume = min(1.0, max(0.0, gain))
+
+    def heard_ms(self, part: Part, held: int) -> int | None:
+        """Return how much of a part was heard; None for a part that is not known.
+
+        held: samples that the device still holds. Of a part that was dropped: what was heard until then.
+        """
+        return self.heard_ms_at(part, self.handed - held)
+
+    def heard_ms_at(self, part: Part, position: int) -> int | None:
+        """Like `heard_ms`, for the position that is audible now."""
+        record = self._records.get(part)
+        if record is None:
+            return None
+        return record.final_ms if record.final_ms is not None else self._heard(record, position)
+
+    def _heard(self, record: _Record, position: int) -> int:
+        """Try until the reader did not change the ledger meanwhile; its changes take microseconds."""
+        heard = 0
+        for _ in range(_TRIES):
+            version = self._version
+            heard = record.taken - _behind(list(self._runs), record, position)
+            if not version & 1 and version == self._version:
+                break
+        return self._ms(record, min(max(0, heard), record.written))
+
+    def _ms(self, record: _Record, samples: int) -> int:
+        return record.base_ms + samples * 1000 // self.rate_hz
+
+    @property
+    def backlog_ms(self) -> int:
+        """What waits to be handed to the device."""
+        queue = self._queue
+        return max(0, queue.put - queue.taken) * 1000 // self.rate_hz
+
+    @property
+    def prebuffer_ms(self) -> int:
+        """How much is waited for before playing starts, by the jitter measured so far."""
+        return self._jitter.prebuffer_ms
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be handed to the device."""
+        queue = self._queue
+        return queue.put == queue.taken
+
+    def moved_to(self, rate_hz: int, convert: Callable[[Any], Any]) -> Playback:
+        """Return a playback at another rate that goes on with the first sample not handed to the device.
+
+        convert: makes samples at the new rate of samples at this one; it gets one part at a time. The reader of this
+        playback must have ended. What is known of parts played is kept.
+        """
+        with self._lock:
+            new = Playback(rate_hz, limit_s=self._limit / self.rate_hz)
+            new.volume, new.muted, new.underruns, new.refused = self.volume, self.muted, self.underruns, self.refused
+            new._jitter = self._jitter  # of the same class
+            for part, samples in self._rest():
+                new._adopt(part, convert(samples))
+            for part, record in self._records.items():
+                moved = new._record(part)
+                moved.base_ms = self._ms(record, record.taken)
+                moved.ended, moved.final_ms = record.ended, record.final_ms
+                if record.taken == record.written and not record.ended:
+                    new._queue.waiting_for = moved
+            return new
+
+    def _rest(self) -> list[tuple[Part, Any]]:
+        """Return what was not handed over, one piece for each part, in order."""
+        import numpy as np
+
+        pieces: dict[Part, list[Any]] = {}
+        if self._chunk is not None and self._reading is self._queue:
+            pieces.setdefault(self._chunk[0].key, []).append(self._chunk[1][self._offset :])
+        for record, samples in list(self._queue.chunks):
+            pieces.setdefault(record.key, []).append(samples)
+        return [(part, np.concatenate(arrays)) for part, arrays in pieces.items()]
+
+    def _adopt(self, part: Part, samples: Any) -> None:
+        record = self._record(part)
+        record.written += len(samples)
+        self._queue.waiting_for = record
+        self._queue.put += len(samples)
+        self._queue.chunks.append((record, samples))
+
+    # The reader's side: the device's callback, or nobody.
+
+    def read(self, out: Any) -> int:
+        """Fill `out` (int16) with what comes next, zeros beyond; return how many samples carry sound.
+
+        Where sound stops without having ended, the last sample dies away in 5 ms instead of a click; those are
+        not counted. Takes no lock and makes no array.
+        """
+        queue = self._queue
+        if queue is not self._reading:
+            self._begin(queue)
+        self._version += 1
+        count = 0
+        if self._playing or self._may_start(queue, len(out)):
+            count = self._take(queue, out)
+        self._ramp.tail(out[count:])
+        self.handed += len(out)
+        self._version += 1
+        return count
+
+    def _begin(self, queue: _Queue) -> None:
+        """Go over to the queue that a drop has left."""
+        self._reading = queue
+        self._chunk, self._playing, self._waited, self._starved = None, False, 0, None
+        if not queue.fade:
+            self._ramp.stop()
+
+    def _may_start(self, queue: _Queue, block: int) -> bool:
+        waiting = queue.put - queue.taken
+        if not waiting:
+            self._waited = 0
+            return False
+        record, jitter = queue.waiting_for, self._jitter
+        self._playing = (
+            self._waited >= jitter.wait_ms * self.rate_hz // 1000
+            or (not jitter.late and waiting >= jitter.prebuffer_ms * self.rate_hz // 1000)
+            or (record is not None and record.ended)
+        )
+        self._waited = 0 if self._playing else self._waited + block
+        return self._playing
+
+    def _take(self, queue: _Queue, out: Any) -> int:
+        count = 0
+        while count < len(out):
+            if self._chunk is None:
+                try:
+                    self._chunk, self._offset = queue.chunks.popleft(), 0
+                except IndexError:
+                    self._ran_out(queue)
+                    break
+            record, samples = self._chunk
+            if self._starved is not None:
+                self._resume(record)
+            size = min(len(out) - count, len(samples) - self._offset, _SCRATCH)
+            piece = out[count : count + size]
+            piece[:] = samples[self._offset : self._offset + size]
+            self._ramp.apply(piece, 0.0 if self.muted else self.volume)
+            self._note(record, self.handed + count, size)
+            queue.taken += size
+            count += size
+            self._offset += size
+            if self._offset == len(samples):
+                self._chunk = None
+        if self._chunk is None and not queue.chunks and queue.waiting_for is not None and queue.waiting_for.ended:
+            self._playing = False  # the last part ended with this block; the next one gets its prebuffer
+        return count
+
+    def _ran_out(self, queue: _Queue) -> None:
+        """Nothing is left: a pause if the part written last has ended. An underrun only once more of it comes."""
+        record = queue.waiting_for
+        self._playing = False
+        self._starved = record if record is not None and not record.ended else None
+
+    def _resume(self, record: _Record) -> None:
+        if record is self._starved:
+            self.underruns += 1
+            self._ramp.silence()
+        self._starved = None
+
+    def _note(self, record: _Record, position: int, count: int) -> None:
+        record.taken += count
+        last = self._runs[-1] if self._runs else None
+        if last is not None and last[0] is record and last[1] + last[2] == position:
+            last[2] += count
+        else:
+            self._runs.append([record, position, count])
+
+
+def _behind(runs: list[list[Any]], record: _Record, position: int) -> int:
+    """How many samples of a part stand at or behind a position."""
+    behind = 0
+    for owner, start, count in reversed(runs):
+        if start + count <= position:
+            break
+        if owner is record:
+            behind += start + count - max(start, position)
+    return behind
