@@ -360,6 +360,29 @@ class Unknown(Update, frozen=True):
     data: dict[str, Any]
 
 
+class DeviceChanged(Update, frozen=True):
+    """A microphone or speaker was lost, replaced or chosen.
+
+    direction: `input` or `output`. device: the name of the one in use now, None when there is none left. gap_ms: how
+    long there was no sound in that direction. reason: for people, one line.
+    """
+
+    kind: ClassVar[str] = "device_changed"
+    direction: str
+    device: str | None
+    reason: str
+    gap_ms: int = 0
+
+
+class PlaybackStarted(Update, frozen=True):
+    """A part of an answer began to sound. at_s: when its first sample was audible, in monotonic seconds."""
+
+    kind: ClassVar[str] = "playback_started"
+    item_id: str
+    content_index: int
+    at_s: float
+
+
 class ConnectionLost(Update, frozen=True):
     """The connection is gone and was not asked to go. code: the WebSocket close code."""
 

@@ -381,6 +381,11 @@ class Conversation:
         running = self.gate.busy
         return bool(dropped) or running, self._interrupt("cancel", cancel=True)
 
+    def interrupt(self, cause: str) -> tuple[bool, list[up.Update]]:
+        """Cut the running answer and the unheard tail of finished ones; True if anything was cut."""
+        happened = self._interrupt(cause, cancel=True)
+        return bool(happened), happened
+
     def tool_result(self, call_id: str, output: str, *, respond: bool = True) -> tuple[str, list[up.Update]]:
         """Send a tool's output; when no call of its answer is open any more, ask for ONE new answer."""
         item = function_output(call_id, output)
