@@ -123,6 +123,11 @@ class RealtimeClient:
             if self._state == "opening":
                 self._state = "open"
 
+    @property
+    def server_date(self) -> str:
+        """The Date header that the server sent with the handshake, as it came; '' without one."""
+        return self._link.server_date
+
     def _close_after(self, error: BaseException) -> None:
         """Close after a failed opening, without hiding its reason."""
         try:
@@ -297,6 +302,18 @@ class RealtimeClient:
     def cancel(self) -> bool:
         """Stop the running answer; True if there was one."""
         return self._act(self._conversation.cancel)
+
+    def interrupt(self, cause: str = "speech") -> bool:
+        """Cut the running answer, and the unheard tail of one that has just ended, at what was heard.
+
+        cause: `speech` or `typed`. Unlike `cancel`, answers that are asked for and have not begun stay asked for.
+        True if something was cut.
+        """
+        return self._act(lambda: self._conversation.interrupt(cause))
+
+    def tell(self, update: up.Update) -> None:
+        """Pass an update of this program's own (a device that changed) to observers and the recording."""
+        self._act(lambda: (None, (update,)))
 
     def add_item(self, item: Item) -> str:
         """Add an item (history, an image, a system message); returns its id."""

@@ -61,6 +61,12 @@ class Connection:
         """The exception that a FrameHandler raised, if one did."""
         return self._wire.failure
 
+    @property
+    def server_date(self) -> str:
+        """The Date header of the handshake's answer (RFC 9110, 6.6.1); '' if there was none."""
+        response = self._wire.response
+        return "" if response is None else response.headers.get("Date", "")
+
     def send(self, frames: list[bytes]) -> None:
         """Send text messages, in one write; blocks while the peer does not read. Errors: ConnectionLostError."""
         try:

@@ -116,6 +116,11 @@ class Link:
             connection.abort()
         self._outcome.put_nowait(connection)
 
+    @property
+    def server_date(self) -> str:
+        """The Date header of the handshake; '' without one."""
+        return "" if self._connection is None else self._connection.server_date
+
     # --- receive thread -----------------------------------------------------------------------------------------------
 
     def on_frames(self, frames: list[bytes]) -> None:
