@@ -1,0 +1,159 @@
+"""The microphone: blocks of 20 ms at any rate, from a device that may change; gaps are told."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from realtime_client.audio.devices import Device
+from realtime_client.audio.line import DeviceChange, Line
+from realtime_client.audio.resample import Resampler
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
+
+BLOCK_MS = 20
+_WAITING_BLOCKS = 250  # 5 s
+_GAP_S = 0.1
+
+
+class Microphone:
+    """Gives `on_block(samples, at_s)` 20 ms of int16 mono at `rate_hz`, from the thread `realtime-microphone`.
+
+    at_s: when the first of the samples was captured, on the monotonic clock. on_gap: how many seconds are missing
+    before the next block (another device, a hang, a reader that was too slow). What the reader has not taken waits, up
+    to 5 s; beyond that the newest is lost and counted in `dropped` (blocks). While muted the blocks are silence.
+    Errors: DeviceError when there is no microphone. An exception in `on_block` ends the thread and is kept in `error`.
+    """
+
+    def __init__(
+        self,
+        device: Device | None = None,
+        *,
+        on_block: Callable[[Any, float], None],
+        rate_hz: int = 24_000,
+        on_gap: Callable[[float], None] | None = None,
+        on_change: Callable[[DeviceChange], None] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        import numpy as np
+
+        self._numpy: Any = np
+        self._clock = clock
+        self._on_block = on_block
+        self._on_gap = on_gap
+        self._blocker = _Blocker(rate_hz)
+        self.muted = False
+        self.overflows = 0
+        self.dropped = 0
+        self.error: Exception | None = None
+        self._peak = 0
+        self._device_rate_hz = rate_hz
+        self._waiting: queue.SimpleQueue[tuple[bytes, float, int] | None] = queue.SimpleQueue()
+        self._line = Line(
+            "input", device, rate_hz, callback=self._take, prepare=self._prepare, on_change=on_change, clock=clock
+        )
+        self._thread = threading.Thread(target=self._run, name="realtime-microphone", daemon=True)
+        self._line.open()
+        self._thread.start()
+
+    @property
+    def device(self) -> Device | None:
+        """The device in use; None while there is none."""
+        return self._line.device
+
+    @property
+    def level_dbfs(self) -> float:
+        """The peak of the last block captured, muted or not; -inf for silence."""
+        return 20 * math.log10(self._peak / 32_768) if self._peak > 0 else -math.inf
+
+    def use(self, device: Device) -> None:
+        """Move to another device."""
+        self._line.use(device)
+
+    def close(self) -> None:
+        """Stop capturing, hand over what was captured, give the device back; idempotent."""
+        self._line.close()
+        self._waiting.put(None)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout=3.0)
+
+    def _prepare(self, rate_hz: int) -> None:
+        self._device_rate_hz = rate_hz
+
+    def _take(self, data: Any, count: int, time: Any, status: Any) -> None:
+        """Take the device's buffer; called by the device's own thread."""
+        if status and status.input_overflow:
+            self.overflows += 1
+        if self._waiting.qsize() >= _WAITING_BLOCKS:
+            self.dropped += 1
+            return
+        rate_hz = self._device_rate_hz
+        age_s = time.currentTime - time.inputBufferAdcTime if time.inputBufferAdcTime else count / rate_hz
+        self._waiting.put((bytes(data), self._clock.monotonic() - max(0.0, age_s), rate_hz))
+
+    def _run(self) -> None:
+        numpy = self._numpy
+        try:
+            while (captured := self._waiting.get()) is not None:
+                pcm, at_s, device_rate_hz = captured
+                samples = numpy.frombuffer(pcm, numpy.int16)
+                self._peak = max(int(samples.max()), -int(samples.min()))
+                gap_s = self._blocker.put(bytes(len(pcm)) if self.muted else pcm, at_s, device_rate_hz)
+                if gap_s is not None and self._on_gap is not None:
+                    self._on_gap(gap_s)
+                for block, block_at_s in self._blocker.blocks():
+                    self._on_block(numpy.frombuffer(block, numpy.int16), block_at_s)
+        except Exception as error:  # noqa: BLE001  # kept for whoever asks; nobody waits here
+            self.error = error
+
+
+class _Blocker:
+    """Makes blocks of 20 ms at one rate of what a device gives, and finds the gaps."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._size = rate_hz * BLOCK_MS // 1000 * 2
+        self._resampler: Resampler | None = None
+        self._from_hz = 0
+        self._ready = bytearray()
+        self._next_s: float | None = None  # when the first sample of `_ready` was captured
+        self._due_s = 0.0  # when the device's next block should begin
+
+    def put(self, pcm: bytes, at_s: float, from_hz: int) -> float | None:
+        """Take a block of the device that began at `at_s`; return the gap before it in seconds, if there is one."""
+        gap_s = None
+        if self._next_s is not None and at_s - self._due_s > _GAP_S:
+            gap_s = at_s - self._due_s
+        if self._next_s is None or gap_s is not None or from_hz != self._from_hz:
+            self._begin(at_s, from_hz)
+        # The device's clock is not ours: follow it slowly, so that the jitter of callbacks does not show.
+        drift_s = (at_s - self._due_s) * 0.02
+        self._due_s += len(pcm) / 2 / from_hz + drift_s
+        assert self._next_s is not None
+        self._next_s += drift_s
+        self._ready += pcm if self._resampler is None else self._resampler.process(pcm)
+        return gap_s
+
+    def _begin(self, at_s: float, from_hz: int) -> None:
+        if self._resampler is not None:
+            self._ready += self._resampler.flush()
+        if self._ready and self._next_s is not None:
+            self._ready += bytes(-len(self._ready) % self._size)  # the last block before a gap is filled up
+            self._next_s = at_s - len(self._ready) / 2 / self._rate_hz
+        else:
+            self._next_s = at_s
+        self._due_s = at_s
+        self._from_hz = from_hz
+        self._resampler = None if from_hz == self._rate_hz else Resampler(from_hz, self._rate_hz)
+
+    def blocks(self) -> list[tuple[bytes, float]]:
+        """Return the blocks that are complete, with the time of their first sample."""
+        assert self._next_s is not None
+        found = []
+        while len(self._ready) >= self._size:
+            found.append((bytes(self._ready[: self._size]), self._next_s))
+            del self._ready[: self._size]
+            self._next_s += BLOCK_MS / 1000
+        return found

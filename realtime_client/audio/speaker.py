@@ -1,0 +1,183 @@
+"""The speaker: sound of any rate in, out of a device that may change; what was heard is known to a few milliseconds."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from realtime_client.audio.devices import Device
+from realtime_client.audio.line import DeviceChange, Line
+from realtime_client.audio.playback import Part, Playback
+from realtime_client.audio.resample import Resampler, resample
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
+
+
+class Speaker:
+    """Plays parts of answers in order. Opens the device at once; `close()` gives it back.
+
+    device: the one to use (default: the default one). rate_hz: what is asked of the device; one that refuses gets
+    its own rate, and the sound is resampled. on_change: told from a thread of the line when the device changes; must
+    not close the speaker. While there is no device what comes waits, up to 15 minutes of it. Errors: DeviceError.
+    """
+
+    def __init__(
+        self,
+        device: Device | None = None,
+        *,
+        rate_hz: int = 24_000,
+        prebuffer_ms: int = 60,
+        on_change: Callable[[DeviceChange], None] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        import numpy as np
+
+        self._numpy: Any = np
+        self._clock = clock
+        self._prebuffer_ms = prebuffer_ms
+        self.playback = Playback(rate_hz, prebuffer_ms=prebuffer_ms)
+        self._peak = 0
+        self._mark = (0, 0.0)  # this position in what was handed over is audible at this time
+        self._resampler: tuple[Part, Resampler] | None = None
+        self.device_underflows = 0
+        self._line = Line(
+            "output", device, rate_hz, callback=self._fill, prepare=self._prepare, on_change=on_change, clock=clock
+        )
+        self._write_lock = threading.RLock()
+        self._line.open()
+
+    # From the session.
+
+    def play(self, part: Part, pcm16: bytes, rate_hz: int, at_s: float) -> None:
+        """Put mono PCM16 behind what waits. at_s: when it came, on the monotonic clock."""
+        with self._write_lock:
+            self._write(part, self._converted(part, pcm16, rate_hz), at_s)
+
+    def end(self, part: Part) -> None:
+        """All of this part was given to `play`."""
+        with self._write_lock:
+            self._flush()
+            self.playback.end(part)
+
+    def cut(self) -> dict[Part, int]:
+        """Be silent at once; return the ms really heard of each part that was not heard to its end.
+
+        The device throws its buffer away, so the sound stops as if by a switch; a fade would cost the whole buffer.
+        Only where the device does not answer in time do the last samples die away.
+        """
+        with self._write_lock:
+            self._resampler = None
+            heard = self.playback.drop_at(self._audible(), fade=False)
+        self._line.restart()
+        return heard
+
+    def heard_ms(self, item_id: str, content_index: int) -> int | None:
+        """Return how much of a part was heard until now; None if it was never played here."""
+        return self.playback.heard_ms_at((item_id, content_index), self._audible())
+
+    def use(self, device: Device) -> None:
+        """Move to another device, in the middle of the sound."""
+        self._line.use(device)
+
+    def close(self) -> None:
+        """Be silent and give the device back; idempotent, and over within a few seconds even if the device hangs."""
+        self._line.close()
+
+    # What is the state.
+
+    @property
+    def device(self) -> Device | None:
+        """The device in use; None while there is none."""
+        return self._line.device
+
+    @property
+    def idle(self) -> bool:
+        """All that was written has been heard."""
+        return self.playback.idle and self._audible() >= self.playback.handed
+
+    @property
+    def level_dbfs(self) -> float:
+        """The peak of the last block played; -inf for silence."""
+        return 20 * math.log10(self._peak / 32_768) if self._peak > 0 else -math.inf
+
+    @property
+    def underruns(self) -> int:
+        """How often sound ran out before its part ended."""
+        return self.playback.underruns
+
+    @property
+    def backlog_ms(self) -> int:
+        """What waits to be handed to the device."""
+        return self.playback.backlog_ms
+
+    @property
+    def volume(self) -> float:
+        """Gain from 0.0 to 1.0."""
+        return self.playback.volume
+
+    @volume.setter
+    def volume(self, gain: float) -> None:
+        self.playback.volume = gain
+
+    @property
+    def muted(self) -> bool:
+        """Whether it plays silence; positions go on."""
+        return self.playback.muted
+
+    @muted.setter
+    def muted(self, muted: bool) -> None:
+        self.playback.muted = muted
+
+    # Inside.
+
+    def _audible(self) -> int:
+        """Return the position in all that was handed over that is audible now."""
+        position, at_s = self._mark
+        passed = round((self._clock.monotonic() - at_s) * self.playback.rate_hz)
+        return max(0, min(self.playback.handed, position + passed))
+
+    def _fill(self, data: Any, count: int, time: Any, status: Any) -> None:
+        """Fill the device's buffer; called by the device's own thread."""
+        if status and status.output_underflow:
+            self.device_underflows += 1
+        playback = self.playback
+        delay_s = time.outputBufferDacTime - time.currentTime
+        self._mark = (playback.handed, self._clock.monotonic() + max(0.0, delay_s))
+        out = self._numpy.frombuffer(data, self._numpy.int16)
+        playback.read(out)
+        self._peak = max(int(out.max()), -int(out.min())) if count else 0
+
+    def _prepare(self, rate_hz: int) -> None:
+        """Make what waits ready for a device with this rate; no callback runs."""
+        old = self.playback
+        if rate_hz == old.rate_hz:
+            return
+        with self._write_lock:
+            self._flush()
+            numpy = self._numpy
+
+            def convert(samples: Any) -> Any:
+                return numpy.frombuffer(resample(samples.tobytes(), old.rate_hz, rate_hz), numpy.int16)
+
+            self.playback = old.moved_to(rate_hz, convert)
+            self._mark = (0, self._clock.monotonic())
+
+    def _converted(self, part: Part, pcm16: bytes, rate_hz: int) -> bytes:
+        if rate_hz == self.playback.rate_hz:
+            return pcm16
+        if self._resampler is None or self._resampler[0] != part or self._resampler[1].from_hz != rate_hz:
+            self._flush()
+            self._resampler = (part, Resampler(rate_hz, self.playback.rate_hz))
+        return self._resampler[1].process(pcm16)
+
+    def _flush(self) -> None:
+        """Write what the resampler holds back."""
+        if self._resampler is not None:
+            part, stream = self._resampler
+            self._resampler = None
+            self._write(part, stream.flush(), self._clock.monotonic())
+
+    def _write(self, part: Part, pcm16: bytes, at_s: float) -> None:
+        if len(pcm16) > 1:
+            self.playback.write(part, self._numpy.frombuffer(pcm16, self._numpy.int16, len(pcm16) // 2), at_s)

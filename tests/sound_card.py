@@ -1,0 +1,381 @@
+"""A sound card that is not there: a private PulseAudio server with two speakers and two microphones.
+
+PortAudio sees it through ALSA's pulse plugin as the devices `card1`, `card2` and `default`. What is played is recorded
+from the speaker's monitor, what a microphone is to hear is played into it, and every fault that a sound card can have
+is made for real.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+RATE_HZ = 48_000
+START_LIMIT_S = 15.0
+CALL_LIMIT_S = 5.0
+PROGRAMS = ("pulseaudio", "pactl", "parec", "pacat")
+PACKAGES = "pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins"
+_PAIRS = {1: ("speaker1", "mic1"), 2: ("speaker2", "mic2")}
+
+
+def missing() -> str | None:
+    """What of the machine's packages is not there, in one line; None if all is."""
+    import ctypes.util
+
+    lacks = [name for name in PROGRAMS if shutil.which(name) is None]
+    lacks += [] if ctypes.util.find_library("portaudio") else ["libportaudio2"]
+    plugin = any(Path(p).exists() for p in _plugin_places())
+    lacks += [] if plugin else ["ALSA's pulse plugin"]
+    return f"no virtual sound card without {', '.join(lacks)} (apt-get install {PACKAGES})" if lacks else None
+
+
+def _plugin_places() -> list[Path]:
+    return [
+        place
+        for folder in ("/usr/lib", "/usr/lib64")
+        for place in Path(folder).glob("**/libasound_module_pcm_pulse.so")
+    ]
+
+
+def wait_until(true: Callable[[], Any], limit_s: float = CALL_LIMIT_S, what: str = "") -> Any:
+    """Ask again every 5 ms until the answer is true, and return it. Fails the test at the limit."""
+    ends, pause = time.monotonic() + limit_s, threading.Event()
+    while not (answer := true()):
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {limit_s} s: {what or true}")
+        pause.wait(0.005)
+    return answer
+
+
+class Tape:
+    """Records a source as long as it is open. Sample i of `samples` (int16, mono, 48 kHz) sounded at `at_s(i)`."""
+
+    def __init__(self, card: SoundCard, source: str) -> None:
+        self._chunks: list[tuple[float, bytes]] = []
+        command = [
+            "parec",
+            "-d",
+            source,
+            "--format=s16le",
+            f"--rate={RATE_HZ}",
+            "--channels=1",
+            "--raw",
+            "--latency-msec=5",
+        ]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=card.environ())
+        self._reader = threading.Thread(target=self._read, name=f"tape-{source}", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        wait_until(lambda: self._chunks, what="the first sound from the monitor")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the recording; what there is can be read."""
+        self._process.kill()
+        self._process.wait(CALL_LIMIT_S)
+        self._reader.join(CALL_LIMIT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        file = self._process.stdout.fileno()
+        while data := os.read(file, 4096):
+            self._chunks.append((time.monotonic(), data))
+
+    @property
+    def samples(self) -> np.ndarray:
+        data = b"".join(data for _, data in list(self._chunks))
+        return np.frombuffer(data[: len(data) & ~1], "<i2")
+
+    def start_s(self) -> float:
+        """When the first sample sounded: a low percentile, because arrivals are late and never early."""
+        sizes = np.cumsum([0] + [len(data) for _, data in self._chunks])[1:] / (2 * RATE_HZ)
+        return float(np.percentile(np.array([at for at, _ in self._chunks]) - sizes, 5))
+
+    def at_s(self, index: int) -> float:
+        return self.start_s() + index / RATE_HZ
+
+    def index(self, at_s: float) -> int:
+        return round((at_s - self.start_s()) * RATE_HZ)
+
+    @property
+    def duration_s(self) -> float:
+        return sum(len(data) for _, data in list(self._chunks)) / (2 * RATE_HZ)
+
+    def loud(self, level: int = 300) -> np.ndarray:
+        """Indices of the samples at or above a level (of 32768)."""
+        return np.flatnonzero(np.abs(self.samples.astype(np.int32)) >= level)
+
+
+class SoundCard:
+    """The server with its two cards. `start()` and `stop()` any number of times."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sound-card-"))
+        self._socket = self.folder / "native"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._echo: str | None = None
+        self._write_configuration()
+
+    def environ(self) -> dict[str, str]:
+        """The environment for programs that shall use this card."""
+        return os.environ | self.variables()
+
+    def variables(self) -> dict[str, str]:
+        return {
+            "PULSE_SERVER": f"unix:{self._socket}",
+            "ALSA_CONFIG_PATH": str(self.folder / "asound.conf"),
+            "XDG_RUNTIME_DIR": str(self.folder),
+        }
+
+    def _write_configuration(self) -> None:
+        (self.folder / "daemon.conf").write_text(
+            f"exit-idle-time = -1\ndefault-sample-rate = {RATE_HZ}\nalternate-sample-rate = {RATE_HZ}\n"
+            "resample-method = speex-float-5\nflat-volumes = no\nenable-shm = no\n"
+        )
+        server = f'type pulse server "unix:{self._socket}"'
+        lines = []
+        for name, playback, capture in (
+            ("card1", " device speaker1", " device mic1"),
+            ("card2", " device speaker2", " device mic2"),
+            ("!default", "", ""),
+        ):
+            lines.append(
+                f"pcm.{name} {{ type asym playback.pcm {{ {server}{playback} }} capture.pcm {{ {server}{capture} }}"
+                f' hint {{ show on description "{name}" }} }}\n'
+            )
+        (self.folder / "asound.conf").write_text("".join(lines))
+
+    # The server's life.
+
+    def start(self) -> None:
+        """Start the server, make the cards, and wait until they play without delay."""
+        loads = ["-L", f"module-native-protocol-unix auth-anonymous=1 socket={self._socket}"]
+        command = [
+            "pulseaudio",
+            "-n",
+            "--daemonize=no",
+            "--use-pid-file=no",
+            "--exit-idle-time=-1",
+            "--log-target=stderr",
+            *loads,
+        ]
+        environ = self.environ() | {"HOME": str(self.folder), "PULSE_CONFIG": str(self.folder / "daemon.conf")}
+        environ.pop("PULSE_SERVER")
+        with (self.folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
+            )
+        wait_until(self._answers, START_LIMIT_S, "the sound server answers")
+        self._null_sink("drain")
+        for number in _PAIRS:
+            self.plug(number)
+        self.use(1)
+        self._settle()
+
+    def _answers(self) -> bool:
+        assert self._server is not None
+        assert self._server.poll() is None, f"the sound server ended: {(self.folder / 'log').read_text()[-500:]}"
+        return (
+            subprocess.run(
+                ["pactl", "info"], env=self.environ(), capture_output=True, timeout=CALL_LIMIT_S, check=False
+            ).returncode
+            == 0
+        )
+
+    def _settle(self) -> None:
+        """An idle sink has rendered up to 2 s ahead: wait until a click comes back from each monitor at once."""
+        click = (np.ones(RATE_HZ // 50) * 8000).astype("<i2").tobytes()
+        for sink in ("speaker1", "speaker2", "mic1_in", "mic2_in"):
+            with Tape(self, f"{sink}.monitor") as tape:
+                self.play(click, sink)
+                wait_until(lambda tape=tape: len(tape.loud()), what=f"sound through {sink}")
+
+    def stop(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            self._server.send_signal(signal.SIGCONT)
+            self._server.kill()
+        if self._server is not None:
+            self._server.wait(CALL_LIMIT_S)
+        self._server = self._echo = None
+
+    def remove(self) -> None:
+        """Stop, and leave nothing on the disk."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def heal(self) -> None:
+        """Undo every fault: both cards plugged and running, the first is the default, no echo."""
+        if self._server is None or self._server.poll() is not None:
+            self.stop()
+            self.start()
+            return
+        self.thaw()
+        self.echo(on=False)
+        sinks = self.pactl("list", "short", "sinks")
+        gone = [number for number, (speaker, _) in _PAIRS.items() if f"\t{speaker}\t" not in sinks]
+        for number in gone:
+            self.plug(number)
+        for number in _PAIRS:
+            self.suspend(number, on=False)
+        self.use(1)
+        if gone:
+            self._settle()
+
+    def pactl(self, *args: str) -> str:
+        done = subprocess.run(
+            ["pactl", *args], env=self.environ(), capture_output=True, text=True, timeout=CALL_LIMIT_S, check=False
+        )
+        assert done.returncode == 0, f"pactl {' '.join(args)}: {done.stderr}"
+        return done.stdout.strip()
+
+    def _null_sink(self, name: str) -> None:
+        self.pactl(
+            "load-module", "module-null-sink", f"sink_name={name}", f"rate={RATE_HZ}", "channels=1", "channel_map=mono"
+        )
+
+    # What one does with a card.
+
+    def plug(self, number: int) -> None:
+        """Plug card 1 or 2 in. The loopbacks keep its sinks at small blocks; idle ones would render 2 s ahead."""
+        speaker, mic = _PAIRS[number]
+        for sink in (speaker, f"{mic}_in"):
+            self._null_sink(sink)
+            self.pactl(
+                "load-module", "module-loopback", f"source={sink}.monitor", "sink=drain",
+                "latency_msec=10", "max_latency_msec=50", "source_dont_move=1", "sink_dont_move=1",
+            )  # fmt: skip
+        self.pactl("load-module", "module-remap-source", f"source_name={mic}", f"master={mic}_in.monitor")
+
+    def unplug(self, number: int) -> None:
+        """Take card 1 or 2 out: its sinks and its source are gone from the server."""
+        for line in self.pactl("list", "short", "modules").splitlines():
+            index, module, arguments = [*line.split("\t"), "", ""][:3]
+            words = arguments.split()
+            speaker, mic = _PAIRS[number]
+            if module == "module-null-sink" and (f"sink_name={speaker}" in words or f"sink_name={mic}_in" in words):
+                self.pactl("unload-module", index)
+
+    def use(self, number: int) -> None:
+        """Make card 1 or 2 the default."""
+        speaker, mic = _PAIRS[number]
+        self.pactl("set-default-sink", speaker)
+        self.pactl("set-default-source", mic)
+
+    def suspend(self, number: int, *, on: bool = True) -> None:
+        """Let card 1 or 2 hang: its streams stay open and get no callback."""
+        speaker, mic = _PAIRS[number]
+        for sink in (speaker, f"{mic}_in"):
+            self.pactl("suspend-sink", sink, str(int(on)))
+        self.pactl("suspend-source", mic, str(int(on)))
+
+    def freeze(self) -> None:
+        """Let the whole server hang (SIGSTOP)."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on; nothing happens to one that runs or is dead."""
+        if self._server is not None and self._server.poll() is None:
+            self._server.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the server (SIGKILL)."""
+        assert self._server is not None
+        self._server.kill()
+        self._server.wait(CALL_LIMIT_S)
+
+    def echo(self, *, on: bool = True, latency_ms: int = 20) -> None:
+        """Let the first microphone hear the first speaker, or no longer."""
+        if self._echo is not None:
+            self.pactl("unload-module", self._echo)
+            self._echo = None
+        if on:
+            self._echo = self.pactl(
+                "load-module",
+                "module-loopback",
+                "source=speaker1.monitor",
+                "sink=mic1_in",
+                f"latency_msec={latency_ms}",
+            )
+
+    def hear(self, number: int = 1) -> Tape:
+        """Record what the speaker of card 1 or 2 plays."""
+        return Tape(self, f"{_PAIRS[number][0]}.monitor")
+
+    def hear_mic(self, number: int = 1) -> Tape:
+        """Record what is said to the microphone of card 1 or 2."""
+        return Tape(self, f"{_PAIRS[number][1]}_in.monitor")
+
+    def speak(self, pcm: bytes, number: int = 1, rate_hz: int = RATE_HZ) -> float:
+        """Say 16-bit mono PCM to the microphone of card 1 or 2; returns when all of it is said: how long that took, in s."""
+        return self.play(pcm, f"{_PAIRS[number][1]}_in", rate_hz)
+
+    def play(self, pcm: bytes, sink: str, rate_hz: int = RATE_HZ) -> float:
+        began = time.monotonic()
+        with self.speaking(sink, rate_hz) as process:
+            process.communicate(pcm, timeout=len(pcm) / (2 * rate_hz) + CALL_LIMIT_S)
+        return time.monotonic() - began
+
+    def speaking(self, sink: str = "mic1_in", rate_hz: int = RATE_HZ) -> subprocess.Popen[bytes]:
+        """A program that says what is written to its stdin, at its own pace."""
+        command = [
+            "pacat",
+            "-p",
+            "-d",
+            sink,
+            "--format=s16le",
+            f"--rate={rate_hz}",
+            "--channels=1",
+            "--raw",
+            "--latency-msec=20",
+        ]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environ())
+
+
+@functools.cache
+def _shared() -> SoundCard:
+    card = SoundCard()
+    card.start()
+    return card
+
+
+@pytest.fixture(scope="session")
+def sound_card_server() -> Iterator[SoundCard]:
+    """The one server of this test run, whichever modules ask for it."""
+    if lacks := missing():
+        pytest.skip(lacks)
+    card = _shared()
+    yield card
+    card.remove()
+    _shared.cache_clear()
+
+
+@pytest.fixture
+def sound_card(sound_card_server: SoundCard, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundCard]:
+    """The sound card, healthy, as the one that this process and its children see."""
+    from realtime_client.audio import devices
+
+    for name, value in sound_card_server.variables().items():
+        monkeypatch.setenv(name, value)
+    sound_card_server.heal()
+    devices.refresh()
+    yield sound_card_server
+    sound_card_server.thaw()  # whoever hangs on it comes free
