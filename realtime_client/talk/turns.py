@@ -1,0 +1,51 @@
+"""Who ends a spoken turn: the server, by silence or by meaning, or the user, by a key."""
+
+from __future__ import annotations
+
+import enum
+
+from realtime_client.protocol.session import Audio, AudioInput, RealtimeSession, SemanticVad, ServerVad
+
+
+class TurnMode(enum.StrEnum):
+    """How a turn of the user ends."""
+
+    SERVER_VAD = "server_vad"
+    SEMANTIC_VAD = "semantic_vad"
+    PUSH_TO_TALK = "ptt"
+
+
+def settings_for(mode: TurnMode) -> RealtimeSession:
+    """Return the change of session that a mode needs."""
+    detection: ServerVad | SemanticVad | None = None
+    if mode is TurnMode.SERVER_VAD:
+        detection = ServerVad(create_response=True, interrupt_response=True)
+    elif mode is TurnMode.SEMANTIC_VAD:
+        detection = SemanticVad(create_response=True, interrupt_response=True)
+    return RealtimeSession(audio=Audio(input=AudioInput(turn_detection=detection)))
+
+
+class TalkKey:
+    """The push-to-talk key: what is to be done with the blocks of the microphone while it is pressed and after.
+
+    `press` and `release` may come from any thread; `step` is asked once a block, by the microphone's thread, so that
+    what was said until the release is sent before the commit. Pure.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._open = False
+
+    def press(self) -> None:
+        """The user wants to speak."""
+        self.pressed = True
+
+    def release(self) -> None:
+        """The user is done."""
+        self.pressed = False
+
+    def step(self) -> tuple[bool, bool, bool]:
+        """For the next block: (a turn begins here, the block is to be sent, the turn ends after it)."""
+        pressed, was_open = self.pressed, self._open
+        self._open = pressed
+        return pressed and not was_open, pressed or was_open, was_open and not pressed

@@ -1,0 +1,224 @@
+"""The live voice of one session.
+
+    microphone thread   block -> echo control -> client.send_audio; local onset of speech cuts the answer at once
+    receive thread      AudioDelta -> speaker (a direct observer: no hand-off between the wire and the sound)
+    device callbacks    only move samples
+
+Interruption. Whoever cuts an answer (the server's speech_started, typed text, the local onset, the push-to-talk key)
+goes through the conversation, which asks `heard_ms` where playback stands. The first such question drops what the
+device holds, so the position it answers with is the one that was really heard.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from realtime_client import updates as up
+from realtime_client.client.client import RealtimeClient
+from realtime_client.errors import ClosedError, RealtimeError, UsageError
+
+from .turns import TalkKey, TurnMode, settings_for
+
+BLOCK_MS = 20
+
+
+class SpeakerLike(Protocol):
+    """What a voice asks of a speaker; see `audio.speaker.Speaker`."""
+
+    @property
+    def idle(self) -> bool: ...  # noqa: D102
+    @property
+    def level_dbfs(self) -> float: ...  # noqa: D102
+    @property
+    def device(self) -> str | None: ...  # noqa: D102
+
+    volume: float
+    muted: bool
+
+    def play(self, part: tuple[str, int], pcm16: bytes, rate_hz: int, at_s: float) -> None: ...  # noqa: D102
+    def end(self, part: tuple[str, int]) -> None: ...  # noqa: D102
+    def cut(self) -> dict[tuple[str, int], int]: ...  # noqa: D102
+    def heard_ms(self, item_id: str, content_index: int) -> int | None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class MicrophoneLike(Protocol):
+    """What a voice asks of a microphone; see `audio.microphone.Microphone`."""
+
+    @property
+    def level_dbfs(self) -> float: ...  # noqa: D102
+    @property
+    def device(self) -> str | None: ...  # noqa: D102
+
+    muted: bool
+
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Voice:
+    """Microphone, speaker, echo control and turn mode around one client.
+
+    Make it first and hand `heard_ms` to the client; `start` when the session is open. Either device may be None: what
+    is missing is left out, the rest goes on.
+    """
+
+    def __init__(self, *, mode: TurnMode = TurnMode.SERVER_VAD, local_onset: bool = True) -> None:
+        self.mode = mode
+        self.key = TalkKey()
+        self.user_speaking = False
+        self.interruptions = 0
+        self._local_onset = local_onset
+        self._client: RealtimeClient | None = None
+        self._speaker: SpeakerLike | None = None
+        self._microphone: MicrophoneLike | None = None
+        self._echo: Any = None
+        self._cut: dict[tuple[str, int], None] = {}
+        self._removers: list[Callable[[], None]] = []
+        self._news: queue.Queue[up.Update | None] = queue.Queue(64)
+        self._teller = threading.Thread(target=self._tell, name="realtime-devices", daemon=True)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self, client: RealtimeClient, speaker: SpeakerLike | None, echo: Any) -> None:
+        """Begin, once the session is open; the microphone then calls `on_block`."""
+        self._client, self._speaker, self._echo = client, speaker, echo
+        self._removers.append(client.observe(self._listen, direct=True))
+        self._teller.start()
+
+    def use_microphone(self, microphone: MicrophoneLike | None) -> None:
+        """Name the microphone that calls `on_block`, for levels, mute and `close`."""
+        self._microphone = microphone
+
+    def close(self) -> None:
+        """Close the devices and end the thread. Idempotent."""
+        for remove in self._removers:
+            remove()
+        self._client = None
+        if self._microphone is not None:
+            self._microphone.close()
+        if self._speaker is not None:
+            self._speaker.close()
+        if self._teller.ident:
+            self._news.put(None, timeout=5)
+            self._teller.join(5)
+
+    # --- microphone thread --------------------------------------------------------------------------------------------
+
+    def on_block(self, samples: Any, at_s: float) -> None:
+        """Take 20 ms of the microphone: int16, mono, at the session's input rate."""
+        client = self._client
+        if client is None:
+            return
+        echo = self._echo
+        before = self.user_speaking
+        sound = echo.near(samples, at_s)
+        self.user_speaking = echo.speech
+        try:
+            if self.user_speaking and not before and self._local_onset and self._may_interrupt():
+                self.interruptions += client.interrupt("speech")
+            if self.mode is TurnMode.PUSH_TO_TALK:
+                self._push_to_talk(client, sound)
+            elif sound.size:
+                client.send_audio(self._encode(client, sound))
+        except (ClosedError, RealtimeError):
+            self._client = None  # the session is over; `client.error` says why
+
+    def _may_interrupt(self) -> bool:
+        """Whether speech now speaks over an answer."""
+        return self.mode is not TurnMode.PUSH_TO_TALK and self._speaker is not None and not self._speaker.idle
+
+    def _push_to_talk(self, client: RealtimeClient, sound: Any) -> None:
+        begins, sends, ends = self.key.step()
+        if begins:
+            client.interrupt("speech")
+            client.clear_input()
+        if sends and sound.size:
+            client.send_audio(self._encode(client, sound))
+        if ends:
+            try:
+                client.commit()
+            except UsageError:  # a tap: less than servers take
+                client.clear_input()
+            else:
+                client.respond()
+
+    @staticmethod
+    def _encode(client: RealtimeClient, sound: Any) -> bytes:
+        """Samples as the session's input format wants them."""
+        if client.input_format.encoding == "pcm16":
+            return bytes(sound.tobytes())
+        from realtime_client.audio.g711 import encode
+
+        return encode(sound.tobytes(), client.input_format.encoding)
+
+    # --- receive thread -----------------------------------------------------------------------------------------------
+
+    def _listen(self, update: up.Update, at_s: float) -> None:
+        """Hand audio to the speaker (a direct observer)."""
+        speaker = self._speaker
+        if speaker is None:
+            return
+        if type(update) is up.AudioDelta:
+            part = (update.item_id, update.content_index)
+            if part not in self._cut:
+                speaker.play(part, self._decode(update.audio), self._output_rate_hz(), at_s)
+        elif isinstance(update, up.AudioDone):
+            speaker.end((update.item_id, update.content_index))
+
+    def _decode(self, audio: bytes) -> bytes:
+        """PCM of what came."""
+        client = self._client
+        if client is None or client.output_format.encoding == "pcm16":
+            return audio
+        from realtime_client.audio.g711 import decode
+
+        return decode(audio, client.output_format.encoding)
+
+    def _output_rate_hz(self) -> int:
+        client = self._client
+        return 24_000 if client is None else client.output_format.rate_hz
+
+    def heard_ms(self, item_id: str, content_index: int) -> int | None:
+        """How much of a part was heard, now that it is cut: for `RealtimeClient(heard_ms=...)`.
+
+        The first question of an interruption drops what the device holds. None when nothing plays here.
+        """
+        speaker = self._speaker
+        if speaker is None:
+            return None
+        self._cut[item_id, content_index] = None
+        while len(self._cut) > 64:
+            del self._cut[next(iter(self._cut))]
+        if not speaker.idle:
+            speaker.cut()
+        return speaker.heard_ms(item_id, content_index)
+
+    # --- the user's wishes --------------------------------------------------------------------------------------------
+
+    def set_mode(self, mode: TurnMode) -> None:
+        """Change who ends a turn, in the running session."""
+        client = self._client
+        self.key.release()
+        self.mode = mode
+        if client is not None:
+            client.update_session(settings_for(mode))
+            client.clear_input()
+
+    # --- devices ------------------------------------------------------------------------------------------------------
+
+    def device_changed(self, direction: str, device: str | None, reason: str, gap_ms: int) -> None:
+        """Tell the session that a device was lost or replaced; from any thread, does not wait."""
+        try:
+            self._news.put_nowait(up.DeviceChanged(direction=direction, device=device, reason=reason, gap_ms=gap_ms))
+        except queue.Full:  # dozens of changes a second: the device cannot be helped
+            return
+
+    def _tell(self) -> None:
+        """Pass news on in a thread that no device waits for."""
+        while (update := self._news.get()) is not None:
+            client = self._client
+            if client is not None and not client.stop.is_set():
+                client.tell(update)
