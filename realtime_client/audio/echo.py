@@ -207,12 +207,18 @@ class EchoLevel:
 
     @property
     def coupling_db(self) -> float:
-        """The echo's level less the level handed to the speaker."""
+        """The echo's level less the level handed to the speaker: as measured, and followed within bounds.
+
+        Without a measurement it is the middle one of the latest maxima: near speech that was not recognised as such is
+        in some of them.
+        """
         least, most = self._COUPLING_DB
+        if self._measured is None:
+            maxima = sorted(self._maxima)
+            return max(least, min(most, maxima[len(maxima) // 2])) if maxima else most
+        least = self._measured if self._learnt < self._LEARN_FRAMES else least
+        most = self._measured + self._RISE_DB
         heard = max((*self._maxima, self._window))
-        if self._measured is not None:
-            least = self._measured if self._learnt < self._LEARN_FRAMES else least
-            most = self._measured + self._RISE_DB
         return max(least, min(most, heard))
 
     @property

@@ -98,12 +98,20 @@ def _failed(error: Exception, *, verbose: int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    for kind in type(error).__mro__:
-        if kind.__module__ == "realtime_client.errors" and kind.__name__ in _EXIT_CODES:
-            _complain(f"{error}{_advice(error)}")
-            return _EXIT_CODES[kind.__name__]
+    code = exit_code(error)
+    if code != _FAULT:
+        _complain(f"{error}{_advice(error)}")
+        return code
     hint = "" if verbose > 1 else "; run it again with -vv to see where"
     _complain(f"unexpected {type(error).__name__}: {error}{hint}")
+    return _FAULT
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the code with which a command ends that this error ended."""
+    for kind in type(error).__mro__:
+        if kind.__module__ == "realtime_client.errors" and kind.__name__ in _EXIT_CODES:
+            return _EXIT_CODES[kind.__name__]
     return _FAULT
 
 

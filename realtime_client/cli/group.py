@@ -14,6 +14,7 @@ _COMMANDS = {
     "chat": "Hold a conversation: type, and the answer streams in.",
     "say": "One turn: a text or an audio file in, the answer out.",
     "serve": "Run the built-in local server on its own.",
+    "doctor": "Check key, server, sound and everything else a session needs.",
     "settings": "Show what is in force and where each value came from.",
     "recover": "Finish a recording that was cut off.",
 }

