@@ -19,7 +19,9 @@ class Speaker:
 
     device: the one to use (default: the default one). rate_hz: what is asked of the device; one that refuses gets
     its own rate, and the sound is resampled. on_change: told from a thread of the line when the device changes; must
-    not close the speaker. While there is no device what comes waits, up to 15 minutes of it. Errors: DeviceError.
+    not close the speaker. on_far: called by the device's thread with each block that is handed over, silence
+    included, at the device's rate, and when it will sound; must only copy. While there is no device what comes waits,
+    up to 15 minutes of it. Errors: DeviceError.
     """
 
     def __init__(
@@ -29,12 +31,14 @@ class Speaker:
         rate_hz: int = 24_000,
         prebuffer_ms: int = 60,
         on_change: Callable[[DeviceChange], None] | None = None,
+        on_far: Callable[[Any, float], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         import numpy as np
 
         self._numpy: Any = np
         self._clock = clock
+        self._on_far = on_far
         self._prebuffer_ms = prebuffer_ms
         self.playback = Playback(rate_hz, prebuffer_ms=prebuffer_ms)
         self._peak = 0
@@ -102,6 +106,11 @@ class Speaker:
         return 20 * math.log10(self._peak / 32_768) if self._peak > 0 else -math.inf
 
     @property
+    def rate_hz(self) -> int:
+        """The device's rate: that of what `on_far` is given."""
+        return self.playback.rate_hz
+
+    @property
     def underruns(self) -> int:
         """How often sound ran out before its part ended."""
         return self.playback.underruns
@@ -147,6 +156,8 @@ class Speaker:
         out = self._numpy.frombuffer(data, self._numpy.int16)
         playback.read(out)
         self._peak = max(int(out.max()), -int(out.min())) if count else 0
+        if self._on_far is not None:
+            self._on_far(out, self._mark[1])
 
     def _prepare(self, rate_hz: int) -> None:
         """Make what waits ready for a device with this rate; no callback runs."""
