@@ -21,7 +21,8 @@ from realtime_client.secret import Secret
 
 APP_NAME = "realtime-client"
 MODALITIES = ("audio", "text")
-TURN_DETECTIONS = ("server_vad", "semantic_vad", "none")
+TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")
+ECHO_MODES = ("auto", "headphones", "aec", "half-duplex")
 FORMATS = ("pcm16", "g711_ulaw", "g711_alaw")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -57,6 +58,10 @@ def _word(raw: Any) -> str:
     if not value.isprintable() or value != value.strip():
         raise ValueError("holds a line break or another character that does not belong there")
     return value
+
+
+def _device(raw: Any) -> str:
+    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else _word(raw)
 
 
 def _path(raw: Any) -> Path:
@@ -192,15 +197,19 @@ class Settings:
     model: str = _setting("gpt-realtime-2.1", _word, "model, or Azure deployment")
     proxy: str | None = _setting(None, _word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
     ca_file: Path | None = _setting(None, _path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
-    voice: str | None = _setting(None, _word, "voice of the answers")
+    voice: str | None = _setting(None, _word, "voice of the answers", flag="--voice-name")
     instructions: str | None = _setting(None, _text, "what the model is told about its part")
     modality: str = _setting("audio", _text, "answers as audio with transcript, or text only", choices=MODALITIES)
-    turn_detection: str = _setting("server_vad", _text, "who ends a spoken turn", choices=TURN_DETECTIONS)
+    turn_detection: str = _setting("server_vad", _text, "who ends a spoken turn; ptt: a key", choices=TURN_DETECTIONS)
     input_format: str = _setting("pcm16", _text, "audio format to the server", choices=FORMATS)
     output_format: str = _setting("pcm16", _text, "audio format from the server", choices=FORMATS)
     transcription: str = _setting("gpt-transcribe", _word, "model that transcribes the user's audio, or none")
     speed: float | None = _setting(None, _number(0.25, 1.5), "speed of speech, 0.25 to 1.5")
     max_output_tokens: int | str | None = _setting(None, _tokens, "longest answer in tokens, or inf")
+    mic: str | None = _setting(None, _device, "microphone: its number or a part of its name")
+    speaker: str | None = _setting(None, _device, "speaker: its number or a part of its name")
+    echo: str = _setting("auto", _text, "what is done against echo", choices=ECHO_MODES)
+    volume: float = _setting(1.0, _number(0.0, 1.0), "loudness of the answers, 0 to 1")
     record: bool = _setting(True, _flag, "do not record the session", flag="--no-record", negative=True)
     record_dir: Path | None = _setting(None, _path, "folder of the recordings")
     flac: bool = _setting(False, _flag, "also write each turn's audio as FLAC")

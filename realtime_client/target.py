@@ -216,6 +216,6 @@ def session_config(settings: Settings) -> RealtimeSession:
 
 
 def _turn_detection(word: str) -> TurnDetection | None:
-    if word == "none":
+    if word in ("none", "ptt"):  # the server waits for the client's commit
         return None
     return SemanticVad() if word == "semantic_vad" else ServerVad()

@@ -105,7 +105,7 @@ def test_signals_from_outside(which, code):
 
 
 def test_dot_commands():
-    with TalkingServer() as server, chat(server, "--voice", "alloy") as terminal:
+    with TalkingServer() as server, chat(server, "--voice-name", "alloy") as terminal:
         terminal.type(".help\r")
         assert all(word in terminal.wait_for(".quit .exit") for word in (".save", ".voice", ".cancel", ".stats"))
         terminal.type(".nonsense\r")

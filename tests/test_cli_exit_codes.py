@@ -312,11 +312,11 @@ def test_what_nobody_expected_is_70_with_a_hint(monkeypatch, capsys):
 
 def test_settings_shows_values_and_sources_without_secrets():
     key = "sk-abcdefghijklmnop-1234"
-    done = realtime("settings", "--voice", "marin", OPENAI_API_KEY=key)
+    done = realtime("settings", "--voice-name", "marin", OPENAI_API_KEY=key)
     assert done.returncode == 0
     assert key not in done.stdout
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
-    assert lines["voice"].split() == ["voice", "marin", "flag", "--voice"]
+    assert lines["voice"].split() == ["voice", "marin", "flag", "--voice-name"]
     assert "set (...1234)" in lines["api_key"]
     assert "environment OPENAI_API_KEY" in lines["api_key"]
     report = json.loads(realtime("settings", "--json", OPENAI_API_KEY=key).stdout)

@@ -8,14 +8,14 @@ import sys
 import click
 
 from realtime_client.cli.group import Invocation
-from realtime_client.cli.options import SectionedCommand, session_options
+from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.cli.session import command_session
 from realtime_client.errors import UsageError
 from realtime_client.settings import Settings
 
 
 @click.command("chat", cls=SectionedCommand)
-@session_options
+@talk_options
 def command(*, settings: Settings, invocation: Invocation) -> None:
     """Hold a conversation: type, and the answer streams in. .help lists what else can be typed.
 

@@ -12,16 +12,18 @@ from realtime_client.cli.group import Invocation
 from realtime_client.client.limits import Limits
 from realtime_client.settings import SPECS, Settings, Spec, load_settings
 
+_SOUND = ("mic", "speaker", "echo", "volume")
 _LOGS = ("log_level", "log_file", "log_json")
+_NAMES = {"voice": "NAME", "mic": "NAME|INDEX", "speaker": "NAME|INDEX"}
 _LIMITS = Limits.__struct_fields__
 
 
 class SectionedCommand(click.Command):
-    """A command whose help page shows its own options first, then those of the session, of logs and of limits."""
+    """A command whose help page shows its own options first, then those of the session, of sound, logs and limits."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in sections."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Session": [], "Logs": [], "Limits": []}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Session": [], "Sound": [], "Logs": [], "Limits": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
@@ -37,11 +39,18 @@ def _section(name: str) -> str:
         return "Logs"
     if name in _LIMITS:
         return "Limits"
+    if name in _SOUND:
+        return "Sound"
     return "Session" if name in SPECS or name == "text_only" else "Options"
 
 
 def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every option of a session. It is called with `settings` and `invocation`."""
+    """Give a command every option of a session without sound devices. It is called with `settings` and `invocation`."""
+    return _with_settings(function, [spec for spec in SPECS.values() if spec.flag and spec.name not in _SOUND])
+
+
+def talk_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command every option of a session that may use microphone and speaker, as `session_options` does."""
     return _with_settings(function, [spec for spec in SPECS.values() if spec.flag])
 
 
@@ -98,9 +107,9 @@ def _metavar(spec: Spec) -> str | None:
         return None
     if spec.name.endswith("_s"):
         return "SECONDS"
-    return {"ca_file": "FILE", "log_file": "FILE", "record_dir": "DIR", "url": "URL", "proxy": "URL"}.get(
-        spec.name, "N" if spec.name in (*_LIMITS, "speed", "max_output_tokens") else "TEXT"
+    return {"ca_file": "FILE", "log_file": "FILE", "record_dir": "DIR", "url": "URL", "proxy": "URL", **_NAMES}.get(
+        spec.name, "N" if spec.name in (*_LIMITS, "speed", "max_output_tokens", "volume") else "TEXT"
     )
 
 
-__all__ = ["SectionedCommand", "Settings", "log_options", "server_options", "session_options"]
+__all__ = ["SectionedCommand", "Settings", "log_options", "server_options", "session_options", "talk_options"]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from realtime_client.cli.group import Invocation
-from realtime_client.cli.options import SectionedCommand, session_options
+from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.escape import one_line
 from realtime_client.settings import SPECS, Settings, config_path, recordings_folder
 from realtime_client.target import endpoint, shown_url, shown_value, target
@@ -17,7 +17,7 @@ from realtime_client.target import endpoint, shown_url, shown_value, target
 
 @click.command("settings", cls=SectionedCommand)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
-@session_options
+@talk_options
 def command(*, settings: Settings, invocation: Invocation, as_json: bool) -> None:  # noqa: ARG001  # one shape for all
     """Show what is in force and where each value came from; secrets are masked.
 
