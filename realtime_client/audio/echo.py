@@ -39,7 +39,7 @@ from realtime_client.audio.onset import (
     SpeechModel,
     frame_levels,
 )
-from realtime_client.errors import MissingExtraError
+from realtime_client.errors import MissingExtraError, UsageError
 
 LOOK_AHEAD_MS = 40
 HOLD_MS = 750
@@ -264,6 +264,7 @@ class EchoControl:
     """Everything between microphone and server that concerns echo.
 
     near_hz: rate of the microphone's sound, far_hz: of the speaker's (default the same); multiples of 100.
+    Other devices need a new one.
     `far` and `near` may be called from two threads; `far` never waits and belongs in the speaker's callback, with every
     block that is handed over, silence included. Errors: UsageError for a rate; MissingExtraError for `aec` without it.
 
@@ -289,6 +290,8 @@ class EchoControl:
         self._detector = OnsetDetector(near_hz, settings=onset, model=model)
         self._near_frame = self._detector.frame_samples
         far_hz = far_hz or near_hz
+        if far_hz <= 0 or far_hz % 100:
+            raise UsageError(f"a rate of {far_hz} Hz has no whole number of samples in 10 ms")
         self._far_frame = far_hz // 100
         self._ring = SampleRing(int(far_hz * _RING_S))
         self._canceller = canceller
