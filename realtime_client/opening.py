@@ -19,6 +19,7 @@ from realtime_client.target import endpoint, session_config, shown_url, shown_va
 
 if TYPE_CHECKING:
     from realtime_client.recording.recorder import Recorder
+    from realtime_client.talk.assembly import LiveSound
 
 Prepared = Callable[[RealtimeClient], object]
 
@@ -56,17 +57,32 @@ def connect(settings: Settings | None = None, **values: Any) -> Iterator[Realtim
 
 
 @contextmanager
-def opened(settings: Settings, *, prepared: Prepared | None = None) -> Iterator[Opened]:
-    """The same for the command line. prepared: gets the client before it connects, for example to close it."""
+def opened(
+    settings: Settings, *, prepared: Prepared | None = None, sound: LiveSound | None = None
+) -> Iterator[Opened]:
+    """The same for the command line. prepared: gets the client before it connects, for example to close it.
+
+    sound: microphone and speaker to use; they are opened with the session and closed with it.
+    """
     with ExitStack() as stack:
         place = _place(settings, stack)
         recorder = _recorder(settings, place) if settings.record else None
-        client = RealtimeClient(place, session=session_config(settings), limits=settings.limits, recorder=recorder)
+        client = RealtimeClient(
+            place,
+            session=session_config(settings),
+            limits=settings.limits,
+            recorder=recorder,
+            heard_ms=None if sound is None else sound.voice.heard_ms,
+        )
         client.observe(SessionLog(client).observe)
         if prepared is not None:
             prepared(client)
+        if sound is not None:
+            stack.callback(sound.close)
         with _without_trace(client, recorder):
             stack.enter_context(client)
+        if sound is not None:
+            stack.enter_context(sound.attached(client))
         folder = None if recorder is None else recorder.folder
         local = target(settings) == "local"
         yield Opened(client, _greeting(settings, place, folder, client), folder, local)

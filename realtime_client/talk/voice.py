@@ -11,6 +11,7 @@ device holds, so the position it answers with is the one that was really heard.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -87,6 +88,10 @@ class Voice:
         self._client, self._speaker, self._echo = client, speaker, echo
         self._removers.append(client.observe(self._listen, direct=True))
         self._teller.start()
+
+    def use_speaker(self, speaker: SpeakerLike | None, echo: Any) -> None:
+        """Go on with another speaker, or another echo control for its new rate."""
+        self._speaker, self._echo = speaker, echo
 
     def use_microphone(self, microphone: MicrophoneLike | None) -> None:
         """Name the microphone that calls `on_block`, for levels, mute and `close`."""
@@ -221,4 +226,5 @@ class Voice:
         while (update := self._news.get()) is not None:
             client = self._client
             if client is not None and not client.stop.is_set():
-                client.tell(update)
+                with contextlib.suppress(RealtimeError):  # the session has just ended
+                    client.tell(update)

@@ -1,0 +1,259 @@
+"""Putting live voice together from settings: which devices, microphone, speaker, echo control; and taking it apart.
+
+Devices are chosen before the session opens, so that a name that fits none is told at once, and opened when it is open.
+The microphone ends before the connection, the speaker after it. A device that cannot be had is told in one line, and
+the session goes on without.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from realtime_client.audio import devices
+from realtime_client.audio.devices import Device, DeviceError, Direction
+from realtime_client.audio.line import DeviceChange
+from realtime_client.client.client import RealtimeClient
+from realtime_client.deadline import Deadline
+from realtime_client.errors import MissingExtraError, RealtimeError, UsageError
+from realtime_client.settings import FLAG, Settings
+from realtime_client.talk.turns import TurnMode
+from realtime_client.talk.voice import Voice
+
+_LIST_LIMIT_S = 5.0
+_LOOK_EVERY_S = 0.02
+Warn = Callable[[str], None]
+
+
+def turn_mode(settings: Settings) -> TurnMode:
+    """Return who ends a spoken turn; without turn detection it can only be the key."""
+    word = settings.turn_detection
+    return TurnMode.PUSH_TO_TALK if word == "none" else TurnMode(word)
+
+
+class LiveSound:
+    """Microphone, speaker and echo control of one session, chosen when it is made, opened by `attached`.
+
+    warn: told in one line about a device that is not there. Errors: UsageError for a flag that names no device;
+    MissingExtraError for an echo mode that is not installed.
+    """
+
+    def __init__(self, settings: Settings, warn: Warn) -> None:
+        self.voice = Voice(mode=turn_mode(settings))
+        self.microphone: Any = None
+        self.speaker: Any = None
+        self._settings = settings
+        self._warn = warn
+        self._client: RealtimeClient | None = None
+        self._echo: Any = None
+        self._far_block = 0
+        self._lock = threading.Lock()  # of choosing another device; device threads do not wait for it
+        self._check_echo()
+        self._chosen = self._choose_both()
+
+    # Choice.
+
+    @property
+    def possible(self) -> bool:
+        """Whether there was any device to use."""
+        return any(self._chosen.values())
+
+    def _check_echo(self) -> None:
+        if self._settings.echo != "aec":
+            return
+        from realtime_client.audio.echo import aec_available
+
+        if not aec_available():
+            raise MissingExtraError("echo cancellation", "aec")
+
+    def _choose_both(self) -> dict[Direction, Device | None]:
+        wanted: list[Direction] = ["input"] if self._settings.modality == "text" else ["input", "output"]
+        chosen: dict[Direction, Device | None] = {"input": None, "output": None}
+        try:
+            listed = devices.limited(devices.list_devices, _LIST_LIMIT_S)
+        except DeviceError as error:
+            self._warn(f"no sound: {error}")
+            return chosen
+        for direction in wanted:
+            try:
+                chosen[direction] = self._choose(direction, listed)
+            except DeviceError as error:
+                self._warn(str(error))
+        return chosen
+
+    def _choose(self, direction: Direction, listed: list[Device]) -> Device:
+        """Take what a flag names or nothing; what another source names, or else the default with a warning."""
+        name = _SETTINGS[direction]
+        wanted = self._settings.value(name)
+        if wanted is None:
+            return devices.preferred(None, direction, self._warn, listed)
+        try:
+            device = devices.choose(wanted, direction, listed)
+        except UsageError as error:
+            source = self._settings.source(name)
+            if self._settings.rank(name) == FLAG:
+                raise UsageError(f"{source}: {error}") from None
+            self._warn(f"{source}: {error}; using the default")
+            return devices.choose(None, direction, listed)
+        if self._settings.rank(name) == FLAG:
+            self._remember(device, direction)
+        return device
+
+    def _remember(self, device: Device, direction: Direction) -> None:
+        try:
+            devices.remember(direction, device.name)
+        except DeviceError as error:
+            self._warn(str(error))
+
+    # Life.
+
+    @contextmanager
+    def attached(self, client: RealtimeClient) -> Iterator[None]:
+        """Open the devices around an open session; at the end the microphone is closed, and what sounds is cut.
+
+        After a lost connection what has arrived is still played, up to the limit for closing. `close` is left to do.
+        """
+        self._client = client
+        try:
+            if self._chosen["output"] is not None:
+                self._open_speaker(self._chosen["output"])
+            self._echo = self._echo_control(self._chosen["input"])
+            self.voice.start(client, self.speaker, self._echo)
+            if self._chosen["input"] is not None:
+                self._open_microphone(self._chosen["input"])
+            yield
+        finally:
+            self._silence(client)
+
+    def close(self) -> None:
+        """Give the devices back; idempotent."""
+        self.voice.close()
+
+    def _silence(self, client: RealtimeClient) -> None:
+        if self.microphone is not None:
+            self.microphone.close()
+        if self.speaker is None or self.speaker.idle:
+            return
+        if client.error is None:
+            try:
+                client.interrupt("cancel")  # the record then says what was heard of it
+            except RealtimeError:
+                return
+        else:
+            deadline, pause = Deadline(self._settings.limits.close_timeout_s), threading.Event()
+            while not self.speaker.idle and self.speaker.device is not None and not deadline.expired:
+                pause.wait(deadline.at_most_s(_LOOK_EVERY_S))
+
+    def _open_speaker(self, device: Device) -> None:
+        from realtime_client.audio.speaker import Speaker
+
+        assert self._client is not None
+        try:
+            speaker = Speaker(
+                device, rate_hz=self._client.output_format.rate_hz, on_change=self._speaker_changed, on_far=self._far
+            )
+        except DeviceError as error:
+            self._warn(f"no speaker: {error}")
+            return
+        speaker.volume = self._settings.volume
+        self.speaker = speaker
+
+    def _open_microphone(self, device: Device) -> None:
+        from realtime_client.audio.microphone import Microphone
+
+        assert self._client is not None
+        try:
+            self.microphone = Microphone(
+                device,
+                on_block=self.voice.on_block,
+                rate_hz=self._client.input_format.rate_hz,
+                on_gap=self._gap,
+                on_change=self._microphone_changed,
+            )
+        except DeviceError as error:
+            self._warn(f"no microphone: {error}")
+            return
+        self.voice.use_microphone(self.microphone)
+
+    # Echo.
+
+    def _echo_control(self, microphone: Device | None) -> Any:
+        """Make an echo control for the devices in use, with what was measured of them."""
+        from realtime_client import echo_memory
+        from realtime_client.audio.echo import UNKNOWN_PATH, EchoControl, EchoMode, choose_mode
+
+        assert self._client is not None
+        near_hz = self._client.input_format.rate_hz
+        speaker = None if self.speaker is None else self.speaker.device
+        if speaker is None or microphone is None:
+            return EchoControl(near_hz, EchoMode.HEADPHONES)
+        advice = echo_memory.recall(speaker.name, microphone.name)
+        mode = choose_mode(self._settings.echo, None if advice is None else advice.mode)
+        far_hz = self.speaker.rate_hz
+        self._far_block = far_hz * devices.BLOCK_MS // 1000
+        return EchoControl(
+            near_hz,
+            mode,
+            far_hz=far_hz,
+            path=UNKNOWN_PATH if advice is None else advice.path,
+            onset=None if advice is None else advice.onset,
+        )
+
+    @property
+    def echo_mode(self) -> str:
+        """What is done against echo now."""
+        return "" if self._echo is None else str(self._echo.mode)
+
+    def _far(self, samples: Any, at_s: float) -> None:
+        """Pass on what sounds; for a moment after a change of device its rate may be one the echo does not know."""
+        echo = self._echo
+        if echo is not None and samples.size == self._far_block:
+            echo.far(samples, at_s)
+
+    def _renew_echo(self) -> None:
+        """Begin anew with other devices: neither their rate nor what was measured before holds for them."""
+        microphone = None if self.microphone is None else self.microphone.device
+        self._echo = self._echo_control(microphone)
+        self.voice.use_speaker(self.speaker, self._echo)
+
+    # Changes.
+
+    def _speaker_changed(self, change: DeviceChange) -> None:
+        if change.now is not None:
+            self._renew_echo()
+        self.voice.device_changed("output", change.now, change.reason, 0)
+
+    def _microphone_changed(self, change: DeviceChange) -> None:
+        if change.now is not None:
+            self._renew_echo()
+        self.voice.device_changed("input", change.now, change.reason, 0)
+
+    def _gap(self, duration_s: float) -> None:
+        device = None if self.microphone is None else self.microphone.device
+        gap_ms = round(duration_s * 1000)
+        name = None if device is None else device.name
+        self.voice.device_changed("input", name, f"nothing was heard for {gap_ms} ms", gap_ms)
+
+    def use(self, direction: Direction, wanted: str) -> Device:
+        """Move to another device and remember it. Errors: UsageError, DeviceError; then all stays as it is."""
+        with self._lock:
+            if self.microphone is None and self.speaker is None:
+                devices.limited(devices.refresh, _LIST_LIMIT_S)
+            listed = devices.limited(devices.list_devices, _LIST_LIMIT_S)
+            device = devices.choose(wanted, direction, listed)
+            current = self.microphone if direction == "input" else self.speaker
+            if current is not None:
+                current.use(device)
+            elif direction == "input":
+                self._open_microphone(device)
+                self._renew_echo()
+            else:
+                self._open_speaker(device)
+                self._renew_echo()
+            self._remember(device, direction)
+            return device
+
+
+_SETTINGS: dict[Direction, str] = {"input": "mic", "output": "speaker"}
