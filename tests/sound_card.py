@@ -7,7 +7,6 @@ is made for real.
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
@@ -15,12 +14,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pytest
 
 RATE_HZ = 48_000
 START_LIMIT_S = 15.0
@@ -79,7 +77,11 @@ class Tape:
         self._reader.start()
 
     def __enter__(self) -> Self:
-        wait_until(lambda: self._chunks, what="the first sound from the monitor")
+        try:
+            wait_until(lambda: self._chunks, what="the first sound from the monitor")
+        except AssertionError:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,8 +108,9 @@ class Tape:
 
     def start_s(self) -> float:
         """When the first sample sounded: a low percentile, because arrivals are late and never early."""
-        sizes = np.cumsum([0] + [len(data) for _, data in self._chunks])[1:] / (2 * RATE_HZ)
-        return float(np.percentile(np.array([at for at, _ in self._chunks]) - sizes, 5))
+        chunks = list(self._chunks)
+        sizes = np.cumsum([len(data) for _, data in chunks]) / (2 * RATE_HZ)
+        return float(np.percentile(np.array([at for at, _ in chunks]) - sizes, 5))
 
     def at_s(self, index: int) -> float:
         return self.start_s() + index / RATE_HZ
@@ -265,7 +268,8 @@ class SoundCard:
         self.pactl("load-module", "module-remap-source", f"source_name={mic}", f"master={mic}_in.monitor")
 
     def unplug(self, number: int) -> None:
-        """Take card 1 or 2 out: its sinks and its source are gone from the server."""
+        """Take card 1 or 2 out: its sinks and its source are gone from the server, and the other is the default."""
+        self.use(3 - number)
         for line in self.pactl("list", "short", "modules").splitlines():
             index, module, arguments = [*line.split("\t"), "", ""][:3]
             words = arguments.split()
@@ -348,34 +352,3 @@ class SoundCard:
             "--latency-msec=20",
         ]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environ())
-
-
-@functools.cache
-def _shared() -> SoundCard:
-    card = SoundCard()
-    card.start()
-    return card
-
-
-@pytest.fixture(scope="session")
-def sound_card_server() -> Iterator[SoundCard]:
-    """The one server of this test run, whichever modules ask for it."""
-    if lacks := missing():
-        pytest.skip(lacks)
-    card = _shared()
-    yield card
-    card.remove()
-    _shared.cache_clear()
-
-
-@pytest.fixture
-def sound_card(sound_card_server: SoundCard, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundCard]:
-    """The sound card, healthy, as the one that this process and its children see."""
-    from realtime_client.audio import devices
-
-    for name, value in sound_card_server.variables().items():
-        monkeypatch.setenv(name, value)
-    sound_card_server.heal()
-    devices.refresh()
-    yield sound_card_server
-    sound_card_server.thaw()  # whoever hangs on it comes free

@@ -83,6 +83,7 @@ class Line:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._retry_at_s = 0.0
+        self._left = False  # a call into the stream hangs: no other may be made; it closes the stream if it comes back
 
     @property
     def device(self) -> Device | None:
@@ -109,19 +110,20 @@ class Line:
         """Throw away what the device holds and go on; False if the device is lost, or does not answer in time."""
         if not self._calls_lock.acquire(timeout=_CALL_LIMIT_S):
             return False
+        stream, token = self._stream, self._token
+        if stream is None or token is None:
+            self._calls_lock.release()
+            return False
         try:
-            stream, token = self._stream, self._token
-            if stream is None or token is None:
-                return False
             token.wanted_end = True
-            devices.limited(stream.abort, _CALL_LIMIT_S)
+            devices.limited(stream.abort, _CALL_LIMIT_S, late=lambda _: stream.close())
             token.wanted_end, token.ended, token.at_s = False, False, self._clock.monotonic()
-            devices.limited(stream.start, _CALL_LIMIT_S)
+            devices.limited(stream.start, _CALL_LIMIT_S, late=lambda _: stream.close())
             return True
-        except DeviceError:
-            if token is not None:
-                token.wanted_end, token.ended = False, True
-                self._wake.set()
+        except DeviceError as error:
+            self._left = isinstance(error, devices.StuckError)
+            token.wanted_end, token.ended = False, True
+            self._wake.set()
             return False
         finally:
             self._calls_lock.release()
@@ -158,6 +160,8 @@ class Line:
         token = self._token
         if token is None:
             return None
+        if self._left:
+            return "the sound server hangs"
         if token.ended and not token.wanted_end:
             return "the device is gone"
         if now_s - token.at_s > LOST_AFTER_S and not stalled and not token.wanted_end:
@@ -182,7 +186,8 @@ class Line:
 
     def _give_up(self) -> None:
         stream, self._stream, self._token = self._stream, None, None
-        if stream is not None:
+        left, self._left = self._left, False
+        if stream is not None and not left:
             with contextlib.suppress(DeviceError):
                 devices.limited(stream.close, _CALL_LIMIT_S)
 
@@ -209,10 +214,11 @@ class Line:
         self._stream, self._token = stream, token
         token.at_s = self._clock.monotonic()
         try:
-            devices.limited(stream.start, _CALL_LIMIT_S)
+            devices.limited(stream.start, _CALL_LIMIT_S, late=lambda _: stream.close())
             if token.alive.wait(alive_s):
                 return True
-        except DeviceError:
+        except DeviceError as error:
+            self._left = isinstance(error, devices.StuckError)
             self._give_up()
             raise
         self._give_up()

@@ -187,6 +187,7 @@ class Playback:
         self.underruns = 0
         self.refused = 0
         self.handed = 0
+        self.sound_end = 0  # the position behind the last sample that carried sound
         self._volume = 1.0
         self._limit = round(limit_s * rate_hz)
         self._jitter = Jitter(prebuffer_ms)
@@ -383,6 +384,8 @@ class Playback:
         count = 0
         if self._playing or self._may_start(queue, len(out)):
             count = self._take(queue, out)
+        if count:
+            self.sound_end = self.handed + count
         self._ramp.tail(out[count:])
         self.handed += len(out)
         self._version += 1

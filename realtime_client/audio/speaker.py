@@ -98,7 +98,7 @@ class Speaker:
     @property
     def idle(self) -> bool:
         """All that was written has been heard."""
-        return self.playback.idle and self._audible() >= self.playback.handed
+        return self.playback.idle and self._audible() >= self.playback.sound_end
 
     @property
     def level_dbfs(self) -> float:
