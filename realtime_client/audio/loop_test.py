@@ -21,6 +21,7 @@ SWEEP_S = 2.0
 LEAD_S = 0.5  # silence before: what the microphone hears of it is the noise
 TRAIL_S = 1.0  # silence after: the longest loop that can be measured
 _LOW_HZ, _HIGH_HZ = 150.0, 8_000.0
+_ROOM_S, _EXPLAINED = 0.3, 0.5
 _FADE_S = 0.02
 _CLEAR_DB = 20.0  # the direct sound stands out of the response's rest by this, or nothing was heard
 _CLIPPED = 32_700
@@ -65,7 +66,13 @@ class Clipped(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
-LoopResult = LoopMeasurement | NothingHeard | Clipped
+class Disturbed(msgspec.Struct, frozen=True, kw_only=True):
+    """Another sound, such as a door, was louder than the sweep: most of what was heard is not an echo of it."""
+
+    noise_dbfs: float
+
+
+LoopResult = LoopMeasurement | NothingHeard | Clipped | Disturbed
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +115,10 @@ def measure(recorded: Samples, rate_hz: int, played: Samples | None = None) -> L
     if _dbfs(heard) < _SILENT_DBFS:
         return NothingHeard(noise_dbfs=noise_dbfs, dead=not heard.any())
     response = _impulse_response(heard, handed)
-    return _read_response(response, heard, handed, noise_dbfs, rate_hz)
+    found = _read_response(response, heard, handed, noise_dbfs, rate_hz)
+    if isinstance(found, LoopMeasurement) and not _explains(response, heard, handed, found, rate_hz):
+        return Disturbed(noise_dbfs=found.noise_dbfs)
+    return found
 
 
 def _impulse_response(heard: FloatSamples, handed: FloatSamples) -> FloatSamples:
@@ -119,14 +129,40 @@ def _impulse_response(heard: FloatSamples, handed: FloatSamples) -> FloatSamples
     return np.fft.irfft(np.fft.rfft(heard, size) * spectrum.conj() / (power + 1e-3 * power.max()), size)
 
 
+def _explains(
+    response: FloatSamples, heard: FloatSamples, handed: FloatSamples, found: LoopMeasurement, rate_hz: int
+) -> bool:
+    """Tell whether the response from its peak on makes, of what was played, most of what was heard above the noise.
+
+    Another sound has a response, too, but one that is spread over seconds, as the sweep's tones are.
+    """
+    noise = 10 ** (found.noise_dbfs / 10)
+    excess = float(np.mean(heard**2)) - noise
+    if excess < 2 * noise:
+        return True  # too faint to tell; and as faint, no harm
+    peak = round(found.delay_ms * rate_hz / 1000)
+    room = np.zeros(response.size)
+    part = slice(max(0, peak - round(0.01 * rate_hz)), peak + round(_ROOM_S * rate_hz))
+    room[part] = response[part]
+    made = np.fft.irfft(np.fft.rfft(room) * np.fft.rfft(handed, response.size), response.size)
+    return float(np.sum(made**2)) / heard.size >= _EXPLAINED * excess
+
+
+def _peak(response: FloatSamples, longest: int) -> tuple[int, float]:
+    """Return where the direct sound is, and how far it stands out of what comes after the longest loop (dB)."""
+    causal = np.abs(response[:longest])
+    peak = int(np.argmax(causal))
+    rest = float(np.sqrt(np.mean(response[longest : 2 * longest] ** 2)))
+    return peak, 20 * math.log10(float(causal[peak]) / rest) if rest > 0 and causal[peak] > 0 else 0.0
+
+
 def _read_response(
     response: FloatSamples, heard: FloatSamples, handed: FloatSamples, noise_dbfs: float, rate_hz: int
 ) -> LoopResult:
     longest = round(TRAIL_S * rate_hz)
     causal = np.abs(response[:longest])
-    peak = int(np.argmax(causal))
-    rest = float(np.sqrt(np.mean(response[longest : 2 * longest] ** 2)))
-    clear_db = 20 * math.log10(float(causal[peak]) / rest) if rest > 0 else 120.0
+    peak, clear_db = _peak(response, longest)
+    rest = float(causal[peak]) / 10 ** (clear_db / 20)
     if clear_db < _CLEAR_DB:
         return NothingHeard(noise_dbfs=noise_dbfs)
     loss_db = _return_loss(heard, handed, peak, noise_dbfs)
@@ -168,6 +204,8 @@ def advise(result: LoopResult, *, aec: bool) -> Advice:
     if isinstance(result, Clipped):
         mode = EchoMode.HALF_DUPLEX
         return Advice(mode=mode, reason="the microphone is overdriven by the speaker: turn one of them down")
+    if isinstance(result, Disturbed):
+        return Advice(mode=EchoMode.AUTO, reason="another sound was louder than the sweep: try again when it is quiet")
     onset = OnsetSettings(least_dbfs=max(-60.0, min(-30.0, round(result.noise_dbfs + 12))))
     if isinstance(result, NothingHeard):
         if result.dead:
