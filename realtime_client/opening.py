@@ -29,13 +29,14 @@ class Opened:
     """An open session.
 
     greeting: one line that says whom it talks to and why, and where it records. recording: the session's folder, None
-    if nothing is recorded. local: it talks to the built-in server.
+    if nothing is recorded. local: it talks to the built-in server. sound: microphone and speaker in use.
     """
 
     client: RealtimeClient
     greeting: str
     recording: Path | None
     local: bool
+    sound: LiveSound | None = None
 
 
 @contextmanager
@@ -57,9 +58,7 @@ def connect(settings: Settings | None = None, **values: Any) -> Iterator[Realtim
 
 
 @contextmanager
-def opened(
-    settings: Settings, *, prepared: Prepared | None = None, sound: LiveSound | None = None
-) -> Iterator[Opened]:
+def opened(settings: Settings, *, prepared: Prepared | None = None, sound: LiveSound | None = None) -> Iterator[Opened]:
     """The same for the command line. prepared: gets the client before it connects, for example to close it.
 
     sound: microphone and speaker to use; they are opened with the session and closed with it.
@@ -85,7 +84,7 @@ def opened(
             stack.enter_context(sound.attached(client))
         folder = None if recorder is None else recorder.folder
         local = target(settings) == "local"
-        yield Opened(client, _greeting(settings, place, folder, client), folder, local)
+        yield Opened(client, _greeting(settings, place, folder, client), folder, local, sound)
 
 
 def _place(settings: Settings, stack: ExitStack) -> Endpoint:

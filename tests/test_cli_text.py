@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime_client import logs
-from realtime_client.cli.screen import Pending
+from realtime_client.cli.pending import Pending
 from realtime_client.cli.wrapping import wrap
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line, printable

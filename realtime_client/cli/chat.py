@@ -7,13 +7,16 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from realtime_client import updates as up
 from realtime_client.cli.screen import Screen
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.escape import one_line
 from realtime_client.protocol.session import Audio, AudioOutput, RealtimeSession
+
+if TYPE_CHECKING:
+    from realtime_client.cli.chat_voice import ChatVoice
 
 HELP = """\
 type a line to talk; it interrupts an answer that is running
@@ -62,12 +65,17 @@ class Chat:
     was no wish of the user. interrupted: it was ended by Ctrl-C.
     """
 
-    def __init__(self, client: ChatClient, screen: Screen, recording: Path | None = None) -> None:
+    def __init__(
+        self, client: ChatClient, screen: Screen, recording: Path | None = None, voice: ChatVoice | None = None
+    ) -> None:
         self.error: BaseException | None = None
         self.interrupted = False
         self._client = client
         self._screen = screen
         self._recording = recording
+        self._voice = voice
+        self._running = False
+        self._cut: str | None = None  # the answer whose unheard end was cut last
         self._stopping = False  # an answer has been told to stop and has not ended yet
         self._told = False  # the screen says already that it was interrupted
         self._part: tuple[str, int] | None = None
@@ -78,7 +86,10 @@ class Chat:
             up.Failure: self._failure,
             up.ToolCall: self._tool_call,
             up.SessionEnded: self._ended,
+            up.Interrupted: self._interrupted,
         }
+        if voice is not None:
+            self._shows |= {up.UserTranscript: voice.transcript, up.DeviceChanged: voice.device_changed}
 
     # What the client says
 
@@ -90,6 +101,7 @@ class Chat:
 
     def _response_started(self, _update: up.ResponseStarted) -> None:
         self._stopping = False
+        self._running = True
         self._part = None
 
     def _delta(self, update: up.TextDelta) -> None:
@@ -100,7 +112,7 @@ class Chat:
         self._screen.write(update.text)
 
     def _response_done(self, update: up.ResponseDone) -> None:
-        self._stopping = False
+        self._stopping = self._running = False
         self._screen.end_line()
         if update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
@@ -108,6 +120,12 @@ class Chat:
         elif update.status == "cancelled" and not self._told:
             self._screen.notice("[interrupted]")
         self._told = False
+
+    def _interrupted(self, update: up.Interrupted) -> None:
+        """Tell of an answer that was complete and not yet heard to its end; a running one ends as cancelled."""
+        if update.cause == "speech" and not self._running and update.response_id != self._cut:
+            self._cut = update.response_id
+            self._screen.notice("[interrupted]")
 
     def _failure(self, update: up.Failure) -> None:
         if not update.benign:
@@ -135,13 +153,24 @@ class Chat:
     def interrupt(self) -> None:
         """Take a Ctrl-C: the first stops a running answer, one with nothing to stop ends the chat."""
         try:
-            if not self._stopping and self._client.cancel():
-                self._stopping = True
+            if not self._stopping and self._stop_answer():
                 return
         except RealtimeError as error:
             self.error = error
         self.interrupted = True
         self._screen.stop()
+
+    def _stop_answer(self) -> bool:
+        """Stop the running answer, or the sound of one that is complete; False if there was none."""
+        playing = self._playing
+        self._stopping = self._client.cancel()
+        if playing and not self._stopping:
+            self._screen.notice("[interrupted]")
+        return playing or self._stopping
+
+    @property
+    def _playing(self) -> bool:
+        return self._voice is not None and self._voice.playing
 
     def _take(self, text: str) -> None:
         word, _, rest = text.partition(" ")
@@ -150,26 +179,28 @@ class Chat:
             return
         self._screen.echo(text)
         command = _COMMANDS.get(word.lower())
-        if command is None:
+        if command is not None:
+            command(self, rest.strip())
+        elif self._voice is None or not self._voice.take(word.lower(), rest.strip()):
             raise UsageError(f"there is no command {word}; .help lists them")
-        command(self, rest.strip())
 
     def _talk(self, text: str) -> None:
-        if self._client.answering and not self._stopping:
-            self._told = True
+        running = self._client.answering and not self._stopping
+        if running or self._playing:
+            self._told = running
             self._screen.notice("[interrupted]")
         self._screen.echo(text)
         self._client.send_text(text)
         self._stopping = False
 
     def _help(self, _rest: str) -> None:
-        self._screen.notice(HELP)
+        self._screen.notice(HELP if self._voice is None else f"{HELP}\n{self._voice.help}")
 
     def _quit(self, _rest: str) -> None:
         self._screen.stop()
 
     def _cancel(self, _rest: str) -> None:
-        if not self._client.cancel():
+        if not self._stop_answer():
             self._screen.notice("[no answer is running]")
 
     def _change_voice(self, name: str) -> None:

@@ -1,28 +1,38 @@
-"""`realtime chat`: a conversation on the line screen; piped input is one prompt."""
+"""`realtime chat`: a conversation by voice and on the line screen; piped input is one prompt."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, talk_options
+from realtime_client.cli.screen import Screen, make_screen
 from realtime_client.cli.session import command_session
 from realtime_client.errors import UsageError
 from realtime_client.settings import Settings
 
+if TYPE_CHECKING:
+    from realtime_client.talk.assembly import LiveSound
+
 
 @click.command("chat", cls=SectionedCommand)
+@click.option("--voice", "by_voice", is_flag=True, help="talk, also where standard input is no terminal")
+@click.option("--text", "by_text", is_flag=True, help="type only: no microphone and no speaker")
 @talk_options
-def command(*, settings: Settings, invocation: Invocation) -> None:
-    """Hold a conversation: type, and the answer streams in. .help lists what else can be typed.
+def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_text: bool) -> None:
+    """Hold a conversation: speak or type; the answer is heard and streams in. .help lists what else can be typed.
 
-    If standard input is not a terminal, all of it is one prompt, and the answer goes to standard output.
+    Voice needs a microphone or a speaker and a terminal; without them the conversation is in text. If standard input
+    is not a terminal, all of it is one prompt, and the answer goes to standard output.
     """
-    if sys.stdin.isatty():
-        _converse(settings, invocation)
+    if by_voice and by_text:
+        raise UsageError("--voice and --text exclude each other")
+    if sys.stdin.isatty() or by_voice:
+        _converse(settings, invocation, by_voice=by_voice or (sys.stdout.isatty() and not by_text))
         return
     from realtime_client.cli.say_command import read_stdin, say
 
@@ -32,13 +42,24 @@ def command(*, settings: Settings, invocation: Invocation) -> None:
     say(settings, invocation, prompt)
 
 
-def _converse(settings: Settings, invocation: Invocation) -> None:
+def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> None:
     from realtime_client.cli.chat import Chat
-    from realtime_client.cli.screen import make_screen
 
     screen = make_screen()
-    with command_session(settings, invocation, screen.notice) as (session, state):
-        chat = Chat(session.client, screen, session.recording)
+
+    def choose() -> LiveSound | None:
+        return _sound(settings, screen) if by_voice else None
+
+    with command_session(settings, invocation, screen.notice, sound=choose) as (session, state):
+        voice = None
+        greeting = "type a line to talk, .help for more, .quit to end"
+        if session.sound is not None:
+            from realtime_client.cli.chat_voice import ChatVoice
+
+            voice = ChatVoice(session.sound, screen, lambda: session.client.answering)
+            greeting = voice.greeting()
+            screen.add_controls(voice)
+        chat = Chat(session.client, screen, session.recording, voice)
 
         def on_signal(which: signal.Signals) -> bool:
             if which == signal.SIGINT:
@@ -50,7 +71,7 @@ def _converse(settings: Settings, invocation: Invocation) -> None:
         state.handle(on_signal)
         remove = session.client.observe(chat.observe)
         try:
-            screen.notice("type a line to talk, .help for more, .quit to end")
+            screen.notice(greeting)
             screen.run(chat.line, chat.interrupt)
         finally:
             remove()
@@ -59,3 +80,14 @@ def _converse(settings: Settings, invocation: Invocation) -> None:
             raise failure
         if chat.interrupted:
             state.end_by(signal.SIGINT)
+
+
+def _sound(settings: Settings, screen: Screen) -> LiveSound | None:
+    """Choose microphone and speaker; None, and a line that says so, if there is neither."""
+    from realtime_client.talk.assembly import LiveSound
+
+    sound = LiveSound(settings, lambda text: screen.notice(f"[{text}]"))
+    if sound.possible:
+        return sound
+    screen.notice("[no microphone and no speaker: the session goes on in text]")
+    return None

@@ -23,7 +23,8 @@ class SectionedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in sections."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Session": [], "Sound": [], "Logs": [], "Limits": []}
+        titles = ("Options", "Session", "Sound", "Logs", "Limits")
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in titles}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:

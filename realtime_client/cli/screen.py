@@ -13,15 +13,34 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from realtime_client.cli.wrapping import wrap
+from realtime_client.cli.pending import Pending
+from realtime_client.cli.status import Fragment, Status, status_row
+from realtime_client.cli.talk_key import ASK, DISABLE, ENABLE, KeyReports
 from realtime_client.escape import printable
 
 _REDRAW_S = 0.04
-_MOST_PENDING = 1_000_000
+_STATUS_S = 0.1
+_COLOURS = {"bar.you": "ansigreen", "bar.assistant": "ansicyan", "state": "bold"}
 _DIM, _PLAIN = "\x1b[2m", "\x1b[22m"
 
 OnLine = Callable[[str], None]
 OnInterrupt = Callable[[], None]
+
+
+class Controls(Protocol):
+    """What a screen shows of live sound, and the talk key that it takes; all called in the screen's thread."""
+
+    def status(self) -> Status:
+        """Return what the row at the bottom shows now."""
+        ...
+
+    def press(self) -> None:
+        """The talk key was pressed."""
+        ...
+
+    def release(self) -> None:
+        """The talk key was let go."""
+        ...
 
 
 class Screen(Protocol):
@@ -47,45 +66,13 @@ class Screen(Protocol):
         """Make `run` return soon."""
         ...
 
+    def add_controls(self, controls: Controls) -> None:
+        """Show live sound and take the talk key, where the terminal can; before `run`."""
+        ...
+
     def run(self, on_line: OnLine, on_interrupt: OnInterrupt) -> None:
         """Read lines until the end of input or `stop`. Both callbacks run in one thread."""
         ...
-
-
-class Pending:
-    """Text on its way to the screen: complete lines, and the one still growing. Safe to use from any thread.
-
-    It holds at most a million characters; while it is full (the terminal has been stopped), further text is left
-    out of the screen, and a line says so.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._text = ""
-        self._left_out = 0
-
-    def add(self, text: str) -> None:
-        """Append text."""
-        with self._lock:
-            if len(self._text) + len(text) > _MOST_PENDING:
-                self._left_out += len(text)
-            else:
-                self._text += text
-
-    def end_line(self) -> None:
-        """Append a line end unless the text ends with one."""
-        with self._lock:
-            if self._text and not self._text.endswith("\n"):
-                self._text += "\n"
-
-    def take(self, width: int, cells: Callable[[str], int] = len) -> tuple[list[str], str]:
-        """Return the rows that are complete, and the growing one, which stays."""
-        with self._lock:
-            rows, self._text = wrap(self._text, width, cells)
-            if self._left_out:
-                rows.append(f"[{self._left_out} characters are not shown]")
-                self._left_out = 0
-            return rows, self._text
 
 
 class LineScreen:
@@ -103,6 +90,10 @@ class LineScreen:
         self._app: Any = None
         self._on_line: OnLine = lambda _text: None
         self._on_interrupt: OnInterrupt = lambda: None
+        self._controls: Controls | None = None
+        self._status: list[Fragment] = []
+        self._reports = KeyReports()
+        self._reports_on = False
 
     def write(self, text: str) -> None:
         """Show more of the running answer."""
@@ -132,6 +123,10 @@ class LineScreen:
         self._stopped = True
         self._wake(self._exit)
 
+    def add_controls(self, controls: Controls) -> None:
+        """Show a row at the bottom; F2 and Ctrl-Space are the talk key."""
+        self._controls = controls
+
     def run(self, on_line: OnLine, on_interrupt: OnInterrupt) -> None:
         """Read lines until the end of input or `stop`."""
         self._on_line, self._on_interrupt = on_line, on_interrupt
@@ -140,6 +135,7 @@ class LineScreen:
             self._app.run(pre_run=self._begin, handle_sigint=False)
         finally:
             self._loop = None
+            self._send(DISABLE if self._reports_on else "")
             self._pending.end_line()
             rows, _ = self._pending.take(self._width(), self._cells)
             self._print(rows)
@@ -151,6 +147,37 @@ class LineScreen:
         self._loop.call_soon(self._flush)
         if self._stopped:
             self._loop.call_soon(self._exit)
+        if self._controls is not None:
+            self._send(ASK)
+            self._show_status()
+
+    def _show_status(self) -> None:
+        """Redraw the row if it has changed, and look again."""
+        assert self._controls is not None
+        shown = status_row(self._controls.status(), self._width() - 1, cells=self._bar_cells())
+        if shown != self._status:
+            self._status = shown
+            self._app.invalidate()
+        self._loop.call_later(_STATUS_S, self._show_status)
+
+    def _bar_cells(self) -> str:
+        return "\u25ae\u25af" if self._app.output.encoding().lower() in ("utf-8", "utf8") else "#-"
+
+    def _send(self, sequence: str) -> None:
+        if sequence:
+            self._app.output.write_raw(sequence)
+            self._app.output.flush()
+
+    def _keys_of(self, data: str) -> str:
+        """Take out of what the terminal sends what is not for the editor: reports about keys."""
+        assert self._controls is not None
+        text, releases = self._reports.feed(data)
+        if self._reports.answered and not self._reports_on:
+            self._reports_on = True
+            self._send(ENABLE)
+        if releases:
+            self._loop.call_soon(self._controls.release)  # after the keys that came before it
+        return text
 
     def _exit(self) -> None:
         if self._app is not None and self._app.is_running and not self._app.is_done:
@@ -203,15 +230,21 @@ class LineScreen:
 
         editor = TextArea(prompt="> ", multiline=False, accept_handler=self._accept, wrap_lines=True, height=None)
         growing = Window(FormattedTextControl(lambda: self._row), dont_extend_height=True, wrap_lines=True)
+        status = [Window(FormattedTextControl(self._styled_status), height=1)] if self._controls is not None else []
         return Application(
             layout=Layout(
-                HSplit([ConditionalContainer(growing, Condition(lambda: bool(self._row))), editor]),
+                HSplit([ConditionalContainer(growing, Condition(lambda: bool(self._row))), editor, *status]),
                 focused_element=editor,
             ),
             key_bindings=self._keys(editor),
             erase_when_done=True,
             output=_terminal(),
+            input=None if self._controls is None else _keyboard(self._keys_of),
         )
+
+    def _styled_status(self) -> Any:
+        plain = bool(os.environ.get("NO_COLOR"))
+        return [("" if plain else _COLOURS.get(style, ""), text) for style, text in self._status]
 
     def _keys(self, editor: Any) -> Any:
         from prompt_toolkit.filters import Condition
@@ -227,6 +260,13 @@ class LineScreen:
         @keys.add("c-d", filter=Condition(lambda: not editor.text))
         def _end(_event: Any) -> None:
             self._exit()
+
+        if (controls := self._controls) is not None:
+
+            @keys.add("f2")
+            @keys.add("c-space")
+            def _talk(_event: Any) -> None:
+                controls.press()
 
         return keys
 
@@ -244,8 +284,20 @@ def _terminal() -> Any:
     return output
 
 
+def _keyboard(sift: Callable[[str], str]) -> Any:
+    """Return the terminal's input, each piece of which goes through `sift` before it is taken for keys."""
+    from prompt_toolkit.input import create_input
+
+    keyboard: Any = create_input()
+    parser = getattr(keyboard, "vt100_parser", None)
+    if parser is not None:  # Windows has none, and no such reports either
+        feed = parser.feed
+        parser.feed = lambda data: feed(sift(data))
+    return keyboard
+
+
 class PlainScreen:
-    """Lines in, text out: for a terminal that cannot move the cursor, or a standard output that is a file."""
+    """Lines in, text out: for a terminal that cannot move the cursor, or standard input and output that are files."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -253,6 +305,7 @@ class PlainScreen:
         self._done = threading.Event()
         self._to_terminal = sys.stdout.isatty()
         self._pipe_closed = False
+        self._listens = False
 
     def write(self, text: str) -> None:
         """Show more of the running answer. A closed standard output ends `run` with BrokenPipeError."""
@@ -282,6 +335,10 @@ class PlainScreen:
     def echo(self, line: str) -> None:
         """Nothing: the terminal has shown it."""
 
+    def add_controls(self, controls: Controls) -> None:  # noqa: ARG002  # one shape for all screens
+        """Go on when piped input is at its end: there is still speech. No row is redrawn, and there is no key."""
+        self._listens = not sys.stdin.isatty()
+
     def stop(self) -> None:
         """Make `run` return."""
         self._done.set()
@@ -295,7 +352,8 @@ class PlainScreen:
                     return
                 if line.strip():
                     on_line(line.strip())
-            self._done.set()
+            if not self._listens:
+                self._done.set()
 
         threading.Thread(target=read, name="realtime-stdin", daemon=True).start()
         self._done.wait()
@@ -312,5 +370,6 @@ def dim(text: str) -> str:
 
 def make_screen() -> Screen:
     """Return the best screen for where standard input and output lead."""
-    able = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    return LineScreen() if able or (sys.platform == "win32" and sys.stdout.isatty()) else PlainScreen()
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    able = os.environ.get("TERM", "") not in ("", "dumb") or sys.platform == "win32"
+    return LineScreen() if interactive and able else PlainScreen()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from realtime_client import logs
 from realtime_client.cli.group import Invocation
@@ -14,6 +15,9 @@ from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 from realtime_client.opening import Opened, opened
 from realtime_client.settings import Settings
+
+if TYPE_CHECKING:
+    from realtime_client.talk.assembly import LiveSound
 
 
 def notice(invocation: Invocation, text: str) -> None:
@@ -33,17 +37,23 @@ def logging_as_set(settings: Settings, write: Callable[[str], None] | None = Non
 
 @contextmanager
 def command_session(
-    settings: Settings, invocation: Invocation, log_to: Callable[[str], None] | None = None
+    settings: Settings,
+    invocation: Invocation,
+    log_to: Callable[[str], None] | None = None,
+    *,
+    sound: Callable[[], LiveSound | None] = lambda: None,
 ) -> Iterator[tuple[Opened, Interruption]]:
     """Hold a session open while the block runs.
 
     A signal closes the session, which wakes whoever waits for it, until the block puts another action in charge.
-    log_to: takes log lines in place of stderr.
+    log_to: takes log lines in place of stderr. sound: chooses microphone and speaker.
+    It is called here because signals must be taken before any thread starts.
     """
     with logging_as_set(settings, log_to), interruption() as state:
         folder = None
         try:
-            with opened(settings, prepared=lambda client: state.handle(lambda _which: _close(client))) as session:
+            prepared = lambda client: state.handle(lambda _which: _close(client))  # noqa: E731
+            with opened(settings, prepared=prepared, sound=sound()) as session:
                 folder = session.recording
                 notice(invocation, session.greeting)
                 yield session, state

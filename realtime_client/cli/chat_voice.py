@@ -1,0 +1,229 @@
+"""Voice in a chat: the commands and the key that steer it, the row that shows it, and what is told about devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from realtime_client import updates as up
+from realtime_client.audio import devices
+from realtime_client.audio.devices import DeviceError, Direction
+from realtime_client.cli.screen import Screen
+from realtime_client.cli.status import Status
+from realtime_client.cli.talk_key import TalkSwitch
+from realtime_client.errors import UsageError
+from realtime_client.escape import one_line
+from realtime_client.talk.assembly import LiveSound
+from realtime_client.talk.turns import TurnMode
+
+_HELP = """\
+  .mute .unmute  the microphone gives silence, or sound again
+  .volume N      loudness of the answers, 0 to 100
+  .mode WORD     who ends your turn: vad (silence), semantic (meaning) or ptt (a key)
+  .talk          push-to-talk on and off, as F2 and Ctrl-Space do; F2 can also be held in terminals that report it
+  .devices       list microphones and speakers
+  .mic NAME      use another microphone (index or part of the name), also from now on; .speaker NAME likewise"""
+
+_MODES = {
+    "vad": TurnMode.SERVER_VAD,
+    "server_vad": TurnMode.SERVER_VAD,
+    "semantic": TurnMode.SEMANTIC_VAD,
+    "semantic_vad": TurnMode.SEMANTIC_VAD,
+    "ptt": TurnMode.PUSH_TO_TALK,
+}
+_MODE_TEXTS = {
+    TurnMode.SERVER_VAD: "silence ends your turn",
+    TurnMode.SEMANTIC_VAD: "the server judges by what you say when your turn ends",
+    TurnMode.PUSH_TO_TALK: "F2 (or Ctrl-Space, or .talk) begins and ends your turn",
+}
+_KINDS = {"input": "microphone", "output": "speaker"}
+
+
+class ChatVoice:
+    """Steers the live sound of one session. answering: whether an answer runs or is asked for.
+
+    help: the lines that list its commands.
+    """
+
+    help = _HELP
+
+    def __init__(self, sound: LiveSound, screen: Screen, answering: Callable[[], bool]) -> None:
+        self._sound = sound
+        self._voice = sound.voice
+        self._screen = screen
+        self._answering = answering
+        self._switch = TalkSwitch(sound.voice.key)
+
+    # What is shown
+
+    @property
+    def playing(self) -> bool:
+        """Whether something is still to be heard."""
+        return self._sound.speaker is not None and not self._sound.speaker.idle
+
+    def greeting(self) -> str:
+        """Return the line that says what one can do."""
+        if self._sound.microphone is None:
+            return "no microphone: type a line to talk, .help for more, .quit to end"
+        how = "press F2 and speak" if self._voice.mode is TurnMode.PUSH_TO_TALK else "speak"
+        return f"{how}, or type a line; .help for more, .quit to end"
+
+    def status(self) -> Status:
+        """Return what the row at the bottom shows now."""
+        voice, speaker, microphone = self._voice, self._sound.speaker, self._sound.microphone
+        by_key = voice.mode is TurnMode.PUSH_TO_TALK
+        playing = self.playing
+        muted = microphone is not None and microphone.muted
+        return Status(
+            microphone=_name(microphone),
+            speaker=_name(speaker),
+            microphone_dbfs=-96.0 if microphone is None or muted else microphone.level_dbfs,
+            speaker_dbfs=speaker.level_dbfs if speaker is not None and playing else -96.0,
+            user_speaks=voice.user_speaking and not muted,
+            assistant_speaks=playing,
+            thinking=not playing and self._answering(),
+            muted=muted,
+            push_to_talk=voice.key.pressed if by_key else None,
+        )
+
+    def device_changed(self, update: up.DeviceChanged) -> None:
+        """Show that a device was lost or replaced."""
+        kind, reason = _KINDS.get(update.direction, update.direction), one_line(update.reason)
+        if update.device is not None:
+            self._screen.notice(f"[{kind}: {one_line(update.device)} ({reason})]")
+            return
+        rest = "you can type" if update.direction == "input" else "answers are shown, not heard"
+        speaker, microphone = _name(self._sound.speaker), _name(self._sound.microphone)
+        if speaker is None and microphone is None:
+            rest = "the session goes on in text"
+        self._screen.notice(f"[no {kind} ({reason}): {rest}]")
+
+    def transcript(self, update: up.UserTranscript) -> None:
+        """Show what was said; it may come after the answer has begun."""
+        if update.text.strip():
+            self._screen.notice(f"> {one_line(update.text.strip(), 2_000)}  (spoken)")
+
+    # What the person wishes
+
+    def take(self, word: str, rest: str) -> bool:
+        """Take a command; False if there is none with this name. Errors: UsageError."""
+        command = _COMMANDS.get(word)
+        if command is None:
+            return False
+        command(self, rest)
+        return True
+
+    def press(self) -> None:
+        """The talk key was pressed."""
+        if self._ready_to_talk():
+            self._switch.press()
+
+    def release(self) -> None:
+        """The talk key was let go, as far as the terminal can tell."""
+        self._switch.release()
+
+    def _ready_to_talk(self) -> bool:
+        if self._sound.microphone is None:
+            self._screen.notice("[there is no microphone]")
+        elif self._voice.mode is not TurnMode.PUSH_TO_TALK:
+            self._screen.notice("[push-to-talk is off; .mode ptt turns it on]")
+        else:
+            return True
+        return False
+
+    def talk(self, _rest: str) -> None:
+        """Begin or end a turn."""
+        self.press()
+
+    def mute(self, _rest: str) -> None:
+        """Let the microphone give silence."""
+        self._microphone().muted = True
+        self._screen.notice("[the microphone is muted; .unmute ends that]")
+
+    def unmute(self, _rest: str) -> None:
+        """Let the microphone give sound."""
+        self._microphone().muted = False
+        self._screen.notice("[the microphone is on]")
+
+    def volume(self, rest: str) -> None:
+        """Set or show the loudness of the answers."""
+        speaker = self._sound.speaker
+        if speaker is None:
+            raise UsageError("there is no speaker")
+        if rest:
+            speaker.volume = _percent(rest) / 100
+        self._screen.notice(f"[volume {round(speaker.volume * 100)} of 100]")
+
+    def mode(self, rest: str) -> None:
+        """Set or show who ends a turn."""
+        if rest:
+            mode = _MODES.get(rest.lower())
+            if mode is None:
+                raise UsageError(f"{rest!r} is no mode; there are vad, semantic and ptt")
+            self._voice.set_mode(mode)
+        self._screen.notice(f"[{_MODE_TEXTS[self._voice.mode]}]")
+
+    def list_devices(self, _rest: str) -> None:
+        """Show the devices, those in use marked."""
+        in_use = {"input": _name(self._sound.microphone), "output": _name(self._sound.speaker)}
+        try:
+            listed = devices.list_devices()
+        except DeviceError as error:
+            raise UsageError(str(error)) from None
+        lines = []
+        for direction, name in in_use.items():
+            lines.append(f"{_KINDS[direction]}s:")
+            for device in listed:
+                if device.serves(direction):  # type: ignore[arg-type]  # mypy sees str
+                    mark = "*" if device.name == name else " "
+                    lines.append(f" {mark}{device.index:3}  {one_line(device.name)}")
+        self._screen.notice("\n".join(lines))
+
+    def use_microphone(self, rest: str) -> None:
+        """Move to another microphone."""
+        self._use("input", rest)
+
+    def use_speaker(self, rest: str) -> None:
+        """Move to another speaker."""
+        self._use("output", rest)
+
+    def _use(self, direction: Direction, wanted: str) -> None:
+        if not wanted:
+            raise UsageError(f"name a {_KINDS[direction]}: its index or a part of its name; .devices lists them")
+        try:
+            device = self._sound.use(direction, wanted)
+        except DeviceError as error:
+            raise UsageError(str(error)) from None
+        self._screen.notice(f"[asked for the {_KINDS[direction]} {one_line(device.name)}]")
+
+    def _microphone(self) -> Any:
+        if self._sound.microphone is None:
+            raise UsageError("there is no microphone")
+        return self._sound.microphone
+
+
+_COMMANDS: dict[str, Callable[[ChatVoice, str], None]] = {
+    ".mute": ChatVoice.mute,
+    ".unmute": ChatVoice.unmute,
+    ".volume": ChatVoice.volume,
+    ".mode": ChatVoice.mode,
+    ".talk": ChatVoice.talk,
+    ".devices": ChatVoice.list_devices,
+    ".mic": ChatVoice.use_microphone,
+    ".speaker": ChatVoice.use_speaker,
+}
+
+
+def _name(line: Any) -> str | None:
+    device = None if line is None else line.device
+    return None if device is None else device.name
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise UsageError("the volume is a number from 0 to 100")
+    return value
