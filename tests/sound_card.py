@@ -7,6 +7,7 @@ is made for real.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -136,6 +137,7 @@ class SoundCard:
         self._server: subprocess.Popen[bytes] | None = None
         self._echo: str | None = None
         self._write_configuration()
+        atexit.register(self.remove)  # a program that ends by an error leaves no server behind
 
     def environ(self) -> dict[str, str]:
         """The environment for programs that shall use this card."""
@@ -221,6 +223,7 @@ class SoundCard:
 
     def remove(self) -> None:
         """Stop, and leave nothing on the disk."""
+        atexit.unregister(self.remove)
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 

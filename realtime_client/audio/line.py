@@ -2,7 +2,8 @@
 
 A removed or hung device raises nothing: its callbacks merely stop. So a thread looks every 40 ms; no callback for
 300 ms, or a stream that ended by itself, means that the device is lost. Then the best remaining one is opened; one
-that takes sound but does not call back is left at once for the next. While there is none, all are tried every 0.5 s.
+that takes sound but does not call back is left at once for the next. While there is none, all are tried again, at
+first at once, then every 0.5 s, with more patience each time: a busy machine is slow, not without sound.
 Calls that may hang are made by `devices.limited()`; while one hangs, no other is begun.
 """
 
@@ -83,6 +84,7 @@ class Line:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._retry_at_s = 0.0
+        self._failed = 0  # times in a row that no device worked
         self._left = False  # a call into the stream hangs: no other may be made; it closes the stream if it comes back
 
     @property
@@ -178,8 +180,9 @@ class Line:
                 if before is None:
                     with contextlib.suppress(DeviceError):
                         devices.refresh()
-                self._open_best(lost=lost, alive_s=_ALIVE_LIMIT_S if before else 2 * _ALIVE_LIMIT_S)
-        self._retry_at_s = self._clock.monotonic() + _RETRY_EVERY_S
+                self._open_best(lost=lost, alive_s=_ALIVE_LIMIT_S * 2 ** min(self._failed, 3))
+        self._failed = 0 if self._stream is not None else self._failed + 1
+        self._retry_at_s = self._clock.monotonic() + (_RETRY_EVERY_S if self._failed > 1 else 0.0)
         now = self.device.name if self.device else None
         if self._on_change is not None and not self._closing.is_set() and (now is not None or before is not None):
             self._on_change(DeviceChange(direction=self._direction, before=before, now=now, reason=reason))
@@ -214,7 +217,7 @@ class Line:
         self._stream, self._token = stream, token
         token.at_s = self._clock.monotonic()
         try:
-            devices.limited(stream.start, _CALL_LIMIT_S, late=lambda _: stream.close())
+            devices.limited(stream.start, max(_CALL_LIMIT_S, alive_s), late=lambda _: stream.close())
             if token.alive.wait(alive_s):
                 return True
         except DeviceError as error:
