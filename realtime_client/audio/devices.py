@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -79,7 +80,23 @@ def _portaudio() -> Any:
         raise DeviceError(f"PortAudio is missing, so there is no sound: {hint} ({error})") from error
     except Exception as error:
         raise DeviceError(f"PortAudio does not start, so there is no sound: {error}") from error
+    _silence_alsa()
     return sounddevice
+
+
+@functools.cache
+def _silence_alsa() -> None:
+    """Let ALSA say nothing: its threads write to file descriptor 2, across whatever a screen shows.
+
+    The handler it is given is a function of the C library without arguments, so no thread of ALSA waits for Python.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # no ALSA: nothing to keep quiet
+        alsa = ctypes.CDLL("libasound.so.2")
+        alsa.snd_lib_error_set_handler(ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p))
 
 
 def unavailable() -> str | None:

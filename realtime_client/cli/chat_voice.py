@@ -36,6 +36,7 @@ _MODE_TEXTS = {
     TurnMode.SEMANTIC_VAD: "the server judges by what you say when your turn ends",
     TurnMode.PUSH_TO_TALK: "F2 (or Ctrl-Space, or .talk) begins and ends your turn",
 }
+_SHORT_GAP_MS = 500
 _KINDS = {"input": "microphone", "output": "speaker"}
 
 
@@ -87,8 +88,10 @@ class ChatVoice:
         )
 
     def device_changed(self, update: up.DeviceChanged) -> None:
-        """Show that a device was lost or replaced."""
+        """Show that a device was lost or replaced. A short gap in what it heard is left to the recording."""
         kind, reason = _KINDS.get(update.direction, update.direction), one_line(update.reason)
+        if 0 < update.gap_ms < _SHORT_GAP_MS:
+            return
         if update.device is not None:
             self._screen.notice(f"[{kind}: {one_line(update.device)} ({reason})]")
             return
