@@ -11,10 +11,11 @@ import msgspec
 from realtime_client import echo_memory
 from realtime_client.audio import devices
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
-from realtime_client.doctor import Check
+from realtime_client.doctor import Check, Status
 from realtime_client.errors import RealtimeError, UsageError
 
 _CALL_LIMIT_S = 3.0
+_TRIES = 3
 _BEYOND_S = 0.2  # recorded longer than played
 _LATE_S = 5.0  # a device that takes so much longer than the sound lasts is given up
 
@@ -89,8 +90,8 @@ def measure_echo(pair: Pair, clock: Clock = SYSTEM_CLOCK) -> EchoOutcome:
     from realtime_client.audio.echo import EchoMode, aec_available
 
     try:
-        run = _LoopRun(pair, clock)
-        result = loop_test.measure(run.record(), run.rate_hz, run.played)
+        run, recorded = _record(pair, clock)
+        result = loop_test.measure(recorded, run.rate_hz, run.played)
         advice = loop_test.advise(result, aec=aec_available())
         figures = _figures(result, advice, run)
         if advice.mode is EchoMode.AUTO:
@@ -99,9 +100,23 @@ def measure_echo(pair: Pair, clock: Clock = SYSTEM_CLOCK) -> EchoOutcome:
         echo_memory.remember(pair.output.name, pair.input.name, advice)
     except RealtimeError as error:
         return EchoOutcome(check=Check(name="echo", status="fail", text=str(error)))
-    status: Any = "warn" if isinstance(result, loop_test.Clipped) else "ok"
     text = f"{advice.mode}: {advice.reason}{_numbers(result)}"
+    if run.faults:
+        hint = "a device ran empty or over while it was measured (is the machine busy?): measure again"
+        return EchoOutcome(check=Check(name="echo", status="warn", text=text, hint=hint), figures=figures)
+    status: Status = "warn" if isinstance(result, loop_test.Clipped) else "ok"
     return EchoOutcome(check=Check(name="echo", status=status, text=text), figures=figures)
+
+
+def _record(pair: Pair, clock: Clock) -> tuple[_LoopRun, Any]:
+    """Play and record, again if a device ran empty or over meanwhile: that moves the sound."""
+    for _ in range(_TRIES - 1):
+        run = _LoopRun(pair, clock)
+        recorded = run.record()
+        if not run.faults:
+            return run, recorded
+    run = _LoopRun(pair, clock)
+    return run, run.record()
 
 
 def _numbers(result: Any) -> str:
@@ -120,6 +135,7 @@ def _figures(result: Any, advice: Any, run: _LoopRun) -> dict[str, Any]:
         "input": run.pair.input.name,
         "rate_hz": run.rate_hz,
         "device_latency_ms": round(run.latency_s * 1000, 1),
+        "faults": run.faults,
         **found,
         "mode": str(advice.mode),
         "reason": advice.reason,
@@ -128,16 +144,28 @@ def _figures(result: Any, advice: Any, run: _LoopRun) -> dict[str, Any]:
 
 
 class _Clocked:
-    """When a stream's first sample passed: callbacks come late and never early, so the earliest counts."""
+    """When a stream's first sample passed: callbacks come late and never early, so the earliest counts.
+
+    faults: how often the device ran empty or over.
+    """
 
     def __init__(self, rate_hz: int, clock: Clock) -> None:
         self._rate_hz, self._clock = rate_hz, clock
         self.samples = 0
         self.start_s = float("inf")
+        self.latencies_s: list[float] = []
+        self.faults = 0
 
-    def passed(self, count: int) -> None:
+    def passed(self, count: int, latency_s: float, status: Any) -> None:
         self.start_s = min(self.start_s, self._clock.monotonic() - self.samples / self._rate_hz)
         self.samples += count
+        self.latencies_s.append(latency_s)
+        self.faults += bool(status)
+
+    @property
+    def latency_s(self) -> float:
+        """The median of what the callbacks were told."""
+        return sorted(self.latencies_s)[len(self.latencies_s) // 2] if self.latencies_s else 0.0
 
 
 class _LoopRun:
@@ -146,7 +174,6 @@ class _LoopRun:
     def __init__(self, pair: Pair, clock: Clock) -> None:
         self.pair = pair
         self._clock = clock
-        self.latency_s = 0.0
         self._done = threading.Event()
         self._sides: list[devices.Stream] = []
         self.rate_hz = self._agree()
@@ -203,26 +230,35 @@ class _LoopRun:
         self._sides.append(stream)
         if stream.rate_hz != self.rate_hz:
             raise devices.DeviceError(f"{device.name!r} does not take {self.rate_hz} Hz, as the other device does")
-        self.latency_s += stream.latency_s
         devices.limited(stream.start, _CALL_LIMIT_S)
+
+    @property
+    def latency_s(self) -> float:
+        """How much of the loop's delay is the devices' own, as they tell."""
+        return self._out.latency_s + self._in.latency_s
+
+    @property
+    def faults(self) -> int:
+        """How often a device ran empty or over; each may have moved the sound."""
+        return self._out.faults + self._in.faults
 
     def _close(self) -> None:
         for stream in self._sides:
             devices.limited(stream.close, _CALL_LIMIT_S)
 
-    def _play(self, data: Any, count: int, _time: Any, _status: Any) -> None:
+    def _play(self, data: Any, count: int, time: Any, status: Any) -> None:
         at = 2 * self._out.samples
         piece = self._sound[at : at + len(data)]
         data[: len(piece)] = piece
         data[len(piece) :] = bytes(len(data) - len(piece))
-        self._out.passed(count)
+        self._out.passed(count, time.outputBufferDacTime - time.currentTime, status)
 
-    def _take(self, data: Any, count: int, _time: Any, _status: Any) -> None:
+    def _take(self, data: Any, count: int, time: Any, status: Any) -> None:
         at = 2 * self._in.samples
         if at + len(data) > len(self._recorded):
             self._done.set()
             return
         self._recorded[at : at + len(data)] = data
-        self._in.passed(count)
+        self._in.passed(count, time.currentTime - time.inputBufferAdcTime, status)
         if at + len(data) >= self._wanted:
             self._done.set()

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_helpers import Terminal, http_answer, realtime
-from sound_card import RATE_HZ, SoundCard, sound_card, sound_card_server  # noqa: F401  # fixtures
+from sound_card import RATE_HZ, SoundCard
 
 from realtime_client import doctor, echo_memory
 from realtime_client.local import LocalServer
 from realtime_client.settings import Settings, load_settings
+
+pytest_plugins = ["sound_card_fixture"]
 
 TOKEN = "a-token-that-nobody-guesses-42"
 KEY = "sk-abcdefghijklmnop-1234"
@@ -181,12 +183,14 @@ def lag_ms(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.argmax(product[: RATE_HZ // 2])) * 1000 / RATE_HZ
 
 
-def test_an_echo_path_is_measured_and_remembered(sound_card: SoundCard):  # noqa: F811
+def test_an_echo_path_is_measured_and_remembered(sound_card: SoundCard):
     sound_card.echo(latency_ms=40)
-    with sound_card.hear() as speaker, sound_card.hear_mic() as microphone:
-        whole = report("--echo")
-    speaker_at, mic_at = speaker.start_s(), microphone.start_s()
-    shift = round((mic_at - speaker_at) * RATE_HZ)
+    for _ in range(3):  # on a busy machine a device runs empty, which moves the sound; the doctor says so
+        with sound_card.hear() as speaker, sound_card.hear_mic() as microphone:
+            whole = report("--echo")
+        if not whole["echo"]["faults"]:
+            break
+    shift = round((microphone.start_s() - speaker.start_s()) * RATE_HZ)
     played, heard = speaker.samples.astype(float), microphone.samples.astype(float)
     path_ms = lag_ms(played[max(0, shift) :], heard[max(0, -shift) :])
     echo = whole["echo"]
@@ -204,13 +208,13 @@ def test_an_echo_path_is_measured_and_remembered(sound_card: SoundCard):  # noqa
     assert again["text"].startswith(echo["mode"])
 
 
-def test_without_a_path_headphones_are_recommended(sound_card: SoundCard):  # noqa: F811
+def test_without_a_path_headphones_are_recommended(sound_card: SoundCard):
     noise = (np.random.default_rng(1).standard_normal(RATE_HZ * 12) * 20).astype("<i2").tobytes()
     with sound_card.speaking() as speaking:  # a microphone that hears its room, and not the speaker
         assert speaking.stdin is not None
         writer = threading.Thread(target=feed, args=(speaking, noise))
         writer.start()
-        whole = report("--echo", "--output", "card1", "--input", "card1")
+        whole = report("--echo", "--speaker", "card1", "--mic", "card1")
         speaking.kill()
         writer.join()
     assert whole["exit_code"] == 0, whole
@@ -229,14 +233,14 @@ def feed(process, pcm: bytes) -> None:
         return
 
 
-def test_a_muted_microphone_is_told_apart_from_headphones(sound_card: SoundCard):  # noqa: F811
+def test_a_muted_microphone_is_told_apart_from_headphones(sound_card: SoundCard):
     whole = report("--echo")
     assert whole["exit_code"] == 1
     assert "digital silence" in by_name(whole)["echo"]["text"]
     assert not Path(echo_memory.memory_path()).exists()
 
 
-def test_a_device_that_is_not_there_is_named(sound_card: SoundCard):  # noqa: F811
-    whole = report("--echo", "--input", "trombone")
+def test_a_device_that_is_not_there_is_named(sound_card: SoundCard):
+    whole = report("--echo", "--mic", "trombone")
     assert whole["exit_code"] == 1
     assert "trombone" in by_name(whole)["devices"]["text"]

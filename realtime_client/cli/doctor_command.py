@@ -24,9 +24,11 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "31;1"}
 
 
 @click.command("doctor", cls=SectionedCommand)
-@click.option("--echo", is_flag=True, help="play a sweep, measure the echo, and remember what to do about it")
-@click.option("--input", "input_device", default=None, metavar="DEVICE", help="microphone for --echo: index or name")
-@click.option("--output", "output_device", default=None, metavar="DEVICE", help="speaker for --echo: index or name")
+@click.option(
+    "--echo", "measure", is_flag=True, help="play a sweep, measure the echo, and remember what to do about it"
+)
+@click.option("--mic", default=None, metavar="DEVICE", help="microphone to check: its number or a part of its name")
+@click.option("--speaker", default=None, metavar="DEVICE", help="speaker to check: its number or a part of its name")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 @session_options
 @click.pass_context
@@ -35,9 +37,9 @@ def command(
     *,
     settings: Settings,
     invocation: Invocation,
-    echo: bool,
-    input_device: str | None,
-    output_device: str | None,
+    measure: bool,
+    mic: str | None,
+    speaker: str | None,
     as_json: bool,
 ) -> None:
     """Check key, server, clock, sound, extras and the recordings' folder; the last line is the verdict.
@@ -49,7 +51,7 @@ def command(
     with logging_as_set(settings):
         for check, error in examine(settings):
             report.add(check, error)
-        _sound(report, invocation, output_device, input_device, echo=echo)
+        _sound(report, invocation, speaker or settings.speaker, mic or settings.mic, echo=measure)
     context.exit(report.finish())
 
 
