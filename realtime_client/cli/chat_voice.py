@@ -18,11 +18,13 @@ from realtime_client.talk.turns import TurnMode
 
 _HELP = """\
   .mute .unmute  the microphone gives silence, or sound again
-  .volume N      loudness of the answers, 0 to 100
-  .mode WORD     who ends your turn: vad (silence), semantic (meaning) or ptt (a key)
-  .talk          push-to-talk on and off, as F2 and Ctrl-Space do; F2 can also be held in terminals that report it
+  .volume N      loudness of the answers, 0 to 1 or in percent
+  .mode WORD     who ends your turn: vad, semantic (by meaning) or ptt (a key)
+  .talk          with ptt, begin or end your turn, as F2 and Ctrl-Space do (held
+                 down, where the terminal reports that a key is let go)
   .devices       list microphones and speakers
-  .mic NAME      use another microphone (index or part of the name), also from now on; .speaker NAME likewise"""
+  .mic NAME      another microphone, also from now on: index or part of the name
+  .speaker NAME  another speaker, likewise"""
 
 _MODES = {
     "vad": TurnMode.SERVER_VAD,
@@ -154,8 +156,8 @@ class ChatVoice:
         if speaker is None:
             raise UsageError("there is no speaker")
         if rest:
-            speaker.volume = _percent(rest) / 100
-        self._screen.notice(f"[volume {round(speaker.volume * 100)} of 100]")
+            speaker.volume = _gain(rest)
+        self._screen.notice(f"[the volume is {speaker.volume:g}]")
 
     def mode(self, rest: str) -> None:
         """Set or show who ends a turn."""
@@ -222,11 +224,14 @@ def _name(line: Any) -> str | None:
     return None if device is None else device.name
 
 
-def _percent(text: str) -> float:
+def _gain(text: str) -> float:
+    """Return a volume from 0 to 1; what is above 1, or ends in %, is percent."""
     try:
         value = float(text.removesuffix("%"))
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 100:
-        raise UsageError("the volume is a number from 0 to 100")
+    if text.endswith("%") or value > 1:
+        value /= 100
+    if not 0 <= value <= 1:
+        raise UsageError("the volume is a number from 0 to 1, or from 0% to 100%")
     return value

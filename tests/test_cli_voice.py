@@ -1,0 +1,285 @@
+"""`realtime chat` by voice: a person speaks into a sound card that is not there, types, presses keys, and listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from cli_helpers import LIMIT_S, Terminal, realtime
+from sound_card import SoundCard, wait_until
+from talk_stage import speech
+from talking_server import TalkingServer
+
+from realtime_client.cli.status import Status, bar, status_row
+from realtime_client.cli.talk_key import HELD_S, KeyReports, TalkSwitch
+from realtime_client.talk.turns import TalkKey
+
+pytest_plugins = ["sound_card_fixture"]
+
+F2, F2_LET_GO = "\x1b[Q", "\x1b[1;1:3Q"  # as a terminal with the keyboard protocol says it
+F2_TAPPED = "\x1bOQ"
+READY = ".quit to end\n"
+
+
+@contextmanager
+def voice_chat(*args: str, **options) -> Iterator[Terminal]:
+    devices = ("--mic", "card1", "--speaker", "card1", "--echo", "headphones")
+    with Terminal("chat", "--local", "--no-record", *devices, *args, **options) as terminal:
+        terminal.wait_for(READY)
+        terminal.wait_for("| mic ")
+        yield terminal
+
+
+def leave(terminal: Terminal) -> None:
+    terminal.type("\x15.quit\r")
+    assert terminal.wait_end() == 0
+
+
+def wait_raw(terminal: Terminal, sequence: bytes) -> None:
+    """Read until the program has sent these bytes to the terminal."""
+    ends = time.monotonic() + LIMIT_S
+    while sequence not in terminal.raw:
+        assert terminal._read(ends), f"{sequence!r} was never sent"
+
+
+def test_a_spoken_question_is_shown_and_its_answer_is_heard(sound_card: SoundCard):
+    with sound_card.hear() as tape, voice_chat() as terminal:
+        assert "speak, or type a line" in terminal.wait_for("listening | nobody speaks | mic")
+        before = tape.duration_s
+        sound_card.speak(speech("Count to five."))
+        terminal.wait_for("> count to five  (spoken)")
+        terminal.wait_for("One, two, three, four, five.")
+        terminal.wait_for("assistant speaks")
+        terminal.wait_for("nobody speaks")
+        loud = tape.loud(400)
+        assert len(loud[loud > before * 48_000]) > 24_000, "half a second of sound at least"
+        leave(terminal)
+
+
+def test_typed_text_stops_the_voice(sound_card: SoundCard):
+    with sound_card.hear() as tape, voice_chat() as terminal:
+        terminal.type("tell me a long story\r")
+        terminal.wait_for("assistant speaks")
+        wait_until(lambda: len(tape.loud(400)) > 4_800, what="the story is heard")
+        terminal.type("repeat after me no\r")
+        terminal.wait_for("[interrupted]\n> repeat after me no\nno.")
+        terminal.wait_for("nobody speaks")  # the story would have taken a minute
+        terminal.type(".cancel\r")
+        terminal.wait_for("[no answer is running]")
+        leave(terminal)
+        assert tape.duration_s < 30
+
+
+def test_a_muted_microphone_says_nothing(sound_card: SoundCard):
+    with voice_chat() as terminal:
+        terminal.type(".mute\r")
+        terminal.wait_for("[the microphone is muted; .unmute ends that]")
+        terminal.wait_for("muted | nobody speaks")
+        sound_card.speak(speech("Count to five."))
+        terminal.type(".unmute\r")
+        terminal.wait_for("[the microphone is on]")
+        sound_card.speak(speech("Count to three."))
+        assert "five" not in terminal.wait_for("> count to three  (spoken)")
+        terminal.type(".volume 40%\r")
+        terminal.wait_for("[the volume is 0.4]")
+        terminal.type(".volume loud\r")
+        terminal.wait_for("[the volume is a number from 0 to 1, or from 0% to 100%]")
+        terminal.type(".devices\r")
+        terminal.wait_for("speakers:\n *  0  card1\n    1  card2")
+        terminal.type(".mic nonesuch\r")
+        terminal.wait_for("[no microphone matches 'nonesuch'; there are: 0 'card1'")
+        terminal.type(".speaker card2\r")
+        terminal.wait_for("[speaker: card2 (chosen)]")
+        leave(terminal)
+
+
+def test_push_to_talk_by_tap_and_by_hold(sound_card: SoundCard):
+    with voice_chat("--turn-detection", "ptt") as terminal:
+        assert "press F2 and speak" in terminal.wait_for("F2 to talk | nobody speaks")
+        sound_card.speak(speech("Count to four."))  # nobody listens
+        terminal.type(F2_TAPPED)
+        terminal.wait_for("talk, F2 ends |")
+        sound_card.speak(speech("Count to five."))
+        terminal.type(F2_TAPPED)
+        terminal.wait_for("> count to five  (spoken)")
+        wait_raw(terminal, b"\x1b[?u")
+        terminal.type("\x1b[?0u")  # the terminal knows the keyboard protocol
+        wait_raw(terminal, b"\x1b[>2u")
+        terminal.type(F2)
+        terminal.wait_for("talk, F2 ends |")
+        sound_card.speak(speech("Count to three."))
+        terminal.type(F2_LET_GO)
+        terminal.wait_for("> count to three  (spoken)")
+        terminal.type("a\x1b[97;1:3ub")  # letters let go are no letters
+        shown = terminal.wait_for("\n> ab")
+        assert shown.count("(spoken)") == 2
+        assert "four" not in shown.replace("three, four, five", "")
+        leave(terminal)
+        assert b"\x1b[<u" in terminal.raw
+
+
+def test_modes_are_changed_in_the_session(sound_card: SoundCard):
+    with voice_chat(columns=60, NO_COLOR="1") as terminal:
+        terminal.type(F2_TAPPED)
+        terminal.wait_for("[push-to-talk is off; .mode ptt turns it on]")
+        terminal.type(".mode ptt\r")
+        terminal.wait_for("F2 to talk |")
+        terminal.type(".talk\r")
+        terminal.wait_for("talk, F2 ends |")
+        terminal.type(".talk\r")
+        terminal.wait_for("F2 to talk |")
+        terminal.type(".mode semantic\r")
+        terminal.wait_for("listening |")
+        terminal.type(".mode\r")
+        terminal.wait_for("[the server judges by what you say when your turn ends]")
+        terminal.type(".mode polite\r")
+        terminal.wait_for("['polite' is no mode; there are vad, semantic and ptt]")
+        leave(terminal)
+        assert not any(f"\x1b[0;{colour}m".encode() in terminal.raw for colour in (*range(30, 38), *range(90, 98)))
+
+
+def test_when_the_sound_server_dies_the_session_goes_on_in_text(sound_card: SoundCard):
+    with voice_chat() as terminal:
+        sound_card.kill()
+        terminal.wait_for("the session goes on in text]")
+        terminal.type("repeat after me still here\r")
+        terminal.wait_for("still here.")
+        leave(terminal)
+
+
+def no_sound(tmp_path) -> dict[str, str]:
+    (tmp_path / "asound.conf").write_text("")
+    return {"ALSA_CONFIG_PATH": str(tmp_path / "asound.conf"), "PULSE_SERVER": f"unix:{tmp_path}/none"}
+
+
+def test_without_a_device_the_session_is_in_text_and_says_so(tmp_path):
+    with TalkingServer("Hello.") as server:
+        with Terminal("chat", "--no-record", "--url", server.url, **no_sound(tmp_path)) as terminal:
+            shown = terminal.wait_for(READY)
+            assert "[no microphone and no speaker: the session goes on in text]" in shown
+            assert "type a line to talk" in shown
+            terminal.type("hello\r")
+            terminal.wait_for("> hello\nHello.\n>")
+            terminal.type(".mute\r")
+            terminal.wait_for("[there is no command .mute; .help lists them]")
+            leave(terminal)
+
+
+def test_text_asks_for_no_device(tmp_path):
+    with TalkingServer("Hello.") as server:
+        with Terminal("chat", "--text", "--no-record", "--url", server.url, **no_sound(tmp_path)) as terminal:
+            assert "microphone" not in terminal.wait_for(READY)
+            leave(terminal)
+    done = realtime("chat", "--text", "--voice", "--local")
+    assert (done.returncode, done.stderr) == (2, "realtime: --voice and --text exclude each other\n")
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_else(sound_card: SoundCard):
+    done = realtime("chat", "--voice", "--local", "--mic", "nonesuch")
+    assert done.returncode == 2
+    assert done.stderr.startswith("realtime: flag --mic: no microphone matches 'nonesuch'; there are: ")
+
+
+# The pure parts.
+
+
+@pytest.mark.parametrize(("level_dbfs", "shown"), [(-96, "-----"), (-50, "-----"), (-49, "#----"), (-1, "#####")])
+def test_bar(level_dbfs, shown):
+    assert bar(level_dbfs) == shown
+    assert bar(float("-inf")) == "-----"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (90, "listening | both speak | mic ##--- Built-in Audio.. | speaker #---- card1"),
+        (60, "listening | both speak | mic ##--- | speaker #----"),
+        (40, "listening | mic ##--- | speaker #----"),
+        (20, "listening"),
+        (6, "listen"),
+    ],
+)
+def test_the_row_fits(columns, shown):
+    status = Status(
+        microphone="Built-in Audio Analog Stereo",
+        speaker="card1",
+        microphone_dbfs=-35,
+        speaker_dbfs=-45,
+        user_speaks=True,
+        assistant_speaks=True,
+    )
+    assert "".join(text for _, text in status_row(status, columns)) == shown
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        (Status(speaker="s"), "no microphone"),
+        (Status(speaker="s", thinking=True), "thinking"),
+        (Status(microphone="m", thinking=True), "thinking"),
+        (Status(microphone="m", muted=True, push_to_talk=True), "muted"),
+        (Status(microphone="m", push_to_talk=True, thinking=True), "talk, F2 ends"),
+        (Status(microphone="m", push_to_talk=False), "F2 to talk"),
+    ],
+)
+def test_states(status, shown):
+    assert status_row(status, 100)[0] == ("state", shown)
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed", "releases"),
+    [
+        ("plain \x1b[A\x1b[12~\x1b", "plain \x1b[A\x1b[12~\x1b", 0),
+        ("\x1b[Q", "\x1bOQ", 0),  # keys that the protocol writes differently
+        ("\x1b[1;1:2Q", "", 0),  # the talk key does not repeat
+        ("x\x1b[120;1:3u", "x", 0),
+        ("\x1b[1;1:3Q\x1b[32;5:3u\x1b[12;1:3~", "", 3),
+        ("\x1b[1;1:2A\x1b[3;1:2~\x1b[1;5:2C", "\x1b[A\x1b[3~\x1b[1;5C", 0),
+        ("\x1b[1;1:3A", "", 0),
+    ],
+)
+def test_reports_of_keys_are_taken_out(sent, passed, releases):
+    for parts in ([sent], [sent[:3], sent[3:]], [sent[:-1], sent[-1:]]):
+        reports = KeyReports()
+        assert reports.feed("\x1b[?0u") == ("", 0)
+        results = [reports.feed(part) for part in parts]
+        if not any(part.endswith("\x1b") for part in parts[:-1]):  # a lone escape is a key
+            assert ("".join(text for text, _ in results), sum(count for _, count in results)) == (passed, releases)
+
+
+def test_nothing_is_held_back_from_a_terminal_without_reports():
+    reports = KeyReports()
+    assert reports.feed("\x1b[") == ("\x1b[", 0)
+    assert not reports.answered
+
+
+class _Hand:
+    """A clock that is moved by hand."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wall(self) -> float:
+        return self.now_s
+
+
+def test_a_tap_switches_and_a_held_key_ends_its_turn():
+    key, clock = TalkKey(), _Hand()
+    switch = TalkSwitch(key, clock)
+    switch.press()
+    clock.now_s += HELD_S / 2
+    switch.release()
+    assert key.pressed, "a tap stays on"
+    switch.press()
+    switch.release()
+    assert not key.pressed, "the next tap ends it"
+    switch.press()
+    clock.now_s += HELD_S
+    switch.release()
+    assert not key.pressed, "it was held"
+    switch.release()
+    assert not key.pressed
