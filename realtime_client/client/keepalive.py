@@ -64,7 +64,9 @@ class KeepAlive:
         moments = []
         if self._interval_s > 0:
             since = self._waiting_since
-            moments.append(self._next_ping_s if since is None else since + self._pong_timeout_s)
+            moments.append(self._next_ping_s)
+            if since is not None:
+                moments.append(since + self._pong_timeout_s)
         if self._read_timeout_s > 0:
             moments.append(self.last_heard_s + self._read_timeout_s)
         return max(0.0, min(moments) - now_s) if moments else None
@@ -90,11 +92,13 @@ class KeepAlive:
             return PongMissedError(
                 f"keep-alive: no pong within {self._pong_timeout_s:g} s of a ping; the server or the network is gone"
             )
-        if since is None and now_s >= self._next_ping_s:
+        if now_s < self._next_ping_s:
+            return None
+        self._next_ping_s = now_s + self._interval_s
+        if since is None:
             self._count += 1
             payload = self._count.to_bytes(4, "big")
             # Timed from here, not from the socket: a send thread that is stuck is a missed pong, too.
             self._sent = (payload, now_s)
-            self._next_ping_s = now_s + self._interval_s
             send_ping(payload)
         return None

@@ -11,7 +11,7 @@ from realtime_client.escape import printable
 
 Line = dict[str, Any]
 _SHORTEST_CUE_S = 1.0
-_WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool"}
+_WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
 VTT_HEAD = "WEBVTT\n\n"
 MD_HEAD = "# Conversation\n\n"
 

@@ -82,6 +82,10 @@ class Summary:
                 {"from_s": round(elapsed_s, 3), "to_s": None, "code": update.code, "reason": update.reason}
             )
 
+        elif isinstance(update, up.DeviceChanged) and update.gap_ms and len(data["gaps"]) < _LISTED:
+            gap = {"from_s": round(elapsed_s - update.gap_ms / 1000, 3), "to_s": round(elapsed_s, 3)}
+            data["gaps"].append({**gap, "direction": update.direction, "reason": update.reason})
+
     def count(self, *, turns: int, user_audio_s: float, assistant_audio_s: float) -> None:
         """Set the totals."""
         self._data["totals"] = {

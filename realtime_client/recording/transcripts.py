@@ -136,6 +136,7 @@ class Transcript:
             up.ResponseStarted: self._response_started,  # type: ignore[dict-item]
             up.ResponseDone: self._response_done,  # type: ignore[dict-item]
             up.Interrupted: self._interrupted,  # type: ignore[dict-item]
+            up.DeviceChanged: self._device_changed,  # type: ignore[dict-item]
         }
 
     # --- turns --------------------------------------------------------------------------------------------------------
@@ -257,6 +258,12 @@ class Transcript:
         turn = self.turn(update.item_id, "tool", update.response_id)
         turn.who, turn.kind, turn.name = "tool", "function_call", update.name
         turn.texts = {0: [update.arguments]}
+        self._done(turn, "completed", at_s)
+
+    def _device_changed(self, update: up.DeviceChanged, at_s: float) -> None:
+        """A mark where sound is missing, or another device was taken."""
+        turn = self.begin("note")
+        turn.texts = {0: [f"{update.reason} ({update.gap_ms} ms without sound)" if update.gap_ms else update.reason]}
         self._done(turn, "completed", at_s)
 
     def _response_started(self, update: up.ResponseStarted, _at_s: float) -> None:

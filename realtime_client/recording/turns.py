@@ -7,7 +7,7 @@ from typing import Any
 
 from .timeline import RATE_HZ
 
-SPEAKERS = {"user", "assistant", "system", "tool"}
+SPEAKERS = {"user", "assistant", "system", "tool", "note"}
 
 
 @dataclass(slots=True)
