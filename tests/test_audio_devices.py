@@ -12,12 +12,13 @@ import time
 import numpy as np
 import pytest
 from cli_helpers import realtime
-from sound_card import RATE_HZ, Tape, wait_until
+from sound_card import RATE_HZ, SoundCard, again_after_a_stall, wait_until
 
 from realtime_client.audio import devices
 from realtime_client.audio.devices import Device, DeviceError, StuckError
 from realtime_client.audio.line import DeviceChange
 from realtime_client.audio.microphone import Microphone, _Blocker
+from realtime_client.audio.resample import resample
 from realtime_client.audio.speaker import Speaker
 from realtime_client.errors import UsageError
 
@@ -164,18 +165,30 @@ def test_the_command_meters_what_is_said(sound_card):
 # Playing.
 
 
-@pytest.fixture
-def changes() -> list[tuple[float, DeviceChange]]:
-    return []
+class Playing:
+    """A speaker on the first card, for one attempt of a test, and what it told of its devices."""
 
+    def __init__(self, card: SoundCard) -> None:
+        self._card = card
+        self.changes: list[tuple[float, DeviceChange]] = []
+        self.speaker = Speaker(devices.choose("card1", "output"), on_change=self.changed)
 
-@pytest.fixture
-def speaker(sound_card, changes):
-    chosen = devices.choose("card1", "output")
-    opened = Speaker(chosen, on_change=lambda change: changes.append((time.monotonic(), change)))
-    yield opened
-    sound_card.thaw()
-    opened.close()
+    def changed(self, change: DeviceChange) -> None:
+        self.changes.append((time.monotonic(), change))
+
+    def __enter__(self) -> Speaker:
+        return self.speaker
+
+    def __exit__(self, *_: object) -> None:
+        self._card.thaw()
+        self.speaker.close()
+
+    def noticed(self, since_s: float, limit_s: float = 3.0) -> tuple[float, DeviceChange]:
+        """Wait for the first change since then: how long after, and what."""
+        first = wait_until(
+            lambda: next((c for c in self.changes if c[0] >= since_s), None), limit_s, "a change of device"
+        )
+        return first[0] - since_s, first[1]
 
 
 def play(speaker: Speaker, samples: np.ndarray, part=PART, *, end: bool = True) -> None:
@@ -184,12 +197,13 @@ def play(speaker: Speaker, samples: np.ndarray, part=PART, *, end: bool = True) 
         speaker.end(part)
 
 
-def windows(sent: np.ndarray, tape: Tape) -> tuple[np.ndarray, np.ndarray]:
-    """Find what was sent (24 kHz) on a tape: for each 200 ms window its correlation and its lag in ms."""
-    from realtime_client.audio.resample import resample
+def at_48_khz(samples: np.ndarray, rate_hz: int = VOICE_HZ) -> np.ndarray:
+    return np.frombuffer(resample(samples.tobytes(), rate_hz, RATE_HZ), "<i2")
 
-    wave = np.frombuffer(resample(sent.tobytes(), VOICE_HZ, RATE_HZ), "<i2").astype(float)
-    heard = tape.samples.astype(float)
+
+def windows(sent: np.ndarray, came: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find what was sent in what came, both at 48 kHz: for each 200 ms window its correlation and its lag in ms."""
+    wave, heard = sent.astype(float), came.astype(float)
     size = 1 << (len(wave) + len(heard)).bit_length()
     lag = int(np.argmax(np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(wave, size)), size)[: len(heard)]))
     width, reach, found = RATE_HZ // 5, RATE_HZ // 50, []
@@ -207,6 +221,7 @@ def windows(sent: np.ndarray, tape: Tape) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("device_rate_hz", [VOICE_HZ, 44_100])
+@again_after_a_stall
 def test_what_is_played_arrives_whole(sound_card, device_rate_hz):
     sent = noise(3.0)
     speaker = Speaker(devices.choose("card1", "output"), rate_hz=device_rate_hz)
@@ -220,140 +235,164 @@ def test_what_is_played_arrives_whole(sound_card, device_rate_hz):
         assert speaker.heard_ms(*PART) == 3000
     finally:
         speaker.close()
-    correlation, lag_ms = windows(sent, tape)
+    correlation, lag_ms = windows(at_48_khz(sent), tape.samples)
     assert len(correlation) >= 11
     assert np.median(correlation) > 0.99
     assert np.median(np.abs(lag_ms)) < 1.0
     assert speaker.underruns == 0
 
 
-def test_a_cut_is_silent_at_once_and_knows_what_was_heard(sound_card, speaker):
-    rng, marks = np.random.default_rng(7), []
-    with sound_card.hear() as tape:
-        for number in range(10):
-            part = (f"item_{number}", 0)
-            play(speaker, noise(5.0), part)
-            pause(0.25 + rng.uniform(0, 0.1))
-            at_s = time.monotonic()
-            heard = speaker.cut()
-            marks.append((at_s, heard[part]))
-            assert speaker.heard_ms(*part) == heard[part]
-            pause(0.15)
-    loud = tape.loud(60)
-    breaks = np.flatnonzero(np.diff(loud) > RATE_HZ // 20)
-    firsts, lasts = loud[[0, *(breaks + 1)]], loud[[*breaks, len(loud) - 1]]
-    assert len(firsts) == 10
-    silent_ms = [(tape.at_s(last) - at_s) * 1000 for last, (at_s, _) in zip(lasts, marks, strict=True)]
-    wrong_ms = [
-        abs((last - first) / RATE_HZ * 1000 - ms) for first, last, (_, ms) in zip(firsts, lasts, marks, strict=True)
-    ]
-    assert np.median(silent_ms) <= 30
-    assert np.median(wrong_ms) <= 20, wrong_ms
-    assert sorted(wrong_ms)[-2] <= 20, wrong_ms  # one of them may meet a stall of this machine
+@again_after_a_stall
+def test_a_cut_is_silent_at_once_and_knows_what_was_heard(sound_card):
+    playing = Playing(sound_card)
+    with playing as speaker:
+        rng, marks = np.random.default_rng(7), []
+        with sound_card.hear() as tape:
+            for number in range(10):
+                part, came_s = (f"item_{number}", 0), time.monotonic()
+                play(speaker, noise(5.0), part)
+                pause(0.25 + rng.uniform(0, 0.1))
+                at_s = time.monotonic()
+                heard = speaker.cut()
+                marks.append((came_s, at_s, heard[part]))
+                assert speaker.heard_ms(*part) == heard[part]
+                pause(0.15)
+        loud, silent_ms, wrong_ms = tape.loud(60), [], []
+        for came_s, cut_s, heard_ms in marks:
+            inside = loud[(loud > tape.index(came_s)) & (loud < tape.index(cut_s + 0.13))]
+            silent_ms.append((tape.at_s(inside[-1]) - cut_s) * 1000)
+            wrong_ms.append(abs((inside[-1] - inside[0]) / RATE_HZ * 1000 - heard_ms))
+        assert np.median(silent_ms) <= 30
+        assert max(silent_ms) <= 60, silent_ms
+        assert max(wrong_ms) <= 20, wrong_ms
 
 
-def test_frames_that_come_up_to_300_ms_late_leave_no_gap_once_that_is_known(sound_card, speaker):
-    rng, frame_s = np.random.default_rng(3), 0.05
-    samples, size = noise(6.0), round(VOICE_HZ * 0.05)
-    arrivals = np.maximum.accumulate(np.arange(120) * frame_s + rng.uniform(0, 0.3, 120))
-    ticker = threading.Event()
-    with sound_card.hear() as tape:
-        began = time.monotonic()
-        for number, at in enumerate(arrivals):
-            ticker.wait(max(0.0, began + at - time.monotonic()))
-            play(speaker, samples[number * size : (number + 1) * size], end=number == 119)
-        wait_until(lambda: speaker.idle, 5.0)
-        pause(0.1)
-    loud = tape.loud(60)
-    gaps = [
-        (tape.at_s(loud[i]) - began, (loud[i + 1] - loud[i]) / RATE_HZ)
-        for i in np.flatnonzero(np.diff(loud) > RATE_HZ // 100)
-    ]
-    assert speaker.playback.prebuffer_ms > 200
-    assert [gap for gap in gaps if gap[0] > 3.0 and gap[1] > 0.02] == []
-    assert speaker.heard_ms(*PART) == 6000
+@again_after_a_stall
+def test_frames_that_come_up_to_300_ms_late_leave_no_gap_once_that_is_known(sound_card):
+    playing = Playing(sound_card)
+    with playing as speaker:
+        rng, frame_s = np.random.default_rng(3), 0.05
+        samples, size = noise(6.0), round(VOICE_HZ * 0.05)
+        arrivals = np.maximum.accumulate(np.arange(120) * frame_s + rng.uniform(0, 0.3, 120))
+        ticker = threading.Event()
+        with sound_card.hear() as tape:
+            began = time.monotonic()
+            for number, at in enumerate(arrivals):
+                ticker.wait(max(0.0, began + at - time.monotonic()))
+                play(speaker, samples[number * size : (number + 1) * size], end=number == 119)
+            wait_until(lambda: speaker.idle, 5.0)
+            pause(0.1)
+        loud = tape.loud(60)
+        gaps = [
+            (tape.at_s(loud[i]) - began, (loud[i + 1] - loud[i]) / RATE_HZ)
+            for i in np.flatnonzero(np.diff(loud) > RATE_HZ // 100)
+        ]
+        assert speaker.playback.prebuffer_ms > 200
+        assert [gap for gap in gaps if gap[0] > 3.0 and gap[1] > 0.02] == []
+        assert speaker.heard_ms(*PART) == 6000
 
 
 # Faults while it plays.
 
 
-def noticed(changes, since_s: float, limit_s: float = 3.0) -> tuple[float, DeviceChange]:
-    at_s, change = wait_until(
-        lambda: next((c for c in changes if c[0] >= since_s), None), limit_s, "a change of device"
-    )
-    return at_s - since_s, change
+@again_after_a_stall
+def test_a_device_that_hangs_is_left_for_the_next(sound_card):
+    playing = Playing(sound_card)
+    with playing as speaker:
+        play(speaker, noise(20.0))
+        pause(0.2)
+        with sound_card.hear(2) as tape:
+            began = time.monotonic()
+            sound_card.suspend(1)
+            took_s, change = playing.noticed(began)
+            wait_until(lambda: len(tape.loud()) > RATE_HZ / 4, what="sound from the second card")
+        assert (change.before, change.now, change.reason) == ("card1", "card2", "the device hangs")
+        assert tape.at_s(tape.loud()[0]) - began < 0.5
+        assert took_s < 0.5
+        assert speaker.device.name == "card2"
+        assert 0 < speaker.heard_ms(*PART) < 5000
 
 
-def test_a_device_that_hangs_is_left_for_the_next(sound_card, speaker, changes):
-    play(speaker, noise(20.0))
-    pause(0.2)
-    with sound_card.hear(2) as tape:
+@again_after_a_stall
+def test_a_hanging_default_is_not_taken_for_another_device(sound_card):
+    """Both names lead to the card that hangs; only the second card plays."""
+    playing = Playing(sound_card)
+    with playing as speaker:
+        play(speaker, noise(20.0))
+        speaker.use(devices.choose("default", "output"))
+        playing.noticed(0.0)
         began = time.monotonic()
         sound_card.suspend(1)
-        took_s, change = noticed(changes, began)
-        wait_until(lambda: len(tape.loud()) > RATE_HZ / 4, what="sound from the second card")
-    assert (change.before, change.now, change.reason) == ("card1", "card2", "the device hangs")
-    assert tape.at_s(tape.loud()[0]) - began < 0.75  # 0.5 s, and what this machine stalls
-    assert took_s < 0.75
-    assert speaker.device.name == "card2"
-    assert 0 < speaker.heard_ms(*PART) < 5000
+        wait_until(lambda: speaker.device and speaker.device.name == "card2", what="the second card")
+        assert time.monotonic() - began < 1.5
 
 
-def test_a_hanging_default_is_not_taken_for_another_device(sound_card, speaker, changes):
-    """Both names lead to the card that hangs; only the second card plays."""
-    play(speaker, noise(20.0))
-    speaker.use(devices.choose("default", "output"))
-    noticed(changes, 0.0)
-    began = time.monotonic()
-    sound_card.suspend(1)
-    wait_until(lambda: speaker.device and speaker.device.name == "card2", what="the second card")
-    assert time.monotonic() - began < 1.5
+@again_after_a_stall
+def test_an_unplugged_card_leaves_its_sound_to_the_other(sound_card):
+    playing = Playing(sound_card)
+    with playing as speaker:
+        play(speaker, noise(20.0))
+        pause(0.2)
+        with sound_card.hear(2) as tape:
+            began = time.monotonic()
+            sound_card.unplug(1)
+            wait_until(lambda: len(tape.loud()) > RATE_HZ / 4, what="sound from the second card")
+        assert tape.at_s(tape.loud()[0]) - began < 0.5
 
 
-def test_an_unplugged_card_leaves_its_sound_to_the_other(sound_card, speaker):
-    play(speaker, noise(20.0))
-    pause(0.2)
-    with sound_card.hear(2) as tape:
+@again_after_a_stall
+def test_sound_on_the_default_follows_the_default(sound_card):
+    """The sound server moves it; a stream on a card that was chosen by name stays."""
+    with Playing(sound_card) as speaker, sound_card.hear(1) as first, sound_card.hear(2) as second:
+        speaker.use(devices.choose("default", "output"))
+        play(speaker, noise(20.0))
+        wait_until(lambda: len(first.loud()))
         began = time.monotonic()
-        sound_card.unplug(1)
-        wait_until(lambda: len(tape.loud()) > RATE_HZ / 4, what="sound from the second card")
-    assert tape.at_s(tape.loud()[0]) - began < 0.75
+        sound_card.use(2)
+        wait_until(lambda: len(second.loud()) > RATE_HZ / 4, what="sound from the new default")
+    assert second.at_s(second.loud()[0]) - began < 0.5
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-def test_without_a_server_it_says_so_and_comes_back(sound_card, speaker, changes, fault):
-    play(speaker, noise(60.0))
-    pause(0.2)
-    began = time.monotonic()
-    getattr(sound_card, fault)()
-    took_s, change = noticed(changes, began)
-    assert took_s < 0.75
-    assert (change.before, change.now) == ("card1", None)
-    assert speaker.device is None
-    asked_s = time.monotonic()
-    heard_ms, waiting_ms = speaker.heard_ms(*PART), speaker.backlog_ms
-    assert 0 < heard_ms < 5000
-    assert waiting_ms > 50_000
-    play(speaker, noise(1.0), ("item_2", 0))
-    assert time.monotonic() - asked_s < 0.2
-    healed_s = time.monotonic()
-    sound_card.heal()
-    _, change = noticed(changes, healed_s, 6.0)
-    assert change.now is not None
-    wait_until(lambda: speaker.backlog_ms < waiting_ms + 900, what="playback to go on")
+@again_after_a_stall
+def test_without_a_server_it_says_so_and_comes_back(sound_card, fault):
+    playing = Playing(sound_card)
+    with playing as speaker:
+        play(speaker, noise(60.0))
+        pause(0.2)
+        began = time.monotonic()
+        getattr(sound_card, fault)()
+        took_s, change = playing.noticed(began)
+        assert took_s < 0.5
+        assert (change.before, change.now) == ("card1", None)
+        assert speaker.device is None
+        asked_s = time.monotonic()
+        heard_ms, waiting_ms = speaker.heard_ms(*PART), speaker.backlog_ms
+        assert 0 < heard_ms < 5000
+        assert waiting_ms > 50_000
+        play(speaker, noise(1.0), ("item_2", 0))
+        assert time.monotonic() - asked_s < 0.2
+        healed_s = time.monotonic()
+        sound_card.heal()
+        _, change = playing.noticed(healed_s, 6.0)
+        assert change.now is not None
+        wait_until(lambda: speaker.backlog_ms < waiting_ms + 900, what="playback to go on")
 
 
-def test_closing_while_the_server_hangs_ends_in_time(sound_card, speaker):
-    play(speaker, noise(10.0))
-    sound_card.freeze()
-    began = time.monotonic()
-    speaker.cut()
-    assert time.monotonic() - began < 0.5
-    speaker.close()
-    assert time.monotonic() - began < 3.5
-    sound_card.thaw()
-    wait_until(lambda: not devices.stuck())
-    assert devices.refresh()
+@again_after_a_stall
+def test_closing_while_the_server_hangs_ends_in_time(sound_card):
+    playing = Playing(sound_card)
+    with playing as speaker:
+        play(speaker, noise(10.0))
+        sound_card.freeze()
+        began = time.monotonic()
+        speaker.cut()
+        assert time.monotonic() - began < 0.5
+        speaker.close()
+        assert time.monotonic() - began < 3.5
+        sound_card.thaw()
+        wait_until(lambda: not devices.stuck())
+        assert devices.refresh()
 
 
 # Listening.
@@ -375,6 +414,7 @@ class Ear:
 
 
 @pytest.mark.parametrize("rate_hz", [VOICE_HZ, 16_000])
+@again_after_a_stall
 def test_the_microphone_hears_what_is_said(sound_card, rate_hz):
     ear, said = Ear(), noise(1.5, rate_hz=RATE_HZ)
     microphone = Microphone(
@@ -397,20 +437,18 @@ def test_the_microphone_hears_what_is_said(sound_card, rate_hz):
     assert np.all(np.abs(np.diff(ear.times) - 0.02) < 0.015)
     first = next(at for at, block in zip(ear.times, ear.blocks, strict=True) if np.abs(block.astype(int)).max() > 1000)
     assert abs(first - tape.at_s(tape.loud(1000)[0])) < 0.06
-    heard = np.interp(
-        np.arange(0, len(ear.samples) / rate_hz, 1 / RATE_HZ), np.arange(len(ear.samples)) / rate_hz, ear.samples
-    )
-    size = 1 << (len(heard) + len(said)).bit_length()
-    cross = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(said.astype(float), size)), size)
-    lag = int(cross[: len(heard)].argmax())
-    piece = heard[lag : lag + len(said)]
-    assert np.corrcoef(piece, said[: len(piece)])[0, 1] > 0.9
+    sounding = tape.loud(60)
+    correlation, lag_ms = windows(tape.samples[sounding[0] : sounding[-1]], at_48_khz(ear.samples, rate_hz))
+    assert len(correlation) >= 4
+    assert np.median(correlation) > 0.97
+    assert np.ptp(lag_ms) < 2.0
     assert ear.gaps == []
     assert microphone.error is None
 
 
-def test_a_microphone_that_hangs_is_replaced_and_the_gap_told(sound_card, changes):
-    ear = Ear()
+@again_after_a_stall
+def test_a_microphone_that_hangs_is_replaced_and_the_gap_told(sound_card):
+    ear, changes = Ear(), []
     microphone = Microphone(
         devices.choose("card1", "input"),
         on_block=ear.hear,
@@ -421,13 +459,11 @@ def test_a_microphone_that_hangs_is_replaced_and_the_gap_told(sound_card, change
         wait_until(lambda: len(ear.blocks) > 10)
         began = time.monotonic()
         sound_card.suspend(1)
-        took_s, change = noticed(changes, began)
-        assert took_s < 0.75
+        at_s, change = wait_until(lambda: next(iter(changes), None), what="another microphone")
+        assert at_s - began < 0.5
         assert (change.now, microphone.device.name) == ("card2", "card2")
         sound_card.speak(noise(0.5, rate_hz=RATE_HZ).tobytes(), 2)
-        wait_until(
-            lambda: any(np.abs(block.astype(int)).max() > 1000 for block in ear.blocks), what="the second microphone"
-        )
+        wait_until(lambda: any(np.abs(b.astype(int)).max() > 1000 for b in ear.blocks), what="the second microphone")
     finally:
         microphone.close()
     assert len(ear.gaps) == 1

@@ -1,10 +1,10 @@
 """A line to a sound device that is kept up: opened, watched, and opened anew on another device when it fails.
 
-A removed or hung device raises nothing: its callbacks merely stop. So a thread looks every 40 ms; no callback for
-300 ms, or a stream that ended by itself, means that the device is lost. Then the best remaining one is opened; one
-that takes sound but does not call back is left at once for the next. While there is none, all are tried again, at
-first at once, then every 0.5 s, with more patience each time: a busy machine is slow, not without sound.
-Calls that may hang are made by `devices.limited()`; while one hangs, no other is begun.
+A removed or hung device raises nothing: its callbacks merely stop. So a thread watches; no callback for 300 ms, or a
+stream that ended by itself, means that the device is lost. Then the best remaining one is opened; one that takes sound
+but does not call back is left at once for the next. While there is none, all are tried again, at first at once, then
+every 0.5 s, with more patience each time: a busy machine is slow, not without sound. Calls that may hang are made by
+`devices.limited()`; while one hangs, no other is begun.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from realtime_client.audio.devices import Device, DeviceError, Direction, Stream
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 
 LOST_AFTER_S = 0.3
-_LOOK_EVERY_S = 0.04
+_LOOK_EVERY_S = 0.1
+_STALL_S = 0.15
 _RETRY_EVERY_S = 0.5
 _CALL_LIMIT_S = 0.15
 _ALIVE_LIMIT_S = 0.12
 _FIRST_LIMIT_S = 1.0
-_ALIVE_CALLS = 4  # more than fit into the device's buffer before it plays
+_ALIVE_CALLS = {"input": 1, "output": 4}  # for output more than fit into the device's buffer before it plays
 
 
 class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,12 +143,12 @@ class Line:
     # The line's thread.
 
     def _watch(self) -> None:
-        looked_s = self._clock.monotonic()
         while not self._closing.is_set():
-            self._wake.wait(_LOOK_EVERY_S)
+            wait_s, began_s = self._next_look_s(), self._clock.monotonic()
+            self._wake.wait(wait_s)
             self._wake.clear()
             now_s = self._clock.monotonic()
-            stalled, looked_s = now_s - looked_s > LOST_AFTER_S / 2, now_s  # this whole process did not run
+            stalled = now_s - began_s > wait_s + _STALL_S  # this whole process did not run
             if self._closing.is_set():
                 return
             if self._asked is not None:
@@ -157,6 +158,13 @@ class Line:
                     self._move("there is a device again", lost="")
             elif reason := self._failure(now_s, stalled=stalled):
                 self._move(reason, lost=self._stream.device.name)
+
+    def _next_look_s(self) -> float:
+        """Return how long to wait: to the moment at which the device would count as lost, if that comes first."""
+        token = self._token
+        if token is None:
+            return _LOOK_EVERY_S
+        return min(_LOOK_EVERY_S, max(0.005, token.at_s + LOST_AFTER_S - self._clock.monotonic()))
 
     def _failure(self, now_s: float, *, stalled: bool) -> str | None:
         token = self._token
@@ -228,13 +236,15 @@ class Line:
         return False
 
     def _new_stream(self, device: Device, token: _Token) -> Stream:
+        alive_calls = _ALIVE_CALLS[self._direction]
+
         def called(data: Any, count: int, time: Any, status: Any) -> None:
             if token is not self._token:
                 data[:] = bytes(len(data))
                 return
             token.at_s = self._clock.monotonic()
             token.calls += 1
-            if token.calls == _ALIVE_CALLS:
+            if token.calls == alive_calls:
                 token.alive.set()
             self._callback(data, count, time, status)
 

@@ -15,6 +15,7 @@ _COMMANDS = {
     "say": "One turn: a text or an audio file in, the answer out.",
     "serve": "Run the built-in local server on its own.",
     "doctor": "Check key, server, sound and everything else a session needs.",
+    "devices": "List speakers and microphones, try them, and choose.",
     "settings": "Show what is in force and where each value came from.",
     "recover": "Finish a recording that was cut off.",
 }
