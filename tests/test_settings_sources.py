@@ -47,12 +47,13 @@ def test_every_setting_can_be_given_as_text_in_the_environment():
     for spec in SPECS.values():
         text = spec.choices[-1] if spec.choices else ("1" if spec.is_switch else "7")
         environ[spec.env] = KEY if spec.is_secret else text
-    environ["REALTIME_SPEED"] = "1.5"
+    environ["REALTIME_SPEED"], environ["REALTIME_VOLUME"] = "1.5", "0.5"
     settings = load_settings(environ=environ)
     assert all(settings.source(name) == f"environment {spec.env}" for name, spec in SPECS.items())
     assert settings.limits.open_timeout_s == 7.0
     assert settings.limits.inbound_queue == 7
     assert settings.speed == 1.5
+    assert (settings.mic, settings.speaker, settings.echo, settings.volume) == ("7", "7", "half-duplex", 0.5)
 
 
 def test_config_file_takes_native_types():
@@ -93,6 +94,12 @@ def test_a_key_that_could_break_a_header_is_refused_without_being_shown(bad):
         load_settings(environ={"OPENAI_API_KEY": bad})
     assert "hidden" not in str(caught.value)
     assert "OPENAI_API_KEY" in str(caught.value)
+
+
+def test_a_device_is_named_by_its_number_or_by_text():
+    write_config('mic = 3\nspeaker = "USB Headset"\nvolume = 0\n')
+    found = load_settings(environ={})
+    assert (found.mic, found.speaker, found.volume) == ("3", "USB Headset", 0.0)
 
 
 def test_unknown_names_and_broken_files_are_named():

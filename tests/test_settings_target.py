@@ -172,3 +172,4 @@ def test_the_session_says_all_that_was_asked():
     }
     semantic = session_config(settings(turn_detection="semantic_vad")).to_wire()
     assert semantic["audio"]["input"]["turn_detection"] == {"type": "semantic_vad"}
+    assert session_config(settings(turn_detection="ptt")).to_wire()["audio"]["input"]["turn_detection"] is None

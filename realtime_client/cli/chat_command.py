@@ -64,7 +64,10 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
         def on_signal(which: signal.Signals) -> bool:
             if which == signal.SIGINT:
                 chat.interrupt()
-                return chat.interrupted
+                if not chat.interrupted:
+                    return False
+            if session.sound is not None:
+                session.sound.drop()
             screen.stop()
             return True
 

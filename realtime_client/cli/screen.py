@@ -20,6 +20,7 @@ from realtime_client.escape import printable
 
 _REDRAW_S = 0.04
 _STATUS_S = 0.1
+_LEVELS_EVERY = 2  # looks; a redraw for levels alone costs more than all else while someone speaks
 _COLOURS = {"bar.you": "ansigreen", "bar.assistant": "ansicyan", "state": "bold"}
 _DIM, _PLAIN = "\x1b[2m", "\x1b[22m"
 
@@ -92,6 +93,7 @@ class LineScreen:
         self._on_interrupt: OnInterrupt = lambda: None
         self._controls: Controls | None = None
         self._status: list[Fragment] = []
+        self._looks = 0
         self._reports = KeyReports()
         self._reports_on = False
 
@@ -155,7 +157,8 @@ class LineScreen:
         """Redraw the row if it has changed, and look again."""
         assert self._controls is not None
         shown = status_row(self._controls.status(), self._width() - 1, cells=self._bar_cells())
-        if shown != self._status:
+        self._looks += 1
+        if _words(shown) != _words(self._status) or (shown != self._status and self._looks % _LEVELS_EVERY == 0):
             self._status = shown
             self._app.invalidate()
         self._loop.call_later(_STATUS_S, self._show_status)
@@ -269,6 +272,11 @@ class LineScreen:
                 controls.press()
 
         return keys
+
+
+def _words(status: list[Fragment]) -> list[Fragment]:
+    """Return a row without its levels."""
+    return [fragment for fragment in status if not fragment[0].startswith("bar")]
 
 
 def _terminal() -> Any:

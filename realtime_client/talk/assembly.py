@@ -49,6 +49,7 @@ class LiveSound:
         self._client: RealtimeClient | None = None
         self._echo: Any = None
         self._far_block = 0
+        self._dropped = threading.Event()
         self._lock = threading.Lock()  # of choosing another device; device threads do not wait for it
         self._check_echo()
         self._chosen = self._choose_both()
@@ -131,6 +132,10 @@ class LiveSound:
         """Give the devices back; idempotent."""
         self.voice.close()
 
+    def drop(self) -> None:
+        """Let the end not wait for what is still to be heard; from any thread."""
+        self._dropped.set()
+
     def _silence(self, client: RealtimeClient) -> None:
         if self.microphone is not None:
             self.microphone.close()
@@ -142,9 +147,9 @@ class LiveSound:
             except RealtimeError:
                 return
         else:
-            deadline, pause = Deadline(self._settings.limits.close_timeout_s), threading.Event()
-            while not self.speaker.idle and self.speaker.device is not None and not deadline.expired:
-                pause.wait(deadline.at_most_s(_LOOK_EVERY_S))
+            deadline = Deadline(self._settings.limits.close_timeout_s)
+            while not (self.speaker.idle or self.speaker.device is None or deadline.expired or self._dropped.is_set()):
+                self._dropped.wait(deadline.at_most_s(_LOOK_EVERY_S))
 
     def _open_speaker(self, device: Device) -> None:
         from realtime_client.audio.speaker import Speaker
