@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cli_helpers import LIMIT_S, Terminal, realtime
@@ -12,8 +14,15 @@ from sound_card import SoundCard, wait_until
 from talk_stage import speech
 from talking_server import TalkingServer
 
+from realtime_client import echo_memory
+from realtime_client.audio import devices
+from realtime_client.audio.echo import EchoMode, EchoPath
+from realtime_client.audio.loop_test import Advice
 from realtime_client.cli.status import Status, bar, status_row
 from realtime_client.cli.talk_key import HELD_S, KeyReports, TalkSwitch
+from realtime_client.opening import opened
+from realtime_client.settings import Settings, config_path, load_settings
+from realtime_client.talk.assembly import LiveSound
 from realtime_client.talk.turns import TalkKey
 
 pytest_plugins = ["sound_card_fixture"]
@@ -91,7 +100,7 @@ def test_a_muted_microphone_says_nothing(sound_card: SoundCard):
         terminal.type(".mic nonesuch\r")
         terminal.wait_for("[no microphone matches 'nonesuch'; there are: 0 'card1'")
         terminal.type(".speaker card2\r")
-        terminal.wait_for("[speaker: card2 (chosen)]")
+        terminal.wait_for("[the speaker is now card2 (chosen)]")
         leave(terminal)
 
 
@@ -149,7 +158,82 @@ def test_when_the_sound_server_dies_the_session_goes_on_in_text(sound_card: Soun
         leave(terminal)
 
 
-def no_sound(tmp_path) -> dict[str, str]:
+def test_a_device_that_hangs_is_left_for_another(sound_card: SoundCard):
+    with voice_chat(columns=100) as terminal:
+        sound_card.suspend(1)
+        terminal.wait_for("the device hangs)]")
+        terminal.wait_for("| mic \u25af\u25af\u25af\u25af\u25af card2 | speaker \u25af\u25af\u25af\u25af\u25af card2")
+        with sound_card.hear(2) as tape:
+            sound_card.speak(speech("Count to five."), number=2)
+            terminal.wait_for("> count to five  (spoken)")
+            wait_until(lambda: len(tape.loud(400)) > 4_800, what="the answer is heard")
+        leave(terminal)
+
+
+# The assembly, without a screen.
+
+
+def live_settings(tmp_path: Path, **values) -> Settings:
+    return load_settings({"local": True, "record_dir": tmp_path, "echo": "headphones", **values})
+
+
+def test_what_was_heard_until_the_end_is_in_the_record(sound_card: SoundCard, tmp_path: Path):
+    sound = LiveSound(live_settings(tmp_path, speaker="card1", mic="card1"), pytest.fail)
+    with opened(live_settings(tmp_path), sound=sound) as session:
+        session.client.send_text("tell me a long story")
+        wait_until(lambda: sound.speaker.level_dbfs > -40, 15, "the story begins")
+        sound.use("output", "card2")
+        wait_until(lambda: (now := sound.speaker.device) and now.name == "card2", what="the other speaker")
+        wait_until(lambda: sound.speaker.level_dbfs > -40, what="the story goes on")
+    assert session.recording is not None
+    turns = [json.loads(line) for line in (session.recording / "transcript.jsonl").read_text().splitlines()]
+    story = next(turn for turn in turns if turn["who"] == "assistant")
+    assert story["interrupted"]
+    assert 0 < story["cut_ms"] < 30_000
+    assert story["text"].startswith(story["heard"][:-3])
+    assert len(story["heard"]) < len(story["text"])
+    assert "the speaker is now card2 (chosen)" in [turn["text"] for turn in turns if turn["who"] == "note"]
+    assert devices.remembered("output") == "card2"
+
+
+def test_a_device_of_the_config_file_or_of_last_time_that_is_gone_is_replaced_by_the_default(
+    sound_card: SoundCard, tmp_path: Path
+):
+    config_path().parent.mkdir(parents=True)
+    config_path().write_text('mic = "headset"\n')
+    devices.remember("output", "HDMI")
+    warnings: list[str] = []
+    sound = LiveSound(live_settings(tmp_path), warnings.append)
+    assert sound.possible
+    assert len(warnings) == 2
+    assert warnings[0].startswith(f"config file {config_path()}: mic: no microphone matches 'headset'")
+    assert warnings[0].endswith("; using the default")
+    assert warnings[1] == "'HDMI', chosen before, is not there; using 'default'"
+
+
+def test_what_a_flag_names_is_remembered(sound_card: SoundCard, tmp_path: Path):
+    LiveSound(live_settings(tmp_path, mic="card2"), pytest.fail)
+    assert (devices.remembered("input"), devices.remembered("output")) == ("card2", None)
+
+
+def test_what_was_measured_for_the_devices_in_use_is_used(sound_card: SoundCard, tmp_path: Path):
+    advice = Advice(mode=EchoMode.HALF_DUPLEX, reason="measured", path=EchoPath(delay_ms=80.0, return_loss_db=20.0))
+    echo_memory.remember("card2", "card1", advice)
+    settings = live_settings(tmp_path, echo="auto", mic="card1", speaker="card2", modality="audio", record=False)
+    sound = LiveSound(settings, pytest.fail)
+    with opened(settings, sound=sound):
+        assert sound.echo_mode == "half-duplex"
+
+
+def test_text_answers_need_no_speaker(sound_card: SoundCard, tmp_path: Path):
+    settings = live_settings(tmp_path, modality="text", record=False)
+    sound = LiveSound(settings, pytest.fail)
+    with opened(settings, sound=sound):
+        assert sound.speaker is None
+        assert sound.microphone is not None
+
+
+def no_sound(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "asound.conf").write_text("pcm.none { type hw card 77 }\n")  # PortAudio dies of an empty one
     return {"ALSA_CONFIG_PATH": str(tmp_path / "asound.conf"), "PULSE_SERVER": f"unix:{tmp_path}/none"}
 

@@ -38,7 +38,7 @@ _MODE_TEXTS = {
     TurnMode.SEMANTIC_VAD: "the server judges by what you say when your turn ends",
     TurnMode.PUSH_TO_TALK: "F2 (or Ctrl-Space, or .talk) begins and ends your turn",
 }
-_SHORT_GAP_MS = 500
+_LONG_GAP_MS = 500
 _KINDS = {"input": "microphone", "output": "speaker"}
 
 
@@ -91,17 +91,16 @@ class ChatVoice:
 
     def device_changed(self, update: up.DeviceChanged) -> None:
         """Show that a device was lost or replaced. A short gap in what it heard is left to the recording."""
-        kind, reason = _KINDS.get(update.direction, update.direction), one_line(update.reason)
-        if 0 < update.gap_ms < _SHORT_GAP_MS:
+        reason = one_line(update.reason)
+        if update.gap_ms:
+            if update.gap_ms >= _LONG_GAP_MS:
+                self._screen.notice(f"[{reason}: {update.gap_ms} ms]")
             return
-        if update.device is not None:
-            self._screen.notice(f"[{kind}: {one_line(update.device)} ({reason})]")
-            return
-        rest = "you can type" if update.direction == "input" else "answers are shown, not heard"
-        speaker, microphone = _name(self._sound.speaker), _name(self._sound.microphone)
-        if speaker is None and microphone is None:
-            rest = "the session goes on in text"
-        self._screen.notice(f"[no {kind} ({reason}): {rest}]")
+        if update.device is None:
+            speaker, microphone = _name(self._sound.speaker), _name(self._sound.microphone)
+            rest = "type a line to talk" if update.direction == "input" else "answers are shown, not heard"
+            reason += ": the session goes on in text" if speaker is None and microphone is None else f": {rest}"
+        self._screen.notice(f"[{reason}]")
 
     def transcript(self, update: up.UserTranscript) -> None:
         """Show what was said; it may come after the answer has begun."""

@@ -157,7 +157,7 @@ class LiveSound:
         assert self._client is not None
         try:
             speaker = Speaker(
-                device, rate_hz=self._client.output_format.rate_hz, on_change=self._speaker_changed, on_far=self._far
+                device, rate_hz=self._client.output_format.rate_hz, on_change=self._changed, on_far=self._far
             )
         except DeviceError as error:
             self._warn(f"no speaker: {error}")
@@ -175,7 +175,7 @@ class LiveSound:
                 on_block=self.voice.on_block,
                 rate_hz=self._client.input_format.rate_hz,
                 on_gap=self._gap,
-                on_change=self._microphone_changed,
+                on_change=self._changed,
             )
         except DeviceError as error:
             self._warn(f"no microphone: {error}")
@@ -225,21 +225,17 @@ class LiveSound:
 
     # Changes.
 
-    def _speaker_changed(self, change: DeviceChange) -> None:
-        if change.now is not None:
+    def _changed(self, change: DeviceChange) -> None:
+        kind, now = _KINDS[change.direction], change.now
+        if now is not None:
             self._renew_echo()
-        self.voice.device_changed("output", change.now, change.reason, 0)
-
-    def _microphone_changed(self, change: DeviceChange) -> None:
-        if change.now is not None:
-            self._renew_echo()
-        self.voice.device_changed("input", change.now, change.reason, 0)
+        text = f"there is no {kind} now" if now is None else f"the {kind} is now {now}"
+        self.voice.device_changed(change.direction, now, f"{text} ({change.reason})", 0)
 
     def _gap(self, duration_s: float) -> None:
         device = None if self.microphone is None else self.microphone.device
         gap_ms = round(duration_s * 1000)
-        name = None if device is None else device.name
-        self.voice.device_changed("input", name, f"nothing was heard for {gap_ms} ms", gap_ms)
+        self.voice.device_changed("input", None if device is None else device.name, "a gap in what was heard", gap_ms)
 
     def use(self, direction: Direction, wanted: str) -> Device:
         """Move to another device and remember it. Errors: UsageError, DeviceError; then all stays as it is."""
@@ -262,3 +258,4 @@ class LiveSound:
 
 
 _SETTINGS: dict[Direction, str] = {"input": "mic", "output": "speaker"}
+_KINDS: dict[Direction, str] = {"input": "microphone", "output": "speaker"}
