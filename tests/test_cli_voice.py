@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cli_helpers import Terminal, realtime
@@ -20,6 +23,7 @@ from realtime_client.audio.echo import EchoMode, EchoPath
 from realtime_client.audio.loop_test import Advice
 from realtime_client.cli.status import Status, bar, status_row
 from realtime_client.cli.talk_key import HELD_S, KeyReports, TalkSwitch
+from realtime_client.errors import ConnectionLostError
 from realtime_client.opening import opened
 from realtime_client.settings import Settings, config_path, load_settings
 from realtime_client.talk.assembly import LiveSound
@@ -28,7 +32,7 @@ from realtime_client.talk.turns import TalkKey
 pytest_plugins = ["sound_card_fixture"]
 
 F2, F2_LET_GO = "\x1b[Q", "\x1b[1;1:3Q"  # as a terminal with the keyboard protocol says it
-F2_TAPPED = "\x1bOQ"
+F2_TAPPED, CTRL_SPACE, CTRL_C = "\x1bOQ", "\x00", "\x03"
 HEARD_LIMIT_S = 10.0
 READY = ".quit to end\n"
 
@@ -96,6 +100,11 @@ def test_typed_text_stops_the_voice(sound_card: SoundCard):
         terminal.wait_for("nobody speaks")  # the story would have taken a minute
         terminal.type(".cancel\r")
         terminal.wait_for("[no answer is running]")
+        terminal.type("tell me a long story\r")
+        terminal.wait_for("assistant speaks")
+        terminal.type(CTRL_C)
+        terminal.wait_for("nobody speaks")
+        assert terminal.text.count("[interrupted]") == 2
         leave(terminal)
         assert tape.duration_s < 30
 
@@ -151,7 +160,7 @@ def test_modes_are_changed_in_the_session(sound_card: SoundCard):
         terminal.wait_for("F2 to talk |")
         terminal.type(".talk\r")
         terminal.wait_for("talk, F2 ends |")
-        terminal.type(".talk\r")
+        terminal.type(CTRL_SPACE)
         terminal.wait_for("F2 to talk |")
         terminal.type(".mode semantic\r")
         terminal.wait_for("listening |")
@@ -251,6 +260,42 @@ def test_text_answers_need_no_speaker(sound_card: SoundCard, tmp_path: Path):
     with opened(settings, sound=sound):
         assert sound.speaker is None
         assert sound.microphone is not None
+
+
+class _Speaker:
+    """Plays for a number of looks, or for ever."""
+
+    device = "a speaker"
+
+    def __init__(self, looks: float) -> None:
+        self.looks = looks
+
+    @property
+    def idle(self) -> bool:
+        self.looks -= 1
+        return self.looks <= 0
+
+
+def ended(sound: LiveSound, looks: float, error: Exception | None, asked: list[str]) -> _Speaker:
+    """End the sound of a session as its client says, while a speaker plays."""
+    client: Any = SimpleNamespace(error=error, interrupt=asked.append)
+    sound.speaker = _Speaker(looks)
+    sound._silence(client)
+    return sound.speaker
+
+
+def test_what_arrived_before_the_connection_was_lost_is_played_to_its_end(tmp_path: Path):
+    asked: list[str] = []
+    sound = LiveSound(live_settings(tmp_path, close_timeout_s=5), lambda _text: None)
+    lost = ConnectionLostError("gone")
+    assert ended(sound, 5, lost, asked).looks == 0
+    assert asked == []
+    began_s = time.monotonic()
+    sound.drop()  # Ctrl-C
+    assert ended(sound, math.inf, lost, asked).looks == math.inf
+    assert time.monotonic() - began_s < 4
+    ended(sound, math.inf, None, asked)
+    assert asked == ["cancel"], "a session that ends as asked is cut"
 
 
 def no_sound(tmp_path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import click
 from realtime_client.version import __version__
 
 _COMMANDS = {
-    "chat": "Hold a conversation: type, and the answer streams in.",
+    "chat": "Hold a conversation: speak or type, and interrupt.",
     "say": "One turn: a text or an audio file in, the answer out.",
     "serve": "Run the built-in local server on its own.",
     "doctor": "Check key, server, sound and everything else a session needs.",
