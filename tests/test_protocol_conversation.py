@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from realtime_client import updates as up
 from realtime_client.errors import UsageError
 from realtime_client.protocol import codec, items
+from realtime_client.protocol import conversation as conversation_module
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.answers import plan_cut
 from realtime_client.protocol.conversation import Conversation, random_id
@@ -1067,7 +1068,7 @@ def test_rate_limits(scene: Scene) -> None:
 
 
 def test_every_server_event_has_a_handler(scene: Scene) -> None:
-    assert {*ev.SERVER_EVENTS, ev.UnknownEvent, ev.MalformedEvent} == set(scene.it._handlers)
+    assert {*ev.SERVER_EVENTS, ev.UnknownEvent, ev.MalformedEvent} == set(conversation_module._HANDLERS)
 
 
 def test_random_ids() -> None:

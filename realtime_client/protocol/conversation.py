@@ -75,47 +75,17 @@ class Conversation:
         self._cancel_next = False
         self.last_request_id: str | None = None
         self._uncommitted_bytes = 0
-        self._handlers: dict[type, Callable[[Any], list[up.Update]]] = self._make_handlers()
 
     # --- the server speaks --------------------------------------------------------------------------------------------
 
     def receive(self, event: ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent) -> list[up.Update]:
         """Take one message in; returns what it means, in order. Never raises on account of the message."""
-        return self._handlers[type(event)](event)
+        return _HANDLERS[type(event)](self, event)
 
     def take_commands(self) -> list[ev.ClientEvent]:
         """Return the messages to send now, in order, and forget them."""
         commands, self.commands = self.commands, []
         return commands
-
-    def _make_handlers(self) -> dict[type, Callable[[Any], list[up.Update]]]:
-        handlers: dict[type, Callable[[Any], list[up.Update]]] = dict.fromkeys(ev.SERVER_EVENTS, self._ignore)
-        handlers.update({kind: _alone(tell) for kind, tell in translate.STATELESS.items()})
-        handlers.update(
-            {
-                ev.ResponseOutputAudioDelta: self._audio_delta,
-                ev.ResponseOutputAudioTranscriptDelta: self._spoken_delta,
-                ev.ResponseOutputTextDelta: self._text_delta,
-                ev.ResponseOutputAudioTranscriptDone: self._spoken_done,
-                ev.ResponseOutputTextDone: self._text_done,
-                ev.ResponseCreated: self._response_created,
-                ev.ResponseOutputItemAdded: self._output_item_added,
-                ev.ResponseOutputItemDone: self._output_item_done,
-                ev.ResponseDone: self._response_done,
-                ev.ConversationItemAdded: self._item_added,
-                ev.ConversationItemDone: self._item_done,
-                ev.ConversationItemDeleted: self._item_deleted,
-                ev.InputAudioBufferSpeechStarted: self._speech_started,
-                ev.InputAudioBufferCommitted: self._committed,
-                ev.InputTranscriptionCompleted: self._transcription_completed,
-                ev.ResponseMcpCallCompleted: self._mcp_ended,
-                ev.ResponseMcpCallFailed: self._mcp_ended,
-                ev.SessionCreated: self._session_created,
-                ev.SessionUpdated: self._session_updated,
-                ev.Error: self._error,
-            }
-        )
-        return handlers
 
     def _ignore(self, _event: ev.ServerEvent) -> list[up.Update]:
         """Messages that tell nothing an observer needs; they are in the journal."""
@@ -490,9 +460,36 @@ def _forget_oldest(kept: dict[str, Any], limit: int) -> None:
         del kept[next(iter(kept))]
 
 
-def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Any], list[up.Update]]:
+def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Conversation, Any], list[up.Update]]:
     """A handler that tells one update."""
-    return lambda event: [tell(event)]
+    return lambda _conversation, event: [tell(event)]
+
+
+# One table for all sessions: a bound method a message and session would be thousands of objects.
+_HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
+    **dict.fromkeys(ev.SERVER_EVENTS, Conversation._ignore),
+    **{kind: _alone(tell) for kind, tell in translate.STATELESS.items()},
+    ev.ResponseOutputAudioDelta: Conversation._audio_delta,
+    ev.ResponseOutputAudioTranscriptDelta: Conversation._spoken_delta,
+    ev.ResponseOutputTextDelta: Conversation._text_delta,
+    ev.ResponseOutputAudioTranscriptDone: Conversation._spoken_done,
+    ev.ResponseOutputTextDone: Conversation._text_done,
+    ev.ResponseCreated: Conversation._response_created,
+    ev.ResponseOutputItemAdded: Conversation._output_item_added,
+    ev.ResponseOutputItemDone: Conversation._output_item_done,
+    ev.ResponseDone: Conversation._response_done,
+    ev.ConversationItemAdded: Conversation._item_added,
+    ev.ConversationItemDone: Conversation._item_done,
+    ev.ConversationItemDeleted: Conversation._item_deleted,
+    ev.InputAudioBufferSpeechStarted: Conversation._speech_started,
+    ev.InputAudioBufferCommitted: Conversation._committed,
+    ev.InputTranscriptionCompleted: Conversation._transcription_completed,
+    ev.ResponseMcpCallCompleted: Conversation._mcp_ended,
+    ev.ResponseMcpCallFailed: Conversation._mcp_ended,
+    ev.SessionCreated: Conversation._session_created,
+    ev.SessionUpdated: Conversation._session_updated,
+    ev.Error: Conversation._error,
+}
 
 
 __all__ = ["ALREADY_ACTIVE", "MIN_COMMIT_MS", "Conversation", "HeardMs", "random_id"]
