@@ -9,7 +9,7 @@ import msgspec
 from realtime_client.audio.loop_test import Advice
 from realtime_client.errors import UsageError
 from realtime_client.recording.folder import replace_file
-from realtime_client.settings import APP_NAME
+from realtime_client.version import APP_NAME
 
 _MOST_PAIRS = 100
 _FILE = "echo.json"

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 from realtime_client.client.limits import Limits
 from realtime_client.errors import UsageError
 from realtime_client.secret import Secret
+from realtime_client.version import APP_NAME
 
-APP_NAME = "realtime-client"
 MODALITIES = ("audio", "text")
 TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")
 ECHO_MODES = ("auto", "headphones", "aec", "half-duplex")

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from realtime_client.errors import RealtimeError, UsageError
-from realtime_client.settings import APP_NAME
+from realtime_client.version import APP_NAME
 
 Direction = Literal["input", "output"]
 RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
