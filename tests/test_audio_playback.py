@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_client.audio.playback import BLOCK_MS, FADE_MS, MAX_LATENESS_MS, Jitter, Playback
+from realtime_client.audio.jitter import BLOCK_MS, MAX_LATENESS_MS, Jitter
+from realtime_client.audio.playback import Playback
+from realtime_client.audio.ramp import FADE_MS
 
 RATE_HZ = 24_000
 BLOCK = RATE_HZ * BLOCK_MS // 1000

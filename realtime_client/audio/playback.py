@@ -4,13 +4,7 @@ A `Playback` stands between the thread that receives sound and the callback of a
 (a lock sees to it); the callback reads without any lock, without waiting and without logging: the two share a
 `collections.deque`, whose ends are safe to use from two threads, and counters that each have one writer.
 
-Prebuffer. The transit of a piece is when it came, less how much of its part came before it; the least transit of the
-part (at most 500 ms below that of its first piece: a server that sends faster than sound plays goes far below) is what
-on time means. The lateness of a piece is what its transit is above that (RFC 3550 compares transit times in the same
-way). The prebuffer is the greatest of the last 200 latenesses plus one device block, never below the given prebuffer
-(at least 40 ms) nor above 520 ms. A piece more than 500 ms late is a stall, not jitter: it counts as 500 ms, and what
-on time means is found anew. Playing starts when the first piece that waits is the prebuffer behind what is on time; or
-when all of the part is there; or, as long as nothing came late, when as much as the prebuffer is there.
+How long the first piece waits is `jitter`'s to say; that nothing clicks is `ramp`'s.
 
 Ledger. Every sample handed to the device has a position, counted from 0. The ledger knows which part stood at which
 of the last positions, so that `position that is audible now` becomes `so much of this part was heard`.
@@ -23,68 +17,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-Part = tuple[str, int]
-"""One spoken part of an answer: (item id, content index)."""
+from realtime_client.audio.jitter import Jitter, Part
+from realtime_client.audio.ramp import SCRATCH, Ramp
 
-MIN_PREBUFFER_MS = 40
-MAX_LATENESS_MS = 500
-BLOCK_MS = 20
-FADE_MS = 5
-_HISTORY = 200
 _PARTS = 256
 _RUNS = 1024
-_SCRATCH = 4096
 _TRIES = 100
-
-
-class Jitter:
-    """How late pieces of sound come, and the prebuffer that this calls for.
-
-    least_ms: the prebuffer when nothing comes late.
-    """
-
-    def __init__(self, least_ms: int) -> None:
-        self._least_ms = max(MIN_PREBUFFER_MS, least_ms)
-        self._late_ms: deque[float] = deque(maxlen=_HISTORY)
-        self._part: Part | None = None
-        self._duration_s = 0.0  # of the part so far
-        self._on_time_s = 0.0  # the transit that counts as on time ...
-        self._least_s = 0.0  # ... and how low it may go
-        self._first_s = 0.0  # the transit of the first piece that waits to be played
-        self.prebuffer_ms = self._least_ms
-        self.wait_ms = self._least_ms
-
-    def arrived(self, part: Part, duration_s: float, at_s: float, *, first: bool = False) -> None:
-        """Take note that this much sound of a part came at `at_s`; `first`: nothing else waited to be played.
-
-        Sets `prebuffer_ms`, and `wait_ms`: how long after it came the first piece is to be played.
-        """
-        first = first or part != self._part
-        if part != self._part:
-            self._part, self._duration_s = part, 0.0
-            self._expect(at_s)
-        transit_s = at_s - self._duration_s
-        self._duration_s += duration_s
-        self._on_time_s = max(self._least_s, min(self._on_time_s, transit_s))
-        late_ms = (transit_s - self._on_time_s) * 1000
-        if late_ms > MAX_LATENESS_MS:
-            self._expect(transit_s)
-            late_ms, first = MAX_LATENESS_MS, True
-        if first:
-            self._first_s = transit_s
-        self._late_ms.append(max(0.0, late_ms))
-        high = max(self._late_ms)
-        wanted = high + BLOCK_MS if high > BLOCK_MS / 2 else 0
-        self.prebuffer_ms = round(max(self._least_ms, wanted))
-        self.wait_ms = round(self.prebuffer_ms - (self._first_s - self._on_time_s) * 1000)
-
-    @property
-    def late(self) -> bool:
-        """Something came late lately: a backlog tells nothing about what is still on its way."""
-        return self.prebuffer_ms > self._least_ms
-
-    def _expect(self, transit_s: float) -> None:
-        self._on_time_s, self._least_s = transit_s, transit_s - MAX_LATENESS_MS / 1000
 
 
 class _Record:
@@ -114,66 +52,6 @@ class _Queue:
         self.fade = fade
 
 
-class _Ramp:
-    """Gain, moved along a raised cosine of `FADE_MS`, so that no change clicks. Belongs to the reader."""
-
-    def __init__(self, rate_hz: int) -> None:
-        import numpy as np
-
-        self._length = max(1, rate_hz * FADE_MS // 1000)
-        self._rise = ((1 - np.cos(np.pi * (np.arange(self._length) + 0.5) / self._length)) / 2).astype(np.float32)
-        self._fall = self._rise[::-1].copy()
-        self._gains = np.ones(_SCRATCH, np.float32)
-        self._from = self._to = 1.0
-        self._at = self._length
-        self._tail = self._length
-        self._last = 0.0
-        self._numpy: Any = np
-
-    def silence(self) -> None:
-        """Begin at no gain: the next samples rise from silence."""
-        self._from, self._to, self._at = 0.0, 0.0, self._length
-
-    def apply(self, samples: Any, gain: float) -> None:
-        """Bring samples (int16, at most `_SCRATCH`) to a gain, in place."""
-        count = len(samples)
-        if gain != self._to:
-            self._from, self._to, self._at = self._now(), gain, 0
-        if self._at < self._length:
-            ramp = min(count, self._length - self._at)
-            gains = self._gains[:count]
-            gains[ramp:] = gain
-            self._numpy.multiply(self._rise[self._at : self._at + ramp], gain - self._from, out=gains[:ramp])
-            gains[:ramp] += self._from
-            self._numpy.multiply(samples, gains, out=samples, casting="unsafe")
-            self._at += ramp
-        elif gain != 1.0:
-            self._numpy.multiply(samples, self._numpy.float32(gain), out=samples, casting="unsafe")
-        self._last, self._tail = float(samples[-1]), 0
-
-    def _now(self) -> float:
-        if self._at >= self._length:
-            return self._to
-        return self._from + (self._to - self._from) * float(self._rise[self._at])
-
-    def tail(self, out: Any) -> None:
-        """Fill with the last sample dying away, then zeros: sound that stops anywhere does not click."""
-        count = min(len(out), self._length - self._tail)
-        if count > 0 and self._last:
-            fall = self._fall[self._tail : self._tail + count]
-            self._numpy.multiply(fall, self._numpy.float32(self._last), out=out[:count], casting="unsafe")
-        else:
-            count = 0
-        out[count:] = 0
-        self._tail += count
-        if self._tail >= self._length:
-            self._last = 0.0
-
-    def stop(self) -> None:
-        """Forget the last sample: nothing dies away."""
-        self._last = 0.0
-
-
 class Playback:
     """Sound on its way to one device: mono int16 at `rate_hz`.
 
@@ -196,7 +74,7 @@ class Playback:
         self._queue = _Queue()
         # The reader's own:
         self._reading = self._queue
-        self._ramp = _Ramp(rate_hz)
+        self._ramp = Ramp(rate_hz)
         self._chunk: tuple[_Record, Any] | None = None
         self._offset = 0
         self._playing = False
@@ -424,7 +302,7 @@ class Playback:
             record, samples = self._chunk
             if self._starved is not None:
                 self._resume(record)
-            size = min(len(out) - count, len(samples) - self._offset, _SCRATCH)
+            size = min(len(out) - count, len(samples) - self._offset, SCRATCH)
             piece = out[count : count + size]
             piece[:] = samples[self._offset : self._offset + size]
             self._ramp.apply(piece, 0.0 if self.muted else self.volume)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_client.audio.devices import Device
+from realtime_client.audio.jitter import Part
 from realtime_client.audio.line import DeviceChange, Line
-from realtime_client.audio.playback import Part, Playback
+from realtime_client.audio.playback import Playback
 from realtime_client.audio.resample import Resampler, resample
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 
