@@ -197,7 +197,8 @@ def test_an_echo_path_is_measured_and_remembered(sound_card: SoundCard):
     assert whole["exit_code"] == 0, whole
     assert echo["heard"]
     assert echo["mode"] in ("aec", "half-duplex")
-    assert abs(echo["delay_ms"] - echo["device_latency_ms"] - path_ms) <= 15, (echo, path_ms)
+    # The devices move sound in blocks of 20 ms, and each of the two tapes knows its start to a few milliseconds.
+    assert abs(echo["delay_ms"] - echo["device_latency_ms"] - path_ms) <= 25, (echo, path_ms)
     assert abs(echo["return_loss_db"]) < 3  # the path takes nothing away
     known = echo_memory.recall(echo["output"], echo["input"])
     assert known is not None

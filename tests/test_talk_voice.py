@@ -107,6 +107,7 @@ def test_an_unplugged_microphone_does_not_end_the_session(sound_card: SoundCard)
     with stage(sound_card) as scene:
         sound_card.speak(speech("What time is it?"))
         scene.wait(up.ResponseDone)
+        wait_until(lambda: scene.speaker.idle, 15, "the end of the answer")
         sound_card.unplug(1)
         scene.client.send_text("What can you do?")
         done, _ = scene.wait(up.ResponseDone, 2)
