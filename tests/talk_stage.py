@@ -87,12 +87,14 @@ def stage(
     local_onset: bool = True,
     recorder: Any = None,
     pace: float = 10.0,
+    url: str = "",
 ) -> Iterator[Stage]:
-    """Open a session with the local server and both devices of the sound card."""
+    """Open a session with the local server (or the one at `url`) and both devices of the sound card."""
     voice = Voice(mode=mode, local_onset=local_onset)
-    with LocalServer(pace=pace) as server:
+    with contextlib.ExitStack() as stack:
+        where = url or stack.enter_context(LocalServer(pace=pace)).url
         session = RealtimeSession(audio=Audio(input=AudioInput(transcription=Transcription(model="gpt-transcribe"))))
-        place = Endpoint(url=server.url, proxy=None)
+        place = Endpoint(url=where, proxy=None)
         client = RealtimeClient(place, session=session, heard_ms=voice.heard_ms, recorder=recorder)
         with client:
             control = EchoControl(client.input_format.rate_hz, echo)

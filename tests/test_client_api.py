@@ -388,6 +388,8 @@ def body(code: str | None, message: str) -> bytes:
         (401, b"", errors.AuthenticationError, "refused the key"),
         (403, b"<html>", errors.AuthenticationError, "HTTP 403"),
         (404, b"not here", errors.NotRealtimeError, r"HTTP 404.*check the URL"),
+        (404, body("not_found", "no such path"), errors.NotRealtimeError, r"HTTP 404.*no such path"),
+        (404, body("model_not_found", "no such model"), errors.SessionRefusedError, r"HTTP 404.*no such model"),
         (400, body("beta_api_shape_disabled", "no beta"), errors.SessionRefusedError, "HTTP 400.*no beta"),
         (400, b"bad", errors.NotRealtimeError, "HTTP 400"),
         (400, b'{"error": 7}', errors.NotRealtimeError, "HTTP 400"),
@@ -408,7 +410,7 @@ def test_http_answers(status: int, content: bytes, kind: type[errors.ConnectErro
         if isinstance(error, errors.RateLimitedError):
             assert error.retry_after_s == 7.5
         if isinstance(error, errors.SessionRefusedError):
-            assert error.code == "beta_api_shape_disabled"
+            assert error.code in {"beta_api_shape_disabled", "model_not_found"}
 
 
 def test_retry_after_as_a_date() -> None:

@@ -118,11 +118,13 @@ def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
             f"{where}: too many requests, or the quota is used up (HTTP 429){says}",
             retry_after_s=_seconds(error.response.headers.get("Retry-After")),
         )
-    if code is not None and status < 500:
+    # A 404 that speaks of the model is an answer of the right place; any other names the wrong one.
+    wrong_place = status in {404, 405} and not any(word in (code or "").lower() for word in ("model", "deployment"))
+    if code is not None and status < 500 and not wrong_place:
         return errors.SessionRefusedError(f"{where} refused the session (HTTP {status}){says}", code=code)
     if status >= 500:
         return errors.HostUnreachableError(f"{where} is out of order (HTTP {status}){says}")
-    return errors.NotRealtimeError(f"{where} is not a Realtime endpoint (HTTP {status}): check the URL")
+    return errors.NotRealtimeError(f"{where} is not a Realtime endpoint (HTTP {status}){says}: check the URL")
 
 
 def _seconds(text: str | None) -> float | None:
