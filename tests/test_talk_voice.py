@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sound_card import SoundCard, wait_until
+from sound_card import SoundCard, again_after_a_stall, wait_until
 from talk_stage import first_loud_s, last_loud_s, speech, stage
 
 from realtime_client import updates as up
@@ -20,6 +20,7 @@ pytest_plugins = ["sound_card_fixture"]
 pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="flite, the voice of the user, is not installed")
 
 
+@again_after_a_stall
 def test_a_question_is_heard_and_the_answer_is_audible(sound_card: SoundCard, tmp_path: Path) -> None:
     recorder = Recorder.create(tmp_path, settings={})
     with stage(sound_card, recorder=recorder) as scene, sound_card.hear(1) as tape:
@@ -35,6 +36,7 @@ def test_a_question_is_heard_and_the_answer_is_audible(sound_card: SoundCard, tm
     assert [p.name for p in sorted((recorder.folder / "turns").iterdir())] == ["0001-user.wav", "0002-assistant.wav"]
 
 
+@again_after_a_stall
 def test_speech_cuts_the_answer_where_it_was_heard(sound_card: SoundCard) -> None:
     with stage(sound_card) as scene, sound_card.hear(1) as tape, sound_card.hear_mic(1) as mic:
         scene.tell_a_story()
@@ -51,6 +53,7 @@ def test_speech_cuts_the_answer_where_it_was_heard(sound_card: SoundCard) -> Non
         assert scene.voice.interruptions == 1
 
 
+@again_after_a_stall
 def test_typing_cuts_the_answer_too(sound_card: SoundCard) -> None:
     with stage(sound_card) as scene:
         scene.tell_a_story()
@@ -62,6 +65,7 @@ def test_typing_cuts_the_answer_too(sound_card: SoundCard) -> None:
         assert "clock" in done.text
 
 
+@again_after_a_stall
 def test_the_unheard_tail_of_a_finished_answer_is_corrected(sound_card: SoundCard) -> None:
     with stage(sound_card, pace=0) as scene:
         scene.tell_a_story()
@@ -74,6 +78,7 @@ def test_the_unheard_tail_of_a_finished_answer_is_corrected(sound_card: SoundCar
         assert not [u for u, _ in scene.happened if isinstance(u, up.Failure) and not u.benign]
 
 
+@again_after_a_stall
 def test_half_duplex_does_not_interrupt_itself(sound_card: SoundCard) -> None:
     sound_card.echo()
     with stage(sound_card, echo=EchoMode.HALF_DUPLEX) as scene, sound_card.hear_mic(1) as mic:
@@ -88,6 +93,7 @@ def test_half_duplex_does_not_interrupt_itself(sound_card: SoundCard) -> None:
         assert up.Interrupted not in kinds
 
 
+@again_after_a_stall
 def test_push_to_talk(sound_card: SoundCard) -> None:
     with stage(sound_card, mode=TurnMode.PUSH_TO_TALK) as scene:
         sent = scene.client.stats().traffic.bytes_out
@@ -103,6 +109,7 @@ def test_push_to_talk(sound_card: SoundCard) -> None:
         assert up.SpeechStarted not in {type(u) for u, _ in scene.happened}
 
 
+@again_after_a_stall
 def test_an_unplugged_microphone_does_not_end_the_session(sound_card: SoundCard) -> None:
     with stage(sound_card) as scene:
         sound_card.speak(speech("What time is it?"))
@@ -126,6 +133,7 @@ def test_the_key_sends_what_was_said_until_its_release() -> None:
     assert key.step() == (False, False, False)
 
 
+@again_after_a_stall
 def test_a_story_has_no_gap_at_the_speaker(sound_card: SoundCard) -> None:
     with stage(sound_card) as scene, sound_card.hear(1) as tape:
         began = time.monotonic()
