@@ -374,15 +374,6 @@ class DeviceChanged(Update, frozen=True):
     gap_ms: int = 0
 
 
-class PlaybackStarted(Update, frozen=True):
-    """A part of an answer began to sound. at_s: when its first sample was audible, in monotonic seconds."""
-
-    kind: ClassVar[str] = "playback_started"
-    item_id: str
-    content_index: int
-    at_s: float
-
-
 class ConnectionLost(Update, frozen=True):
     """The connection is gone and was not asked to go. code: the WebSocket close code."""
 

@@ -494,7 +494,7 @@ _TEXT = b'{"type":"response.output_text.delta","response_id":"r","item_id":"i","
         (_TEXT.replace(b'index":0', b'index":NaN') + b'"delta":"a"}', "response.output_text.delta"),
         (b"\xef\xbb\xbf" + _TEXT + b'"delta":"a"}', "response.output_text.delta"),
         (b'{"type":"session.created","session":' + b"[" * 100_000, "session.created"),
-        (b'{"type":"session.created","session":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}", "session.created"),
+        (b'{"type":"session.created","session":{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}}", "session.created"),
         (b'{"type":"made.up","x":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}", "made.up"),
         (b'{"type":"response.done","response":[]}', "response.done"),
         (b'{"type":"response.done","response":{"output":[{"id":"i"}]}}', "response.done"),
