@@ -105,22 +105,22 @@ def types(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
 
 
-def flite(text: str, rate_hz: int = 24_000) -> bytes:
+def flite(text: str, rate_hz: int = 24_000, voice: str = "slt") -> bytes:
     """Speak with Debian's flite (a voice made from recordings); PCM16. Skips where flite is missing."""
     if shutil.which("flite") is None:
         pytest.skip("flite is not installed (apt-get install flite)")
-    return _flite(text, rate_hz)
+    return _flite(text, rate_hz, voice)
 
 
 @functools.cache
-def _flite(text: str, rate_hz: int) -> bytes:
+def _flite(text: str, rate_hz: int, voice: str) -> bytes:
     import soundfile
 
     from realtime_client.audio.resample import resample
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "said.wav"
-        subprocess.run(["flite", "-voice", "slt", "-t", text, str(path)], check=True, timeout=WAIT_S)
+        subprocess.run(["flite", "-voice", voice, "-t", text, str(path)], check=True, timeout=WAIT_S)
         samples, from_hz = soundfile.read(path, dtype="int16")
     return resample(samples.tobytes(), from_hz, rate_hz)
 

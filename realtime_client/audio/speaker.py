@@ -40,7 +40,6 @@ class Speaker:
         self._numpy: Any = np
         self._clock = clock
         self._on_far = on_far
-        self._prebuffer_ms = prebuffer_ms
         self.playback = Playback(rate_hz, prebuffer_ms=prebuffer_ms)
         self._peak = 0
         self._mark = (0, 0.0)  # this position in what was handed over is audible at this time

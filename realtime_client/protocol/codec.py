@@ -190,13 +190,3 @@ def unknown_fields(event: ev.Event, frame: bytes) -> dict[str, Any]:
     """Return the top-level fields of a frame that its message type does not have."""
     known = {"type", *event.__struct_fields__}
     return {key: value for key, value in _decode_any(frame).items() if key not in known}
-
-
-def to_beta(event: ev.ServerEvent) -> bytes:
-    """Encode a server message under its beta name, where it had another."""
-    data = msgspec.to_builtins(event)
-    data["type"] = _TO_BETA.get(data["type"], data["type"])
-    return _encode(data)
-
-
-_TO_BETA = {modern: beta for beta, modern in ev.BETA_ALIASES.items() if not beta.startswith("transcription_session")}

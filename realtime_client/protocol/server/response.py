@@ -62,11 +62,6 @@ class ResponseRun:
         return self.conversation_id is None
 
     @property
-    def output_tokens(self) -> int:
-        """Tokens generated so far."""
-        return self.text_tokens + self.audio_tokens
-
-    @property
     def audio_tokens(self) -> int:
         """Audio tokens generated so far."""
         return audio_tokens(self.format.ms(self.audio_bytes), generated=True)
