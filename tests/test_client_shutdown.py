@@ -228,7 +228,7 @@ def test_exception_in_a_thread_ends_the_session_and_is_raised(thread: str, monke
     def broken(*_: object, **__: object) -> None:
         raise _BrokenError(thread)
 
-    recorder = Recorder("ResponseDone" if thread == "never" else ("response.done" if thread == "recorder" else ""))
+    recorder = Recorder("response.done" if thread == "recorder" else "")
     limits = Limits(close_timeout_s=CLOSE_S, ping_interval_s=0.05 if thread == "keep-alive" else 0)
     with ScriptedServer(script) as server:
         client = client_of(server, recorder, limits)

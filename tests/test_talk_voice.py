@@ -74,7 +74,7 @@ def test_the_unheard_tail_of_a_finished_answer_is_corrected(sound_card: SoundCar
         sound_card.speak(speech("Stop it now please."))
         cut, _ = scene.wait(up.Interrupted)
         assert 0 < cut.heard_ms < cut.received_ms
-        wait_until(lambda: scene.client.settings, 1)
+        scene.wait(up.ResponseDone, 2)  # the reply to the sentence: the server has answered the truncation by now
         assert not [u for u, _ in scene.happened if isinstance(u, up.Failure) and not u.benign]
 
 
