@@ -1,0 +1,1 @@
+"""Scripted conversations: scenarios, their runs, checks and results."""

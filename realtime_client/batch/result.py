@@ -1,0 +1,143 @@
+"""What a run leaves behind, line by line: the versioned structs of results.jsonl and run.json. Pure data.
+
+A run's folder:
+
+    run.json          what was run, how, and how it ended (`RunInfo`)
+    results.jsonl     one finished case a line (`CaseResult`), appended and flushed to the disk as it finishes
+    results.csv       the same as a table
+    junit.xml         the same for continuous integration
+    summary.json      pass rate, percentiles of every latency, cost
+    sessions/         the recordings, one folder a session, as of a live session
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+VERSION = 1
+RUN, RESULTS, CSV, JUNIT, SUMMARY, SESSIONS = (
+    "run.json",
+    "results.jsonl",
+    "results.csv",
+    "junit.xml",
+    "summary.json",
+    "sessions",
+)
+Status = Literal["passed", "failed", "error"]
+
+
+class CheckResult(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One check. kind: the key in `expect`. turn: number of the step from 1, None for the whole scenario.
+
+    expected, seen: for people, shortened. message: one line that says what is wrong; '' when ok. score: the measured
+    number where there is one (word error rate, ms, dollars). place: FILE:LINE:COLUMN of the expectation.
+    """
+
+    kind: str
+    ok: bool
+    expected: str = ""
+    seen: str = ""
+    message: str = ""
+    turn: int | None = None
+    score: float | None = None
+    place: str = ""
+
+
+class ToolUse(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One call of a tool. arguments: as the model wrote them. output: what was sent back."""
+
+    name: str
+    arguments: str
+    output: str = ""
+
+
+class StepResult(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One step as it went. Times in ms, counted from `at_s` (seconds since the session began) on.
+
+    kind: text, speak, audio, dtmf, silence or pause. said: its text, file or keys. transcript: what the server heard.
+    answer: text of the answers to it. heard: what of it was heard. cut_ms: where it was cut, None when it was not.
+    latencies: by name, in ms: first_text, first_audio (request, or end of the user's speech, to first delta),
+    speech_to_audio, answer (to the answer's end), interruption (own speech or text to the cut).
+    """
+
+    n: int
+    kind: str
+    said: str = ""
+    name: str = ""
+    at_s: float = 0.0
+    transcript: str = ""
+    answer: str = ""
+    heard: str = ""
+    cut_ms: int | None = None
+    status: str = ""
+    audio_ms: int = 0
+    tools: list[ToolUse] = []
+    latencies: dict[str, float] = {}
+
+
+class Fault(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Why a case has no verdict. kind: the exception's name. infrastructure: the endpoint's fault, so worth a retry.
+
+    connected: there was a session at all.
+    """
+
+    kind: str
+    message: str
+    infrastructure: bool = False
+    connected: bool = False
+
+
+class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One finished case.
+
+    status: `passed` when every check held, `failed` when one did not, `error` when it could not be judged (no
+    connection, lost connection, time limit): never passed. attempts: how often it was begun in all. latencies: all
+    values by name, in ms, over all steps. cost_usd: None when the model's prices are not known. recording: the
+    session's folder relative to the run's, '' for none. worker: who ran it. usage: tokens by the names of
+    `updates.Usage`.
+    """
+
+    case: str
+    scenario: str
+    status: Status
+    version: int = VERSION
+    file: str = ""
+    tags: list[str] = []
+    row: int | None = None
+    repeat: int = 0
+    values: dict[str, Any] = {}
+    fault: Fault | None = None
+    attempts: int = 1
+    started: str = ""
+    duration_s: float = 0.0
+    steps: list[StepResult] = []
+    checks: list[CheckResult] = []
+    latencies: dict[str, list[float]] = {}
+    usage: dict[str, int] = {}
+    cost_usd: float | None = None
+    model: str = ""
+    target: str = ""
+    recording: str = ""
+    worker: str = ""
+
+
+class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """run.json. cases: the ids of all, in order. state: running, ended, interrupted. options: without secrets.
+
+    fingerprint: of the scenarios, so that a resumed run is of the same ones.
+    """
+
+    run: str
+    state: str
+    version: int = VERSION
+    started: str = ""
+    ended: str = ""
+    duration_s: float = 0.0
+    program: str = ""
+    target: str = ""
+    options: dict[str, Any] = {}
+    fingerprint: str = ""
+    cases: list[str] = []
+    totals: dict[str, int] = {}
