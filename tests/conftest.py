@@ -45,6 +45,13 @@ def _strict(report: Any) -> Any:
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the machine for itself: tests of sound in real time."""
+    for item in items:
+        if "sound_card" in getattr(item, "fixturenames", ()):
+            item.add_marker("sound")
+
+
 # Isolation.
 
 
