@@ -1,0 +1,70 @@
+"""How a run plays its cases: the same for all of them, and small enough to travel with each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from realtime_client.errors import UsageError
+from realtime_client.secret import Secret
+from realtime_client.settings import SPECS, Settings, load_settings
+
+_GIVEN: dict[str, str] = {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How cases are played. Frozen and picklable.
+
+    settings: where the endpoint is and what else was set (flag, environment, file); `record` and `record_dir` say
+    whether and where sessions are recorded: with `record_dir=RUN/sessions`, `CaseResult.recording` is `sessions/NAME`.
+    fast: audio goes out as quickly as the outbox takes it, and pauses are not waited for. Only where the server counts
+    time by the audio that it gets, as the built-in one does. retries: how often a case is begun again after a fault of
+    the endpoint; a failed check is never tried again. backoff_s: the wait before the first retry, doubled for each
+    further one, up to backoff_max_s (unless the server asks for longer). worker: who runs it, for the result.
+
+    Keys do not travel with it: where it is unpickled they come from `give_secrets` or from that machine's own
+    environment. missing: settings that should hold a key and found none there.
+    """
+
+    settings: Settings
+    fast: bool = False
+    retries: int = 2
+    backoff_s: float = 0.5
+    backoff_max_s: float = 30.0
+    worker: str = ""
+    missing: tuple[str, ...] = ()
+
+    def secrets(self) -> dict[str, str]:
+        """Return the keys themselves by setting: for `give_secrets` in a process of the same user, never for a file."""
+        values = {name: self.settings.value(name) for name, spec in SPECS.items() if spec.is_secret}
+        return {name: value.reveal() for name, value in values.items() if isinstance(value, Secret)}
+
+    def check(self) -> None:
+        """Errors: UsageError when a key is missing here; without it the session would be with somebody else."""
+        if self.missing:
+            names = ", ".join(SPECS[name].env for name in self.missing)
+            raise UsageError(f"this worker has no key: set {names} in its environment (keys do not travel)")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the keys behind."""
+        names = tuple(self.secrets())
+        settings = dataclasses.replace(self.settings, **dict.fromkeys(names), sources=dict(self.settings.sources))  # type: ignore[arg-type]
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _restore, ({**fields, "settings": settings}, names)
+
+
+def give_secrets(values: Mapping[str, str]) -> None:
+    """Hold keys for the plans that this process unpickles. values: as `Plan.secrets` gives them."""
+    _GIVEN.update(values)
+
+
+def _restore(fields: dict[str, Any], names: tuple[str, ...]) -> Plan:
+    found: dict[str, Any] = {name: Secret(_GIVEN[name]) for name in names if name in _GIVEN}
+    if len(found) < len(names):
+        own = load_settings()
+        found |= {name: own.value(name) for name in names if name not in found and own.value(name)}
+    missing = tuple(name for name in names if name not in found)
+    settings = dataclasses.replace(fields["settings"], **found)
+    return Plan(**{**fields, "settings": settings, "missing": missing})
