@@ -80,13 +80,14 @@ class StepResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Fault(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why a case has no verdict. kind: the exception's name. infrastructure: the endpoint's fault, so worth a retry.
 
-    connected: there was a session at all.
+    connected: there was a session at all. retry_after_s: how long the server asked to wait, when it did.
     """
 
     kind: str
     message: str
     infrastructure: bool = False
     connected: bool = False
+    retry_after_s: float | None = None
 
 
 class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -96,7 +97,7 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     connection, lost connection, time limit): never passed. attempts: how often it was begun in all. latencies: all
     values by name, in ms, over all steps. cost_usd: None when the model's prices are not known. recording: the
     session's folder relative to the run's, '' for none. worker: who ran it. usage: tokens by the names of
-    `updates.Usage`.
+    `updates.Usage`. traffic: figures of the session: bytes_in, bytes_out, rtt_ms (mean round trip), underruns.
     """
 
     case: str
@@ -121,12 +122,14 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     target: str = ""
     recording: str = ""
     worker: str = ""
+    traffic: dict[str, float] = {}
 
 
 class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """run.json. cases: the ids of all, in order. state: running, ended, interrupted. options: without secrets.
 
-    fingerprint: of the scenarios, so that a resumed run is of the same ones.
+    fingerprint: of the scenarios, so that a resumed run is of the same ones. resumed: how often it was gone on with.
+    abandoned: sessions that no result speaks of, because the run was killed in them; folders relative to the run's.
     """
 
     run: str
@@ -141,3 +144,5 @@ class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     fingerprint: str = ""
     cases: list[str] = []
     totals: dict[str, int] = {}
+    resumed: int = 0
+    abandoned: list[str] = []
