@@ -374,6 +374,31 @@ class DeviceChanged(Update, frozen=True):
     gap_ms: int = 0
 
 
+class SpeakerAttached(Update, frozen=True):
+    """Whether a speaker plays the answers that begin from here on.
+
+    attached: True: what is heard of them, and when, is told by `Audible`. False: nobody tells, as before the first one.
+    """
+
+    kind: ClassVar[str] = "speaker_attached"
+    attached: bool
+
+
+class Audible(Update, frozen=True, gc=False):
+    """A stretch of an answer's audio was heard.
+
+    from_ms, to_ms: which, within the part's audio (not rounded). at_s: when its first sample sounded; the others followed
+    without a break. Told some tenths of a second afterwards, part by part in the order of what was heard.
+    """
+
+    kind: ClassVar[str] = "audible"
+    item_id: str
+    content_index: int
+    from_ms: float
+    to_ms: float
+    at_s: float
+
+
 class ConnectionLost(Update, frozen=True):
     """The connection is gone and was not asked to go. code: the WebSocket close code."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from realtime_client.audio.jitter import Jitter, Part
 from realtime_client.audio.ramp import SCRATCH, Ramp
@@ -23,6 +23,16 @@ from realtime_client.audio.ramp import SCRATCH, Ramp
 _PARTS = 256
 _RUNS = 1024
 _TRIES = 100
+_RECENT = 256  # pieces, each at most one block of the device: 5 s, more than any device holds
+
+
+class Stretch(NamedTuple):
+    """So much of a part (`from_ms` to `to_ms`, not rounded) stood at a position and behind it, without a break."""
+
+    part: Part
+    from_ms: float
+    to_ms: float
+    position: int
 
 
 class _Record:
@@ -30,9 +40,9 @@ class _Record:
 
     __slots__ = ("base_ms", "ended", "final_ms", "key", "taken", "written")
 
-    def __init__(self, key: Part, base_ms: int = 0) -> None:
+    def __init__(self, key: Part) -> None:
         self.key = key
-        self.base_ms = base_ms  # played at another rate before
+        self.base_ms = 0.0  # played on another device before
         self.written = 0
         self.taken = 0
         self.ended = False
@@ -80,7 +90,10 @@ class Playback:
         self._playing = False
         self._waited = 0
         self._starved: _Record | None = None  # the part whose sound ran out before its end
-        self._runs: deque[list[Any]] = deque(maxlen=_RUNS)  # [record, position, count] of what was handed last
+        # [record, position, count, samples of the record before] of what was handed last:
+        self._runs: deque[list[Any]] = deque(maxlen=_RUNS)
+        # (record, position, samples) of the same, should the device never play them:
+        self._recent: deque[tuple[_Record, int, Any]] = deque(maxlen=_RECENT)
         self._version = 0  # odd while the reader changes the ledger
 
     # The writer's side.
@@ -190,7 +203,25 @@ class Playback:
         return self._ms(record, min(max(0, heard), record.written))
 
     def _ms(self, record: _Record, samples: int) -> int:
-        return record.base_ms + samples * 1000 // self.rate_hz
+        return int(self._exact_ms(record, samples))
+
+    def _exact_ms(self, record: _Record, samples: int) -> float:
+        return record.base_ms + samples * 1000 / self.rate_hz
+
+    def stood(self, begin: int, end: int) -> list[Stretch]:
+        """Return what stood at the positions from `begin` to before `end`, in order: only what a drop has left."""
+        found = []
+        for record, position, count, before in list(self._runs):
+            first, last = max(begin, position), min(end, position + count)
+            if first >= last:
+                continue
+            from_ms = self._exact_ms(record, before + first - position)
+            to_ms = self._exact_ms(record, before + last - position)
+            if record.final_ms is not None:
+                to_ms = min(to_ms, record.final_ms)
+            if from_ms < to_ms:
+                found.append(Stretch(record.key, from_ms, to_ms, first))
+        return found
 
     @property
     def backlog_ms(self) -> int:
@@ -209,31 +240,46 @@ class Playback:
         queue = self._queue
         return queue.put == queue.taken
 
-    def moved_to(self, rate_hz: int, convert: Callable[[Any], Any]) -> Playback:
-        """Return a playback at another rate that goes on with the first sample not handed to the device.
+    def moved_to(self, rate_hz: int, convert: Callable[[Any], Any], sounded: int | None = None) -> Playback:
+        """Return a playback for another device that goes on with the first sample that did not sound.
 
-        convert: makes samples at the new rate of samples at this one; it gets one part at a time. The reader of this
-        playback must have ended. What is known of parts played is kept.
+        convert: makes samples at the new rate of samples at this one; it gets one part at a time. sounded: the
+        position that was audible last; None for all that was handed over. The reader of this playback must have
+        ended. What is known of parts played is kept.
         """
         with self._lock:
+            back = self._unheard(self.handed if sounded is None else sounded)
             new = Playback(rate_hz, limit_s=self._limit / self.rate_hz)
             new.volume, new.muted, new.underruns, new.refused = self.volume, self.muted, self.underruns, self.refused
             new._jitter = self._jitter  # of the same class
-            for part, samples in self._rest():
+            for part, samples in self._rest(back):
                 new._adopt(part, convert(samples))
             for part, record in self._records.items():
                 moved = new._record(part)
-                moved.base_ms = self._ms(record, record.taken)
+                again = sum(len(samples) for owner, samples in back if owner is record)
+                moved.base_ms = self._exact_ms(record, record.taken - again)
                 moved.ended, moved.final_ms = record.ended, record.final_ms
                 if record.taken == record.written and not record.ended:
                     new._queue.waiting_for = moved
             return new
 
-    def _rest(self) -> list[tuple[Part, Any]]:
-        """Return what was not handed over, one piece for each part, in order."""
+    def _unheard(self, sounded: int) -> list[tuple[_Record, Any]]:
+        """Return what was handed over and stands behind a position, in order."""
+        if self._reading is not self._queue:
+            return []
+        return [
+            (record, samples[max(0, sounded - position) :])
+            for record, position, samples in self._recent
+            if position + len(samples) > sounded and record.final_ms is None
+        ]
+
+    def _rest(self, back: list[tuple[_Record, Any]]) -> list[tuple[Part, Any]]:
+        """Return what is to be played again and what was not handed over, one piece for each part, in order."""
         import numpy as np
 
         pieces: dict[Part, list[Any]] = {}
+        for record, samples in back:
+            pieces.setdefault(record.key, []).append(samples)
         if self._chunk is not None and self._reading is self._queue:
             pieces.setdefault(self._chunk[0].key, []).append(self._chunk[1][self._offset :])
         for record, samples in list(self._queue.chunks):
@@ -273,6 +319,7 @@ class Playback:
         """Go over to the queue that a drop has left."""
         self._reading = queue
         self._chunk, self._playing, self._waited, self._starved = None, False, 0, None
+        self._recent.clear()
         if not queue.fade:
             self._ramp.stop()
 
@@ -304,7 +351,9 @@ class Playback:
                 self._resume(record)
             size = min(len(out) - count, len(samples) - self._offset, SCRATCH)
             piece = out[count : count + size]
-            piece[:] = samples[self._offset : self._offset + size]
+            source = samples[self._offset : self._offset + size]
+            piece[:] = source
+            self._recent.append((record, self.handed + count, source))
             self._ramp.apply(piece, 0.0 if self.muted else self.volume)
             self._note(record, self.handed + count, size)
             queue.taken += size
@@ -329,18 +378,18 @@ class Playback:
         self._starved = None
 
     def _note(self, record: _Record, position: int, count: int) -> None:
-        record.taken += count
         last = self._runs[-1] if self._runs else None
         if last is not None and last[0] is record and last[1] + last[2] == position:
             last[2] += count
         else:
-            self._runs.append([record, position, count])
+            self._runs.append([record, position, count, record.taken])
+        record.taken += count
 
 
 def _behind(runs: list[list[Any]], record: _Record, position: int) -> int:
     """How many samples of a part stand at or behind a position."""
     behind = 0
-    for owner, start, count in reversed(runs):
+    for owner, start, count, _ in reversed(runs):
         if start + count <= position:
             break
         if owner is record:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from realtime_client.audio.devices import Device
 from realtime_client.audio.jitter import Part
 from realtime_client.audio.line import DeviceChange, Line
 from realtime_client.audio.playback import Playback
 from realtime_client.audio.resample import Resampler, resample
+from realtime_client.audio.sounding import Sounding
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
+
+_UNTOLD = 1024
+
+
+class Played(NamedTuple):
+    """This much of a part sounded without a break, its first sample at `at_s` on the monotonic clock."""
+
+    part: Part
+    from_ms: float
+    to_ms: float
+    at_s: float
 
 
 class Speaker:
@@ -43,6 +56,10 @@ class Speaker:
         self.playback = Playback(rate_hz, prebuffer_ms=prebuffer_ms)
         self._peak = 0
         self._mark = (0, 0.0)  # this position in what was handed over is audible at this time
+        self._sounding = Sounding(rate_hz)
+        self._told = 0  # `played` has told what stands before this position
+        self._untold: deque[Played] = deque(maxlen=_UNTOLD)  # of devices that are gone
+        self._played_lock = threading.Lock()
         self._resampler: tuple[Part, Resampler] | None = None
         self.device_underflows = 0
         self._line = Line(
@@ -79,6 +96,17 @@ class Speaker:
     def heard_ms(self, item_id: str, content_index: int) -> int | None:
         """Return how much of a part was heard until now; None if it was never played here."""
         return self.playback.heard_ms_at((item_id, content_index), self._audible())
+
+    def played(self) -> list[Played]:
+        """Return what has sounded since this was asked last, in order, as far as it is certain.
+
+        From any thread, and often: what nobody asks for is forgotten after some 20 s.
+        """
+        with self._played_lock:
+            self._collect()
+            played = list(self._untold)
+            self._untold.clear()
+            return played
 
     def use(self, device: Device) -> None:
         """Move to another device, in the middle of the sound."""
@@ -140,8 +168,20 @@ class Speaker:
 
     # Inside.
 
+    def _collect(self) -> None:
+        """Note what has sounded on this device since the last time."""
+        sounded = self._sounding.sounded
+        for span in self._sounding.spans(self._told, sounded):
+            for part, from_ms, to_ms, position in self.playback.stood(span.begin, span.end):
+                at_s = span.at_s + (position - span.begin) / self.playback.rate_hz
+                self._untold.append(Played(part, from_ms, to_ms, at_s))
+        self._told = max(self._told, sounded)
+
     def _audible(self) -> int:
         """Return the position in all that was handed over that is audible now."""
+        if self._line.device is None:  # what it still held was not heard
+            with self._played_lock:
+                return self._sounding.sounded
         position, at_s = self._mark
         passed = round((self._clock.monotonic() - at_s) * self.playback.rate_hz)
         return max(0, min(self.playback.handed, position + passed))
@@ -152,7 +192,9 @@ class Speaker:
             self.device_underflows += 1
         playback = self.playback
         delay_s = time.outputBufferDacTime - time.currentTime
-        self._mark = (playback.handed, self._clock.monotonic() + max(0.0, delay_s))
+        now_s = self._clock.monotonic()
+        self._mark = (playback.handed, now_s + max(0.0, delay_s))
+        self._sounding.mark(*self._mark, now_s)
         out = self._numpy.frombuffer(data, self._numpy.int16)
         playback.read(out)
         self._peak = max(int(out.max()), -int(out.min())) if count else 0
@@ -160,18 +202,22 @@ class Speaker:
             self._on_far(out, self._mark[1])
 
     def _prepare(self, rate_hz: int) -> None:
-        """Make what waits ready for a device with this rate; no callback runs."""
+        """Make what waits ready for another device, and what the one before held and did not play; no callback runs."""
         old = self.playback
-        if rate_hz == old.rate_hz:
+        if rate_hz == old.rate_hz and not old.handed:
             return
-        with self._write_lock:
+        with self._write_lock, self._played_lock:
             self._flush()
+            self._collect()
             numpy = self._numpy
 
             def convert(samples: Any) -> Any:
+                if rate_hz == old.rate_hz:
+                    return samples
                 return numpy.frombuffer(resample(samples.tobytes(), old.rate_hz, rate_hz), numpy.int16)
 
-            self.playback = old.moved_to(rate_hz, convert)
+            self.playback = old.moved_to(rate_hz, convert, self._told)
+            self._sounding, self._told = Sounding(rate_hz), 0
             self._mark = (0, self._clock.monotonic())
 
     def _converted(self, part: Part, pcm16: bytes, rate_hz: int) -> bytes:

@@ -97,7 +97,7 @@ class AssistantAudio:
         self.seconds += len(audio) / (2 * part.wav.rate_hz)
         if part.in_stereo:
             self._stereo.answer(part.name, part.wav, part.name)
-            self._set_span(part)
+            self._set_span(part.name, part.turn)
         if place["offset"] == 0:
             self._changed(part.turn)
         return place
@@ -120,7 +120,27 @@ class AssistantAudio:
         name, turn = known
         self._stereo.cut(name, update.heard_ms)
         span = self._stereo.timeline.span(name)
+        if span is not None:
+            turn.start = span[0] if len(turn.files) == 1 else min(turn.start, span[0])
         turn.end = span[1] if span else turn.start
+
+    def heard(self, update: up.Audible, at: int) -> None:
+        """A stretch of a part was heard at a position of conversation.wav."""
+        known = self._names.get((update.item_id, update.content_index))
+        if known is None:
+            return
+        name, turn = known
+        begun = self._stereo.timeline.span(name) is not None
+        self._stereo.heard(name, update.from_ms, update.to_ms, at)
+        self._set_span(name, turn)
+        if not begun or not self._stereo.unheard(name):
+            self._changed(turn)
+
+    def play_out(self) -> None:
+        """Nobody tells any more what is heard: what was received is."""
+        self._stereo.play_out()
+        for name, turn in self._names.values():
+            self._set_span(name, turn)
 
     def let_go(self) -> None:
         """Close the files that nothing more is read from."""
@@ -172,15 +192,17 @@ class AssistantAudio:
             return
         self._waiting[part.name] = part
         self._stereo.answer_complete(part.name)
-        self._set_span(part)
+        self._set_span(part.name, part.turn)
 
-    def _set_span(self, part: _Open) -> None:
-        span = self._stereo.timeline.span(part.name)
-        if span is None:
-            return
-        turn = part.turn
-        turn.start = span[0] if len(turn.files) == 1 else min(turn.start, span[0])
-        turn.end = max(turn.start, span[1])
+    def _set_span(self, name: str, turn: Turn) -> None:
+        """Bring the turn's times up to date. One that is not heard to its end is not over."""
+        timeline, left = self._stereo.timeline, self._stereo.unheard(name)
+        span = timeline.span(name)
+        if span is not None:
+            turn.start = span[0] if len(turn.files) == 1 else min(turn.start, span[0])
+            turn.end = max(turn.start, span[1])
+        if left and not timeline.is_cut(name):
+            turn.end = max(turn.end, timeline.now + left)
 
     def _close(self, part: _Open) -> None:
         part.wav.close()

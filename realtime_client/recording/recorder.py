@@ -78,6 +78,9 @@ class Recorder:
             up.ResponseDone: lambda u: self._assistant.response_done(u.response_id),
             up.Interrupted: self._assistant.cut,
             up.Failure: self._failure,
+            up.SpeakerAttached: self._speaker_attached,
+            up.Audible: lambda u: self._assistant.heard(u, self._stereo.timeline.position(u.at_s - self._start_s)),
+            up.ConnectionLost: lambda _: self._assistant.play_out(),
         }
         self._summary.write(self._start_s)
 
@@ -221,6 +224,9 @@ class Recorder:
         if update.local and update.role == "user":
             self._stereo.run_ahead()  # who types has heard what there was to hear, or has interrupted it
             self._transcript.position = self._stereo.timeline.now
+
+    def _speaker_attached(self, update: up.SpeakerAttached) -> None:
+        self._stereo.told = update.attached
 
     def _configure(self, update: up.SessionStarted | up.SessionChanged) -> None:
         settings = update.settings

@@ -68,6 +68,7 @@ class _Story:
     turns: dict[int, dict[str, Any]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     placed: list[tuple[str, int, int]] = field(default_factory=list)
+    heard: set[str] = field(default_factory=set)  # files of which only what was heard is placed, when it was
     cuts: dict[str, int] = field(default_factory=dict)
 
 
@@ -187,6 +188,8 @@ def _take_note(story: _Story, event: dict[str, Any]) -> None:
             story.texts.pop(line["item_id"], None)
     elif kind == "placed":
         story.placed.append((event["file"], event["source"], event["frame"]))
+        if event.get("heard"):
+            story.heard.add(event["file"])
     elif kind == "cut":
         story.cuts[event["file"]] = event["keep"]
 
@@ -227,6 +230,8 @@ def _stretches(folder: Path, story: _Story) -> Iterator[tuple[str, int, int, int
         path = folder / name
         if not path.is_file() or path.parent.name != TURNS or ".." in name:
             continue  # became FLAC: then all of it is written
+        if name in story.heard:
+            continue  # what is not written was not heard when it ended, or in the last half second
         later = [begin for other, begin, _ in story.placed[i + 1 :] if other == name]
         end = min([*later[:1], story.cuts.get(name, 1 << 62), _frames_24k(path)])
         if end > source:
@@ -282,8 +287,12 @@ def _complete(folder: Path, line: dict[str, Any], turn: dict[str, Any], story: _
         line["audio"], *more = names
         if more:
             line["more_audio"] = more
+    if story.heard.intersection(files):
+        line["end_s"] = max(line["start_s"], min(line["end_s"], round(story.last_t, 3)))
     if not turn["done"]:
         line["status"] = "killed"
+        if story.heard.intersection(files):
+            return
         length = sum(_frames_24k(folder / name) for name in names if name.endswith(".wav") and (folder / name).exists())
         line["end_s"] = max(line["end_s"], round(line["start_s"] + length / RATE_HZ, 3))
 

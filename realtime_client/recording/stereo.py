@@ -1,7 +1,8 @@
 """conversation.wav: both sides on one clock, written as time comes to them.
 
 What is settled (see timeline.py) is written; what is not yet due of an answer is read back from the answer's own file
-when its time has come, so memory does not grow with it.
+when its time has come, so memory does not grow with it. While a speaker tells what it has played (`told`), only that is
+placed, and where it is told late it goes into what is written already.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Any
 from realtime_client.audio.pcm import interleave
 from realtime_client.audio.resample import Resampler
 
-from .timeline import RATE_HZ, Key, Piece, Timeline
+from .timeline import JITTER, RATE_HZ, Key, Piece, Timeline
 from .wav import WavWriter
 
 _STEP = RATE_HZ // 20  # written in steps of 50 ms or more
 _BLOCK = RATE_HZ
 _HELD_BACK_S = 0.1  # more than a resampler of any rate keeps to itself
+_KEPT = 64  # frames behind the last that were read; a slip of the timeline goes one back
+_HEARD_WHOLE = RATE_HZ // 1000
+_MOST_UNHEARD = 64
 
 Note = Callable[[dict[str, Any]], None]
 
@@ -30,6 +34,7 @@ class Source:
     def __init__(self, wav: WavWriter) -> None:
         self.wav = wav
         self.complete = False
+        self.told = False
         self.placed = 0
         self._resampler = None if wav.rate_hz == RATE_HZ else Resampler(wav.rate_hz, RATE_HZ)
         self._read = 0
@@ -45,15 +50,15 @@ class Source:
         return (2 * frames * RATE_HZ + self.wav.rate_hz) // (2 * self.wav.rate_hz)
 
     def read(self, at: int, frames: int) -> bytes:
-        """Return PCM at 24 kHz; what is before `at` is never asked for again."""
+        """Return PCM at 24 kHz; what is more than 64 frames before `at` is never asked for again."""
         if self._resampler is None:
             return self.wav.read(at * 2, frames * 2)
         while self._ready_at + len(self._ready) // 2 < at + frames and self._more():
             pass
-        self._ready, self._ready_at = self._ready[(at - self._ready_at) * 2 :], at
-        out, self._ready = self._ready[: frames * 2], self._ready[frames * 2 :]
-        self._ready_at += len(out) // 2
-        return out
+        past = max(0, at - _KEPT - self._ready_at)
+        self._ready, self._ready_at = self._ready[past * 2 :], self._ready_at + past
+        begin = max(0, at - self._ready_at) * 2
+        return self._ready[begin : begin + frames * 2]
 
     def _more(self) -> bool:
         assert self._resampler is not None
@@ -69,6 +74,7 @@ class Stereo:
 
     def __init__(self, path: Path, note: Note) -> None:
         self.timeline = Timeline()
+        self.told = False  # answers that begin from here on stand where `heard` says
         self._wav = WavWriter(path, RATE_HZ, 2)
         self._note = note
         self._left: deque[tuple[int, bytes]] = deque()
@@ -102,6 +108,9 @@ class Stereo:
         if source is None:
             source = self._sources[key] = Source(wav)
             self._names[key] = name
+            source.told = self.told
+        if source.told:
+            return
         fresh = source.available() - source.placed
         if fresh <= 0:
             return
@@ -117,22 +126,77 @@ class Stereo:
             source.complete = True
             self.answer(key, source.wav, self._names[key])
 
+    def heard(self, key: Key, from_ms: float, to_ms: float, at: int) -> None:
+        """A stretch of an answer was heard, the first frame at a position. Nothing happens if it is not told of."""
+        source = self._sources.get(key)
+        if source is None or not source.told:
+            return
+        first, last = (round(max(0.0, ms) * RATE_HZ / 1000) for ms in (from_ms, to_ms))
+        self._hear(key, first, min(last, source.available()) - first, at)
+
+    def _hear(self, key: Key, source: int, frames: int, at: int) -> None:
+        timeline = self.timeline
+        count = len(timeline.pieces)
+        piece = timeline.hear(key, source, frames, at)
+        if piece is None:
+            return
+        if len(timeline.pieces) != count:
+            note = {"type": "placed", "file": self._names[key], "source": piece.source, "frame": piece.start}
+            self._note({**note, "heard": True})
+        self._write_late(piece)
+
+    def unheard(self, key: Key) -> int:
+        """Frames of an answer that were not told as heard; 0 of one that nobody tells of."""
+        source = self._sources.get(key)
+        if source is None or not source.told:
+            return 0
+        left = source.available() - self.timeline.heard_to(key)
+        return left if left > (_HEARD_WHOLE if source.complete else 0) else 0
+
+    def _hear_rest(self, key: Key, until: int, *, ends_now: bool) -> None:
+        """What was not told of an answer was heard up to a position of its own: until now, or from now on."""
+        timeline, source = self.timeline, self._sources[key]
+        begin = timeline.heard_to(key)
+        frames = min(until, source.available()) - begin
+        at = timeline.now - frames if ends_now else timeline.now
+        last = timeline.pieces[-1] if timeline.pieces else None
+        if last is not None and last.key == key and abs(at - last.end) < JITTER:
+            at = last.end
+        self._hear(key, begin, frames, at)
+
+    def play_out(self) -> None:
+        """Nobody will tell any more what is heard: what was received is played to its end."""
+        self.told = False
+        for key, source in self._sources.items():
+            if source.told:
+                self._hear_rest(key, source.available(), ends_now=False)
+
     def cut(self, key: Key, heard_ms: int) -> None:
         """Nothing of the answer was heard after so many ms."""
         keep = max(0, heard_ms) * RATE_HZ // 1000
+        if key in self._sources and self._sources[key].told:
+            self._hear_rest(key, keep, ends_now=True)
         for begin, end in self.timeline.cut(key, keep):
             self._silence_right(begin, end)
         if key in self._names:
             self._note({"type": "cut", "file": self._names[key], "keep": keep})
 
     def run_ahead(self) -> None:
-        """All that was received counts as heard: time moves behind it."""
+        """All that was received counts as heard, unless it is told what was: time moves behind it."""
+        if self.told:
+            return
         self.timeline.run_ahead()
         self._catch_up()
 
     def finished(self) -> list[Key]:
-        """Return the answers that are complete and written, and let go of their files."""
-        done = [key for key, s in self._sources.items() if s.complete and not self.timeline.waits(key)]
+        """Return the answers that are complete and written, and let go of their files.
+
+        Of those that were not heard to their end only the last 64 are kept.
+        """
+        complete = [key for key, source in self._sources.items() if source.complete and not self.timeline.waits(key)]
+        unheard = [key for key in complete if self.unheard(key) and not self.timeline.is_cut(key)]
+        kept = set(unheard[-_MOST_UNHEARD:])
+        done = [key for key in complete if key not in kept]
         for key in done:
             del self._sources[key]
             del self._names[key]
@@ -200,6 +264,16 @@ class Stereo:
                 out += bytes((first - begin) * 2 - len(out))
                 out += self._sources[piece.key].read(piece.source + first - piece.start, last - first)
         return bytes(out)
+
+    def _write_late(self, piece: Piece) -> None:
+        """Put what stands in what is written already into its right channel."""
+        end = min(piece.end, self.timeline.written)
+        for at in range(piece.start, end, _BLOCK):
+            offset, frames = at * 4, min(end, at + _BLOCK) - at
+            stereo = bytearray(self._wav.read(offset, frames * 4))
+            right = self._sources[piece.key].read(piece.source + at - piece.start, frames).ljust(frames * 2, b"\0")
+            stereo[2::4], stereo[3::4] = right[0::2], right[1::2]
+            self._wav.overwrite(offset, bytes(stereo))
 
     def _silence_right(self, begin: int, end: int) -> None:
         """Take the right channel out of what is written already."""

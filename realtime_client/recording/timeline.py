@@ -10,6 +10,9 @@ assistant on the right. The rules:
   turn begins after all that was answered before: a question stands before its answer, and nothing overlaps. A live
   microphone is never moved.
 - A cut takes away what was not heard.
+- Where a speaker plays the answers and tells what it has played (`hear`), an answer stands where it was heard instead:
+  each stretch at its time. What follows within 2 ms follows on; the clock of the device is not ours, so what is more
+  than that beside its time moves there by one frame with each report, and from 10 ms on it begins anew there.
 
 What lies 0.2 s or more before now is settled (`due`), except that a cut may still silence it.
 """
@@ -25,6 +28,9 @@ JITTER = RATE_HZ // 5
 _AHEAD = 2 * JITTER  # further ahead of now than any microphone block: the sound comes from a file
 _LIVE_AGAIN = 2 * RATE_HZ
 _REMEMBERED = 64
+_ROUNDING = 2  # stretches this near to each other follow on
+_NEAR = RATE_HZ // 500
+_BREAK = RATE_HZ // 100
 
 Key = Hashable
 
@@ -57,7 +63,9 @@ class Timeline:
         self._turn_over = False
         self._live_since: int | None = None
         self._received: dict[Key, int] = {}
-        self._cut: dict[Key, None] = {}
+        self._heard: dict[Key, int] = {}  # of what `hear` placed: the end of its source
+        self._begins: dict[Key, int] = {}
+        self._cut: dict[Key, int] = {}
 
     @property
     def heard_end(self) -> int:
@@ -74,9 +82,13 @@ class Timeline:
         """Everything before this position is settled."""
         return max(self.written, self.now - JITTER)
 
+    def position(self, elapsed_s: float) -> int:
+        """Where a moment stands, in seconds since the start."""
+        return round(elapsed_s * RATE_HZ) + self._skew
+
     def move_to(self, elapsed_s: float) -> None:
         """Time has come to so many seconds since the start."""
-        self.now = max(self.now, round(elapsed_s * RATE_HZ) + self._skew)
+        self.now = max(self.now, self.position(elapsed_s))
 
     def pauses(self) -> bool:
         """Tell whether the user's next audio begins anew instead of following the last."""
@@ -120,12 +132,42 @@ class Timeline:
             start = max(start, self.user_end)
             _forget_old(self._received)
         piece = Piece(key, start, source, frames)
-        self.pieces.append(piece)
+        self._add(piece)
         return piece
+
+    def hear(self, key: Key, source: int, frames: int, at: int) -> Piece | None:
+        """Place what was heard of an answer: so many frames from `source` on, the first at a position.
+
+        What was told before, or stands behind a cut, is not placed again. Returns what is new. It follows on the piece
+        before, and is part of it, unless `pieces` has grown.
+        """
+        known = self._heard.get(key, 0)
+        skip = known - source if abs(source - known) <= _ROUNDING else max(0, known - source)
+        source, frames, at = source + skip, frames - skip, min(at + skip, self.now + RATE_HZ)
+        frames = min(frames, self._cut.get(key, source + frames) - source)
+        if frames <= 0:
+            return None
+        self._heard[key] = source + frames
+        _forget_old(self._heard)
+        last = self.pieces[-1] if self.pieces else None
+        if last is not None and last.key == key and source == known and at - last.end < _BREAK:
+            beside = at - last.end
+            if abs(beside) <= _NEAR or frames == 1:
+                last.frames += frames
+                return Piece(key, last.end - frames, source, frames)
+            slip = 1 if beside > 0 else -1
+            at, source, frames = last.end, source - slip, frames + slip
+        piece = Piece(key, max(at, self.heard_end), source, frames)
+        self._add(piece)
+        return piece
+
+    def heard_to(self, key: Key) -> int:
+        """How much of an answer `hear` was told of: the end of the last stretch, in frames of its source."""
+        return self._heard.get(key, 0)
 
     def cut(self, key: Key, keep: int) -> list[tuple[int, int]]:
         """Only the first `keep` frames of an answer were heard; returns the written stretches to silence."""
-        self._cut[key] = None
+        self._cut[key] = min(keep, self._cut.get(key, keep))
         _forget_old(self._cut)
         silenced: list[tuple[int, int]] = []
         for piece in self.pieces:
@@ -138,6 +180,10 @@ class Timeline:
         self.pieces = deque(piece for piece in self.pieces if piece.frames)
         return silenced
 
+    def is_cut(self, key: Key) -> bool:
+        """Tell whether an answer was cut lately."""
+        return key in self._cut
+
     def run_ahead(self) -> None:
         """All that was received counts as heard: time moves behind it."""
         self._skew += max(0, self.heard_end - self.now)
@@ -145,8 +191,8 @@ class Timeline:
 
     def span(self, key: Key) -> tuple[int, int] | None:
         """Return where an answer begins and ends, or None when nothing of it is (or is remembered)."""
-        mine = [piece for piece in self.pieces if piece.key == key]
-        return (mine[0].start, mine[-1].end) if mine else None
+        last = next((piece for piece in reversed(self.pieces) if piece.key == key), None)
+        return None if last is None else (self._begins.get(key, last.start), last.end)
 
     def waits(self, key: Key) -> bool:
         """Tell whether frames of this answer have yet to be written."""
@@ -164,6 +210,11 @@ class Timeline:
             self.pieces.popleft()
         return taken
 
+    def _add(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self._begins.setdefault(piece.key, piece.start)
+        _forget_old(self._begins)
+
     def _judge_pace(self, start: int) -> None:
         """Tell a file from a microphone by how far its sound is ahead of time."""
         if self.user_end - self.now > _AHEAD:
@@ -178,7 +229,7 @@ class Timeline:
                 self._from_file = False
 
 
-def _forget_old(table: dict[Key, int] | dict[Key, None]) -> None:
+def _forget_old(table: dict[Key, int]) -> None:
     """Keep the last few hundred."""
     while len(table) > 4 * _REMEMBERED:
         del table[next(iter(table))]

@@ -140,6 +140,7 @@ class LiveSound:
         if self.microphone is not None:
             self.microphone.close()
         if self.speaker is None or self.speaker.idle:
+            self.voice.tell_played()
             return
         if client.error is None:
             try:

@@ -2,6 +2,7 @@
 
     microphone thread   block -> echo control -> client.send_audio; local onset of speech cuts the answer at once
     receive thread      AudioDelta -> speaker (a direct observer: no hand-off between the wire and the sound)
+    devices thread      what the speaker has played, and changes of device -> client.tell
     device callbacks    only move samples
 
 Interruption. Whoever cuts an answer (the server's speech_started, typed text, the local onset, the push-to-talk key)
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from realtime_client import updates as up
@@ -24,6 +25,7 @@ from realtime_client.errors import ClosedError, RealtimeError, UsageError
 from .turns import TalkKey, TurnMode, settings_for
 
 BLOCK_MS = 20
+TELL_EVERY_S = 0.1
 
 
 class SpeakerLike(Protocol):
@@ -42,6 +44,7 @@ class SpeakerLike(Protocol):
     def play(self, part: tuple[str, int], pcm16: bytes, rate_hz: int, at_s: float) -> None: ...  # noqa: D102
     def end(self, part: tuple[str, int]) -> None: ...  # noqa: D102
     def cut(self) -> dict[tuple[str, int], int]: ...  # noqa: D102
+    def played(self) -> Sequence[tuple[tuple[str, int], float, float, float]]: ...  # noqa: D102
     def heard_ms(self, item_id: str, content_index: int) -> int | None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
@@ -86,12 +89,17 @@ class Voice:
     def start(self, client: RealtimeClient, speaker: SpeakerLike | None, echo: Any) -> None:
         """Begin, once the session is open; the microphone then calls `on_block`."""
         self._client, self._speaker, self._echo = client, speaker, echo
+        if speaker is not None:
+            client.tell(up.SpeakerAttached(attached=True))
         self._removers.append(client.observe(self._listen, direct=True))
         self._teller.start()
 
     def use_speaker(self, speaker: SpeakerLike | None, echo: Any) -> None:
         """Go on with another speaker, or another echo control for its new rate."""
+        before = self._speaker
         self._speaker, self._echo = speaker, echo
+        if (before is None) != (speaker is None):
+            self._put_news(up.SpeakerAttached(attached=speaker is not None))
 
     def use_microphone(self, microphone: MicrophoneLike | None) -> None:
         """Name the microphone that calls `on_block`, for levels, mute and `close`."""
@@ -101,6 +109,7 @@ class Voice:
         """Close the devices and end the thread. Idempotent."""
         for remove in self._removers:
             remove()
+        self.tell_played()
         self._client = None
         if self._microphone is not None:
             self._microphone.close()
@@ -216,14 +225,39 @@ class Voice:
 
     def device_changed(self, direction: str, device: str | None, reason: str, gap_ms: int) -> None:
         """Tell the session that a device was lost or replaced; from any thread, does not wait."""
+        self._put_news(up.DeviceChanged(direction=direction, device=device, reason=reason, gap_ms=gap_ms))
+
+    def _put_news(self, update: up.Update) -> None:
         try:
-            self._news.put_nowait(up.DeviceChanged(direction=direction, device=device, reason=reason, gap_ms=gap_ms))
+            self._news.put_nowait(update)
         except queue.Full:  # dozens of changes a second: the device cannot be helped
             return
 
+    def tell_played(self) -> None:
+        """Tell the session what was heard since the last time; it is told by itself ten times a second.
+
+        For the end of a session; never from a callback of a device.
+        """
+        speaker, client = self._speaker, self._client
+        if speaker is None or client is None:
+            return
+        with contextlib.suppress(RealtimeError):  # the session has just ended
+            for (item_id, content_index), from_ms, to_ms, at_s in speaker.played():
+                client.tell(
+                    up.Audible(item_id=item_id, content_index=content_index, from_ms=from_ms, to_ms=to_ms, at_s=at_s)
+                )
+
     def _tell(self) -> None:
         """Pass news on in a thread that no device waits for."""
-        while (update := self._news.get()) is not None:
+        while True:
+            try:
+                update = self._news.get(timeout=TELL_EVERY_S)
+            except queue.Empty:
+                self.tell_played()
+                continue
+            if update is None:
+                return
+            self.tell_played()
             client = self._client
             if client is not None and not client.stop.is_set():
                 with contextlib.suppress(RealtimeError):  # the session has just ended
