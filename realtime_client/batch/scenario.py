@@ -25,9 +25,9 @@ class Described(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_d
 class ToolCheck(Described):
     """A tool is called. arguments: those given must be equal (numbers by value), others may be there too."""
 
-    name: str
-    arguments: dict[str, Any] = {}
-    times: int | None = None
+    name: Annotated[str, Meta(description="the tool's name")]
+    arguments: Annotated[dict[str, Any], Meta(description="arguments with these values; others may be there too")] = {}
+    times: Annotated[int | None, Meta(description="how often it is called; default: at least once")] = None
 
 
 class EventCheck(Described):
@@ -36,8 +36,8 @@ class EventCheck(Described):
     name: a type of the wire (`response.done`, `error`) or a kind of update (`interrupted`).
     """
 
-    name: str
-    within: Duration | None = None
+    name: Annotated[str, Meta(description="type of an event of the server (response.done), or kind of an update")]
+    within: Annotated[Duration | None, Meta(description="at the latest so long after what the turn sends")] = None
 
 
 class ErrorRate(Described):
@@ -46,23 +46,23 @@ class ErrorRate(Described):
     reference: the right words; for the user's transcript default the words that were spoken. of: whose transcript.
     """
 
-    max: Annotated[float, Meta(ge=0)]
-    reference: str | None = None
-    of: Literal["user", "answer"] = "user"
+    max: Annotated[float, Meta(ge=0, description="greatest rate: 0.2 is one word in five")]
+    reference: Annotated[str | None, Meta(description="the right words; default: those of `speak`")] = None
+    of: Annotated[Literal["user", "answer"], Meta(description="whose transcript")] = "user"
 
 
 class Judge(Described):
     """A model decides. criteria: what must be true of the answer, in words. model: default the session's."""
 
-    criteria: str
-    model: str | None = None
+    criteria: Annotated[str, Meta(description="what must be true of the answer, in words")]
+    model: Annotated[str | None, Meta(description="which model decides; default: the session's")] = None
 
 
 class Lengths(Described):
     """The least and the greatest length of time that passes."""
 
-    min: Duration | None = None
-    max: Duration | None = None
+    min: Annotated[Duration | None, Meta(description="the least length of time that passes")] = None
+    max: Annotated[Duration | None, Meta(description="the greatest length of time that passes")] = None
 
 
 class Expect(Described):
@@ -71,29 +71,27 @@ class Expect(Described):
     Of a turn, it is about that turn's answer; of a scenario, about all answers together, in order.
     """
 
-    contains: Annotated[Texts, Meta(description="the answer holds these words (case does not matter)")] | None = None
-    lacks: Annotated[Texts, Meta(description="the answer holds none of these words")] | None = None
-    matches: Annotated[Texts, Meta(description="regular expressions found in the answer")] | None = None
-    equals: Annotated[str, Meta(description="the answer is this, but for case, spaces and punctuation")] | None = None
-    wer: Annotated[ErrorRate, Meta(description="word error rate of a transcript")] | None = None
-    tool: Annotated[ToolCheck | list[ToolCheck], Meta(description="a tool is called")] | None = None
-    no_tool: Annotated[bool | str, Meta(description="no tool is called, or not this one")] | None = None
-    event: Annotated[EventCheck | list[EventCheck], Meta(description="an event comes, in time")] | None = None
-    no_event: Annotated[Events, Meta(description="these events do not come")] | None = None
-    latency: (
-        Annotated[dict[str, Duration], Meta(description="greatest time by name: first_text, first_audio, answer …")]
-        | None
-    ) = None
-    audio: Annotated[Lengths, Meta(description="length of the answer's speech")] | None = None
-    heard: Annotated[Lengths, Meta(description="how much of an interrupted answer was heard")] | None = None
-    cost: Annotated[float, Meta(ge=0, description="greatest cost in US dollars")] | None = None
-    language: Annotated[str, Meta(description="ISO 639-1 code of the answer's language")] | None = None
-    judge: Annotated[Judge | list[Judge], Meta(description="a model decides whether it is true")] | None = None
-    status: (
-        Annotated[Literal["completed", "cancelled", "incomplete", "failed"], Meta(description="how the answer ended")]
-        | None
-    ) = None
-    interrupted: Annotated[bool, Meta(description="the answer was cut, or was not")] | None = None
+    contains: Annotated[Texts | None, Meta(description="the answer holds these words (case does not matter)")] = None
+    lacks: Annotated[Texts | None, Meta(description="the answer holds none of these words")] = None
+    matches: Annotated[Texts | None, Meta(description="regular expressions found in the answer")] = None
+    equals: Annotated[str | None, Meta(description="the answer is this, but for case, spaces and punctuation")] = None
+    wer: Annotated[ErrorRate | None, Meta(description="word error rate of a transcript")] = None
+    tool: Annotated[ToolCheck | list[ToolCheck] | None, Meta(description="a tool is called")] = None
+    no_tool: Annotated[bool | str | None, Meta(description="no tool is called (true), or not this one")] = None
+    event: Annotated[EventCheck | list[EventCheck] | None, Meta(description="an event comes, in time")] = None
+    no_event: Annotated[Events | None, Meta(description="these events do not come")] = None
+    latency: Annotated[
+        dict[str, Duration] | None, Meta(description="greatest time by name: first_text, first_audio, answer …")
+    ] = None
+    audio: Annotated[Lengths | None, Meta(description="length of the answer's speech")] = None
+    heard: Annotated[Lengths | None, Meta(description="how much of an interrupted answer was heard")] = None
+    cost: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="greatest cost in US dollars")] = None
+    language: Annotated[str | None, Meta(description="ISO 639-1 code of the answer's language")] = None
+    judge: Annotated[Judge | list[Judge] | None, Meta(description="a model decides whether it is true")] = None
+    status: Annotated[
+        Literal["completed", "cancelled", "incomplete", "failed"] | None, Meta(description="how the answer ended")
+    ] = None
+    interrupted: Annotated[bool | None, Meta(description="the answer was cut, or was not")] = None
 
 
 class After(Described):
@@ -103,10 +101,10 @@ class After(Described):
     was audible), time (since the step before had sent all it sends). plus: and then so much later.
     """
 
-    event: str | None = None
-    heard: Duration | None = None
-    time: Duration | None = None
-    plus: Duration | None = None
+    event: Annotated[str | None, Meta(description="after this event, since the turn before began")] = None
+    heard: Annotated[Duration | None, Meta(description="after so much of the answer before was heard")] = None
+    time: Annotated[Duration | None, Meta(description="so long after the turn before had sent all it sends")] = None
+    plus: Annotated[Duration | None, Meta(description="and then so much later")] = None
 
 
 class Step(Described):
@@ -118,18 +116,22 @@ class Step(Described):
     answer: whether an answer is waited for (default: yes, but for silence, dtmf and pause).
     """
 
-    text: str | None = None
-    speak: str | None = None
-    voice: Annotated[str, Meta(description="the local voice that speaks, as espeak-ng names it")] | None = None
-    audio: Annotated[str, Meta(description="WAV, FLAC, OGG or MP3, relative to the scenario's file")] | None = None
-    dtmf: Annotated[str, Meta(pattern=r"^[0-9A-D*#]+$")] | None = None
-    silence: Duration | None = None
-    pause: Duration | None = None
-    after: After | None = None
-    answer: bool | None = None
-    timeout: Annotated[Duration, Meta(description="longest wait for the answer")] | None = None
-    name: str | None = None
-    expect: Expect | None = None
+    text: Annotated[str | None, Meta(description="a message in writing")] = None
+    speak: Annotated[str | None, Meta(description="words that a local voice says")] = None
+    voice: Annotated[str | None, Meta(description="the local voice that speaks, as espeak-ng names it")] = None
+    audio: Annotated[str | None, Meta(description="WAV, FLAC, OGG or MP3, relative to the scenario's file")] = None
+    dtmf: Annotated[
+        Annotated[str, Meta(pattern=r"^[0-9A-D*#]+$")] | None, Meta(description="keys of a telephone, sent as tones")
+    ] = None
+    silence: Annotated[Duration | None, Meta(description="so much silence is sent")] = None
+    pause: Annotated[Duration | None, Meta(description="nothing is sent for so long")] = None
+    after: Annotated[After | None, Meta(description="begin before the answer before is over: interrupt it")] = None
+    answer: Annotated[
+        bool | None, Meta(description="an answer is waited for; default: yes, but for silence, dtmf and pause")
+    ] = None
+    timeout: Annotated[Duration | None, Meta(description="longest wait for the answer")] = None
+    name: Annotated[str | None, Meta(description="what reports call this turn")] = None
+    expect: Annotated[Expect | None, Meta(description="what must be true of the answer")] = None
 
 
 class Tool(Described):
@@ -139,12 +141,12 @@ class Tool(Described):
     takes.
     """
 
-    name: str
-    description: str = ""
+    name: Annotated[str, Meta(description="letters, digits, _ and -")]
+    description: Annotated[str, Meta(description="what it does, told to the model")] = ""
     parameters: Annotated[dict[str, Any], Meta(description="JSON schema of its arguments")] = {}
-    returns: Any = "done"
-    error: str | None = None
-    delay: Duration | None = None
+    returns: Annotated[Any, Meta(description="what it returns: any value, sent as JSON, text as it is")] = "done"
+    error: Annotated[str | None, Meta(description="it fails with this message instead")] = None
+    delay: Annotated[Duration | None, Meta(description="how long it takes")] = None
 
 
 class Prices(Described):
@@ -169,26 +171,31 @@ class Scenario(Described):
     answer (default 60 s). prices: for the cost, where the built-in table does not know the model.
     """
 
-    name: str
-    description: str = ""
-    tags: list[str] = []
-    session: dict[str, Any] = {}
-    tools: list[Tool] = []
-    variables: dict[str, Any] = {}
-    parameters: str | list[dict[str, Any]] = []
-    prices: Prices | None = None
-    timeout: Duration = "60 s"
-    turns: list[Step] = []
-    expect: Expect | None = None
+    name: Annotated[str, Meta(description="unique in a run; reports and comparisons go by it")]
+    description: Annotated[str, Meta(description="for people")] = ""
+    tags: Annotated[list[str], Meta(description="words to choose scenarios by")] = []
+    session: Annotated[dict[str, Any], Meta(description="settings of the session, as `realtime settings` lists")] = {}
+    tools: Annotated[list[Tool], Meta(description="functions that the model may call")] = []
+    variables: Annotated[dict[str, Any], Meta(description="values for ${name} in any text")] = {}
+    parameters: Annotated[
+        str | list[dict[str, Any]],
+        Meta(description="a CSV or JSONL file, or rows: one run for each, columns are variables"),
+    ] = []
+    prices: Annotated[Prices | None, Meta(description="US dollars for a million tokens, by kind")] = None
+    timeout: Annotated[Duration, Meta(description="longest wait for one answer")] = "60 s"
+    turns: Annotated[list[Step], Meta(description="what happens, in order")] = []
+    expect: Annotated[Expect | None, Meta(description="what must be true of all answers together")] = None
 
 
 class Case(msgspec.Struct, kw_only=True, frozen=True):
     """One scenario with its variables filled in: what one session plays. Travels to worker processes and machines.
 
-    id: unique in a run and the same every time, such as `weather[2]#1` (row 2, second repeat). file: where it stands,
-    for messages. folder: what relative audio files are relative to. places: path in the scenario
-    (`turns.2.expect.cost`) -> (line, column), both from 1. files: audio files by name as the steps give it -> content,
-    where the case travels to another machine (else read from the folder).
+    id: unique in a run and the same every time: `NAME`, `NAME[ROW]`, and from the second repeat on `NAME#1`,
+    `NAME[ROW]#1`, ... It is data, never a path. row: of the parameters, from 1. repeat: from 0. file: where it stands,
+    for messages. folder: what relative audio files are relative to. places: path in the scenario, list indices from 0
+    (`turns.1.expect.cost`) -> (line, column), both from 1; `place()` reads them. elsewhere: for paths that were
+    included: the file where they stand. files: audio files by name as the steps give it -> content, where the case
+    travels to another machine (else read from the folder).
     """
 
     id: str
@@ -199,7 +206,16 @@ class Case(msgspec.Struct, kw_only=True, frozen=True):
     repeat: int = 0
     values: dict[str, Any] = {}
     places: dict[str, tuple[int, int]] = {}
+    elsewhere: dict[str, str] = {}
     files: dict[str, bytes] = {}
+
+
+def place(case: Case, path: str) -> str:
+    """Return FILE:LINE:COLUMN of a path such as `turns.1.expect.cost`, or of the nearest part around it."""
+    while path and path not in case.places:
+        path = path.rpartition(".")[0]
+    line, column = case.places.get(path, (1, 1))
+    return f"{case.elsewhere.get(path, case.file)}:{line}:{column}"
 
 
 def seconds(duration: str) -> float:
