@@ -17,6 +17,7 @@
     ├── QueueFullError          a bounded queue is full and its rule is to fail loudly
     ├── ResponseFailedError     the server ended an answer with status failed
     ├── RecordingError          the recording cannot be written or read
+    ├── WorkerLostError         the process or machine that played a case is gone
     └── ShutdownError           threads did not end within the deadline; names them, with stacks
 
 Each message is one line that says what is wrong and, where there is one, what to do about it. No message
@@ -127,6 +128,10 @@ class ResponseFailedError(RealtimeError):
 
 class RecordingError(RealtimeError):
     """The recording cannot be written or read."""
+
+
+class WorkerLostError(RealtimeError):
+    """The process or machine that played a case is gone; the case has no result."""
 
 
 class ShutdownError(RealtimeError):
