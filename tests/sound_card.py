@@ -60,7 +60,7 @@ def wait_until(true: Callable[[], Any], limit_s: float = CALL_LIMIT_S, what: str
     return answer
 
 
-class _Watch:
+class StallWatch:
     """Notices that this machine stood still: a thread that should wake every 5 ms woke late. For the block's length."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ def again_after_a_stall(test: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(sound_card: SoundCard, **fixtures: Any) -> None:
         for attempt in range(3):
-            with _Watch() as watch:
+            with StallWatch() as watch:
                 try:
                     test(sound_card, **fixtures)
                     return
