@@ -19,10 +19,11 @@ class Plan:
 
     settings: where the endpoint is and what else was set (flag, environment, file); `record` and `record_dir` say
     whether and where sessions are recorded: with `record_dir=RUN/sessions`, `CaseResult.recording` is `sessions/NAME`.
-    fast: audio goes out as quickly as the outbox takes it, and pauses are not waited for. Only where the server counts
-    time by the audio that it gets, as the built-in one does. retries: how often a case is begun again after a fault of
-    the endpoint; a failed check is never tried again. backoff_s: the wait before the first retry, doubled for each
-    further one, up to backoff_max_s (unless the server asks for longer). worker: who runs it, for the result.
+    fast: audio goes out as quickly as the outbox takes it, and nobody listens in real time. Only where the server
+    counts time by the audio that it gets, as the built-in one does. local: `settings.url` is a built-in server's: its
+    answers cost nothing. retries: how often a case is begun again after a fault of the endpoint; a failed check is
+    never tried again. backoff_s: the wait before the first retry, doubled for each further one, up to backoff_max_s
+    (unless the server asks for longer). worker: who runs it, for the result.
 
     Keys do not travel with it: where it is unpickled they come from `give_secrets` or from that machine's own
     environment. missing: settings that should hold a key and found none there.
@@ -30,6 +31,7 @@ class Plan:
 
     settings: Settings
     fast: bool = False
+    local: bool = False
     retries: int = 2
     backoff_s: float = 0.5
     backoff_max_s: float = 30.0
