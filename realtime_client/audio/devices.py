@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import json
 import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from realtime_client.audio.quiet import quiet_call, silence_alsa
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.version import APP_NAME
 
@@ -31,8 +31,9 @@ _T = TypeVar("_T")
 _lock = threading.RLock()  # of the list and of the counts below; never held during a call that may hang
 _open_streams = 0
 _stuck_calls = 0
-_stderr_lock = threading.Lock()
+_lost_calls = 0
 _SERVERS = ("default", "pipewire", "pulse", "sysdefault")  # what to try first where ALSA lists dozens
+_MOST_LOST = 4
 
 
 class DeviceError(RealtimeError):
@@ -66,6 +67,16 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether it is the one to use when none is chosen."""
         return self.default_input if direction == "input" else self.default_output
 
+    @property
+    def follows(self) -> bool:
+        """Whether the sound server decides where its sound goes, and may move it."""
+        return self.name in _SERVERS
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is quickly opened again, and more than once: a device of a sound server, reached through ALSA."""
+        return self.host_api == "ALSA" and "hw:" not in self.name
+
 
 # PortAudio.
 
@@ -73,30 +84,15 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 def _portaudio() -> Any:
     """Return the sounddevice module. Errors: DeviceError when PortAudio or its Python part is missing."""
     try:
-        with _quiet():
+        with quiet_call():
             import sounddevice
     except (OSError, ImportError) as error:
         hint = "brew install portaudio" if sys.platform == "darwin" else "apt-get install libportaudio2"
         raise DeviceError(f"PortAudio is missing, so there is no sound: {hint} ({error})") from error
     except Exception as error:
         raise DeviceError(f"PortAudio does not start, so there is no sound: {error}") from error
-    _silence_alsa()
+    silence_alsa()
     return sounddevice
-
-
-@functools.cache
-def _silence_alsa() -> None:
-    """Let ALSA say nothing: its threads write to file descriptor 2, across whatever a screen shows.
-
-    The handler it is given is a function of the C library without arguments, so no thread of ALSA waits for Python.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):  # no ALSA: nothing to keep quiet
-        alsa = ctypes.CDLL("libasound.so.2")
-        alsa.snd_lib_error_set_handler(ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p))
 
 
 def unavailable() -> str | None:
@@ -108,41 +104,18 @@ def unavailable() -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what C libraries write to file descriptor 2 off the screen; what others write there meanwhile is lost."""
-    if not _stderr_lock.acquire(blocking=False):  # another thread keeps it quiet already, or hangs while doing so
-        yield
-        return
-    try:
-        try:
-            sys.stderr.flush()
-            kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        except (OSError, ValueError, AttributeError):  # no stderr at all: nothing to keep quiet
-            yield
-            return
-        try:
-            os.dup2(nothing, 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nothing)
-    finally:
-        _stderr_lock.release()
-
-
-def limited(call: Callable[[], _T], limit_s: float, *, late: Callable[[_T], None] | None = None) -> _T:
+def limited(
+    call: Callable[[], _T], limit_s: float, *, late: Callable[[_T], None] | None = None, may_be_lost: bool = False
+) -> _T:
     """Make a call that may hang, in a thread that is left behind if it takes longer than `limit_s`.
 
-    late: gets the result of a call that came back after all. Errors: StuckError, and what the call raises.
+    late: gets the result of a call that came back after all. may_be_lost: the call can hang for good by itself, which
+    says nothing about the next one. Errors: StuckError, and what the call raises.
     """
-    global _stuck_calls  # noqa: PLW0603  # one PortAudio in each process
     done = threading.Event()
     state: dict[str, Any] = {}
 
     def run() -> None:
-        global _stuck_calls  # noqa: PLW0603
         try:
             state["result"] = call()
         except Exception as error:  # noqa: BLE001  # handed to the caller
@@ -154,20 +127,28 @@ def limited(call: Callable[[], _T], limit_s: float, *, late: Callable[[_T], None
             with contextlib.suppress(Exception):  # nobody waits for it any more
                 if late is not None and "result" in state:
                     late(state["result"])
-            with _lock:
-                _stuck_calls -= 1
+            _hangs(-1, lost=may_be_lost)
 
     threading.Thread(target=run, name="realtime-audio-call", daemon=True).start()
     if not done.wait(limit_s):
         with _lock:
             if not done.is_set():
                 state["left"] = True
-                _stuck_calls += 1
+                _hangs(1, lost=may_be_lost)
                 _leave_at_exit()
                 raise StuckError("the sound server does not answer")
     if "error" in state:
         raise state["error"]
     return state["result"]  # type: ignore[no-any-return]
+
+
+def _hangs(change: int, *, lost: bool) -> None:
+    global _stuck_calls, _lost_calls  # noqa: PLW0603  # one PortAudio in each process
+    with _lock:
+        if lost:
+            _lost_calls += change
+        else:
+            _stuck_calls += change
 
 
 def _leave_at_exit() -> None:
@@ -178,20 +159,25 @@ def _leave_at_exit() -> None:
 
 
 def stuck() -> bool:
-    """Tell whether a call into PortAudio hangs: another one would, too."""
-    return _stuck_calls > 0
+    """Tell whether a call into PortAudio hangs so that another one would, too."""
+    return _stuck_calls > 0 or _lost_calls >= _MOST_LOST
+
+
+def can_refresh() -> bool:
+    """Tell whether the list could be read again if no stream were open: no call hangs."""
+    return not (_stuck_calls or _lost_calls)
 
 
 def refresh() -> bool:
     """Read the list of devices again; False if a stream is open or a call hangs, so that it cannot be done now."""
     with _lock:
-        if _open_streams or _stuck_calls:
+        if _open_streams or not can_refresh():
             return False
         sounddevice = _portaudio()
-        with _quiet(), contextlib.suppress(sounddevice.PortAudioError):
+        with quiet_call(), contextlib.suppress(sounddevice.PortAudioError):
             sounddevice._terminate()  # noqa: SLF001  # there is no public way
         try:
-            with _quiet():
+            with quiet_call():
                 sounddevice._initialize()  # noqa: SLF001
         except sounddevice.PortAudioError as error:
             raise DeviceError(f"PortAudio does not start, so there is no sound: {error}") from error
@@ -231,7 +217,7 @@ def supported_rates_hz(device: Device, direction: Direction) -> list[int]:
     def ask() -> list[int]:
         taken = []
         for rate_hz in RATES_HZ:
-            with contextlib.suppress(sounddevice.PortAudioError), _quiet():
+            with contextlib.suppress(sounddevice.PortAudioError), quiet_call():
                 check(device=device.index, channels=1, dtype="int16", samplerate=rate_hz)
                 taken.append(rate_hz)
         return taken
@@ -375,7 +361,7 @@ class Stream:
         last: Exception | None = None
         for self.rate_hz in dict.fromkeys((rate_hz, device.rate_hz, 48_000, 44_100)):
             try:
-                with _quiet():
+                with quiet_call():
                     self._stream = kind(
                         samplerate=self.rate_hz,
                         blocksize=self.rate_hz * BLOCK_MS // 1000,
@@ -396,7 +382,11 @@ class Stream:
         raise DeviceError(f"{device.name!r} cannot be opened: {last}") from last
 
     def start(self) -> None:
-        """Let the callbacks begin."""
+        """Let the callbacks begin. In PortAudio for ALSA it hangs for good if the device went after it was opened.
+
+        Its callback thread then ends with the lock held that the starting thread waits for (`CallbackThreadFunc` in
+        pa_linux_alsa.c); that stream is lost, others are not.
+        """
         sounddevice = _portaudio()
         try:
             self._stream.start()

@@ -1,4 +1,8 @@
-"""The microphone: blocks of 20 ms at any rate, from a device that may change; gaps are told."""
+"""The microphone: blocks of 20 ms at any rate, from a device that may change; gaps are told.
+
+What was captured before a device was lost waits in a queue and is handed over like the rest. A microphone that is left
+for another one by choice is closed when the other one hears; what both heard is taken once.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock
 BLOCK_MS = 20
 _WAITING_BLOCKS = 250  # 5 s
 _GAP_S = 0.1
+_SEAM_S = 0.005  # two devices that meet this closely are joined without a seam
 
 
 class Microphone:
@@ -50,7 +55,8 @@ class Microphone:
         self.error: Exception | None = None
         self._peak = 0
         self._device_rate_hz = rate_hz
-        self._waiting: queue.SimpleQueue[tuple[bytes, float, int] | None] = queue.SimpleQueue()
+        self._source = 0
+        self._waiting: queue.SimpleQueue[tuple[bytes, float, int, int] | None] = queue.SimpleQueue()
         self._line = Line(
             "input", device, rate_hz, callback=self._take, prepare=self._prepare, on_change=on_change, clock=clock
         )
@@ -81,6 +87,7 @@ class Microphone:
 
     def _prepare(self, rate_hz: int) -> None:
         self._device_rate_hz = rate_hz
+        self._source += 1
 
     def _take(self, data: Any, count: int, time: Any, status: Any) -> None:
         """Take the device's buffer; called by the device's own thread."""
@@ -91,16 +98,16 @@ class Microphone:
             return
         rate_hz = self._device_rate_hz
         age_s = time.currentTime - time.inputBufferAdcTime if time.inputBufferAdcTime else count / rate_hz
-        self._waiting.put((bytes(data), self._clock.monotonic() - max(0.0, age_s), rate_hz))
+        self._waiting.put((bytes(data), self._clock.monotonic() - max(0.0, age_s), rate_hz, self._source))
 
     def _run(self) -> None:
         numpy = self._numpy
         try:
             while (captured := self._waiting.get()) is not None:
-                pcm, at_s, device_rate_hz = captured
+                pcm, at_s, device_rate_hz, source = captured
                 samples = numpy.frombuffer(pcm, numpy.int16)
                 self._peak = max(int(samples.max()), -int(samples.min()))
-                gap_s = self._blocker.put(bytes(len(pcm)) if self.muted else pcm, at_s, device_rate_hz)
+                gap_s = self._blocker.put(bytes(len(pcm)) if self.muted else pcm, at_s, device_rate_hz, source)
                 if gap_s is not None and self._on_gap is not None:
                     self._on_gap(gap_s)
                 for block, block_at_s in self._blocker.blocks():
@@ -117,17 +124,29 @@ class _Blocker:
         self._size = rate_hz * BLOCK_MS // 1000 * 2
         self._resampler: Resampler | None = None
         self._from_hz = 0
+        self._source = 0
         self._ready = bytearray()
         self._next_s: float | None = None  # when the first sample of `_ready` was captured
         self._due_s = 0.0  # when the device's next block should begin
 
-    def put(self, pcm: bytes, at_s: float, from_hz: int) -> float | None:
-        """Take a block of the device that began at `at_s`; return the gap before it in seconds, if there is one."""
+    def put(self, pcm: bytes, at_s: float, from_hz: int, source: int = 0) -> float | None:
+        """Take a block of the device that began at `at_s`; return the gap before it in seconds, if there is one.
+
+        source: which stream it is of. What a new one heard before the last one ended is left out.
+        """
         gap_s = None
-        if self._next_s is not None and at_s - self._due_s > _GAP_S:
-            gap_s = at_s - self._due_s
-        if self._next_s is None or gap_s is not None or from_hz != self._from_hz:
+        if self._next_s is None:
             self._begin(at_s, from_hz)
+        elif source != self._source:
+            skipped = 2 * max(0, round((self._due_s - at_s) * from_hz))
+            pcm, at_s = pcm[skipped:], at_s + min(skipped, len(pcm)) / 2 / from_hz
+            if not pcm:
+                return None
+            gap_s = self._join(at_s, from_hz)
+        elif at_s - self._due_s > _GAP_S:
+            gap_s = at_s - self._due_s
+            self._begin(at_s, from_hz)
+        self._source = source
         # The device's clock is not ours: follow it slowly, so that the jitter of callbacks does not show.
         drift_s = (at_s - self._due_s) * 0.02
         self._due_s += len(pcm) / 2 / from_hz + drift_s
@@ -136,22 +155,38 @@ class _Blocker:
         self._ready += pcm if self._resampler is None else self._resampler.process(pcm)
         return gap_s
 
+    def _join(self, at_s: float, from_hz: int) -> float | None:
+        """Go on with another stream; return the gap before it, if there is one."""
+        missing_s = at_s - self._due_s
+        if missing_s > _SEAM_S:
+            self._begin(at_s, from_hz)
+            return missing_s if missing_s > _GAP_S else None
+        if from_hz != self._from_hz:
+            self._resample(from_hz)
+        return None
+
     def _begin(self, at_s: float, from_hz: int) -> None:
-        if self._resampler is not None:
-            self._ready += self._resampler.flush()
+        """Begin anew after a gap."""
+        self._resample(from_hz)
         if self._ready and self._next_s is not None:
             self._ready += bytes(-len(self._ready) % self._size)  # the last block before a gap is filled up
             self._next_s = at_s - len(self._ready) / 2 / self._rate_hz
         else:
             self._next_s = at_s
         self._due_s = at_s
+
+    def _resample(self, from_hz: int) -> None:
+        """Take out what the resampler holds, and make one for this rate if there must be one."""
+        if self._resampler is not None:
+            self._ready += self._resampler.flush()
         self._from_hz = from_hz
         self._resampler = None if from_hz == self._rate_hz else Resampler(from_hz, self._rate_hz)
 
     def blocks(self) -> list[tuple[bytes, float]]:
         """Return the blocks that are complete, with the time of their first sample."""
-        assert self._next_s is not None
-        found = []
+        found: list[tuple[bytes, float]] = []
+        if self._next_s is None:
+            return found
         while len(self._ready) >= self._size:
             found.append((bytes(self._ready[: self._size]), self._next_s))
             del self._ready[: self._size]
