@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ConnectError, UsageError
+from realtime_client.protocol.conversation import HeardMs
+from realtime_client.protocol.session import Tool
 from realtime_client.session_log import SessionLog
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
 from realtime_client.target import endpoint, session_config, shown_url, shown_value, target
@@ -58,20 +60,28 @@ def connect(settings: Settings | None = None, **values: Any) -> Iterator[Realtim
 
 
 @contextmanager
-def opened(settings: Settings, *, prepared: Prepared | None = None, sound: LiveSound | None = None) -> Iterator[Opened]:
+def opened(
+    settings: Settings,
+    *,
+    prepared: Prepared | None = None,
+    sound: LiveSound | None = None,
+    heard_ms: HeardMs | None = None,
+    tools: Sequence[Tool] = (),
+) -> Iterator[Opened]:
     """The same for the command line. prepared: gets the client before it connects, for example to close it.
 
-    sound: microphone and speaker to use; they are opened with the session and closed with it.
+    sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
+    stands, for those who listen in another way. tools: what the model may call.
     """
     with ExitStack() as stack:
         place = _place(settings, stack)
         recorder = _recorder(settings, place) if settings.record else None
         client = RealtimeClient(
             place,
-            session=session_config(settings),
+            session=session_config(settings, tools),
             limits=settings.limits,
             recorder=recorder,
-            heard_ms=None if sound is None else sound.voice.heard_ms,
+            heard_ms=heard_ms if sound is None else sound.voice.heard_ms,
         )
         client.observe(SessionLog(client).observe)
         if prepared is not None:

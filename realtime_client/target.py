@@ -6,6 +6,7 @@ Conventions: OPENAI_BASE_URL names an API root to which `/realtime` is added, ht
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -18,6 +19,7 @@ from realtime_client.protocol.session import (
     RealtimeSession,
     SemanticVad,
     ServerVad,
+    Tool,
     Transcription,
     TurnDetection,
     wire_format,
@@ -190,8 +192,11 @@ def input_format(settings: Settings) -> AudioFormat:
     return _AUDIO_FORMATS[settings.input_format]
 
 
-def session_config(settings: Settings) -> RealtimeSession:
-    """Return the session.update that the settings ask for; what they leave open stays the server's choice."""
+def session_config(settings: Settings, tools: Sequence[Tool] = ()) -> RealtimeSession:
+    """Return the session.update that the settings ask for; what they leave open stays the server's choice.
+
+    tools: what the model may call.
+    """
     session = RealtimeSession(
         output_modalities=[settings.modality],
         audio=Audio(
@@ -212,6 +217,8 @@ def session_config(settings: Settings) -> RealtimeSession:
         session.instructions = settings.instructions
     if settings.max_output_tokens is not None:
         session.max_output_tokens = settings.max_output_tokens
+    if tools:
+        session.tools = list(tools)
     return session
 
 

@@ -29,7 +29,7 @@ from .diagnosis import refusal
 from .endpoint import Endpoint
 from .limits import Limits
 from .link import Link
-from .listeners import Observer, RecorderProtocol
+from .listeners import EventObserver, Observer, RecorderProtocol
 from .stats import Stats
 from .subscription import Subscription
 
@@ -217,6 +217,11 @@ class RealtimeClient:
         return self._conversation.output_format
 
     @property
+    def last_request(self) -> str | None:
+        """The id of the newest request for an answer: `ResponseStarted.request_id` of the answer to it."""
+        return self._conversation.last_request_id
+
+    @property
     def answering(self) -> bool:
         """Whether an answer runs or is asked for."""
         gate = self._conversation.gate
@@ -354,6 +359,14 @@ class RealtimeClient:
                 setattr(self._link, name, tuple(o for o in getattr(self._link, name) if o is not observer))
 
         return remove
+
+    def observe_events(self, observer: EventObserver) -> None:
+        """Call `observer(type, at_s)` for each message of the server, by its type on the wire, in the receive thread.
+
+        The updates that a message means are told after it. Meant for those who test servers.
+        """
+        with self._lists:
+            self._link.event_observers = (*self._link.event_observers, observer)
 
     def updates(self, timeout_s: float | None = None) -> Subscription:
         """Iterate over updates from now on; see `Subscription`. timeout_s: longest wait for one update."""

@@ -28,7 +28,7 @@ from .diagnosis import describe_close
 from .endpoint import Endpoint
 from .keepalive import KeepAlive
 from .limits import Limits
-from .listeners import AnyEvent, Observer, RecorderProtocol
+from .listeners import AnyEvent, EventObserver, Observer, RecorderProtocol
 from .outbox import Outbox, Outgoing, Ping
 from .stats import Traffic, TurnClock
 from .worker import Worker, stacks
@@ -64,6 +64,7 @@ class Link:
         self.inbound_high_water = 0
         self.observers: tuple[Observer, ...] = ()
         self.direct_observers: tuple[Observer, ...] = ()
+        self.event_observers: tuple[EventObserver, ...] = ()
         self.at_end: Callable[[], None] = lambda: None
         self._limits = limits
         self._clock = clock
@@ -147,6 +148,9 @@ class Link:
                 self.flush()
             entry: _Entry = (_RECEIVED, kept, None, happened, now)
             waits = (records or (self.observers and happened)) and not self._offer(entry)
+        for tell in self.event_observers:
+            for event in decoded:
+                tell(codec.wire_type(event), now)
         self._tell_directly(happened, now)
         if waits:
             self._wait_to_put(entry)

@@ -11,6 +11,8 @@ from realtime_client.protocol import events as ev
 AnyEvent = ev.Event | ev.UnknownEvent | ev.MalformedEvent
 Observer = Callable[[up.Update, float], None]
 """(update, at_s): what happened and when, in seconds of the session's monotonic clock."""
+EventObserver = Callable[[str, float], None]
+"""(type, at_s): a message of the server, by its type on the wire."""
 
 
 class RecorderProtocol(Protocol):

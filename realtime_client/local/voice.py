@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
+from realtime_client.errors import UsageError
+
 _log = logging.getLogger(__name__)
 _SENTENCE = re.compile(r"(?:[^.!?;\n]|[.!?;\n](?=[^\s.!?;]))*[.!?;\n]*\s*")
 _MAX_PHRASE_CHARS = 240
@@ -79,7 +81,18 @@ class EspeakVoice:
     def speak(self, text: str, *, voice: str = "marin", speed: float = 1.0) -> Iterator[bytes]:
         """Yield one piece of PCM16 for each phrase."""
         for phrase in phrases(text):
-            yield self._synthesise(phrase, voice, speed)
+            yield self._synthesise(phrase, *_ESPEAK.get(voice, _ESPEAK["marin"]), speed)
+
+    def speak_as(self, text: str, voice: str) -> bytes:
+        """Return a whole text as PCM16. voice: one of the protocol's names, or one of espeak-ng's (`de`, `en-us+f3`).
+
+        Errors: UsageError for a voice that espeak-ng does not have.
+        """
+        manner = _ESPEAK.get(voice, (voice, 50, 160))
+        with self._lock:
+            if self._library.espeak_SetVoiceByName(manner[0].encode()):
+                raise UsageError(f"espeak-ng has no voice {voice!r}")
+        return b"".join(self._synthesise(phrase, *manner, 1.0) for phrase in phrases(text))
 
     @classmethod
     def _load(cls) -> None:
@@ -103,8 +116,7 @@ class EspeakVoice:
         return 0
 
     @classmethod
-    def _synthesise(cls, phrase: str, voice: str, speed: float) -> bytes:
-        name, pitch, words_per_minute = _ESPEAK.get(voice, _ESPEAK["marin"])
+    def _synthesise(cls, phrase: str, name: str, pitch: int, words_per_minute: int, speed: float) -> bytes:
         data = phrase.encode()
         with cls._lock:
             library = cls._library

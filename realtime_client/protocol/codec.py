@@ -186,6 +186,13 @@ def encode_append(audio: bytes | bytearray | memoryview) -> bytes:
     return b"".join((_APPEND_HEAD, _b64encode(audio), _APPEND_TAIL))
 
 
+def wire_type(event: _AnyServer) -> str:
+    """Return a message's type as the wire names it; of one in the beta shape, today's name."""
+    if isinstance(event, ev.UnknownEvent | ev.MalformedEvent):
+        return event.type
+    return str(type(event).__struct_config__.tag)
+
+
 def unknown_fields(event: ev.Event, frame: bytes) -> dict[str, Any]:
     """Return the top-level fields of a frame that its message type does not have."""
     known = {"type", *event.__struct_fields__}
