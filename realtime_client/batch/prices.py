@@ -1,9 +1,8 @@
 """What tokens cost. Pure.
 
-The table holds what OpenAI's model pages stated (developers.openai.com/api/docs/models/NAME, for gpt-realtime,
-gpt-realtime-1.5, -2, -2.1, -2.1-mini, gpt-realtime-mini and gpt-4o-mini-realtime-preview; read on 20 November 2026),
-in US dollars for a million tokens. A model that is not there has no price here: give `prices` in the scenario. Not
-counted: the transcription of the user's audio, which is billed apart by another model's price, and what a judge costs.
+The table holds what OpenAI's model pages stated (developers.openai.com/api/docs/models/NAME, each read in full on
+20 November 2026), in US dollars for a million tokens. A model that is not there has no price here: give `prices` in the
+scenario. Not counted: the transcription of the user's audio, which is billed apart by another model's price, and what a judge costs.
 """
 
 from __future__ import annotations
@@ -37,12 +36,10 @@ _MINI = Prices(
     cached_image=0.08,
 )
 TABLE: dict[str, Prices] = {
-    "gpt-realtime": Prices(**_LARGE_AUDIO, output_text=16.0),
     "gpt-realtime-1.5": Prices(**_LARGE_AUDIO, output_text=16.0),
     "gpt-realtime-2": Prices(**_LARGE_AUDIO, output_text=24.0),
     "gpt-realtime-2.1": Prices(**_LARGE_AUDIO, output_text=24.0),
     "gpt-realtime-2.1-mini": _MINI,
-    "gpt-realtime-mini": _MINI,
     "gpt-4o-mini-realtime-preview": Prices(
         input_text=0.6, cached_text=0.3, output_text=2.4, input_audio=10.0, cached_audio=0.3, output_audio=20.0
     ),

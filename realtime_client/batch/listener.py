@@ -1,0 +1,92 @@
+"""A listener instead of a speaker: it hears what arrives at the pace of time, and knows how much it has heard.
+
+Pure but for the clock. An answer is heard from the moment its first audio arrives, piece after piece without a break as
+long as there is something to hear, later by every gap in the delivery; a device would add its own delay, this has none.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
+
+_KEPT_PARTS = 64
+Part = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """What has arrived of one part: before_s of it heard for sure, then length_s that began at start_s."""
+
+    start_s: float
+    before_s: float = 0.0
+    length_s: float = 0.0
+    frozen_s: float | None = None
+
+    def heard_s(self, now_s: float) -> float:
+        if self.frozen_s is not None:
+            return self.frozen_s
+        return self.before_s + min(self.length_s, max(0.0, now_s - self.start_s))
+
+    @property
+    def arrived_s(self) -> float:
+        return self.before_s + self.length_s
+
+
+class Listener:
+    """Hears one session. From any thread.
+
+    underruns: how often an answer had a gap, because the next piece came after the last was heard.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.underruns = 0
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._parts: dict[Part, _Stretch] = {}
+        self._ends_s = clock.monotonic()
+
+    def arrived(self, part: Part, length_s: float, at_s: float) -> None:
+        """More of a part arrived; what comes of a part after its cut is not heard."""
+        with self._lock:
+            stretch = self._parts.get(part)
+            if stretch is None:
+                stretch = self._parts[part] = _Stretch(max(at_s, self._ends_s))
+                if len(self._parts) > _KEPT_PARTS:
+                    del self._parts[next(iter(self._parts))]
+            elif stretch.frozen_s is not None:
+                return
+            elif at_s > self._ends_s:
+                self.underruns += 1
+                stretch.before_s, stretch.length_s, stretch.start_s = stretch.arrived_s, 0.0, at_s
+            stretch.length_s += length_s
+            self._ends_s = max(at_s, self._ends_s) + length_s
+
+    def heard_ms(self, item_id: str, content_index: int) -> int:
+        """How much of a part was heard, now that it is cut: for `RealtimeClient(heard_ms=...)`.
+
+        From here on nothing is heard of what has arrived so far.
+        """
+        now_s = self._clock.monotonic()
+        with self._lock:
+            if now_s < self._ends_s:
+                self._ends_s = now_s
+                for stretch in self._parts.values():
+                    stretch.frozen_s = stretch.heard_s(now_s)
+            stretch = self._parts.setdefault((item_id, content_index), _Stretch(now_s, frozen_s=0.0))
+            heard_s = stretch.heard_s(now_s)
+            # All of it is all of it: no less by rounding, or the server would be told to cut the last millisecond.
+            return math.ceil(heard_s * 1000) if heard_s >= stretch.arrived_s else int(heard_s * 1000)
+
+    def so_far_ms(self, parts: list[Part]) -> float:
+        """How much of these parts has been heard until now, without cutting them."""
+        now_s = self._clock.monotonic()
+        with self._lock:
+            return 1000 * sum(self._parts[part].heard_s(now_s) for part in parts if part in self._parts)
+
+    def remaining_s(self) -> float:
+        """How long it takes to hear what has arrived; 0 when there is silence."""
+        with self._lock:
+            return max(0.0, self._ends_s - self._clock.monotonic())

@@ -1,0 +1,116 @@
+"""A microphone that a program speaks into: blocks of 20 ms, each at its own moment.
+
+Block k leaves at start + k * 20 ms of the monotonic clock. Whoever tends it may be late: what is due then leaves at
+once, and the schedule stays where it was, so delays never add up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.updates import AudioFormat
+
+from .sound import Clip, quiet
+
+BLOCK_MS = 20
+_FAST_MS = 100
+
+
+class Microphone:
+    """Sends clips in real time; between them silence where it is `live`. One thread tends it.
+
+    send: takes one block in the input format. live: silence flows when there is nothing else, as from a device that is
+    open. muted: nothing is sent at all.
+    """
+
+    def __init__(
+        self, fmt: AudioFormat, send: Callable[[bytes], object], *, live: bool, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.muted = False
+        self.sent_bytes = 0
+        self.worst_late_s = 0.0
+        self._format = fmt
+        self._send = send
+        self._live = live
+        self._clock = clock
+        self._size = fmt.bytes_per_ms * BLOCK_MS
+        self._silence = quiet(BLOCK_MS, fmt)
+        self._start_s: float | None = clock.monotonic() if live else None
+        self._next = 0
+        self._clip: deque[bytes] = deque()
+        self._marks: deque[tuple[int, Callable[[float], None]]] = deque()
+
+    @property
+    def sent_ms(self) -> int:
+        """How much audio has left in all."""
+        return self._format.ms(self.sent_bytes)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a clip is on its way."""
+        return bool(self._clip)
+
+    def play(self, clip: Clip, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
+        """Begin to send a clip. began, ended: called with the moment when its voice begins and when it has ended."""
+        size = self._size
+        blocks = [clip.audio[at : at + size] for at in range(0, len(clip.audio), size)]
+        if blocks:
+            blocks[-1] += self._silence[len(blocks[-1]) :]
+        self._clip.extend(blocks)
+        last = max(0, len(blocks) - 1)
+        self._marks = deque(
+            [
+                (min(last, clip.voice_start_ms // BLOCK_MS), began),
+                (min(last, max(0, clip.voice_end_ms - 1) // BLOCK_MS), ended),
+            ]
+        )
+        self._marks = deque((len(blocks) - number, call) for number, call in self._marks)
+        if self._start_s is None:
+            self._start_s, self._next = self._clock.monotonic(), 0
+
+    def tend(self) -> None:
+        """Send what is due."""
+        while self._start_s is not None and self.due_in_s() <= 0:
+            late_s = self._clock.monotonic() - self._due_s()
+            self.worst_late_s = max(self.worst_late_s, late_s)
+            self._next += 1
+            self._send_block()
+            if not self._live and not self._clip:
+                self._start_s = None  # a pressed key that was let go: the next clip has a schedule of its own
+
+    def _send_block(self) -> None:
+        if self._clip:
+            left = len(self._clip)
+            block = self._clip.popleft()
+        elif self.muted:
+            return
+        else:
+            left, block = 0, self._silence
+        self._send(block)
+        self.sent_bytes += len(block)
+        while self._marks and left and self._marks[0][0] >= left:
+            self._marks.popleft()[1](self._clock.monotonic())
+
+    def _due_s(self) -> float:
+        assert self._start_s is not None
+        return self._start_s + self._next * BLOCK_MS / 1000
+
+    def due_in_s(self) -> float:
+        """How long until the next block is due; negative when it is late, a long time when none is."""
+        return 3600.0 if self._start_s is None else self._due_s() - self._clock.monotonic()
+
+    def play_fast(self, clip: Clip, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
+        """Send a whole clip as quickly as it is taken."""
+        size = self._format.bytes_per_ms * _FAST_MS
+        voice_end = clip.voice_end_ms * self._format.bytes_per_ms
+        began(self._clock.monotonic())
+        ended_at: float | None = None
+        for at in range(0, len(clip.audio), size):
+            block = clip.audio[at : at + size]
+            self._send(block)
+            self.sent_bytes += len(block)
+            if ended_at is None and at + size >= voice_end:
+                ended_at = self._clock.monotonic()
+        ended(self._clock.monotonic() if ended_at is None else ended_at)

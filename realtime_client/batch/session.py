@@ -1,0 +1,57 @@
+"""The session of a scenario: its settings between the command line and the environment, and its tools."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from realtime_client.errors import UsageError
+from realtime_client.protocol.session import FunctionTool
+from realtime_client.settings import ENVIRONMENT, FLAG, SPECS, Settings
+
+from .scenario import Scenario, Tool
+
+SESSION_SETTINGS = (
+    "model",
+    "voice",
+    "instructions",
+    "modality",
+    "turn_detection",
+    "input_format",
+    "output_format",
+    "transcription",
+    "speed",
+    "max_output_tokens",
+)
+"""What a scenario may set: what the conversation is like, never with whom it is or what is kept of it."""
+
+
+def scenario_settings(settings: Settings, scenario: Scenario) -> Settings:
+    """Return the settings of a scenario's session: a flag beats the scenario, which beats everything else.
+
+    Errors: UsageError for a name that is no setting of a session, or a value that it does not take.
+    """
+    values: dict[str, Any] = {}
+    sources = dict(settings.sources)
+    for name, raw in scenario.session.items():
+        if name not in SESSION_SETTINGS:
+            raise UsageError(f"session: {name!r} is not one of {', '.join(SESSION_SETTINGS)}")
+        if settings.rank(name) == FLAG or raw is None:
+            continue
+        try:
+            values[name] = SPECS[name].parse(raw)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"session: {name}: the value {str(raw)[:60]!r} {error}") from None
+        sources[name] = (ENVIRONMENT, "scenario")
+    return dataclasses.replace(settings, **values, sources=sources)
+
+
+def wire_tools(tools: list[Tool]) -> list[FunctionTool]:
+    """Return tools as the session offers them."""
+    return [
+        FunctionTool(name=tool.name, description=tool.description, parameters=tool.parameters or _NO_ARGUMENTS)
+        for tool in tools
+    ]
+
+
+_NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
