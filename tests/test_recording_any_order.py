@@ -16,6 +16,8 @@ from realtime_client.recording import recover
 
 IDS = st.sampled_from(["a", "b", "c", "../d", ""])
 MS = st.sampled_from([-5, 0, 100, 700, 3000, 10**9])
+HEARD_MS = st.sampled_from([-3.0, 0.0, 0.04, 100.0, 333.3, 1e9])
+AT_S = st.sampled_from([-1e6, 1000.0, 1000.05, 1000.3, 1002.0, 1e9])  # the sessions begin at 1000
 SIZES = st.sampled_from([0, 1, 2, 333, 4800, 24_001])
 TEXTS = st.sampled_from(["", "one two three", "\x1b[2J --> <b>"])
 FORMATS = st.sampled_from(
@@ -112,6 +114,9 @@ NOTICED = st.one_of(
         up.ItemAdded, item_id=IDS, role=st.just("user"), item_type=st.just("message"), text=TEXTS, local=st.just(True)
     ),
     st.builds(up.ConnectionLost, code=st.just(1006), reason=TEXTS),
+    st.builds(up.SpeakerAttached, attached=st.booleans()),
+    st.builds(up.Audible, item_id=IDS, content_index=st.integers(0, 1), from_ms=HEARD_MS, to_ms=HEARD_MS, at_s=AT_S),
+    st.builds(up.Audible, item_id=IDS, content_index=st.integers(0, 1), from_ms=HEARD_MS, to_ms=HEARD_MS, at_s=AT_S),
 )
 STEPS = st.lists(
     st.one_of(
@@ -155,10 +160,11 @@ def check(folder):
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(STEPS, st.booleans(), st.booleans())
-def test_any_order_of_anything(tmp_path_factory, steps, vad, flac):
+@given(STEPS, st.booleans(), st.booleans(), st.booleans())
+def test_any_order_of_anything(tmp_path_factory, steps, vad, flac, told):
     stage = Stage(tmp_path_factory.mktemp("r"), vad=vad, flac=flac)
     try:
+        stage.notice(up.SpeakerAttached(attached=told))
         play(stage, steps)
     finally:
         stage.close()

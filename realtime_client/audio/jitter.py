@@ -7,6 +7,10 @@ way). The prebuffer is the greatest of the last 200 latenesses plus one device b
 (at least 40 ms) nor above 520 ms. A piece more than 500 ms late is a stall, not jitter: it counts as 500 ms, and what
 on time means is found anew. Playing starts when the first piece that waits is the prebuffer behind what is on time; or
 when all of the part is there; or, as long as nothing came late, when as much as the prebuffer is there.
+
+Before the first 5 s of sound have come nothing is known of how late it may come. Until then a start prebuffer holds
+(300 ms of lateness and one block). A server that sends faster than sound plays, as most do, is not held up by it: as
+soon as that much is there, and one piece more, playing starts.
 """
 
 from __future__ import annotations
@@ -19,30 +23,35 @@ Part = tuple[str, int]
 MIN_PREBUFFER_MS = 40
 MAX_LATENESS_MS = 500
 BLOCK_MS = 20
+START_MS = 300 + BLOCK_MS
 _HISTORY = 200
+_KNOWN_AFTER_S = 5.0
 
 
 class Jitter:
     """How late pieces of sound come, and the prebuffer that this calls for.
 
-    least_ms: the prebuffer when nothing comes late.
+    least_ms: the prebuffer when nothing comes late. start_ms: the least while nothing is known.
     """
 
-    def __init__(self, least_ms: int) -> None:
+    def __init__(self, least_ms: int, start_ms: int = 0) -> None:
         self._least_ms = max(MIN_PREBUFFER_MS, least_ms)
+        self._start_ms = max(self._least_ms, start_ms)
+        self._came_s = 0.0
         self._late_ms: deque[float] = deque(maxlen=_HISTORY)
         self._part: Part | None = None
         self._duration_s = 0.0  # of the part so far
         self._on_time_s = 0.0  # the transit that counts as on time ...
         self._least_s = 0.0  # ... and how low it may go
         self._first_s = 0.0  # the transit of the first piece that waits to be played
-        self.prebuffer_ms = self._least_ms
-        self.wait_ms = self._least_ms
+        self.late = False  # something came late lately: a backlog tells nothing about what is still on its way
+        self.prebuffer_ms = self.wait_ms = self.enough_ms = self._start_ms
 
     def arrived(self, part: Part, duration_s: float, at_s: float, *, first: bool = False) -> None:
         """Take note that this much sound of a part came at `at_s`; `first`: nothing else waited to be played.
 
-        Sets `prebuffer_ms`, and `wait_ms`: how long after it came the first piece is to be played.
+        Sets `prebuffer_ms`; `wait_ms`: how long after it came the first piece is to be played; and `enough_ms`: how
+        much must be there for not waiting so long, as long as nothing came late.
         """
         first = first or part != self._part
         if part != self._part:
@@ -60,13 +69,12 @@ class Jitter:
         self._late_ms.append(max(0.0, late_ms))
         high = max(self._late_ms)
         wanted = high + BLOCK_MS if high > BLOCK_MS / 2 else 0
-        self.prebuffer_ms = round(max(self._least_ms, wanted))
+        self._came_s += duration_s
+        unknown = self._came_s < _KNOWN_AFTER_S and self._start_ms > self._least_ms
+        self.late = wanted > self._least_ms
+        self.prebuffer_ms = round(max(self._start_ms if unknown else self._least_ms, wanted))
+        self.enough_ms = self.prebuffer_ms + (round(duration_s * 1000) if unknown else 0)
         self.wait_ms = round(self.prebuffer_ms - (self._first_s - self._on_time_s) * 1000)
-
-    @property
-    def late(self) -> bool:
-        """Something came late lately: a backlog tells nothing about what is still on its way."""
-        return self.prebuffer_ms > self._least_ms
 
     def _expect(self, transit_s: float) -> None:
         self._on_time_s, self._least_s = transit_s, transit_s - MAX_LATENESS_MS / 1000

@@ -65,11 +65,14 @@ class _Queue:
 class Playback:
     """Sound on its way to one device: mono int16 at `rate_hz`.
 
-    prebuffer_ms: what is waited for when nothing comes late (40 or more). limit_s: how much may wait to be played;
+    prebuffer_ms: what is waited for when nothing comes late (40 or more). start_prebuffer_ms: what is waited for at the
+    start of a session, when it is not known how late things come. limit_s: how much may wait to be played;
     what is written beyond it is not taken, and counted in `refused` (samples).
     """
 
-    def __init__(self, rate_hz: int, *, prebuffer_ms: int = 60, limit_s: float = 900.0) -> None:
+    def __init__(
+        self, rate_hz: int, *, prebuffer_ms: int = 60, start_prebuffer_ms: int = 0, limit_s: float = 900.0
+    ) -> None:
         self.rate_hz = rate_hz
         self.muted = False
         self.underruns = 0
@@ -78,7 +81,7 @@ class Playback:
         self.sound_end = 0  # the position behind the last sample that carried sound
         self._volume = 1.0
         self._limit = round(limit_s * rate_hz)
-        self._jitter = Jitter(prebuffer_ms)
+        self._jitter = Jitter(prebuffer_ms, start_prebuffer_ms)
         self._lock = threading.Lock()  # between writers; the reader never takes it
         self._records: dict[Part, _Record] = {}
         self._queue = _Queue()
@@ -331,7 +334,7 @@ class Playback:
         record, jitter = queue.waiting_for, self._jitter
         self._playing = (
             self._waited >= jitter.wait_ms * self.rate_hz // 1000
-            or (not jitter.late and waiting >= jitter.prebuffer_ms * self.rate_hz // 1000)
+            or (not jitter.late and waiting >= jitter.enough_ms * self.rate_hz // 1000)
             or (record is not None and record.ended)
         )
         self._waited = 0 if self._playing else self._waited + block

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from realtime_client.audio.devices import Device
-from realtime_client.audio.jitter import Part
+from realtime_client.audio.jitter import START_MS, Part
 from realtime_client.audio.line import DeviceChange, Line
 from realtime_client.audio.playback import Playback
 from realtime_client.audio.resample import Resampler, resample
@@ -44,6 +44,7 @@ class Speaker:
         *,
         rate_hz: int = 24_000,
         prebuffer_ms: int = 60,
+        start_prebuffer_ms: int = START_MS,
         on_change: Callable[[DeviceChange], None] | None = None,
         on_far: Callable[[Any, float], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -53,7 +54,7 @@ class Speaker:
         self._numpy: Any = np
         self._clock = clock
         self._on_far = on_far
-        self.playback = Playback(rate_hz, prebuffer_ms=prebuffer_ms)
+        self.playback = Playback(rate_hz, prebuffer_ms=prebuffer_ms, start_prebuffer_ms=start_prebuffer_ms)
         self._peak = 0
         self._mark = (0, 0.0)  # this position in what was handed over is audible at this time
         self._sounding = Sounding(rate_hz)

@@ -12,7 +12,7 @@ from realtime_client.audio import g711
 
 from .folder import TURNS
 from .journal import Reference, reference
-from .stereo import Stereo
+from .stereo import Note, Stereo
 from .turns import Turn
 from .wav import HEADER_BYTES, WavWriter, to_flac
 
@@ -43,11 +43,12 @@ def new_turn_file(folder: Path, turn: Turn, rate_hz: int) -> tuple[str, WavWrite
 
 
 class FlacMaker:
-    """Turns finished files into FLAC, or leaves them. Errors: OSError."""
+    """Turns finished files into FLAC, or leaves them, and notes it in the journal. Errors: OSError."""
 
-    def __init__(self, folder: Path, changed: Callable[[Turn], None], *, wanted: bool) -> None:
+    def __init__(self, folder: Path, changed: Callable[[Turn], None], note: Note, *, wanted: bool) -> None:
         self._folder = folder
         self._changed = changed
+        self._note = note
         self._wanted = wanted
         self.failed: list[str] = []
 
@@ -65,6 +66,7 @@ class FlacMaker:
             return
         new = f"{TURNS}/{flac.name}"
         turn.files = [new if file == name else file for file in turn.files]
+        self._note({"type": "flac", "file": name, "now": new})
         self._changed(turn)
 
 

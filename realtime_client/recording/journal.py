@@ -7,8 +7,9 @@ server, `out` from the client, `note` from the recorder. event: the frame as it 
 emptied to "" and, where something was secret, masked. audio: where each emptied audio is, in the order of the frame:
 offset and length are bytes of the file's audio data (PCM16, after the header); file null: not kept (late audio of an
 answer that was cut off). conversation.wav is stereo: `channel` is `left`, and offset and length count both channels. A
-`.wav` that is not there is a `.flac` of the same name and samples. A frame that is not a message is a string, cut to
-4,096 characters, with `error`.
+file that became FLAC when it was finished, with the same samples, is told by a note `{"type":"flac","file":...,
+"now":...}`: the .wav that the lines name, and the .flac; `recording.audio_path` finds either. A frame that is not a
+message is a string, cut to 4,096 characters, with `error`.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Recorder:
         self._at_s = self._start_s
         self._stereo = Stereo(folder / CONVERSATION, self._note)
         self._transcript = Transcript(TranscriptFiles(folder, self._masker), self._note_turn)
-        self._flac = FlacMaker(folder, self._transcript.changed, wanted=flac)
+        self._flac = FlacMaker(folder, self._transcript.changed, self._note, wanted=flac)
         self._user = UserAudio(folder, self._stereo, self._transcript, self._flac)
         self._assistant = AssistantAudio(folder, self._stereo, self._flac, self._transcript.changed)
         self._retrieved = 0

@@ -195,7 +195,7 @@ class Stereo:
         """
         complete = [key for key, source in self._sources.items() if source.complete and not self.timeline.waits(key)]
         unheard = [key for key in complete if self.unheard(key) and not self.timeline.is_cut(key)]
-        kept = set(unheard[-_MOST_UNHEARD:])
+        kept = set() if self._wav.closed else set(unheard[-_MOST_UNHEARD:])
         done = [key for key in complete if key not in kept]
         for key in done:
             del self._sources[key]

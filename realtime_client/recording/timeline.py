@@ -11,7 +11,7 @@ assistant on the right. The rules:
   microphone is never moved.
 - A cut takes away what was not heard.
 - Where a speaker plays the answers and tells what it has played (`hear`), an answer stands where it was heard instead:
-  each stretch at its time. What follows within 2 ms follows on; the clock of the device is not ours, so what is more
+  each stretch at its time. What follows within 4 ms follows on; the clock of the device is not ours, so what is more
   than that beside its time moves there by one frame with each report, and from 10 ms on it begins anew there.
 
 What lies 0.2 s or more before now is settled (`due`), except that a cut may still silence it.
@@ -29,7 +29,7 @@ _AHEAD = 2 * JITTER  # further ahead of now than any microphone block: the sound
 _LIVE_AGAIN = 2 * RATE_HZ
 _REMEMBERED = 64
 _ROUNDING = 2  # stretches this near to each other follow on
-_NEAR = RATE_HZ // 500
+_NEAR = RATE_HZ // 250
 _BREAK = RATE_HZ // 100
 
 Key = Hashable

@@ -2,15 +2,17 @@
 """Playback on the virtual sound card, measured at the speaker's monitor.
 
 Prints: frame arrival to first sample, less the prebuffer; cut to silence; error of the played position, over 30 cuts at
-random points; gaps under frame jitter of 0 to 300 ms; CPU of both directions.
-`playback.py SECONDS` sets the length of the jitter run (default 60; the promise is made for 600).
+random points. Then, from a server whose frames come 0 to 300 ms late, through a recorded session: gaps at the monitor,
+underruns, and how far conversation.wav is from the monitor.
+`playback.py SECONDS` sets the length of that run (default 60; the promise is made for 600).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import resource
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,20 +21,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from sound_card import RATE_HZ, SoundCard, missing, wait_until
+from jittery import VOICE_HZ, JitteryServer, arrivals, gaps_ms, lags_ms, noise, recorded, started_s
+from sound_card import RATE_HZ, SoundCard, StallWatch, Tape, missing, wait_until
+from talk_stage import stage
 
-VOICE_HZ = 24_000
+from realtime_client import updates as up
+from realtime_client.recording.recorder import Recorder
+
 CUTS = 30
-
-
-def noise(duration_s: float) -> np.ndarray:
-    """Noise of 200 to 3500 Hz."""
-    count = round(duration_s * VOICE_HZ)
-    spectrum = np.fft.rfft(np.random.default_rng(1).normal(size=count))
-    hz = np.fft.rfftfreq(count, 1 / VOICE_HZ)
-    spectrum[(hz < 200) | (hz > 3500)] = 0
-    wave = np.fft.irfft(spectrum, count)
-    return (wave / np.abs(wave).max() * 12_000).astype("<i2")
 
 
 def pause(seconds: float) -> None:
@@ -71,39 +67,53 @@ def cuts(card: SoundCard, speaker) -> None:
     told("error of the played position", wrong)
 
 
-def jitter(card: SoundCard, speaker, duration_s: float) -> None:
-    """100 ms frames at their own pace, each 0 to 300 ms late; CPU of speaker and microphone meanwhile."""
-    from realtime_client.audio import devices
-    from realtime_client.audio.microphone import Microphone
+def jitter(card: SoundCard, duration_s: float) -> None:
+    """A server whose frames of 100 ms are 0 to 300 ms late, a session with both devices, a recorder, the monitor."""
+    sound = noise(30.0)
+    with contextlib.ExitStack() as stack:
+        recorder = Recorder.create(Path(stack.enter_context(tempfile.TemporaryDirectory())), settings={})
+        server = stack.enter_context(JitteryServer(sound, [arrivals(duration_s, 0.3)]))
+        tape, stalls = stack.enter_context(card.hear()), stack.enter_context(StallWatch())
+        with stage(card, recorder=recorder, url=server.url) as scene:
+            scene.client.respond()
+            scene.wait(up.ResponseDone, limit_s=duration_s + 30)
+            wait_until(lambda: scene.speaker.idle, 5.0)
+            pause(0.3)
+            speaker = scene.speaker
+            print(f"jitter 0 to 300 ms for {duration_s:g} s, from the server to the monitor, with a recorder:")
+            print(f"  prebuffer at the end {speaker.playback.prebuffer_ms} ms, {speaker.underruns} underruns,", end=" ")
+            print(f"{speaker.device_underflows} of the device; the machine stood still for", end=" ")
+            print(f"{stalls.worst_s * 1000:.0f} ms at most, the server was {server.worst_late_s * 1000:.0f} ms late")
+        gaps(sound, tape)
+        drift(recorder.folder, tape)
 
-    rng, count, size = np.random.default_rng(3), round(duration_s * 10), VOICE_HZ // 10
-    sent, ticker, part = noise(30.0), threading.Event(), ("jitter", 0)
-    arrivals = np.maximum.accumulate(np.arange(count) * 0.1 + rng.uniform(0, 0.3, count))
-    microphone = Microphone(devices.choose("card1", "input"), on_block=lambda *_: None)
-    underruns = speaker.underruns
-    with card.hear() as tape:
-        before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        for number, at in enumerate(arrivals):
-            ticker.wait(max(0.0, began + at - time.monotonic()))
-            start = number % 300 * size
-            speaker.play(part, sent[start : start + size].tobytes(), VOICE_HZ, time.monotonic())
-        speaker.end(part)
-        wait_until(lambda: speaker.idle, 5.0)
-        after, ended = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        pause(0.1)
-    microphone.close()
-    loud = tape.loud(60)
-    gaps = np.diff(loud)
-    at = [(tape.at_s(loud[i]) - began, gaps[i] / RATE_HZ * 1000) for i in np.flatnonzero(gaps > RATE_HZ // 50)]
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"jitter 0 to 300 ms for {duration_s:g} s: prebuffer {speaker.playback.prebuffer_ms} ms,", end=" ")
-    print(f"{speaker.underruns - underruns} underruns, {speaker.device_underflows} of the device (a busy machine)")
-    print(f"  gaps above 20 ms: {', '.join(f'{ms:.0f} ms at {second:.1f} s' for second, ms in at) or 'none'}")
-    length = (loud[-1] - loud[0] + 1) / RATE_HZ - sum(ms for _, ms in at) / 1000
+
+def gaps(sound: np.ndarray, tape: Tape) -> None:
+    """Silences at the monitor, against those that the sound itself has."""
+    samples, own = tape.samples, gaps_ms(sound, VOICE_HZ).max()
+    silent = gaps_ms(samples, RATE_HZ)
+    worst = [f"{ms:.0f}" for ms in silent[silent - own > 20]]
     print(
-        f"  {length * 1000:.0f} ms on the monitor of {duration_s * 1000:.0f} sent; heard: {speaker.heard_ms(*part)} ms"
+        f"  worst gap at the monitor: {silent.max() - own:.1f} ms above what the sound itself has ({own:.1f} ms)",
+        end="",
     )
-    print(f"CPU of speaker, microphone and the recording: {used / (ended - began) * 100:.1f} % of a core")
+    print(f"; above 20 ms: {', '.join(worst) or 'none'} (goal: none)")
+
+
+def drift(folder: Path, tape: Tape) -> None:
+    """How much later the monitor was than conversation.wav says, window by window of 200 ms."""
+    began_s = started_s(folder, time.time() - time.monotonic())
+    rows = np.array(list(lags_ms(recorded(folder), began_s, tape)))
+    sure = rows[rows[:, 2] > 0.8]
+    lags, count = sure[:, 1], max(1, len(sure) // 20)
+    moved = np.median(lags[-count:]) - np.median(lags[:count])
+    beside = np.abs(lags - np.median(lags)).max()
+    print(
+        f"  conversation.wav against the monitor, {len(rows)} windows of 200 ms ({len(rows) - len(sure)} unlike):",
+        end=" ",
+    )
+    print(f"lag median {np.median(lags):.1f} ms, from {lags.min():.1f} to {lags.max():.1f};", end=" ")
+    print(f"drift from begin to end {moved:.1f} ms, worst window {beside:.1f} ms beside the median (goal: 20)")
 
 
 def main() -> int:
@@ -119,10 +129,12 @@ def main() -> int:
 
     speaker = Speaker(devices.choose("card1", "output"), on_change=print)
     try:
-        cuts(card, speaker)
-        jitter(card, speaker, duration_s)
+        try:
+            cuts(card, speaker)
+        finally:
+            speaker.close()
+        jitter(card, duration_s)
     finally:
-        speaker.close()
         card.remove()
     return 0
 
