@@ -129,7 +129,8 @@ class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """run.json. cases: the ids of all, in order. state: running, ended, interrupted. options: without secrets.
 
     fingerprint: of the scenarios, so that a resumed run is of the same ones. resumed: how often it was gone on with.
-    abandoned: sessions that no result speaks of, because the run was killed in them; folders relative to the run's.
+    abandoned: sessions that no result speaks of, because the run was killed or the case begun again; folders relative
+    to the run's.
     """
 
     run: str

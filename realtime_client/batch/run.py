@@ -1,0 +1,289 @@
+"""A run: many cases on any `concurrent.futures.Executor`, a bounded number at a time, every result written once.
+
+One thread decides: it starts cases, takes results, writes them, and begins a case again after a fault of the endpoint
+or the loss of a worker. A failed check is never tried again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+import queue
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from pathlib import Path
+
+import msgspec
+
+from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
+from realtime_client.errors import RealtimeError, WorkerLostError
+
+from .folder import RunFolder, fingerprint
+from .pace import StartGate, is_rate_limited
+from .plan import Plan
+from .play import play_case
+from .result import CaseResult, Fault, RunInfo
+from .scenario import Case
+from .summary import Summary
+
+Play = Callable[[Case, Plan], CaseResult]
+RATE_TRIES = 20  # how often a case is begun again because there were too many requests
+LOST_TRIES = 3  # how often a case is begun again because its worker died
+STOP_S = 20.0
+
+
+class Listener:
+    """Hears how a run goes, in the run's thread; every method may be overridden."""
+
+    def began(self, case: Case, attempt: int) -> None:
+        """A case starts. attempt: from 1."""
+
+    def finished(self, result: CaseResult) -> None:
+        """A case has its result."""
+
+    def again(self, case: Case, fault: Fault) -> None:
+        """A case is going to be begun again because of this fault."""
+
+    def paused(self, seconds: float, reason: str) -> None:
+        """No case starts for so long."""
+
+    def tick(self) -> None:
+        """Some time has passed; at least every half a second."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Entry:
+    """A case that has no result yet. attempts: how often it was begun."""
+
+    case: Case
+    attempts: int = 0
+    faults: int = 0
+    limited: int = 0
+    lost: int = 0
+    began_s: float = 0.0
+
+
+class Control:
+    """Ends a run early, from any thread.
+
+    drain: nothing new begins, what runs finishes. stop: what runs ends at once; `on_stop` is called to tell it. inbox:
+    the run's own: what has finished.
+    """
+
+    def __init__(self, on_stop: Callable[[], object] | None = None) -> None:
+        self.draining = False
+        self.stopping = False
+        self._on_stop = on_stop
+        self.inbox: queue.SimpleQueue[tuple[_Entry, Future[CaseResult]] | None] = queue.SimpleQueue()
+
+    def drain(self) -> None:
+        """Begin nothing new."""
+        self.draining = True
+        self.inbox.put(None)
+
+    def stop(self) -> None:
+        """End what runs, too."""
+        self.draining = self.stopping = True
+        if self._on_stop is not None:
+            self._on_stop()
+        self.inbox.put(None)
+
+
+def run_info(name: str, cases: Sequence[Case], **fields: object) -> RunInfo:
+    """Return what run.json says of a run that begins. fields: those of `RunInfo`."""
+    begun = RunInfo(run=name, state="running", cases=[case.id for case in cases], fingerprint=fingerprint(cases))
+    return msgspec.structs.replace(begun, **fields)
+
+
+def run(
+    cases: Sequence[Case],
+    plan: Plan,
+    executor: Executor,
+    folder: RunFolder | Path,
+    *,
+    jobs: int,
+    per_minute: float | None = None,
+    play: Play = play_case,
+    control: Control | None = None,
+    listener: Listener | None = None,
+    junit: Path | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Summary:
+    """Play all cases that have no result yet, and write the results.
+
+    executor: where they are played; it is not shut down. folder: an open `RunFolder`, or where a new run begins. jobs:
+    most cases at a time. per_minute: most starts a minute. play: called in the executor with a case and the plan (whose
+    retries are 0 there: this function does them). Errors: RecordingError when results cannot be written.
+    """
+    own = isinstance(folder, Path)
+    place = RunFolder.create(folder, run_info(folder.name, cases)) if isinstance(folder, Path) else folder
+    control = control or Control()
+    try:
+        todo = [case for case in cases if case.id not in place.done]
+        runner = _Runner(
+            plan=plan,
+            executor=executor,
+            folder=place,
+            jobs=jobs,
+            gate=StartGate(per_minute),
+            play=play,
+            control=control,
+            listener=listener or Listener(),
+            clock=clock,
+        )
+        runner.work(todo)
+        whole = len(place.done) >= len(cases)
+        return place.finish("ended" if whole else "interrupted", junit)
+    finally:
+        if own:
+            place.close()
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class _Runner:
+    """The state of a run that goes on. ready: cases that may begin; later: (moment, order, case)."""
+
+    plan: Plan
+    executor: Executor
+    folder: RunFolder
+    jobs: int
+    gate: StartGate
+    play: Play
+    control: Control
+    listener: Listener
+    clock: Clock
+    ready: deque[_Entry] = dataclasses.field(default_factory=deque)
+    later: list[tuple[float, int, _Entry]] = dataclasses.field(default_factory=list)
+    running: dict[Future[CaseResult], _Entry] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._sent_plan = dataclasses.replace(self.plan, retries=0)
+        self._order = itertools.count()
+
+    def work(self, cases: Sequence[Case]) -> None:
+        """Play until nothing is left, or until the end is asked for."""
+        self.ready.extend(_Entry(case) for case in cases)
+        deadline: Deadline | None = None
+        while self.running or (not self.control.draining and (self.ready or self.later)):
+            if self.control.stopping:
+                deadline = deadline or Deadline(STOP_S, self.clock)
+                if deadline.expired:
+                    return  # a worker does not answer: its cases have no result
+            else:
+                self._start()
+            self._take(self._wait_s())
+            self.listener.tick()
+
+    def _start(self) -> None:
+        """Start what may start now."""
+        now_s = self.clock.monotonic()
+        while self.later and self.later[0][0] <= now_s:
+            self.ready.append(heapq.heappop(self.later)[2])
+        while self.ready and len(self.running) < self.jobs and not self.control.draining:
+            if self.gate.wait_s(now_s) > 0:
+                return
+            entry = self.ready.popleft()
+            entry.attempts += 1
+            entry.began_s = now_s
+            self.gate.started(now_s)
+            try:
+                future = self.executor.submit(self.play, entry.case, self._sent_plan)
+            except RealtimeError as error:
+                self._finished(entry, _no_result(entry.case, error))
+                continue
+            self.running[future] = entry
+            self.listener.began(entry.case, entry.attempts)
+            future.add_done_callback(lambda done, entry=entry: self.control.inbox.put((entry, done)))  # type: ignore[misc]
+
+    def _wait_s(self) -> float:
+        """Return how long there is nothing to do but wait for results."""
+        now_s = self.clock.monotonic()
+        moments = [0.5]
+        if not self.control.draining:
+            if self.ready and len(self.running) < self.jobs:
+                moments.append(self.gate.wait_s(now_s))
+            if self.later:
+                moments.append(self.later[0][0] - now_s)
+        return max(0.0, min(moments))
+
+    def _take(self, timeout_s: float) -> None:
+        """Take what has finished; waits for the first of it."""
+        try:
+            message = self.control.inbox.get(timeout=timeout_s) if timeout_s else self.control.inbox.get_nowait()
+            while True:
+                if message is not None:
+                    entry, future = message
+                    self.running.pop(future, None)
+                    self._finished(entry, _outcome(entry, future))
+                message = self.control.inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _finished(self, entry: _Entry, result: CaseResult) -> None:
+        """Write the result, or see to it that the case is begun again."""
+        if result.status == "error" and (self.control.stopping or self._begins_again(entry, result)):
+            return
+        if not is_rate_limited(result):
+            self.gate.went_well(entry.began_s)
+        result.attempts = max(entry.attempts, result.attempts)
+        self.folder.add(result)
+        self.listener.finished(result)
+
+    def _begins_again(self, entry: _Entry, result: CaseResult) -> bool:
+        """Tell whether the case has another try, and plan it. After a drain it is left for --resume."""
+        fault = result.fault
+        if fault is None or not fault.infrastructure:
+            return False
+        now_s = self.clock.monotonic()
+        if is_rate_limited(result):
+            self.gate.limited(entry.began_s, now_s, fault.retry_after_s)
+            self.listener.paused(self.gate.paused_s(now_s), fault.message)
+            entry.limited += 1
+            wait_s, again = 0.0, entry.limited <= RATE_TRIES
+        elif fault.kind == WorkerLostError.__name__:
+            entry.lost += 1
+            wait_s, again = 0.0, entry.lost <= LOST_TRIES
+        else:
+            entry.faults += 1
+            wait_s = min(self.plan.backoff_s * 2 ** (entry.faults - 1), self.plan.backoff_max_s)
+            again = entry.faults <= self.plan.retries
+        if again:
+            self.listener.again(entry.case, fault)
+            if wait_s > 0:
+                heapq.heappush(self.later, (now_s + wait_s, next(self._order), entry))
+            else:
+                self.ready.appendleft(entry)
+        return again
+
+
+def _outcome(entry: _Entry, future: Future[CaseResult]) -> CaseResult:
+    """Return what the executor delivered; an exception becomes a result without verdict."""
+    try:
+        return future.result(timeout=0)
+    except CancelledError:
+        return _no_result(entry.case, WorkerLostError("the task was cancelled"))
+    except Exception as error:  # noqa: BLE001 - executors raise their own kinds
+        return _no_result(entry.case, error)
+
+
+def _no_result(case: Case, error: Exception) -> CaseResult:
+    """Return the result of a case whose player never answered."""
+    lost = isinstance(error, WorkerLostError) or type(error).__name__ in _LOST
+    kind = WorkerLostError.__name__ if lost else type(error).__name__
+    return CaseResult(
+        case=case.id,
+        scenario=case.scenario.name,
+        status="error",
+        file=case.file,
+        tags=case.scenario.tags,
+        row=case.row,
+        repeat=case.repeat,
+        values=case.values,
+        fault=Fault(kind=kind, message=str(error) or kind, infrastructure=lost, connected=lost),
+    )
+
+
+_LOST = ("BrokenProcessPool", "KilledWorker", "FutureCancelledError")
+"""How the executors of the standard library and of Dask say that a worker is gone."""

@@ -1,0 +1,139 @@
+"""A run in figures: pass rate, percentiles of every latency, cost; of each scenario and of all. Pure.
+
+Percentiles are by nearest rank: p95 is the smallest measured value that at least 95 % of the values do not exceed, so
+it is always a value that was measured. The interval of the pass rate is Wilson's at 95 % (E. B. Wilson, "Probable
+inference, the law of succession, and statistical inference", JASA 22, 1927). An error is a case that did not pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from .result import VERSION, CaseResult, RunInfo
+
+PERCENTILE = "nearest rank"
+_Z_95 = 1.959964
+
+
+class Spread(msgspec.Struct, kw_only=True):
+    """How values lie. In the unit of the values."""
+
+    count: int
+    min: float
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """Figures of some cases.
+
+    pass_rate: passed of all, 0 to 1; pass_low, pass_high: its interval at 95 %. latencies: ms, by name. duration_s: of
+    a case. cost_usd: of the cases whose price is known, priced: how many those are; None when there is none.
+    """
+
+    cases: int
+    passed: int
+    failed: int
+    errors: int
+    pass_rate: float
+    pass_low: float
+    pass_high: float
+    checks: int
+    checks_failed: int
+    attempts: int
+    latencies: dict[str, Spread]
+    duration_s: Spread | None
+    cost_usd: float | None
+    priced: int
+    usage: dict[str, int]
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """summary.json. state: as of `RunInfo`. cases: planned in all. percentile: how percentiles are defined."""
+
+    run: str
+    state: str
+    version: int = VERSION
+    cases: int
+    duration_s: float
+    percentile: str = PERCENTILE
+    all: Figures
+    scenarios: dict[str, Figures]
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Return the percentile of ascending values by nearest rank. At least one value."""
+    rank = math.ceil(percent / 100 * len(ordered))
+    return ordered[max(0, rank - 1)]
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Return how values lie; None for none."""
+    ordered = sorted(value for value in values if math.isfinite(value))
+    if not ordered:
+        return None
+    p50, p95, p99 = (round(percentile(ordered, percent), 3) for percent in (50, 95, 99))
+    mean = round(math.fsum(ordered) / len(ordered), 3)
+    return Spread(count=len(ordered), min=ordered[0], mean=mean, p50=p50, p95=p95, p99=p99, max=ordered[-1])
+
+
+def wilson(passed: int, cases: int) -> tuple[float, float]:
+    """Return the 95 % interval of a pass rate, (0, 1) when there is no case."""
+    if cases == 0:
+        return 0.0, 1.0
+    rate, z2 = passed / cases, _Z_95**2
+    middle = (rate + z2 / (2 * cases)) / (1 + z2 / cases)
+    half = _Z_95 / (1 + z2 / cases) * math.sqrt(rate * (1 - rate) / cases + z2 / (4 * cases**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def figures(results: Sequence[CaseResult]) -> Figures:
+    """Return the figures of some cases."""
+    by_status = {status: sum(r.status == status for r in results) for status in ("passed", "failed", "error")}
+    low, high = wilson(by_status["passed"], len(results))
+    names = dict.fromkeys(name for r in results for name in r.latencies)
+    spreads = {name: spread(value for r in results for value in r.latencies.get(name, [])) for name in names}
+    costs = [r.cost_usd for r in results if r.cost_usd is not None]
+    usage: dict[str, int] = {}
+    for result in results:
+        for name, count in result.usage.items():
+            usage[name] = usage.get(name, 0) + count
+    return Figures(
+        cases=len(results),
+        passed=by_status["passed"],
+        failed=by_status["failed"],
+        errors=by_status["error"],
+        pass_rate=round(by_status["passed"] / len(results), 6) if results else 0.0,
+        pass_low=round(low, 6),
+        pass_high=round(high, 6),
+        checks=sum(len(r.checks) for r in results),
+        checks_failed=sum(not check.ok for r in results for check in r.checks),
+        attempts=sum(r.attempts for r in results),
+        latencies={name: value for name, value in spreads.items() if value is not None},
+        duration_s=spread(r.duration_s for r in results),
+        cost_usd=round(math.fsum(costs), 9) if costs else None,
+        priced=len(costs),
+        usage=usage,
+    )
+
+
+def summary(info: RunInfo, results: Sequence[CaseResult]) -> Summary:
+    """Return a run's summary; scenarios in the order in which their first case stands in the run."""
+    place = {case: n for n, case in enumerate(info.cases)}
+    groups: dict[str, list[CaseResult]] = {}
+    for result in sorted(results, key=lambda r: place.get(r.case, len(place))):
+        groups.setdefault(result.scenario, []).append(result)
+    return Summary(
+        run=info.run,
+        state=info.state,
+        cases=len(info.cases),
+        duration_s=info.duration_s,
+        all=figures(results),
+        scenarios={name: figures(group) for name, group in groups.items()},
+    )

@@ -1,0 +1,395 @@
+"""Many cases: every one gets one result, faults are tried again, kills and Ctrl-C are survived."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import run_players as players
+from run_players import make_cases, make_plan, result_of
+
+from realtime_client.batch.folder import LOCK, RunFolder, fingerprint
+from realtime_client.batch.pace import StartGate, is_rate_limited
+from realtime_client.batch.plan import Plan
+from realtime_client.batch.pool import SessionPool
+from realtime_client.batch.result import CaseResult, Fault
+from realtime_client.batch.results import read_results, read_run
+from realtime_client.batch.run import Control, Listener, run, run_info
+from realtime_client.batch.scenario import Case, Scenario
+from realtime_client.errors import RecordingError, UsageError
+
+LIMIT_S = 30.0
+REFUSED = Fault(kind="HostUnreachableError", message="nobody there", infrastructure=True)
+LIMITED = Fault(kind="RateLimitedError", message="429", infrastructure=True, retry_after_s=0.02)
+
+
+def results_in(folder: Path) -> list[CaseResult]:
+    results, damaged = read_results(folder / "results.jsonl")
+    assert damaged == 0
+    return results
+
+
+class Direct(Executor):
+    """Runs each task at once, in the caller's thread."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Script:
+    """Plays cases by a list of what happens at each beginning: a fault, a status, or an exception."""
+
+    def __init__(self, *outcomes: Fault | str | Exception) -> None:
+        self.outcomes = list(outcomes)
+        self.begun: list[str] = []
+        self.plans: list[Plan] = []
+
+    def __call__(self, case: Case, plan: Plan) -> CaseResult:
+        self.begun.append(case.id)
+        self.plans.append(plan)
+        outcome = self.outcomes.pop(0) if self.outcomes else "passed"
+        if isinstance(outcome, Exception):
+            raise outcome
+        return result_of(case, "error", outcome) if isinstance(outcome, Fault) else result_of(case, outcome)
+
+
+def executors() -> dict[str, Any]:
+    return {
+        "threads": lambda: ThreadPoolExecutor(4),
+        "processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
+        "sessions": lambda: SessionPool(4, processes=2),
+    }
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes", "sessions"])
+def test_every_case_gets_one_result_on_every_executor(tmp_path: Path, kind: str):
+    cases = make_cases(30)
+    with executors()[kind]() as executor:
+        whole = run(cases, make_plan(), executor, tmp_path / "run", jobs=4, play=players.passes)
+    assert sorted(r.case for r in results_in(tmp_path / "run")) == sorted(case.id for case in cases)
+    assert (whole.all.passed, whole.state) == (30, "ended")
+    for name in ("run.json", "results.jsonl", "results.csv", "junit.xml", "summary.json", LOCK):
+        assert stat.S_IMODE((tmp_path / "run" / name).stat().st_mode) == 0o600, name
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+    info = read_run(tmp_path / "run" / "run.json")
+    assert info is not None
+    assert (info.state, info.totals) == ("ended", {"passed": 30, "failed": 0, "error": 0})
+
+
+def test_no_more_than_jobs_run_at_a_time(tmp_path: Path):
+    now, most, lock = 0, 0, threading.Lock()
+    met = threading.Barrier(3)
+
+    def play(case: Case, _plan: Plan) -> CaseResult:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        met.wait(LIMIT_S)
+        with lock:
+            now -= 1
+        return result_of(case)
+
+    with ThreadPoolExecutor(10) as executor:
+        run(make_cases(12), make_plan(), executor, tmp_path / "run", jobs=3, play=play)
+    assert most == 3
+
+
+# --- trying again -----------------------------------------------------------------------------------------------------
+
+
+def test_faults_of_the_endpoint_are_tried_again_and_failed_checks_are_not(tmp_path: Path):
+    play = Script(REFUSED, "failed", REFUSED, REFUSED, REFUSED)
+    run(make_cases(2), make_plan(retries=2), Direct(), tmp_path / "run", jobs=1, play=play)
+    first, second = sorted(results_in(tmp_path / "run"), key=lambda r: r.status)
+    assert (first.status, first.attempts) == ("error", 3)
+    assert (second.status, second.attempts) == ("failed", 1)
+    assert [plan.retries for plan in play.plans] == [0] * 4 + [0][: len(play.plans) - 4]
+
+
+def test_a_fault_of_the_scenario_is_not_tried_again(tmp_path: Path):
+    play = Script(Fault(kind="UsageError", message="no such file"))
+    run(make_cases(1), make_plan(retries=5), Direct(), tmp_path / "run", jobs=1, play=play)
+    assert len(play.begun) == 1
+
+
+def test_an_exception_of_the_player_is_a_result(tmp_path: Path):
+    run(make_cases(2), make_plan(), Direct(), tmp_path / "run", jobs=1, play=Script(ZeroDivisionError("oops")))
+    result = next(r for r in results_in(tmp_path / "run") if r.status == "error")
+    assert result.fault is not None
+    assert (result.fault.kind, result.fault.message) == ("ZeroDivisionError", "oops")
+
+
+class Heard(Listener):
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        self.finishes: list[str] = []
+
+    def paused(self, seconds: float, reason: str) -> None:
+        self.pauses.append(seconds)
+
+    def finished(self, result: CaseResult) -> None:
+        self.finishes.append(result.case)
+
+
+def test_too_many_requests_pause_all_and_cost_no_retry(tmp_path: Path):
+    heard = Heard()
+    play = Script(*[LIMITED] * 5)
+    run(make_cases(3), make_plan(retries=0), Direct(), tmp_path / "run", jobs=1, play=play, listener=heard)
+    assert [r.status for r in results_in(tmp_path / "run")] == ["passed"] * 3
+    assert len(heard.pauses) == 5
+    assert all(0 < pause < 0.03 for pause in heard.pauses)
+    assert len(heard.finishes) == 3
+
+
+def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path):
+    cases = make_cases(8, mark=str(tmp_path / "mark"))
+    with SessionPool(2, processes=1) as pool:
+        run(cases, make_plan(retries=0), pool, tmp_path / "run", jobs=2, play=players.kills_its_worker_once)
+    results = results_in(tmp_path / "run")
+    assert sorted(r.case for r in results) == sorted(case.id for case in cases)
+    assert {r.status for r in results} == {"passed"}
+    assert next(r for r in results if r.repeat == 0 and r.case == "hello#3").attempts == 2
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+_VICTIM = """
+import sys
+from pathlib import Path
+import run_players as players
+from realtime_client.batch.folder import RunFolder
+from realtime_client.batch.pool import SessionPool
+from realtime_client.batch.run import run, run_info
+if __name__ == "__main__":
+    place, marks = Path(sys.argv[1]), sys.argv[2]
+    cases = players.make_cases(60, marks=marks)
+    with SessionPool(4, processes=1) as pool:
+        folder = RunFolder.resume(place, run_info("victim", cases))
+        print("begun", flush=True)
+        run(cases, players.make_plan(), pool, folder, jobs=4, play=players.slow_notes)
+        folder.close()
+    print("done", flush=True)
+"""
+
+
+def test_killed_again_and_again_nothing_is_lost_or_written_twice(tmp_path: Path, project: Path):
+    script, place, marks = tmp_path / "victim.py", tmp_path / "run", tmp_path / "marks"
+    script.write_text(_VICTIM)
+    marks.touch()
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), str(project / "tests")])}
+    kills = 0
+    for more in (7, 20, 60):
+        with subprocess.Popen([sys.executable, script, place, marks], stdout=subprocess.PIPE, env=environ) as victim:
+            assert victim.stdout is not None
+            assert victim.stdout.readline() == b"begun\n"
+            if more < 60:
+                have = len(marks.read_text().split())
+                players.wait_until(lambda have=have, more=more: len(marks.read_text().split()) >= have + more)
+                victim.kill()
+                kills += 1
+            else:
+                assert victim.stdout.readline() == b"done\n"
+    results = results_in(place)
+    assert collections.Counter(r.case for r in results) == {f"hello#{n}": 1 for n in range(60)}
+    begun = collections.Counter(marks.read_text().split())
+    assert sum(begun.values()) <= 60 + kills * 4, "only what ran at a kill is begun anew"
+    info = read_run(place / "run.json")
+    assert info is not None
+    assert (info.state, info.resumed) == ("ended", 2)
+
+
+def test_a_torn_line_is_dropped_and_its_case_played_anew(tmp_path: Path):
+    cases = make_cases(3)
+    folder = tmp_path / "run"
+    run(cases, make_plan(), Direct(), folder, jobs=1, play=Script())
+    lines = (folder / "results.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "results.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:30])
+    play = Script()
+    place = RunFolder.resume(folder, run_info("run", cases))
+    try:
+        assert place.torn == 1
+        run(cases, make_plan(), Direct(), place, jobs=1, play=play)
+    finally:
+        place.close()
+    assert play.begun == ["hello#2"]
+    assert len(results_in(folder)) == 3
+
+
+def test_a_folder_is_not_shared_and_not_written_over(tmp_path: Path):
+    cases, path = make_cases(2), tmp_path / "run"
+    folder = RunFolder.create(path, run_info("run", cases))
+    try:
+        with pytest.raises(UsageError, match="another run is writing"):
+            RunFolder.resume(path, run_info("run", cases))
+    finally:
+        folder.close()
+    with pytest.raises(UsageError, match="--resume"):
+        RunFolder.create(path, run_info("run", cases))
+    with pytest.raises(UsageError, match="0 cases are gone, 1 are new"):
+        RunFolder.resume(path, run_info("run", make_cases(3)))
+    with pytest.raises(UsageError, match="a scenario was changed"):
+        RunFolder.resume(path, run_info("run", make_cases(2, colour="red")))
+    with pytest.raises(UsageError, match="another endpoint"):
+        RunFolder.resume(path, run_info("run", cases, target="elsewhere"))
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordingError, match="cannot write"):
+        RunFolder.create(tmp_path / "file", run_info("run", cases))
+
+
+def test_the_fingerprint_is_of_the_scenarios_not_of_their_place():
+    case = make_cases(1)[0]
+    moved = msgspec.structs.replace(case, file="b.yaml", folder="/elsewhere")
+    changed = msgspec.structs.replace(case, scenario=Scenario(name="hello", timeout="3 s"))
+    assert fingerprint([case]) == fingerprint([moved]) != fingerprint([changed])
+
+
+def test_sessions_that_no_result_speaks_of_are_finished_and_named(tmp_path: Path):
+    from realtime_client.recording.recorder import Recorder
+
+    cases, path = make_cases(2), tmp_path / "run"
+    RunFolder.create(path, run_info("run", cases)).close()
+    recorder = Recorder.create(path / "sessions", settings={})
+    session = json.loads((recorder.folder / "session.json").read_text())
+    (recorder.folder / "session.json").write_text(json.dumps(session | {"pid": 2**22 + 5}))  # no process has it
+    folder = RunFolder.resume(path, run_info("run", cases))
+    try:
+        run(cases, make_plan(), Direct(), folder, jobs=1, play=Script())
+    finally:
+        folder.close()
+    info = read_run(path / "run.json")
+    assert info is not None
+    assert info.abandoned == [f"sessions/{recorder.folder.name}"]
+    assert json.loads((recorder.folder / "session.json").read_text())["state"] == "killed"
+    recorder.close(ended="closed", stats={})
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cases = make_cases(2)
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        return real(file, data[: len(data) // 2])
+
+    folder = RunFolder.create(tmp_path / "run", run_info("run", cases))
+    try:
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(RecordingError, match="disk is full"):
+            folder.add(result_of(cases[0]))
+        monkeypatch.undo()
+        assert (tmp_path / "run" / "results.jsonl").read_bytes() == b""
+    finally:
+        folder.close()
+
+
+# --- ending early -----------------------------------------------------------------------------------------------------
+
+
+def test_a_drain_finishes_what_runs_and_begins_nothing(tmp_path: Path):
+    cases = make_cases(6, folder=str(tmp_path))
+    control = Control()
+    summaries = []
+    with SessionPool(2, processes=1) as pool:
+        runner = threading.Thread(
+            target=lambda: summaries.append(
+                run(cases, make_plan(), pool, tmp_path / "run", jobs=2, play=players.waits_for_a_file, control=control)
+            )
+        )
+        runner.start()
+        for n in (0, 1):
+            players.wait_for_file(tmp_path / f"{n}.runs")
+        control.drain()
+        (tmp_path / "go").touch()
+        runner.join(LIMIT_S)
+    assert sorted(r.case for r in results_in(tmp_path / "run")) == ["hello#0", "hello#1"]
+    assert (summaries[0].state, summaries[0].all.passed) == ("interrupted", 2)
+
+
+def test_a_stop_ends_what_runs_without_a_result(tmp_path: Path):
+    cases = make_cases(6, folder=str(tmp_path))
+    with SessionPool(2, processes=1) as pool:
+        control = Control(pool.stop)
+        done = threading.Event()
+
+        def work() -> None:
+            run(cases, make_plan(), pool, tmp_path / "run", jobs=2, play=players.waits_for_the_stop, control=control)
+            done.set()
+
+        runner = threading.Thread(target=work)
+        runner.start()
+        for n in (0, 1):
+            players.wait_for_file(tmp_path / f"{n}.runs")
+        control.stop()
+        assert done.wait(LIMIT_S)
+        runner.join(LIMIT_S)
+    assert results_in(tmp_path / "run") == []
+    folder = RunFolder.resume(tmp_path / "run", run_info("run", cases))
+    try:
+        whole = run(cases, make_plan(), Direct(), folder, jobs=1, play=Script())
+    finally:
+        folder.close()
+    assert (whole.state, whole.all.passed) == ("ended", 6)
+
+
+# --- the pace of starts -----------------------------------------------------------------------------------------------
+
+
+def test_starts_are_spread_evenly():
+    gate = StartGate(60)
+    assert gate.wait_s(0) == 0
+    gate.started(0)
+    assert gate.wait_s(0) == 1
+    gate.started(1.25)  # a little late: the next is not later for it
+    assert gate.wait_s(1.25) == 0.75
+    gate.started(10)  # after a long time without work there is no burst
+    assert gate.wait_s(10) == 1
+    free = StartGate()
+    free.started(0)
+    assert free.wait_s(0) == 0
+
+
+def test_pauses_grow_while_it_goes_on_and_only_once_for_cases_that_ran_together():
+    gate = StartGate()
+    for began in (0.0, 0.1, 0.2):
+        gate.limited(began, 1.0)
+    assert (gate.paused_s(1.0), gate.pauses) == (1.0, 1)
+    gate.limited(2.0, 2.5)
+    assert gate.paused_s(2.5) == 2.0
+    gate.limited(4.5, 5.0, retry_after_s=30)
+    assert gate.paused_s(5.0) == 30
+    gate.went_well(35.0)
+    gate.limited(36.0, 36.0)
+    assert gate.paused_s(36.0) == 1.0
+    for n in range(20):
+        gate.limited(100.0 + n * 100, 100.0 + n * 100)
+    assert gate.paused_s(2000.0) == 60.0
+
+
+@pytest.mark.parametrize(
+    ("fault", "limited"),
+    [
+        (LIMITED, True),
+        (Fault(kind="ResponseFailedError", message="rate_limit_exceeded: slow down", infrastructure=True), True),
+        (Fault(kind="ResponseFailedError", message="Rate limit reached", infrastructure=False), False),
+        (REFUSED, False),
+    ],
+)
+def test_what_counts_as_too_many(fault: Fault, *, limited: bool):
+    assert is_rate_limited(result_of(make_cases(1)[0], "error", fault)) is limited
+    assert not is_rate_limited(result_of(make_cases(1)[0], "failed"))
