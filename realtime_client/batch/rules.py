@@ -1,0 +1,307 @@
+"""What must be true of a scenario besides its shape: every mistake. Pure but for the audio files that it looks at.
+
+Works on the shaped scenario (`shape.py`), in which BAD stands for what is wrong already.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .languages import LANGUAGE_CODES
+from .problem import Mark, Problems, near
+from .scenario import seconds
+from .session_rules import setting_problem
+from .shape import BAD
+
+LATENCIES = ("first_text", "first_audio", "speech_to_audio", "answer", "interruption")
+KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
+SPOKEN = ("speak", "audio")
+_ANSWERED = ("text", "speak", "audio")
+_WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn that no answer is waited for
+_WITH_SOUND = ("first_audio", "speech_to_audio")
+_NAME = re.compile(r"[^\W_](?:[^/\\\[\]#<>\"|:*?\x00-\x1f\x7f]{0,98}[^\s/\\\[\]#<>\"|:*?\x00-\x1f\x7f])?")
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST_S = 86_400.0
+_Part = dict[str, Any]
+
+
+def name_problem(name: str) -> str:
+    """Return what is wrong with a scenario's name, '' for nothing. It becomes part of ids, tables and reports."""
+    if name.isprintable() and _NAME.fullmatch(name):
+        return ""
+    return 'a name begins with a letter or digit, has at most 100 characters and none of / \\ [ ] # < > " | : * ?'
+
+
+class Rules:
+    """Looks through one scenario. marks: path -> where the value stands. audio: finds what is wrong with a file."""
+
+    def __init__(self, problems: Problems, marks: Mapping[str, Mark], audio: Callable[[str, str], str]) -> None:
+        self._problems = problems
+        self._marks = marks
+        self._audio = audio
+        self._tools: list[str] = []
+        self._session: _Part = {}
+
+    def check(self, scenario: _Part) -> None:
+        """Note every mistake."""
+        self._session = _dict(scenario, "session")
+        self._tools = [tool["name"] for tool in _dicts(scenario, "tools") if _text(tool, "name")]
+        turns = _dicts(scenario, "turns")
+        for name, value in self._session.items():
+            self._add(f"session.{name}", *setting_problem(name, value))
+        self._check_tools(_dicts(scenario, "tools"))
+        self._duration(scenario, "timeout", "", above_zero=True)
+        for name, price in _dict(scenario, "prices").items():
+            if isinstance(price, int | float) and price < 0:
+                self._add(f"prices.{name}", f"`{name}` cannot be less than nothing")
+        if not turns and scenario.get("turns") is not BAD:
+            self._add("turns", "the scenario has no turns", "add `turns:` with at least one, such as `- text: Hello`")
+        for index, turn in enumerate(turns):
+            self._check_turn(turn, f"turns.{index}", turns[:index])
+        self._check_expect(_dict(scenario, "expect"), "expect")
+        self._check_scenario_wer(_dict(scenario, "expect"), turns)
+
+    def _add(self, path: str, message: str, hint: str = "") -> None:
+        """Note a mistake at a path, or at the nearest part around it."""
+        if not message:
+            return
+        while path and path not in self._marks:
+            path = path.rpartition(".")[0]
+        self._problems.add(self._marks[path], message, hint)
+
+    def _check_tools(self, tools: list[_Part]) -> None:
+        seen: set[str] = set()
+        for index, tool in enumerate(tools):
+            path, name = f"tools.{index}", _text(tool, "name")
+            if name and not _TOOL_NAME.fullmatch(name):
+                self._add(f"{path}.name", f"{name[:80]!r} cannot be the name of a tool", "letters, digits, _ and -")
+            elif name in seen:
+                self._add(f"{path}.name", f"the tool {name!r} is here twice")
+            seen.add(name)
+            if "returns" in tool and tool.get("error") is not None:
+                self._add(f"{path}.error", "a tool has `returns` or `error`, not both")
+            if _dict(tool, "parameters").get("type", "object") != "object":
+                hint = "write {type: object, properties: {...}}"
+                self._add(f"{path}.parameters", "`parameters` must be the JSON schema of an object", hint)
+            self._duration(tool, "delay", path)
+
+    def _check_turn(self, turn: _Part, path: str, before: list[_Part]) -> None:
+        kinds = [kind for kind in KINDS if turn.get(kind) is not None]
+        if len(kinds) != 1:
+            what = f"a turn has one of {', '.join(KINDS)}; this one has {' and '.join(kinds) or 'none'}"
+            self._add(path, what)
+        kind = kinds[0] if len(kinds) == 1 else ""
+        self._check_content(turn, kind, path)
+        if turn.get("after") is not None:
+            self._check_after(_dict(turn, "after"), f"{path}.after", before)
+        expect = _dict(turn, "expect")
+        if kind and not waits_for_answer(turn, kind):
+            self._check_unanswered(expect, kind, f"{path}.expect")
+        self._check_expect(expect, f"{path}.expect")
+        if kind:
+            self._check_turn_wer(expect, kind, f"{path}.expect.wer")
+        if kind and kind not in SPOKEN and "speech_to_audio" in _dict(expect, "latency"):
+            self._add(f"{path}.expect.latency.speech_to_audio", f"nothing is spoken in a turn of kind `{kind}`")
+
+    def _check_content(self, turn: _Part, kind: str, path: str) -> None:
+        for key in ("text", "speak", "audio"):
+            if isinstance(turn.get(key), str) and not turn[key].strip():
+                self._add(f"{path}.{key}", f"`{key}` is empty")
+        if turn.get("voice") is not None and kind != "speak" and kind:
+            self._add(f"{path}.voice", f"`voice` belongs to `speak`, not to `{kind}`")
+        if _text(turn, "audio").strip():
+            self._add(f"{path}.audio", self._audio(turn["audio"], f"{path}.audio"))
+        for key in ("silence", "pause", "timeout"):
+            self._duration(turn, key, path, above_zero=True)
+
+    def _check_after(self, after: _Part, path: str, before: list[_Part]) -> None:
+        kinds = [kind for kind in ("event", "heard", "time") if after.get(kind) is not None]
+        if len(kinds) != 1:
+            self._add(path, f"`after` has one of event, heard, time; this one has {' and '.join(kinds) or 'none'}")
+        if not before:
+            self._add(path, "the first turn has nothing to come after")
+        for key in ("heard", "time", "plus"):
+            self._duration(after, key, path)
+        if _text(after, "event"):
+            self._event(after["event"], f"{path}.event")
+        if "heard" in kinds and self._silent():
+            self._add(f"{path}.heard", "the answers are text only, so nothing is heard of them")
+
+    def _check_unanswered(self, expect: _Part, kind: str, path: str) -> None:
+        for key in expect:
+            if key not in _WITHOUT_ANSWER and expect[key] is not None:
+                why = "a turn with `answer: false`" if kind in _ANSWERED else f"a turn of kind `{kind}`"
+                self._add(f"{path}.{key}", f"{why} waits for no answer, so nothing can be said of one")
+
+    def _check_expect(self, expect: _Part, path: str) -> None:
+        for at, pattern in _texts(expect, "matches", path):
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                self._add(at, f"this is not a regular expression: {error}")
+        for key in ("contains", "lacks", "matches", "no_event"):
+            for at, text in _texts(expect, key, path):
+                if not text.strip():
+                    self._add(at, f"`{key}` has an empty text")
+        self._check_tool_names(expect, path)
+        for at, check in _either(expect, "event", path):
+            if _text(check, "name"):
+                self._event(check["name"], f"{at}.name")
+            self._duration(check, "within", at)
+        for at, name in _texts(expect, "no_event", path):
+            self._event(name, at)
+        self._check_latency(_dict(expect, "latency"), f"{path}.latency")
+        for key in ("audio", "heard"):
+            if expect.get(key) is not None:
+                self._lengths(_dict(expect, key), f"{path}.{key}", key)
+        language = _text(expect, "language")
+        if language and language not in LANGUAGE_CODES:
+            self._add(f"{path}.language", f"{language[:20]!r} is no language code of ISO 639-1", "two letters, as en")
+        for at, judge in _either(expect, "judge", path):
+            if isinstance(judge.get("criteria"), str) and not judge["criteria"].strip():
+                self._add(f"{at}.criteria", "`criteria` is empty")
+
+    def _check_tool_names(self, expect: _Part, path: str) -> None:
+        for at, check in _either(expect, "tool", path):
+            self._offered(_text(check, "name"), f"{at}.name")
+            times = check.get("times")
+            if isinstance(times, int) and times < 1:
+                self._add(f"{at}.times", "`times` counts from 1", "write `no_tool` for never")
+        self._offered(_text(expect, "no_tool"), f"{path}.no_tool")
+
+    def _offered(self, name: str, path: str) -> None:
+        if name and name not in self._tools:
+            hint = near(name, self._tools) or "add it to `tools`"
+            self._add(path, f"the scenario offers no tool {name[:80]!r}", hint)
+
+    def _check_latency(self, latency: _Part, path: str) -> None:
+        for name in latency:
+            if name not in LATENCIES:
+                self._add(f"{path}.{name}", f"there is no latency {name[:80]!r}", near(name, LATENCIES))
+            elif name in _WITH_SOUND and self._silent():
+                self._add(f"{path}.{name}", "the answers are text only, so they have no sound")
+            self._duration(latency, name, path, above_zero=True)
+
+    def _lengths(self, lengths: _Part, path: str, key: str) -> None:
+        for end in ("min", "max"):
+            self._duration(lengths, end, path)
+        least, most = (lengths.get(end) for end in ("min", "max"))
+        if least is None and most is None:
+            self._add(path, f"`{key}` needs `min` or `max`")
+        elif isinstance(least, str) and isinstance(most, str) and seconds(least) > seconds(most):
+            self._add(f"{path}.min", f"`min` ({least}) is more than `max` ({most})")
+        if self._silent():
+            self._add(path, "the answers are text only, so they have no sound")
+
+    def _check_turn_wer(self, expect: _Part, kind: str, path: str) -> None:
+        wer = _dict(expect, "wer")
+        if not wer:
+            return
+        if wer.get("of", "user") == "user" and kind not in SPOKEN:
+            self._add(
+                path, f"nothing is spoken in a turn of kind `{kind}`", "for the answer's words write `of: answer`"
+            )
+        elif wer.get("of", "user") == "user":
+            self._transcribed(path)
+            if kind == "audio":
+                self._reference(wer, path, "add `reference`: the words in the file")
+        else:
+            self._reference(wer, path, "add `reference`: the answer's right words")
+
+    def _check_scenario_wer(self, expect: _Part, turns: list[_Part]) -> None:
+        wer = _dict(expect, "wer")
+        if not wer:
+            return
+        spoken = [kind for turn in turns for kind in SPOKEN if turn.get(kind) is not None]
+        if wer.get("of", "user") != "user":
+            self._reference(wer, "expect.wer", "add `reference`: the right words of all answers")
+        elif not spoken:
+            self._add("expect.wer", "nothing is spoken in this scenario", "for the answers' words write `of: answer`")
+        else:
+            self._transcribed("expect.wer")
+            if "audio" in spoken:
+                self._reference(wer, "expect.wer", "add `reference`: all words that are spoken")
+
+    def _reference(self, wer: _Part, path: str, hint: str) -> None:
+        if wer.get("reference") is None:
+            self._add(path, "there is nothing to compare the transcript with", hint)
+
+    def _transcribed(self, path: str) -> None:
+        if self._session.get("transcription") == "none":
+            self._add(path, "`transcription: none` leaves no transcript of the user")
+
+    def _event(self, name: str, path: str) -> None:
+        """An event that nobody knows is a mistake when it looks like one of ours, else it may be another server's."""
+        known = event_names()
+        if name in known:
+            return
+        hint = near(name, known)
+        if hint or "." not in name:
+            self._add(path, f"there is no event {name[:80]!r}", hint or "write a type of the server, as response.done")
+
+    def _silent(self) -> bool:
+        return self._session.get("modality") == "text"
+
+    def _duration(self, part: _Part, key: str, path: str, *, above_zero: bool = False) -> None:
+        text = part.get(key)
+        if not isinstance(text, str) or (path.endswith("latency") and key not in LATENCIES):
+            return
+        at = f"{path}.{key}" if path else key
+        length_s = seconds(text)
+        if length_s > _LONGEST_S:
+            self._add(at, f"`{key}` is longer than a day")
+        elif above_zero and length_s == 0:
+            self._add(at, f"`{key}` must be longer than nothing")
+
+
+def waits_for_answer(turn: _Part, kind: str) -> bool:
+    """Return whether an answer is waited for in a turn, as `Step` says."""
+    answer = turn.get("answer")
+    return kind in _ANSWERED if answer is None else bool(answer)
+
+
+@functools.cache
+def event_names() -> tuple[str, ...]:
+    """Return the names of all events that a turn can wait for: the server's types, and kinds of updates."""
+    from realtime_client import updates
+    from realtime_client.protocol.events import SERVER_EVENTS
+
+    types = [str(cls.__struct_config__.tag) for cls in SERVER_EVENTS]
+    return (*types, *(cls.kind for cls in updates.Update.__subclasses__()))
+
+
+def _text(part: _Part, key: str) -> str:
+    value = part.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _dict(part: _Part, key: str) -> _Part:
+    value = part.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(part: _Part, key: str) -> list[_Part]:
+    """Return the entries of a list; an empty one for one that is BAD, so that the others keep their numbers."""
+    value = part.get(key)
+    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
+
+
+def _texts(part: _Part, key: str, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and text of a text, or of each text in a list."""
+    value = part.get(key)
+    if isinstance(value, str):
+        yield f"{path}.{key}", value
+    elif isinstance(value, list):
+        yield from ((f"{path}.{key}.{i}", text) for i, text in enumerate(value) if isinstance(text, str))
+
+
+def _either(part: _Part, key: str, path: str) -> Iterator[tuple[str, _Part]]:
+    """Yield path and entry of one mapping, or of each mapping in a list."""
+    value = part.get(key)
+    if isinstance(value, dict):
+        yield f"{path}.{key}", value
+    elif isinstance(value, list):
+        yield from ((f"{path}.{key}.{i}", item) for i, item in enumerate(value) if isinstance(item, dict))
