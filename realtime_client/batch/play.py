@@ -2,22 +2,282 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from realtime_client import updates as up
+from realtime_client.client.client import RealtimeClient
 from realtime_client.client.listeners import Observer
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.errors import UsageError
+from realtime_client.opening import Opened, opened
+from realtime_client.settings import Settings
+from realtime_client.target import target
 
+from . import language
+from .checks import Evidence, Means, check, pattern
+from .faults import StoppedError, fault_of
+from .judge import ask_judge
+from .listener import Listener
 from .plan import Plan
-from .result import CaseResult
-from .scenario import Case
+from .player import Player
+from .prices import FREE, cost_usd, prices_of
+from .result import CaseResult, CheckResult, Fault, StepResult
+from .scenario import Case, Expect, Prices, Scenario, place
+from .session import scenario_settings, wire_tools
+from .watch import Watch, add_usage, whole
 
 
 def play_case(
-    case: Case, plan: Plan, *, stop: threading.Event | None = None, observers: Sequence[Observer] = ()
+    case: Case,
+    plan: Plan,
+    *,
+    stop: threading.Event | None = None,
+    observers: Sequence[Observer] = (),
+    clock: Clock = SYSTEM_CLOCK,
 ) -> CaseResult:
     """Play one case to its end and judge it. Never raises on account of the endpoint: that is in the result.
 
-    stop: set from outside, it ends the case soon, as `error` with a fault of kind `Stopped`. observers: get every
+    stop: set from outside, it ends the case soon, as `error` with a fault of kind `StoppedError`. observers: get every
     update of every session, as `client.observe(..., direct=True)` gives them.
     """
-    raise NotImplementedError
+    stop = stop or threading.Event()
+    started = dt.datetime.fromtimestamp(clock.wall(), dt.UTC).isoformat(timespec="milliseconds")
+    start_s = clock.monotonic()
+    attempt = 1
+    while True:
+        played = _Attempt(case, plan, stop, observers, clock)
+        result = played.run()
+        fault = result.fault
+        if fault is None or not fault.infrastructure or attempt > plan.retries:
+            break
+        if stop.wait(_backoff_s(plan, attempt, fault)):
+            break
+        attempt += 1
+    return msgspec.structs.replace(
+        result, attempts=attempt, started=started, duration_s=round(clock.monotonic() - start_s, 3)
+    )
+
+
+def _backoff_s(plan: Plan, attempt: int, fault: Fault) -> float:
+    """How long to wait before the next attempt: doubled each time, or what the server asks for if that is longer."""
+    wait_s: float = min(plan.backoff_max_s, plan.backoff_s * 2 ** (attempt - 1))
+    return max(wait_s, min(fault.retry_after_s or 0.0, 10 * plan.backoff_max_s))
+
+
+def expectations(scenario: Scenario) -> list[Expect]:
+    """Return every `expect` of a scenario."""
+    found = [step.expect for step in scenario.turns] + [scenario.expect]
+    return [expect for expect in found if expect is not None]
+
+
+def check_needs(scenario: Scenario) -> None:
+    """Refuse a scenario that could not be judged, before it is played.
+
+    Errors: MissingExtraError; UsageError for what is no regular expression.
+    """
+    for expect in expectations(scenario):
+        if expect.language is not None:
+            language.check_installed()
+        for text in [expect.matches] if isinstance(expect.matches, str) else expect.matches or []:
+            pattern(text)
+
+
+@dataclass(kw_only=True)
+class _Facts:
+    """What is known of a session when it is over, or has failed."""
+
+    steps: list[StepResult] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    events: dict[str, float] = field(default_factory=dict)
+    start_s: float = 0.0
+    usage: up.Usage | None = None
+    model: str = ""
+    where: str = ""
+    recording: str = ""
+    traffic: dict[str, float] = field(default_factory=dict)
+    connected: bool = False
+
+
+class _Attempt:
+    """One session of a case."""
+
+    def __init__(
+        self, case: Case, plan: Plan, stop: threading.Event, observers: Sequence[Observer], clock: Clock
+    ) -> None:
+        self._case = case
+        self._plan = plan
+        self._stop = stop
+        self._observers = observers
+        self._clock = clock
+        self._facts = _Facts()
+        self._watch: Watch | None = None
+        self._listener: Listener | None = None
+
+    def run(self) -> CaseResult:
+        """Play and judge; whatever goes wrong is the result's fault."""
+        fault: Fault | None = None
+        checks: list[CheckResult] = []
+        try:
+            if self._stop.is_set():
+                raise StoppedError("stopped before its beginning")
+            self._plan.check()
+            check_needs(self._case.scenario)
+            settings = scenario_settings(self._plan.settings, self._case.scenario)
+            self._facts.model = settings.model
+            self._hold(settings)
+            checks = self._judge(settings)
+        except Exception as error:  # noqa: BLE001 - one case must not end the run
+            fault = fault_of(error, connected=self._facts.connected)
+        return self._result(checks, fault)
+
+    # --- the session --------------------------------------------------------------------------------------------------
+
+    def _hold(self, settings: Settings) -> None:
+        """Open the session, play the steps, close it."""
+        listener = None if self._plan.fast else Listener(self._clock)
+        self._listener = listener
+        heard_ms = None if listener is None else listener.heard_ms
+        tools = wire_tools(self._case.scenario.tools)
+        news = threading.Event()
+        prepared = functools.partial(self._prepare, news=news)
+        with opened(settings, prepared=prepared, heard_ms=heard_ms, tools=tools) as session:
+            self._note_session(session, settings)
+            try:
+                assert self._watch is not None
+                player = Player(
+                    session.client,
+                    self._watch,
+                    self._case,
+                    listener=listener,
+                    news=news,
+                    stop=self._stop,
+                    clock=self._clock,
+                )
+                player.play()
+            finally:
+                self._gather(session.client)
+
+    def _prepare(self, client: RealtimeClient, news: threading.Event) -> None:
+        """Begin to watch before there is anything to see."""
+
+        def ms(size_bytes: int) -> int:
+            return client.output_format.ms(size_bytes)
+
+        watch = self._watch = Watch(ms, news.set)
+        client.observe_events(watch.event)
+        listener = self._listener
+        if listener is not None:
+
+            def hear(update: up.Update, at_s: float) -> None:
+                if type(update) is up.AudioDelta:
+                    fmt = client.output_format
+                    length_s = len(update.audio) / (fmt.rate_hz * fmt.bytes_per_sample)
+                    listener.arrived((update.item_id, update.content_index), length_s, at_s)
+
+            client.observe(hear, direct=True)
+        client.observe(watch.observe, direct=True)
+        for observer in self._observers:
+            client.observe(observer, direct=True)
+
+    def _note_session(self, session: Opened, settings: Settings) -> None:
+        facts = self._facts
+        facts.connected = True
+        facts.start_s = self._clock.monotonic()
+        facts.model = session.client.model or settings.model
+        facts.where = session.client.endpoint.label
+        if session.recording is not None:
+            facts.recording = _relative(session.recording, settings.record_dir)
+
+    def _gather(self, client: RealtimeClient) -> None:
+        """Take down what is known before the session is closed."""
+        facts, watch = self._facts, self._watch
+        assert watch is not None
+        for turn in watch.turns:
+            result = watch.result(turn, facts.start_s)
+            facts.steps.append(result)
+            facts.evidence.append(watch.evidence(turn, result))
+        facts.events = dict(watch.session_events)
+        facts.usage = add_usage([reply.usage for turn in watch.turns for reply in turn.replies])
+        stats = client.stats()
+        facts.traffic = {"bytes_in": stats.traffic.bytes_in, "bytes_out": stats.traffic.bytes_out}
+        if stats.round_trip.mean_ms is not None:
+            facts.traffic["rtt_ms"] = round(stats.round_trip.mean_ms, 3)
+        if self._listener is not None and self._listener.underruns:
+            facts.traffic["underruns"] = self._listener.underruns
+
+    # --- the verdict --------------------------------------------------------------------------------------------------
+
+    def _prices(self) -> Prices | None:
+        """Prices of the session's model: the scenario's, none for the built-in server, else the table's."""
+        if self._case.scenario.prices is not None:
+            return self._case.scenario.prices
+        if self._plan.local or target(self._plan.settings) == "local":
+            return FREE
+        return prices_of(self._facts.model)
+
+    def _judge(self, settings: Settings) -> list[CheckResult]:
+        facts, scenario = self._facts, self._case.scenario
+        means = Means(
+            prices=self._prices(),
+            model=facts.model,
+            judge=lambda judge, evidence: ask_judge(settings, judge, evidence),
+            language=language.detect,
+            place=lambda path: place(self._case, path),
+        )
+        results: list[CheckResult] = []
+        for evidence, step in zip(facts.evidence, scenario.turns, strict=True):
+            if step.expect is not None:
+                results += check(step.expect, evidence, means)
+        if scenario.expect is not None:
+            results += check(scenario.expect, whole(facts.evidence, facts.events, facts.start_s), means)
+        return results
+
+    def _result(self, checks: list[CheckResult], fault: Fault | None) -> CaseResult:
+        case, facts = self._case, self._facts
+        status: Any = "error" if fault is not None else "passed" if all(one.ok for one in checks) else "failed"
+        prices = None if facts.usage is None else self._known_prices()
+        latencies: dict[str, list[float]] = {}
+        for step in facts.steps:
+            for name, value in step.latencies.items():
+                latencies.setdefault(name, []).append(value)
+        usage: dict[str, int] = {} if facts.usage is None else msgspec.to_builtins(facts.usage)
+        return CaseResult(
+            case=case.id,
+            scenario=case.scenario.name,
+            status=status,
+            file=case.file,
+            tags=case.scenario.tags,
+            row=case.row,
+            repeat=case.repeat,
+            values=case.values,
+            fault=fault,
+            steps=facts.steps,
+            checks=checks,
+            latencies=latencies,
+            usage=usage,
+            cost_usd=None if prices is None or facts.usage is None else cost_usd(facts.usage, prices),
+            model=facts.model,
+            target=facts.where,
+            recording=facts.recording,
+            traffic=facts.traffic,
+            worker=self._plan.worker,
+        )
+
+    def _known_prices(self) -> Prices | None:
+        try:
+            return self._prices()
+        except UsageError:
+            return None
+
+
+def _relative(recording: Path, base: Path | None) -> str:
+    """The recording as the run names it: sessions/NAME."""
+    return str(recording) if base is None else f"{base.name}/{recording.name}"

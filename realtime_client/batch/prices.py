@@ -2,7 +2,8 @@
 
 The table holds what OpenAI's model pages stated (developers.openai.com/api/docs/models/NAME, each read in full on
 20 November 2026), in US dollars for a million tokens. A model that is not there has no price here: give `prices` in the
-scenario. Not counted: the transcription of the user's audio, which is billed apart by another model's price, and what a judge costs.
+scenario. Not counted: the transcription of the user's audio, which is billed apart by another model's price, and what a
+judge costs.
 """
 
 from __future__ import annotations

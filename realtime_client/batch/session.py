@@ -10,20 +10,7 @@ from realtime_client.protocol.session import FunctionTool
 from realtime_client.settings import ENVIRONMENT, FLAG, SPECS, Settings
 
 from .scenario import Scenario, Tool
-
-SESSION_SETTINGS = (
-    "model",
-    "voice",
-    "instructions",
-    "modality",
-    "turn_detection",
-    "input_format",
-    "output_format",
-    "transcription",
-    "speed",
-    "max_output_tokens",
-)
-"""What a scenario may set: what the conversation is like, never with whom it is or what is kept of it."""
+from .session_rules import SESSION_SETTINGS
 
 
 def scenario_settings(settings: Settings, scenario: Scenario) -> Settings:

@@ -1,7 +1,7 @@
 """The built-in demo brain: a handful of rules, enough to hold a conversation that shows the protocol.
 
 It greets, says what it can do, counts, repeats, spells, calculates, tells time and date, remembers a name, tells a long
-story, and calls a tool of the client when the words fit one.
+story, and calls a tool of the client when the words fit one. Asked to judge an answer, it does that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .brain import BrainTurn, CallTool, Say
+from .demo_judge import JUDGE_MARK, verdict
 from .demo_tools import choose_tool, fill_arguments
 from .numbers import NUMBER, number_words, read_number
 
@@ -49,6 +50,9 @@ class DemoBrain:
     def reply(self, turn: BrainTurn) -> Iterator[Say | CallTool]:
         """Yield the answer to the last utterance."""
         last = turn.utterances[-1] if turn.utterances else None
+        if turn.instructions.startswith(JUDGE_MARK):
+            yield Say(verdict(last.text if last is not None else ""))
+            return
         if last is not None and last.role == "output":
             yield from _tell_output(last.text)
             return

@@ -1,0 +1,61 @@
+"""Why a case has no verdict: what went wrong, and whether it is worth another try. Pure."""
+
+from __future__ import annotations
+
+from realtime_client import errors
+
+from .result import Fault
+
+_PASSING_CODES = frozenset(
+    {"server_error", "rate_limit_exceeded", "internal_error", "overloaded", "service_unavailable"}
+)
+_ALWAYS_SAID = "or the quota is used up"  # of every HTTP 429; the server's own words follow
+
+
+class TimeLimitError(errors.RealtimeError):
+    """An answer was not complete within its time limit."""
+
+
+class NoSpeechError(errors.RealtimeError):
+    """The server heard no speech in what was spoken."""
+
+
+class NotReachedError(errors.RealtimeError):
+    """The moment that a step waits for cannot come any more."""
+
+
+class JudgeError(errors.RealtimeError):
+    """A judge gave no verdict."""
+
+
+class StoppedError(errors.RealtimeError):
+    """The case was stopped from outside."""
+
+
+def fault_of(error: BaseException, *, connected: bool) -> Fault:
+    """Describe an error. connected: there was a session."""
+    known = isinstance(error, errors.RealtimeError)
+    message = str(error) or type(error).__name__
+    return Fault(
+        kind=type(error).__name__,
+        message=message if known else f"a fault of this program: {message}",
+        infrastructure=may_pass(error),
+        connected=connected,
+        retry_after_s=getattr(error, "retry_after_s", None),
+    )
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same thing may work in a while: the endpoint was away, busy or failed by itself.
+
+    Never for a refused key, a wrong address or setting, a used-up quota or a time limit.
+    """
+    if isinstance(error, errors.RateLimitedError):
+        return "quota" not in str(error).lower().replace(_ALWAYS_SAID, "")
+    if isinstance(error, errors.HostUnreachableError):
+        return True
+    if isinstance(error, errors.SessionRefusedError):
+        return error.code in _PASSING_CODES or error.code is None
+    if isinstance(error, errors.ResponseFailedError):
+        return error.code in _PASSING_CODES
+    return isinstance(error, errors.ConnectionLostError) and not isinstance(error, errors.SessionExpiredError)

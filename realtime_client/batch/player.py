@@ -1,0 +1,366 @@
+"""Playing the steps of one case into an open session. One thread does it all: it speaks, waits and answers tools.
+
+While it waits it tends what has a moment of its own: the blocks of the microphone and the results of tools. It wakes
+for news of the session, for the next such moment, and a few times a second to see whether it is to stop.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import threading
+from collections.abc import Callable
+
+from realtime_client.client.client import RealtimeClient
+from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
+from realtime_client.errors import ClosedError, ConnectionLostError, ResponseFailedError
+from realtime_client.protocol.session import RealtimeSession, trailing_silence_ms
+
+from .faults import NoSpeechError, NotReachedError, StoppedError, TimeLimitError
+from .listener import Listener
+from .microphone import Microphone
+from .scenario import After, Case, Step, Tool, seconds
+from .sound import Clip, make_clip, quiet
+from .watch import Call, Turn, Watch
+
+TRANSCRIPT_WAIT_S = 3.0
+SPEECH_WAIT_S = 5.0
+SETTLE_S = 1.0
+_LOOK_S = 0.25
+_TICK_S = 0.01
+_AT_MS_SLACK = 300
+_AUDIBLE = ("speak", "audio", "dtmf", "silence")
+
+
+class Player:
+    """Plays one case. client: open. watch: observes it already. listener: None where nobody listens in real time.
+
+    news: set when something came. stop: set from outside to end soon.
+    """
+
+    def __init__(
+        self,
+        client: RealtimeClient,
+        watch: Watch,
+        case: Case,
+        *,
+        listener: Listener | None,
+        news: threading.Event,
+        stop: threading.Event | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._client = client
+        self._watch = watch
+        self._case = case
+        self._scenario = case.scenario
+        self._listener = listener
+        self._news = news
+        self._stop = stop
+        self._clock = clock
+        self._fast = listener is None
+        self._tail_ms = trailing_silence_ms(client.settings)
+        self._tools = {tool.name: tool for tool in case.scenario.tools}
+        self._results: list[tuple[float, int, Call, str]] = []
+        self._numbers = itertools.count()
+        speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in _AUDIBLE)
+        live = speaks and bool(self._tail_ms) and not self._fast
+        self.microphone = Microphone(client.input_format, client.send_audio, live=live, clock=clock)
+
+    def play(self) -> None:
+        """Play all steps.
+
+        Errors: ConnectionLostError, TimeLimitError and its like when it cannot be played to its end; UsageError for an
+        audio file or a voice that cannot be used.
+        """
+        try:
+            steps = self._scenario.turns
+            for n, step in enumerate(steps):
+                following = steps[n + 1].after if n + 1 < len(steps) else None
+                self._play(n + 1, step, following)
+            self._wait(lambda: not self._client.answering, Deadline(SETTLE_S, self._clock))
+            for turn in self._watch.turns:
+                self._refuse_failed(turn)
+        except ClosedError:
+            raise self._why_over() from None
+
+    # --- one step -----------------------------------------------------------------------------------------------------
+
+    def _play(self, n: int, step: Step, following: After | None) -> None:
+        limit_s = seconds(step.timeout or self._scenario.timeout)
+        if step.after is None:
+            self._until_quiet(limit_s)
+        turn = Turn(n, step, self._clock.monotonic())
+        clip = self._clip(turn)  # made before the step begins: a voice takes its time
+        turn.began_s = self._clock.monotonic()
+        self._watch.begin(turn)
+        if step.text is not None:
+            self._type(turn, step.text)
+        elif clip is not None:
+            self._speak(turn, clip, limit_s)
+        else:
+            self._pause(step)
+            turn.sent_s = self._clock.monotonic()
+        if following is not None:
+            self._await(following, turn, limit_s)
+        elif turn.waits:
+            self._until_answered(turn, limit_s)
+        elif self._fast and clip is not None:
+            self._until_taken(limit_s)
+
+    def _clip(self, turn: Turn) -> Clip | None:
+        step = turn.step
+        turn.said = step.text or step.speak or step.audio or step.dtmf or step.silence or step.pause or ""
+        turn.spoken = turn.kind in ("speak", "audio", "dtmf")
+        return make_clip(step, self._case, self._client.input_format) if turn.kind in _AUDIBLE else None
+
+    def _type(self, turn: Turn, text: str) -> None:
+        turn.base_s = self._clock.monotonic()
+        self._client.send_text(text)
+        turn.request = self._client.last_request
+        turn.sent_s = self._clock.monotonic()
+
+    def _speak(self, turn: Turn, clip: Clip, limit_s: float) -> None:
+        """Send sound, and end the turn by hand where the server does not."""
+
+        def began(at_s: float) -> None:
+            turn.voice_s = at_s
+
+        def ended(at_s: float) -> None:
+            turn.base_s = at_s
+
+        turn.voice_end_ms = self.microphone.sent_ms + clip.voice_end_ms
+        manual = not self._tail_ms
+        if manual and turn.step.after is not None and turn.waits:
+            self._client.interrupt("speech")  # as the key of push-to-talk does
+            self._client.clear_input()
+        if self._fast:
+            self.microphone.play_fast(self._with_tail(clip, turn), began, ended)
+        else:
+            self.microphone.play(clip, began, ended)
+            length_s = self._client.input_format.ms(len(clip.audio)) / 1000
+            if not self._wait(lambda: not self.microphone.speaking, Deadline(length_s + limit_s, self._clock)):
+                raise TimeLimitError(f"turn {turn.n}: its sound could not be sent within {length_s + limit_s:g} s")
+        if manual and turn.waits:
+            self._client.commit()
+            turn.base_s = self._clock.monotonic()
+            turn.request = self._client.respond()
+        turn.sent_s = self._clock.monotonic()
+
+    def _with_tail(self, clip: Clip, turn: Turn) -> Clip:
+        """Add the silence that ends a turn, which in real time just flows on."""
+        if not (self._tail_ms and turn.spoken and turn.waits):
+            return clip
+        return clip._replace(audio=clip.audio + quiet(self._tail_ms, self._client.input_format))
+
+    def _pause(self, step: Step) -> None:
+        assert step.pause is not None
+        self.microphone.muted = True
+        try:
+            self._wait(lambda: False, Deadline(seconds(step.pause), self._clock))
+        finally:
+            self.microphone.muted = False
+
+    # --- waiting for the server ---------------------------------------------------------------------------------------
+
+    def _until_quiet(self, limit_s: float) -> None:
+        """Wait until nothing is being said: the step begins as a polite person would."""
+        if not self._wait(self._quiet, Deadline(limit_s, self._clock), self._listening_s):
+            raise TimeLimitError(f"the answer before was not over within {limit_s:g} s")
+
+    def _quiet(self) -> bool:
+        return not (self._client.answering or self._pending()) and self._listening_s() <= 0
+
+    def _pending(self) -> bool:
+        """Whether the server owes something that its gate does not know of."""
+        watch = self._watch
+        owed = watch.speech_open or watch.unanswered_commits
+        return bool(self._results or watch.calls or (self._tail_ms and owed))
+
+    def _listening_s(self) -> float:
+        return 0.0 if self._listener is None else self._listener.remaining_s()
+
+    def _until_answered(self, turn: Turn, limit_s: float) -> None:
+        """Wait until the server has nothing more to say to a turn, and until that was heard."""
+        speech_until = Deadline(SPEECH_WAIT_S + self._tail_ms / 1000, self._clock)
+        deadline = Deadline(limit_s, self._clock)
+
+        def over() -> bool:
+            self._give_up(turn, speech_until)
+            return self._answered(turn)
+
+        if not self._wait(over, deadline, lambda: self._settling_s(turn)):
+            raise TimeLimitError(f"turn {turn.n}: no complete answer within {limit_s:g} s")
+        self._refuse_failed(turn)
+        transcripts = Deadline(TRANSCRIPT_WAIT_S, self._clock)
+        if _transcribes(self._client.settings):
+            self._wait(lambda: None not in turn.transcripts.values(), transcripts)
+        heard = Deadline(self._listening_s() + limit_s, self._clock)
+        self._wait(lambda: self._listening_s() <= 0, heard, self._listening_s)
+
+    def _refuse_failed(self, turn: Turn) -> None:
+        """Errors: ResponseFailedError for an answer that the server failed to give, unless the scenario expects it."""
+        wanted = {getattr(expect, "status", None) for expect in (turn.step.expect, self._scenario.expect)}
+        for reply in turn.kept():
+            if reply.status == "failed" and "failed" not in wanted:
+                message = reply.error or reply.reason or "no reason given"
+                raise ResponseFailedError(f"turn {turn.n}: the answer failed: {message}", code=reply.reason)
+
+    def _answered(self, turn: Turn) -> bool:
+        if self._client.answering or self._pending():
+            return False
+        if not turn.replies:
+            return self._may_stay_unanswered(turn)
+        return all(reply.done_s is not None for reply in turn.replies) and self._settling_s(turn) <= 0
+
+    def _may_stay_unanswered(self, turn: Turn) -> bool:
+        """An error that the scenario expects ends a turn, too."""
+        return turn.failure is not None and _expects_error(self._scenario.expect, turn.step.expect)
+
+    def _settling_s(self, turn: Turn) -> float:
+        """How long the server may still find more speech in what was sent: it may take a pause for the end."""
+        if not (self._tail_ms and turn.spoken and turn.base_s is not None):
+            return 0.0
+        if self._watch.stopped_at_ms >= turn.voice_end_ms - _AT_MS_SLACK:
+            return 0.0
+        return turn.base_s + self._tail_ms / 1000 + SETTLE_S - self._clock.monotonic()
+
+    def _give_up(self, turn: Turn, speech_until: Deadline) -> None:
+        """Errors: what makes further waiting useless."""
+        failure = turn.failure
+        idle = not (turn.replies or self._client.answering or self._pending())
+        if failure is not None and idle and not self._may_stay_unanswered(turn):
+            raise ResponseFailedError(f"turn {turn.n}: {failure.message or failure.code}", code=failure.code)
+        silent = not (turn.replies or turn.transcripts or self._watch.speech_open or turn.stopped_s)
+        if self._tail_ms and turn.spoken and silent and speech_until.expired:
+            raise NoSpeechError(f"turn {turn.n}: the server heard no speech in the audio")
+
+    def _until_taken(self, limit_s: float) -> None:
+        """Wait until the server has taken in all that was sent: it answers an empty change of settings in its turn."""
+        before = self._watch.confirmed
+        self._client.update_session(RealtimeSession())
+        if not self._wait(lambda: self._watch.confirmed > before, Deadline(limit_s, self._clock)):
+            raise TimeLimitError(f"the server did not take in what was sent within {limit_s:g} s")
+
+    def _await(self, after: After, turn: Turn, limit_s: float) -> None:
+        """Wait for the moment at which the next step begins."""
+        deadline = Deadline(limit_s, self._clock)
+        if after.event is not None:
+            kind = after.event
+            if not self._wait(lambda: kind in turn.events, deadline):
+                raise TimeLimitError(f"turn {turn.n + 1}: {kind} did not come within {limit_s:g} s")
+        elif after.heard is not None:
+            self._await_heard(seconds(after.heard) * 1000, turn, deadline)
+        elif after.time is not None:
+            assert turn.sent_s is not None
+            self._wait_until(turn.sent_s + seconds(after.time))
+        if after.plus is not None:
+            self._wait_until(self._clock.monotonic() + seconds(after.plus))
+
+    def _await_heard(self, wanted_ms: float, turn: Turn, deadline: Deadline) -> None:
+        def missing_s() -> float:
+            return (wanted_ms - self._heard_ms(turn)) / 1000
+
+        def reached() -> bool:
+            if missing_s() <= 0:
+                return True
+            self._give_up(turn, deadline)
+            if turn.replies and self._answered(turn) and self._listening_s() <= 0 and missing_s() > 0:
+                heard = self._heard_ms(turn)
+                raise NotReachedError(
+                    f"turn {turn.n + 1}: the answer was over after {heard:.0f} ms, before {wanted_ms:.0f} ms were heard"
+                )
+            return False
+
+        if not self._wait(reached, deadline, lambda: max(missing_s(), _TICK_S)):
+            raise TimeLimitError(f"turn {turn.n + 1}: {wanted_ms:.0f} ms of the answer were not heard in time")
+
+    def _heard_ms(self, turn: Turn) -> float:
+        """How much of a turn's answers was heard; where nobody listens, how much arrived."""
+        with self._watch.lock:
+            parts = {part: size for reply in turn.replies for part, size in reply.parts.items()}
+        if self._listener is not None:
+            return self._listener.so_far_ms(list(parts))
+        return self._client.output_format.ms(sum(parts.values()))
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def _wait_until(self, at_s: float) -> None:
+        self._wait(lambda: False, Deadline(at_s - self._clock.monotonic(), self._clock))
+
+    def _wait(
+        self, done: Callable[[], bool], deadline: Deadline, wakes_in_s: Callable[[], float] = lambda: _LOOK_S
+    ) -> bool:
+        """Tend the session until `done`; False at the deadline. wakes_in_s: when time alone may make it done.
+
+        Errors: ConnectionLostError when the session is over; StoppedError.
+        """
+        while True:
+            self._news.clear()
+            self._tend()
+            if done():
+                return True
+            if deadline.expired:
+                return False
+            wait_s = min(_LOOK_S, self.microphone.due_in_s(), self._result_in_s())
+            hint_s = wakes_in_s()
+            if hint_s > 0:
+                wait_s = min(wait_s, hint_s)
+            self._news.wait(max(0.0, deadline.at_most_s(wait_s)))
+
+    def _tend(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise StoppedError("stopped before its end")
+        if self._watch.ended or self._client.stop.is_set():
+            raise self._why_over()
+        self.microphone.tend()
+        self._take_calls()
+        while self._results and self._result_in_s() <= 0:
+            _, _, call, output = heapq.heappop(self._results)
+            self._client.send_tool_result(call.call_id, output)
+
+    def _why_over(self) -> Exception:
+        return self._client.error or ConnectionLostError("the server ended the session before its end", close_code=1000)
+
+    # --- tools --------------------------------------------------------------------------------------------------------
+
+    def _take_calls(self) -> None:
+        """Decide on the calls that came; a result leaves when the tool would be done."""
+        with self._watch.lock:
+            for call in self._watch.calls:
+                tool = self._tools.get(call.use.name)
+                call.use.output = output = tool_output(tool, call.use.name)
+                delay_s = seconds(tool.delay) if tool is not None and tool.delay is not None else 0.0
+                due_s = self._clock.monotonic() + delay_s
+                heapq.heappush(self._results, (due_s, next(self._numbers), call, output))
+            self._watch.calls.clear()
+
+    def _result_in_s(self) -> float:
+        return self._results[0][0] - self._clock.monotonic() if self._results else 3600.0
+
+
+def tool_output(tool: Tool | None, name: str) -> str:
+    """Return what a call of a tool gives back: text as it is, everything else as JSON."""
+    if tool is None:
+        return json.dumps({"error": f"there is no tool {name}"})
+    if tool.error is not None:
+        return json.dumps({"error": tool.error}, ensure_ascii=False)
+    return tool.returns if isinstance(tool.returns, str) else json.dumps(tool.returns, ensure_ascii=False)
+
+
+def _transcribes(settings: object) -> bool:
+    """Whether the session in force transcribes the user's audio, GA or beta shape."""
+    node: object = settings
+    for key in ("audio", "input", "transcription"):
+        node = node.get(key) if isinstance(node, dict) else None
+    return bool(node or (isinstance(settings, dict) and settings.get("input_audio_transcription")))
+
+
+def _expects_error(*expectations: object) -> bool:
+    """Whether an `error` is among the events that are expected."""
+    for expect in expectations:
+        events = getattr(expect, "event", None) or []
+        for event in events if isinstance(events, list) else [events]:
+            if event.name in ("error", "failure"):
+                return True
+    return False

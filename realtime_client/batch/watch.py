@@ -1,0 +1,384 @@
+"""What the client learns while a case is played, sorted by the step that it belongs to. Pure: told what happened.
+
+An answer belongs to the step that asked for it; one that the server began by itself, to the step that goes on then. No
+audio is kept, only how much there was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from realtime_client import updates as up
+from realtime_client.recording.turns import heard_text
+
+from .checks import Evidence
+from .result import StepResult, ToolUse
+from .scenario import Step
+
+_TURN_DETECTED = "turn_detected"
+_EVENTS_KEPT = 512
+_FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta)
+
+
+@dataclass(slots=True)
+class Reply:
+    """One response. Times in seconds of the session's clock.
+
+    cut_by_own: more words of the same turn cut it; where another answer took its place, it does not count.
+    """
+
+    id: str
+    began_s: float
+    first_text_s: float | None = None
+    first_audio_s: float | None = None
+    done_s: float | None = None
+    status: str = "in_progress"
+    reason: str | None = None
+    error: str | None = None
+    text: str = ""
+    parts: dict[tuple[str, int], int] = field(default_factory=dict)
+    cut: up.Interrupted | None = None
+    cut_by_own: bool = False
+    usage: up.Usage | None = None
+
+    @property
+    def audio_bytes(self) -> int:
+        """How much audio of it arrived."""
+        return sum(self.parts.values())
+
+
+@dataclass(slots=True)
+class Turn:
+    """One step while it goes on, and after.
+
+    sent_s: all of it had been sent. base_s: what latencies count from. voice_s: its own sound began. voice_end_ms:
+    where that ends, in all audio sent this session. request: the id of its request for an answer.
+    """
+
+    n: int
+    step: Step
+    began_s: float
+    said: str = ""
+    sent_s: float | None = None
+    base_s: float | None = None
+    voice_s: float | None = None
+    voice_end_ms: int = 0
+    spoken: bool = False
+    request: str | None = None
+    interruption_ms: float | None = None
+    stopped_s: float | None = None
+    replies: list[Reply] = field(default_factory=list)
+    transcripts: dict[str, str | None] = field(default_factory=dict)
+    tools: list[ToolUse] = field(default_factory=list)
+    events: dict[str, float] = field(default_factory=dict)
+    failure: up.Failure | None = None
+
+    @property
+    def kind(self) -> str:
+        """text, speak, audio, dtmf, silence or pause."""
+        return next(name for name in KINDS if getattr(self.step, name) is not None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for an answer."""
+        return self.kind in ("text", "speak", "audio") if self.step.answer is None else self.step.answer
+
+    def kept(self) -> list[Reply]:
+        """The replies that count: those that the same turn's own words did not do away with."""
+        last = len(self.replies) - 1
+        return [reply for n, reply in enumerate(self.replies) if n == last or not reply.cut_by_own]
+
+
+KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool that waits for its result."""
+
+    turn: Turn
+    use: ToolUse
+    call_id: str
+
+
+class Watch:
+    """Follows one session. Its methods may be called from any thread; `changed` is called after each news.
+
+    ms: how long so many bytes of the answer's audio last, in ms.
+    """
+
+    def __init__(self, ms: Callable[[int], int], changed: Callable[[], object]) -> None:
+        self.lock = threading.Lock()
+        self.turns: list[Turn] = []
+        self.calls: list[Call] = []
+        self.unanswered_commits = 0
+        self.speech_open = False
+        self.stopped_at_ms = -1
+        self.session_events: dict[str, float] = {}
+        self.confirmed = 0
+        self.ended = False
+        self._ms = ms
+        self._changed = changed
+        self._replies: dict[str, tuple[Turn, Reply]] = {}
+        self._items: dict[str, Turn] = {}
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
+            up.ResponseStarted: self._response_started,
+            up.TextDelta: self._text,
+            up.AudioDelta: self._audio,
+            up.ResponseDone: self._response_done,
+            up.Interrupted: self._interrupted,
+            up.ToolCall: self._tool_call,
+            up.SpeechStarted: self._speech_started,
+            up.SpeechStopped: self._speech_stopped,
+            up.InputCommitted: self._committed,
+            up.UserTranscript: self._transcript,
+            up.UserTranscriptFailed: self._transcript,
+            up.Failure: self._failed,
+            up.SessionChanged: self._confirm,
+            up.SessionEnded: self._end,
+            up.ConnectionLost: self._end,
+        }
+
+    @property
+    def turn(self) -> Turn | None:
+        """The step that goes on."""
+        return self.turns[-1] if self.turns else None
+
+    def begin(self, turn: Turn) -> None:
+        """A step begins: what comes belongs to it."""
+        with self.lock:
+            self.turns.append(turn)
+
+    # --- news ---------------------------------------------------------------------------------------------------------
+
+    def event(self, kind: str, at_s: float) -> None:
+        """A message of the server came."""
+        with self.lock:
+            new = self._note(kind, at_s)
+        if new:
+            self._changed()
+
+    def observe(self, update: up.Update, at_s: float) -> None:
+        """Take an update in."""
+        with self.lock:
+            new = self._note(update.kind, at_s)
+            handler = self._handlers.get(type(update))
+            if handler is not None:
+                handler(update, at_s)
+        if new or type(update) not in _FREQUENT:
+            self._changed()
+
+    def _note(self, kind: str, at_s: float) -> bool:
+        """Remember when something of this name came first; True if it is the first of the turn."""
+        new = False
+        for events in (self.session_events, *(turn.events for turn in self.turns[-1:])):
+            if kind not in events and len(events) < _EVENTS_KEPT:
+                events[kind] = at_s
+                new = True
+        return new
+
+    def _found(self, response_id: str) -> tuple[Turn, Reply] | None:
+        return self._replies.get(response_id)
+
+    def _response_started(self, update: up.ResponseStarted, at_s: float) -> None:
+        turn = self.turn
+        if update.out_of_band or turn is None:
+            return
+        self.unanswered_commits = 0
+        if update.request_id is not None:
+            turn = next((each for each in self.turns if each.request == update.request_id), turn)
+        reply = Reply(update.response_id, at_s)
+        turn.replies.append(reply)
+        self._replies[update.response_id] = (turn, reply)
+
+    def _text(self, update: up.TextDelta, at_s: float) -> None:
+        found = self._found(update.response_id)
+        if found is not None and found[1].first_text_s is None:
+            found[1].first_text_s = at_s
+
+    def _audio(self, update: up.AudioDelta, at_s: float) -> None:
+        found = self._found(update.response_id)
+        if found is None:
+            return
+        reply = found[1]
+        if reply.first_audio_s is None:
+            reply.first_audio_s = at_s
+        part = (update.item_id, update.content_index)
+        reply.parts[part] = reply.parts.get(part, 0) + len(update.audio)
+
+    def _response_done(self, update: up.ResponseDone, at_s: float) -> None:
+        found = self._found(update.response_id)
+        if found is None:
+            return
+        turn, reply = found
+        reply.done_s, reply.status, reply.reason, reply.error = at_s, update.status, update.reason, update.error
+        reply.text, reply.usage = update.text, update.usage
+        if update.status == "cancelled" and update.reason == _TURN_DETECTED and turn is self.turn:
+            reply.cut_by_own = True
+
+    def _interrupted(self, update: up.Interrupted, at_s: float) -> None:
+        found = self._found(update.response_id or "")
+        if found is None:
+            return
+        turn, reply = found
+        current = self.turn
+        reply.cut = update
+        if turn is current:
+            reply.cut_by_own = turn.spoken
+        elif current is not None and current.interruption_ms is None:
+            own_s = current.voice_s if current.spoken else current.began_s
+            if own_s is not None:
+                current.interruption_ms = round(max(0.0, at_s - own_s) * 1000, 3)
+
+    def _tool_call(self, update: up.ToolCall, _at_s: float) -> None:
+        found = self._found(update.response_id)
+        if found is not None:
+            use = ToolUse(name=update.name, arguments=update.arguments)
+            found[0].tools.append(use)
+            self.calls.append(Call(found[0], use, update.call_id))
+
+    def _speech_started(self, _update: up.SpeechStarted, _at_s: float) -> None:
+        self.speech_open = True
+
+    def _speech_stopped(self, update: up.SpeechStopped, at_s: float) -> None:
+        self.speech_open = False
+        self.stopped_at_ms = update.at_ms
+        if self.turn is not None:
+            self.turn.stopped_s = at_s
+
+    def _committed(self, update: up.InputCommitted, _at_s: float) -> None:
+        self.speech_open = False
+        self.unanswered_commits += 1
+        if self.turn is not None:
+            self.turn.transcripts.setdefault(update.item_id, None)
+            self._items[update.item_id] = self.turn
+
+    def _transcript(self, update: up.UserTranscript | up.UserTranscriptFailed, _at_s: float) -> None:
+        turn = self._items.get(update.item_id)
+        if turn is not None:
+            turn.transcripts[update.item_id] = update.text.strip() if isinstance(update, up.UserTranscript) else ""
+
+    def _failed(self, update: up.Failure, _at_s: float) -> None:
+        if self.turn is not None and not update.benign:
+            self.turn.failure = update
+
+    def _confirm(self, _update: up.SessionChanged, _at_s: float) -> None:
+        self.confirmed += 1
+
+    def _end(self, _update: up.Update, _at_s: float) -> None:
+        self.ended = True
+
+    # --- what came of it ----------------------------------------------------------------------------------------------
+
+    def result(self, turn: Turn, start_s: float) -> StepResult:
+        """Return a step as it went. start_s: when the session began."""
+        with self.lock:
+            replies = turn.kept()
+            cut = next((reply.cut for reply in reversed(replies) if reply.cut is not None), None)
+            return StepResult(
+                n=turn.n,
+                kind=turn.kind,
+                said=turn.said,
+                name=turn.step.name or "",
+                at_s=round(turn.began_s - start_s, 3),
+                transcript=" ".join(text for text in turn.transcripts.values() if text),
+                answer=_joined(reply.text for reply in replies),
+                heard=_joined(_heard(reply) for reply in replies),
+                cut_ms=None if cut is None else cut.heard_ms,
+                status=replies[-1].status if replies else "",
+                audio_ms=sum(self._ms(reply.audio_bytes) for reply in replies),
+                tools=list(turn.tools),
+                latencies=_latencies(turn, replies),
+            )
+
+    def evidence(self, turn: Turn, result: StepResult) -> Evidence:
+        """Return what the checks of a turn judge."""
+        with self.lock:
+            replies = turn.kept()
+            sent_s = turn.began_s if turn.sent_s is None else turn.sent_s
+            return Evidence(
+                turn=turn.n,
+                said=result.transcript or result.said,
+                spoken=turn.step.speak or "",
+                transcript=result.transcript,
+                answer=result.answer,
+                answered=any(reply.done_s is not None for reply in replies),
+                waited=turn.waits,
+                tools=result.tools,
+                events={kind: (at_s - sent_s) * 1000 for kind, at_s in turn.events.items()},
+                latencies={name: [value] for name, value in result.latencies.items()},
+                audio_ms=result.audio_ms,
+                heard_ms=result.cut_ms,
+                interrupted=any(reply.cut is not None for reply in replies),
+                status=result.status,
+                usage=add_usage([reply.usage for reply in turn.replies]),
+            )
+
+
+def whole(evidence: list[Evidence], events: dict[str, float], start_s: float) -> Evidence:
+    """Return what the checks of a scenario judge: all turns together. events: of the whole session."""
+    latencies: dict[str, list[float]] = {}
+    for each in evidence:
+        for name, values in each.latencies.items():
+            latencies.setdefault(name, []).extend(values)
+    cuts = [each.heard_ms for each in evidence if each.heard_ms is not None]
+    return Evidence(
+        said="\n".join(each.said for each in evidence if each.said),
+        spoken=" ".join(each.spoken for each in evidence if each.spoken),
+        transcript=" ".join(each.transcript for each in evidence if each.transcript),
+        answer=_joined(each.answer for each in evidence),
+        answered=any(each.answered for each in evidence) and all(e.answered for e in evidence if e.waited),
+        waited=any(each.waited for each in evidence),
+        tools=[use for each in evidence for use in each.tools],
+        events={kind: (at_s - start_s) * 1000 for kind, at_s in events.items()},
+        latencies=latencies,
+        audio_ms=sum(each.audio_ms for each in evidence),
+        heard_ms=sum(cuts) if cuts else None,
+        interrupted=any(each.interrupted for each in evidence),
+        status=next((each.status for each in reversed(evidence) if each.status), ""),
+        usage=add_usage([each.usage for each in evidence if each.answered]),
+    )
+
+
+def add_usage(parts: list[up.Usage | None]) -> up.Usage | None:
+    """Add up usages; None where one is not stated, or there is none at all."""
+    total = up.Usage()
+    for usage in parts:
+        if usage is None:
+            return None
+        total += usage
+    return total if parts else None
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "\n".join(text for text in texts if text)
+
+
+def _heard(reply: Reply) -> str:
+    if reply.cut is None:
+        return reply.text
+    return heard_text(reply.text, reply.cut.heard_ms, reply.cut.received_ms)
+
+
+def _latencies(turn: Turn, replies: list[Reply]) -> dict[str, float]:
+    """Times in ms from the request, or the end of the user's own sound; what did not happen is left out."""
+    found: dict[str, float | None] = {}
+    base_s = turn.base_s
+    first_audio_s = next((reply.first_audio_s for reply in replies if reply.first_audio_s is not None), None)
+    found["first_text"] = _ms(base_s, next((r.first_text_s for r in replies if r.first_text_s is not None), None))
+    found["first_audio"] = _ms(base_s, first_audio_s)
+    if turn.stopped_s is not None:
+        found["speech_to_audio"] = _ms(turn.stopped_s, first_audio_s)
+    if replies and turn.waits:
+        found["answer"] = _ms(base_s, replies[-1].done_s)
+    found["interruption"] = turn.interruption_ms
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _ms(start_s: float | None, end_s: float | None) -> float | None:
+    if start_s is None or end_s is None or end_s < start_s:
+        return None
+    return round((end_s - start_s) * 1000, 3)
