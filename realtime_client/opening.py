@@ -84,6 +84,8 @@ def opened(
             heard_ms=heard_ms if sound is None else sound.voice.heard_ms,
         )
         client.observe(SessionLog(client).observe)
+        if settings.metrics_port or settings.otel:
+            _observe(client, settings, sound, stack)
         if prepared is not None:
             prepared(client)
         if sound is not None:
@@ -95,6 +97,23 @@ def opened(
         folder = None if recorder is None else recorder.folder
         local = target(settings) == "local"
         yield Opened(client, _greeting(settings, place, folder, client), folder, local, sound)
+
+
+def _observe(client: RealtimeClient, settings: Settings, sound: LiveSound | None, stack: ExitStack) -> None:
+    """Show the session's figures to those who ask, and make spans of it, as far as the settings say."""
+    if settings.metrics_port:
+        from realtime_client.telemetry.endpoint import metrics_endpoint
+        from realtime_client.telemetry.session import SessionMetrics
+
+        metrics = SessionMetrics(client, None if sound is None else lambda: sound.voice.underruns)
+        client.observe(metrics.observe)
+        stack.enter_context(metrics_endpoint(settings.metrics_port, metrics.render))
+    if settings.otel:
+        from realtime_client.telemetry.spans import SessionSpans, tracer
+
+        spans = SessionSpans(tracer(), {"server.address": client.endpoint.name})
+        client.observe(spans.observe)
+        stack.callback(spans.close)
 
 
 def _place(settings: Settings, stack: ExitStack) -> Endpoint:

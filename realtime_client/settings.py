@@ -216,6 +216,8 @@ class Settings:
     log_level: str = _setting("warning", _text, "least level to log", choices=LOG_LEVELS)
     log_file: Path | None = _setting(None, _path, "log to this file, not to stderr")
     log_json: bool = _setting(False, _flag, "log as JSON lines")
+    metrics_port: int = _setting(0, _count(0, 65_535), "serve Prometheus figures on this port of loopback, 0 for none")
+    otel: bool = _setting(False, _flag, "make OpenTelemetry spans; where they go: the OTEL_* variables")
     limits: Limits = dataclasses.field(default_factory=Limits)
     sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 

@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import RealtimeError, WorkerLostError
+from realtime_client.errors import WorkerLostError
 
 from .folder import RunFolder, fingerprint
 from .pace import StartGate, is_rate_limited
@@ -28,7 +29,7 @@ from .result import CaseResult, Fault, RunInfo
 from .scenario import Case
 from .summary import Summary
 
-Play = Callable[[Case, Plan], CaseResult]
+Play = Callable[[Case, Plan], Any]
 RATE_TRIES = 20  # how often a case is begun again because there were too many requests
 LOST_TRIES = 3  # how often a case is begun again because its worker died
 STOP_S = 20.0
@@ -45,6 +46,9 @@ class Listener:
 
     def again(self, case: Case, fault: Fault) -> None:
         """A case is going to be begun again because of this fault."""
+
+    def dropped(self, case: Case) -> None:
+        """A case has ended without a result and is left for later."""
 
     def paused(self, seconds: float, reason: str) -> None:
         """No case starts for so long."""
@@ -76,7 +80,7 @@ class Control:
         self.draining = False
         self.stopping = False
         self._on_stop = on_stop
-        self.inbox: queue.SimpleQueue[tuple[_Entry, Future[CaseResult]] | None] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[tuple[_Entry, Future[Any]] | None] = queue.SimpleQueue()
 
     def drain(self) -> None:
         """Begin nothing new."""
@@ -106,6 +110,8 @@ def run(
     jobs: int,
     per_minute: float | None = None,
     play: Play = play_case,
+    send: Callable[[Case], Case] = lambda case: case,
+    receive: Callable[[Any], CaseResult] = lambda result: result,
     control: Control | None = None,
     listener: Listener | None = None,
     junit: Path | None = None,
@@ -115,7 +121,8 @@ def run(
 
     executor: where they are played; it is not shut down. folder: an open `RunFolder`, or where a new run begins. jobs:
     most cases at a time. per_minute: most starts a minute. play: called in the executor with a case and the plan (whose
-    retries are 0 there: this function does them). Errors: RecordingError when results cannot be written.
+    retries are 0 there: this function does them). send, receive: what is done here to a case before it leaves, and to
+    what came back of it. Errors: RecordingError when results cannot be written.
     """
     own = isinstance(folder, Path)
     place = RunFolder.create(folder, run_info(folder.name, cases)) if isinstance(folder, Path) else folder
@@ -129,6 +136,8 @@ def run(
             jobs=jobs,
             gate=StartGate(per_minute),
             play=play,
+            send=send,
+            receive=receive,
             control=control,
             listener=listener or Listener(),
             clock=clock,
@@ -151,12 +160,14 @@ class _Runner:
     jobs: int
     gate: StartGate
     play: Play
+    send: Callable[[Case], Case]
+    receive: Callable[[Any], CaseResult]
     control: Control
     listener: Listener
     clock: Clock
     ready: deque[_Entry] = dataclasses.field(default_factory=deque)
     later: list[tuple[float, int, _Entry]] = dataclasses.field(default_factory=list)
-    running: dict[Future[CaseResult], _Entry] = dataclasses.field(default_factory=dict)
+    running: dict[Future[Any], _Entry] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._sent_plan = dataclasses.replace(self.plan, retries=0)
@@ -188,13 +199,13 @@ class _Runner:
             entry.attempts += 1
             entry.began_s = now_s
             self.gate.started(now_s)
+            self.listener.began(entry.case, entry.attempts)
             try:
-                future = self.executor.submit(self.play, entry.case, self._sent_plan)
-            except RealtimeError as error:
+                future = self.executor.submit(self.play, self.send(entry.case), self._sent_plan)
+            except Exception as error:  # noqa: BLE001 - executors raise their own kinds
                 self._finished(entry, _no_result(entry.case, error))
                 continue
             self.running[future] = entry
-            self.listener.began(entry.case, entry.attempts)
             future.add_done_callback(lambda done, entry=entry: self.control.inbox.put((entry, done)))  # type: ignore[misc]
 
     def _wait_s(self) -> float:
@@ -216,15 +227,28 @@ class _Runner:
                 if message is not None:
                     entry, future = message
                     self.running.pop(future, None)
-                    self._finished(entry, _outcome(entry, future))
+                    self._finished(entry, self._outcome(entry, future))
                 message = self.control.inbox.get_nowait()
         except queue.Empty:
             return
 
+    def _outcome(self, entry: _Entry, future: Future[Any]) -> CaseResult:
+        """Return what the executor delivered; an exception becomes a result without verdict."""
+        try:
+            return self.receive(future.result(timeout=0))
+        except CancelledError:
+            return _no_result(entry.case, WorkerLostError("the task was cancelled"))
+        except Exception as error:  # noqa: BLE001 - executors raise their own kinds
+            return _no_result(entry.case, error)
+
     def _finished(self, entry: _Entry, result: CaseResult) -> None:
         """Write the result, or see to it that the case is begun again."""
-        if result.status == "error" and (self.control.stopping or self._begins_again(entry, result)):
-            return
+        if result.status == "error":
+            if self.control.stopping:
+                self.listener.dropped(entry.case)
+                return
+            if self._begins_again(entry, result):
+                return
         if not is_rate_limited(result):
             self.gate.went_well(entry.began_s)
         result.attempts = max(entry.attempts, result.attempts)
@@ -256,16 +280,6 @@ class _Runner:
             else:
                 self.ready.appendleft(entry)
         return again
-
-
-def _outcome(entry: _Entry, future: Future[CaseResult]) -> CaseResult:
-    """Return what the executor delivered; an exception becomes a result without verdict."""
-    try:
-        return future.result(timeout=0)
-    except CancelledError:
-        return _no_result(entry.case, WorkerLostError("the task was cancelled"))
-    except Exception as error:  # noqa: BLE001 - executors raise their own kinds
-        return _no_result(entry.case, error)
 
 
 def _no_result(case: Case, error: Exception) -> CaseResult:

@@ -109,7 +109,7 @@ def _metavar(spec: Spec) -> str | None:
     if spec.name.endswith("_s"):
         return "SECONDS"
     return {"ca_file": "FILE", "log_file": "FILE", "record_dir": "DIR", "url": "URL", "proxy": "URL", **_NAMES}.get(
-        spec.name, "N" if spec.name in (*_LIMITS, "speed", "max_output_tokens", "volume") else "TEXT"
+        spec.name, "N" if spec.name in (*_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port") else "TEXT"
     )
 
 

@@ -119,6 +119,11 @@ class Voice:
             self._news.put(None, timeout=5)
             self._teller.join(5)
 
+    @property
+    def underruns(self) -> int:
+        """How often the speaker had nothing to play in the middle of an answer; 0 without a speaker."""
+        return int(getattr(self._speaker, "underruns", 0))
+
     # --- microphone thread --------------------------------------------------------------------------------------------
 
     def on_block(self, samples: Any, at_s: float) -> None:

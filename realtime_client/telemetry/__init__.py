@@ -1,0 +1,1 @@
+"""Live figures: Prometheus text over HTTP, and OpenTelemetry spans."""

@@ -1,0 +1,189 @@
+"""OpenTelemetry spans of a session: session > answer > tool. They hold times, counts and names, never what was said.
+
+Attributes follow OpenTelemetry's semantic conventions for generative AI where these have a name. Where spans go is
+OpenTelemetry's own business: a tracer provider that the program has set, else OTLP over HTTP as the standard `OTEL_*`
+variables say.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from realtime_client import updates as up
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.errors import MissingExtraError, UsageError
+from realtime_client.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+_SCOPE = "realtime_client"
+_MOST_OPEN = 64  # answers or calls whose end never came are ended when there are more
+
+
+class SessionSpans:
+    """An observer that makes spans. `close` ends what is open.
+
+    tracer: default that of `tracer()`. attributes: of the session's span.
+    """
+
+    def __init__(
+        self, tracer: Tracer, attributes: dict[str, Any] | None = None, *, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self._tracer = tracer
+        self._attributes = attributes or {}
+        self._epoch_s = clock.wall() - clock.monotonic()
+        self._clock = clock
+        self._session: Span | None = None
+        self._answers: dict[str, Span] = {}
+        self._calls: dict[str, Span] = {}
+        self._first: set[str] = set()
+
+    def observe(self, update: up.Update, at_s: float) -> None:
+        """Take an update in."""
+        kind = type(update)
+        if kind is up.AudioDelta or kind is up.TextDelta:
+            self._delta(update, at_s)
+        elif isinstance(update, up.SessionStarted):
+            self._begin(update, at_s)
+        elif self._session is not None:
+            self._later(update, at_s)
+
+    def _later(self, update: up.Update, at_s: float) -> None:
+        if isinstance(update, up.ResponseStarted):
+            self._answers[update.response_id] = self._child("answer", self._session, at_s)
+            self._bound(self._answers, at_s)
+        elif isinstance(update, up.ResponseDone):
+            self._answer_done(update, at_s)
+        elif isinstance(update, up.ToolCall):
+            parent = self._answers.get(update.response_id, self._session)
+            self._calls[update.call_id] = self._child(
+                f"execute_tool {update.name}", parent, at_s, **{"gen_ai.tool.name": update.name}
+            )
+            self._bound(self._calls, at_s)
+        elif isinstance(update, up.ItemAdded) and update.local and update.item_type == "function_call_output":
+            if self._calls:  # results are sent in the order of the calls
+                self._end(self._calls.pop(next(iter(self._calls))), at_s)
+        elif isinstance(update, up.Interrupted):
+            span = self._answers.get(update.response_id or "", self._session)
+            assert span is not None
+            span.add_event(
+                "interrupted", {"cause": update.cause, "heard_ms": update.heard_ms}, timestamp=self._ns(at_s)
+            )
+        elif isinstance(update, up.Failure) and not update.benign:
+            self._fail(self._session, update.code or update.error_type or "error")
+        elif isinstance(update, up.SessionEnded):
+            if update.reason != "closed":
+                self._fail(self._session, update.reason)
+            self._finish(at_s)
+
+    def close(self) -> None:
+        """End every span; idempotent."""
+        self._finish(self._clock.monotonic())
+
+    def _begin(self, update: up.SessionStarted, at_s: float) -> None:
+        if self._session is None:
+            known = {"gen_ai.operation.name": "chat", "gen_ai.request.model": update.model}
+            known["gen_ai.conversation.id"] = update.session_id
+            self._session = self._tracer.start_span(
+                "realtime session", attributes=known | self._attributes, start_time=self._ns(at_s)
+            )
+
+    def _delta(self, update: Any, at_s: float) -> None:
+        """Mark the first piece of an answer."""
+        span = self._answers.get(update.response_id)
+        name = "first_audio" if type(update) is up.AudioDelta else "first_text"
+        if span is not None and f"{name}{update.response_id}" not in self._first:
+            self._first.add(f"{name}{update.response_id}")
+            span.add_event(name, timestamp=self._ns(at_s))
+
+    def _answer_done(self, update: up.ResponseDone, at_s: float) -> None:
+        span = self._answers.pop(update.response_id, None)
+        self._first -= {f"{name}{update.response_id}" for name in ("first_audio", "first_text")}
+        if span is None:
+            return
+        span.set_attribute("realtime.status", update.status)
+        if update.usage is not None:
+            span.set_attribute("gen_ai.usage.input_tokens", update.usage.input_tokens)
+            span.set_attribute("gen_ai.usage.output_tokens", update.usage.output_tokens)
+        if update.status == "failed":
+            self._fail(span, update.reason or "failed")
+        self._end(span, at_s)
+
+    def _child(self, name: str, parent: Span | None, at_s: float, **attributes: Any) -> Span:
+        from opentelemetry.trace import set_span_in_context
+
+        assert parent is not None
+        return self._tracer.start_span(
+            name, set_span_in_context(parent), attributes=attributes, start_time=self._ns(at_s)
+        )
+
+    def _fail(self, span: Span | None, kind: str) -> None:
+        from opentelemetry.trace import Status, StatusCode
+
+        assert span is not None
+        span.set_attribute("error.type", kind)
+        span.set_status(Status(StatusCode.ERROR))
+
+    def _bound(self, spans: dict[str, Span], at_s: float) -> None:
+        if len(spans) > _MOST_OPEN:
+            self._end(spans.pop(next(iter(spans))), at_s)
+
+    def _finish(self, at_s: float) -> None:
+        for span in (*self._calls.values(), *self._answers.values()):
+            self._end(span, at_s)
+        self._calls, self._answers = {}, {}
+        if self._session is not None:
+            self._end(self._session, at_s)
+        self._session = None
+
+    def _end(self, span: Span, at_s: float) -> None:
+        span.end(self._ns(at_s))
+
+    def _ns(self, at_s: float) -> int:
+        """Return a moment of the session's clock as nanoseconds since the epoch."""
+        return int((self._epoch_s + at_s) * 1e9)
+
+
+def tracer() -> Tracer:
+    """Return the tracer of this process. Errors: MissingExtraError; UsageError for an exporter that is not known."""
+    try:
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider as SdkProvider
+    except ImportError:
+        raise MissingExtraError("opentelemetry", "otel") from None
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, SdkProvider):
+        provider = _own_provider()
+    return provider.get_tracer(_SCOPE, __version__)
+
+
+@functools.cache
+def _own_provider() -> TracerProvider:
+    """Make the provider of a program that has none; it flushes when the program ends."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+
+    named = "OTEL_SERVICE_NAME" in os.environ or "service.name" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    provider = TracerProvider(resource=Resource.create({} if named else {"service.name": _SCOPE}))
+    kind = os.environ.get("OTEL_TRACES_EXPORTER", "otlp")
+    exporter: SpanExporter
+    if kind == "none":
+        return provider
+    if kind == "console":
+        import sys
+
+        exporter = ConsoleSpanExporter(out=sys.stderr)
+    elif kind == "otlp":
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        except ImportError:
+            raise MissingExtraError("opentelemetry-exporter-otlp-proto-http", "otel") from None
+        exporter = OTLPSpanExporter()
+    else:
+        raise UsageError(f"OTEL_TRACES_EXPORTER is {kind!r}; it should be otlp, console or none")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
