@@ -17,6 +17,9 @@ _COMMANDS = {
     "doctor": "Check key, server, sound and everything else a session needs.",
     "devices": "List speakers and microphones, try them, and choose.",
     "settings": "Show what is in force and where each value came from.",
+    "check": "Find every mistake in scenario files.",
+    "compare": "What changed between two runs, and what is only chance.",
+    "report": "Make one HTML file that shows a recording or a run.",
     "recover": "Finish a recording that was cut off.",
 }
 

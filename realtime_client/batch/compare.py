@@ -1,0 +1,234 @@
+"""Two runs of the same scenarios: what changed, and whether by more than chance. Pure.
+
+A case's verdict is one observation of its scenario, and so is the median of each of its latencies: values within one
+session hang together. Cases without a verdict (`error`: no connection, lost, timed out) say nothing about the scenario
+and are left out of every rate and figure; they are counted beside.
+"""
+
+from __future__ import annotations
+
+import statistics as figures
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+from .result import CaseResult
+from .statistics import Shift, Test, fisher, holm, mann_whitney, shift
+
+Verdict = Literal["worse", "better", "not proven", "same", "only in A", "only in B", "not judged"]
+PASSED, COST = "passed", "cost"
+
+
+class Side(msgspec.Struct, kw_only=True):
+    """One run's cases of one scenario."""
+
+    passed: int = 0
+    failed: int = 0
+    errors: int = 0
+
+    @property
+    def judged(self) -> int:
+        """Cases with a verdict."""
+        return self.passed + self.failed
+
+
+class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One thing that was compared. name: `passed`, `cost`, or a latency's name.
+
+    a, b: share of passed cases, or the median (ms, US dollars). count_a, count_b: of how many cases. change, low, high:
+    by how much b is greater, with its interval; low and high None where there are too few. p: corrected for the number
+    of comparisons; None where so few repeats cannot prove anything.
+    """
+
+    name: str
+    verdict: Literal["worse", "better", "not proven", "same"]
+    a: float
+    b: float
+    count_a: int
+    count_b: int
+    change: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+class Flip(msgspec.Struct):
+    """A case that passed in one run and failed in the other."""
+
+    case: str
+    a: str
+    b: str
+
+
+class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One scenario (or row of one) in both runs. few: there are too few repeats to prove anything about it."""
+
+    name: str
+    verdict: Verdict
+    a: Side
+    b: Side
+    measures: list[Measure] = []
+    flips: list[Flip] = []
+    few: bool = False
+
+
+class Totals(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One run as a whole. cost_usd: of the cases whose cost is known; None when of none."""
+
+    cases: Side
+    cost_usd: float | None = None
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """The whole of it. tests: how many comparisons the values of p are corrected for."""
+
+    a: Totals
+    b: Totals
+    changes: list[Change]
+    tests: int
+    alpha: float
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many scenarios have this verdict."""
+        return sum(change.verdict == verdict for change in self.changes)
+
+
+def compare(
+    a: Sequence[CaseResult],
+    b: Sequence[CaseResult],
+    *,
+    alpha: float = 0.05,
+    least_change: float = 0.05,
+    by_row: bool = False,
+) -> Comparison:
+    """Compare two runs, scenario by scenario.
+
+    alpha: the chance of naming any change at all where there is none. least_change: share of the first run's median by
+    which a latency or cost must differ to count. by_row: rows of parameters are compared one by one.
+    """
+    groups_a, groups_b = _groups(a, by_row=by_row), _groups(b, by_row=by_row)
+    drafts: list[tuple[Change, list[tuple[Measure, Test]]]] = []
+    for name in dict.fromkeys([*groups_a, *groups_b]):
+        one, other = groups_a.get(name, []), groups_b.get(name, [])
+        change = Change(name=name, verdict="same", a=_side(one), b=_side(other), flips=_flips(one, other))
+        measured = list(_measures(one, other, alpha)) if change.a.judged and change.b.judged else []
+        drafts.append((change, measured))
+    flat = [pair for _, measured in drafts for pair in measured]
+    corrected = holm([test for _, test in flat], alpha)
+    for (measure, _), p in zip(flat, corrected, strict=True):
+        measure.p = p
+        measure.verdict = _judge(measure, alpha, least_change)
+    for change, measured in drafts:
+        change.measures = [measure for measure, _ in measured]
+        change.few = all(measure.p is None for measure in change.measures) and bool(change.measures)
+        change.verdict = _overall(change)
+    return Comparison(
+        a=_totals(a),
+        b=_totals(b),
+        changes=[change for change, _ in drafts],
+        tests=sum(p is not None for p in corrected),
+        alpha=alpha,
+    )
+
+
+def _groups(results: Iterable[CaseResult], *, by_row: bool) -> dict[str, list[CaseResult]]:
+    groups: dict[str, list[CaseResult]] = {}
+    for result in results:
+        name = f"{result.scenario}[{result.row}]" if by_row and result.row is not None else result.scenario
+        groups.setdefault(name, []).append(result)
+    return groups
+
+
+def _side(results: Iterable[CaseResult]) -> Side:
+    statuses = [result.status for result in results]
+    return Side(passed=statuses.count("passed"), failed=statuses.count("failed"), errors=statuses.count("error"))
+
+
+def _totals(results: Sequence[CaseResult]) -> Totals:
+    costs = [result.cost_usd for result in results if result.cost_usd is not None]
+    return Totals(cases=_side(results), cost_usd=sum(costs) if costs else None)
+
+
+def _flips(a: Iterable[CaseResult], b: Iterable[CaseResult]) -> list[Flip]:
+    before = {result.case: result.status for result in a}
+    return [
+        Flip(result.case, before[result.case], result.status)
+        for result in b
+        if {before.get(result.case), result.status} == {"passed", "failed"}
+    ]
+
+
+def _measures(a: list[CaseResult], b: list[CaseResult], alpha: float) -> Iterable[tuple[Measure, Test]]:
+    """Yield what both runs measured of a scenario, with its test; verdicts come later."""
+    a = [result for result in a if result.status != "error"]
+    b = [result for result in b if result.status != "error"]
+    one, other = _side(a), _side(b)
+    share_a, share_b = one.passed / len(a), other.passed / len(b)
+    yield (
+        Measure(
+            name=PASSED,
+            verdict="same",
+            a=share_a,
+            b=share_b,
+            count_a=len(a),
+            count_b=len(b),
+            change=share_b - share_a,
+        ),
+        fisher(one.passed, one.failed, other.passed, other.failed),
+    )
+    names = sorted({name for result in [*a, *b] for name in result.latencies})
+    for name in names:
+        yield from _figure(name, _medians(a, name), _medians(b, name), alpha)
+    yield from _figure(COST, _costs(a), _costs(b), alpha)
+
+
+def _medians(results: Iterable[CaseResult], name: str) -> list[float]:
+    return [figures.median(values) for result in results if (values := result.latencies.get(name))]
+
+
+def _costs(results: Iterable[CaseResult]) -> list[float]:
+    return [result.cost_usd for result in results if result.cost_usd is not None]
+
+
+def _figure(name: str, a: list[float], b: list[float], alpha: float) -> Iterable[tuple[Measure, Test]]:
+    if not a or not b or not any([*a, *b]):
+        return
+    moved: Shift = shift(a, b, 1 - alpha)
+    known = moved.low != float("-inf")
+    measure = Measure(
+        name=name,
+        verdict="same",
+        a=figures.median(a),
+        b=figures.median(b),
+        count_a=len(a),
+        count_b=len(b),
+        change=moved.value,
+        low=moved.low if known else None,
+        high=moved.high if known else None,
+    )
+    yield measure, mann_whitney(a, b)
+
+
+def _judge(measure: Measure, alpha: float, least_change: float) -> Literal["worse", "better", "not proven", "same"]:
+    proven = measure.p is not None and measure.p <= alpha
+    if measure.name == PASSED:
+        if measure.change == 0:
+            return "same"
+        return ("better" if measure.change > 0 else "worse") if proven else "not proven"
+    if not proven or abs(measure.change) < least_change * measure.a or measure.change == 0:
+        return "same"
+    return "worse" if measure.change > 0 else "better"
+
+
+def _overall(change: Change) -> Verdict:
+    """Return the verdict of a scenario: what is worse outweighs what is better."""
+    if not change.a.judged + change.a.errors:
+        return "only in B"
+    if not change.b.judged + change.b.errors:
+        return "only in A"
+    if not change.measures:
+        return "not judged"
+    found = {measure.verdict for measure in change.measures}
+    order: tuple[Verdict, ...] = ("worse", "better", "not proven")
+    return next((verdict for verdict in order if verdict in found), "same")

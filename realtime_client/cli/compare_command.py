@@ -1,0 +1,201 @@
+"""`realtime compare`: what changed between two runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from realtime_client.cli.group import Invocation
+from realtime_client.cli.options import SectionedCommand, log_options
+from realtime_client.errors import UsageError
+from realtime_client.escape import one_line
+from realtime_client.settings import Settings
+
+if TYPE_CHECKING:
+    from realtime_client.batch.compare import Change, Comparison, Measure, Totals
+    from realtime_client.batch.result import CaseResult
+
+_LISTED = ("worse", "better", "not proven", "not judged")
+_STYLES = {"worse": "red", "better": "green", "not proven": "yellow", "not judged": "yellow"}
+_MOST_FLIPS = 5
+
+
+@click.command("compare", cls=SectionedCommand)
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option("--by", type=click.Choice(["scenario", "row"]), default="scenario", help="compare rows one by one")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="chance of naming any change where there is none",
+)
+@click.option(
+    "--least-change",
+    type=click.FloatRange(0, 1_000),
+    default=5.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="a latency or cost that differs by less counts as the same",
+)
+@click.option("--json", "as_json", is_flag=True, help="one JSON object")
+@log_options
+def command(
+    *,
+    settings: Settings,  # noqa: ARG001  # one shape for all
+    invocation: Invocation,  # noqa: ARG001
+    run_a: Path,
+    run_b: Path,
+    by: str,
+    alpha: float,
+    least_change: float,
+    as_json: bool,
+) -> None:
+    """Compare two runs (folders of `realtime run`): which scenarios changed, with confidence, not noise.
+
+    Pass rates by Fisher's exact test, latencies and cost by the test of Mann and Whitney, corrected (Holm) for the
+    number of comparisons. Cases that ended in an error are left out. Ends with 1 when something is worse for sure.
+    """
+    from realtime_client.batch.compare import compare
+
+    comparison = compare(
+        _results(run_a), _results(run_b), alpha=alpha, least_change=least_change / 100, by_row=by == "row"
+    )
+    if as_json:
+        click.echo(json.dumps(_report(comparison, run_a, run_b), ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _show(comparison, run_a, run_b)
+    else:
+        for line in _lines(comparison, run_a, run_b):
+            click.echo(one_line(line, 2_000))
+    if comparison.count("worse"):
+        click.get_current_context().exit(1)
+
+
+def _results(folder: Path) -> list[CaseResult]:
+    """Read a run's results. Errors: UsageError when the folder is none of a run; RecordingError."""
+    from realtime_client.batch.result import RESULTS, RUN
+    from realtime_client.batch.results import read_results
+
+    if not (folder / RUN).is_file() and not (folder / RESULTS).is_file():
+        raise UsageError(f"{folder} is not the folder of a run: there is no {RUN} in it")
+    results, _ = read_results(folder / RESULTS)
+    if not results:
+        raise UsageError(f"the run in {folder} has no results yet")
+    return results
+
+
+def _report(comparison: Comparison, run_a: Path, run_b: Path) -> dict[str, Any]:
+    import msgspec
+
+    whole: dict[str, Any] = msgspec.to_builtins(comparison)
+    counts = {verdict: comparison.count(verdict) for verdict in (*_LISTED, "same", "only in A", "only in B")}  # type: ignore[arg-type]
+    return {"run_a": str(run_a), "run_b": str(run_b), "verdicts": counts, **whole}
+
+
+def _lines(comparison: Comparison, run_a: Path, run_b: Path) -> Iterator[str]:
+    """Yield the comparison as plain lines."""
+    yield f"A {run_a}: {_whole(comparison.a)}"
+    yield f"B {run_b}: {_whole(comparison.b)}"
+    for change in _listed(comparison):
+        for what in _details(change):
+            yield f"{change.verdict}: {change.name}: {what}"
+    yield from _ending(comparison)
+
+
+def _show(comparison: Comparison, run_a: Path, run_b: Path) -> None:
+    """Draw the comparison as a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for name, folder, totals in (("A", run_a, comparison.a), ("B", run_b, comparison.b)):
+        console.print(Text(one_line(f"{name} {folder}: {_whole(totals)}")))
+    listed = list(_listed(comparison))
+    if listed:
+        table = Table("verdict", "scenario", "what", show_lines=True)
+        for change in listed:
+            what = "\n".join(one_line(text) for text in _details(change))
+            table.add_row(Text(change.verdict, style=_STYLES[change.verdict]), Text(one_line(change.name)), Text(what))
+        console.print(table)
+    for line in _ending(comparison):
+        console.print(Text(one_line(line, 2_000)))
+
+
+def _listed(comparison: Comparison) -> Iterator[Change]:
+    for verdict in _LISTED:
+        yield from (change for change in comparison.changes if change.verdict == verdict)
+
+
+def _whole(totals: Totals) -> str:
+    cases = totals.cases
+    cost = f", ${totals.cost_usd:.4f}" if totals.cost_usd is not None else ""
+    return f"{cases.passed} passed, {cases.failed} failed, {cases.errors} without a verdict{cost}"
+
+
+def _details(change: Change) -> Iterator[str]:
+    """Yield what is to be said of a scenario that changed."""
+    if change.verdict == "not judged":
+        yield "no case with a verdict in " + ("both" if not change.a.judged + change.b.judged else _empty_run(change))
+        return
+    for measure in change.measures:
+        if measure.verdict != "same":
+            yield _measured(measure)
+    if change.flips:
+        shown = ", ".join(f"{flip.case} {flip.a} -> {flip.b}" for flip in change.flips[:_MOST_FLIPS])
+        more = f" and {len(change.flips) - _MOST_FLIPS} more" if len(change.flips) > _MOST_FLIPS else ""
+        yield f"{shown}{more}"
+    if change.a.errors or change.b.errors:
+        yield f"without a verdict: {change.a.errors} -> {change.b.errors}"
+
+
+def _empty_run(change: Change) -> str:
+    return "B" if change.a.judged else "A"
+
+
+def _measured(measure: Measure) -> str:
+    if measure.name == "passed":
+        a, b = (f"{share:.0%} of {count}" for share, count in _sides(measure))
+        text = f"passed {a} -> {b}"
+    elif measure.name == "cost":
+        text = f"cost ${measure.a:.5f} -> ${measure.b:.5f} a case"
+    else:
+        text = f"{measure.name} {measure.a:.0f} -> {measure.b:.0f} ms, {measure.change:+.0f} ms"
+        if measure.low is not None and measure.high is not None:
+            text += f" ({measure.low:+.0f} to {measure.high:+.0f})"
+    return f"{text}, {_confidence(measure)}"
+
+
+def _sides(measure: Measure) -> tuple[tuple[float, int], tuple[float, int]]:
+    return (measure.a, measure.count_a), (measure.b, measure.count_b)
+
+
+def _confidence(measure: Measure) -> str:
+    if measure.p is None:
+        return f"{measure.count_a} against {measure.count_b} cannot tell chance from change"
+    return "p < 0.0001" if measure.p < 0.0001 else f"p = {measure.p:.4f}"
+
+
+def _ending(comparison: Comparison) -> Iterator[str]:
+    """Yield what else is to be said, and the verdict as the last line."""
+    for verdict in ("only in A", "only in B"):
+        names = [change.name for change in comparison.changes if change.verdict == verdict]
+        if names:
+            yield f"{verdict}: {', '.join(names[:20])}{f' and {len(names) - 20} more' if len(names) > 20 else ''}"
+    few = sum(change.few for change in comparison.changes)
+    if few:
+        yield f"too few repeats to prove anything about {few} of {len(comparison.changes)}: run with --repeat 5 or more"
+    counts = ((comparison.count("worse"), "worse"), (comparison.count("better"), "better"))
+    parts = [f"{count} {word}" for count, word in counts]
+    parts.append(f"{comparison.count('not proven')} changed, not proven")
+    if comparison.count("not judged"):
+        parts.append(f"{comparison.count('not judged')} not judged")
+    parts.append(f"{comparison.count('same')} the same")
+    yield f"{', '.join(parts)} ({comparison.tests} comparisons, alpha {comparison.alpha:g})"
