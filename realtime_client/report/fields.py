@@ -1,0 +1,32 @@
+"""Reading JSON that may be anything: what has another type than expected counts as not there. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def number(node: Any, key: str) -> float | None:
+    """Return a finite number, or None."""
+    value = node.get(key) if isinstance(node, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def text(node: Any, key: str) -> str:
+    """Return a string, '' for anything else."""
+    value = node.get(key) if isinstance(node, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def table(node: Any, key: str) -> dict[str, Any]:
+    """Return an object, {} for anything else."""
+    value = node.get(key) if isinstance(node, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def listed(node: Any, key: str) -> list[Any]:
+    """Return a list, [] for anything else."""
+    value = node.get(key) if isinstance(node, dict) else None
+    return value if isinstance(value, list) else []

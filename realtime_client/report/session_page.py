@@ -1,0 +1,388 @@
+"""The report of one session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pybase64
+
+from realtime_client.batch.summary import percentile
+from realtime_client.updates import Usage
+from realtime_client.version import __version__
+
+from .fields import listed, number, table, text
+from .markup import NOTHING, Markup, code, data_block, json_code, speech, tag, together
+from .page import facts, masthead, notices, page, section
+from .page import table as figures
+from .plots import PERCENTILES, Series, clock, described, ms, scatter
+from .sentences import Sentence, place
+from .session_data import SessionData, Turn
+from .sound import Sound
+
+SCRIPTS = ("theme.js", "adpcm.js", "player.js", "waveform.js", "conversation.js", "events.js", "session.js")
+_WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
+_OVERVIEW = 1_200
+_USUAL = {"", "completed", "in_progress"}
+
+
+def session_page(session: SessionData) -> Iterator[str]:
+    """Yield the page piece by piece."""
+    latencies = session.events.latencies.series()
+    parts = [("conversation", "Conversation"), ("latency", "Latency"), ("events", "Events")]
+    parts += [("usage", "Usage and cost"), ("gaps", "Gaps"), ("session", "Session")]
+    body = together(
+        masthead("Session", _title(session), _under(session), parts),
+        tag(
+            "main",
+            notices(session.problems),
+            facts(_facts(session, latencies)),
+            _player(session),
+            _conversation(session),
+            _latency(latencies, session.seconds),
+            _events(session),
+            _usage(session.info),
+            _gaps(session.info),
+            _settings(session.info),
+            id="main",
+        ),
+        tag("footer", f"Made by realtime_client {__version__} from the recording {session.name}."),
+    )
+    yield from page(session.name, body, scripts=SCRIPTS, data=_data(session), late=_clips(session.sound))
+
+
+def _title(session: SessionData) -> str:
+    """Return when it was, for people; the folder's name when that is not known."""
+    try:
+        began = datetime.fromisoformat(text(session.info, "started"))
+    except ValueError:
+        return session.name
+    return f"{began.day} {began:%B %Y, %H:%M:%S} {began:%Z}".strip()
+
+
+def _under(session: SessionData) -> str:
+    ended = text(session.info, "how_it_ended")
+    words = (text(session.info, "model"), session.name, ended and f"ended: {ended}")
+    return " · ".join(speech(word, 100) for word in words if word)
+
+
+def _facts(session: SessionData, latencies: Sequence[Series]) -> Iterator[tuple[str, Markup | str]]:
+    yield "Length", clock(session.seconds)
+    for who, name in (("user", "Your turns"), ("assistant", "Answers")):
+        yield name, str(sum(turn.who == who for turn in session.turns))
+    yield "Interruptions", str(sum(turn.interrupted for turn in session.turns))
+    yield "Tool calls", str(sum(bool(turn.tool) for turn in session.turns))
+    for series in latencies[:1]:
+        yield f"{series.name}, median", ms(percentile(series.values, 50))
+    tokens = number(table(session.info, "usage"), "total_tokens")
+    if tokens is not None:
+        yield "Tokens", f"{tokens:,.0f}"
+    cost = _cost_usd(session.info)
+    if cost is not None:
+        yield "Cost", f"${cost:,.4f}"
+    if errors := number(session.info, "errors"):
+        yield "Errors", f"{errors:,.0f}"
+
+
+# --- sound ------------------------------------------------------------------------------------------------------------
+
+
+def _player(session: SessionData) -> Markup:
+    sound = session.sound
+    if sound is None:
+        return tag("p", "There is no sound in this recording.", class_="empty", id="player")
+    slider: dict[str, str | float] = {
+        "role": "slider",
+        "tabindex": 0,
+        "aria_label": "Position in the conversation",
+        "aria_valuemin": 0,
+        "aria_valuemax": round(sound.seconds, 2),
+        "aria_valuenow": 0,
+        "aria_valuetext": f"0:00 of {clock(sound.seconds)}",
+    }
+    sides = [
+        tag("button", name, tag("small", f" {side}"), id=side, class_=f"side {who}", type="button", aria_pressed="true")
+        for side, who, name in (("left", "user", "You"), ("right", "assistant", "Assistant"))
+    ]
+    stretch = [
+        tag("button", sign, id=name, class_="quiet", type="button", aria_label=f"Show a {what} stretch")
+        for sign, name, what in (("\N{MINUS SIGN}", "narrower", "longer"), ("+", "wider", "shorter"))
+    ]
+    controls = tag(
+        "div",
+        tag("button", "Play", id="play", type="button", aria_keyshortcuts="Space"),
+        tag("output", f"0:00 / {clock(sound.seconds)}", id="time"),
+        tag("span", class_="space"),
+        *sides,
+        *stretch,
+        class_="controls",
+    )
+    return tag(
+        "section",
+        controls,
+        tag("canvas", id="wave", **slider),
+        _overview(sound, session),
+        tag("p", "Space plays and stops · ← → 5 s · ↑ ↓ turn by turn · click a sentence to hear it", class_="keys"),
+        id="player",
+        aria_label="Sound",
+    )
+
+
+def _overview(sound: Sound, session: SessionData) -> Markup:
+    """Draw the whole session; it is there without scripts and on paper, too."""
+    shapes = []
+    for channel, who in enumerate(("user", "assistant")):
+        columns = np.array_split(sound.peaks[channel], min(_OVERVIEW, sound.peaks.shape[1]))
+        heights = [int(column.max()) * 14 / 255 for column in columns]
+        middle, step = 16 + 32 * channel, 1_000 / len(heights)
+        path = "".join(f"M{i * step:.1f} {middle - h:.1f}V{middle + h:.1f}" for i, h in enumerate(heights) if h >= 0.1)
+        shapes.append(tag("path", d=path, class_=who))
+    for start_s, end_s in _gap_spans(session.info, sound.seconds):
+        x, width = start_s / sound.seconds * 1000, max(1.0, (end_s - start_s) / sound.seconds * 1000)
+        shapes.append(tag("rect", x=f"{x:.1f}", width=f"{width:.1f}", y=0, height=64, class_="gap"))
+    shapes.append(tag("rect", id="view", x=0, width=0, y=0, height=64))
+    shapes.append(tag("line", id="head", x1=0, x2=0, y1=0, y2=64))
+    return tag(
+        "svg",
+        *shapes,
+        id="overview",
+        viewBox="0 0 1000 64",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=f"Waveform of {clock(sound.seconds)}: above you, below the assistant",
+    )
+
+
+def _data(session: SessionData) -> Iterator[Markup]:
+    sound = session.sound
+    turns = [
+        [turn.n, turn.who == "assistant", round(turn.start_s, 3), round(turn.end_s, 3), turn.interrupted]
+        for turn in session.turns
+        if turn.audible
+    ]
+    about: dict[str, Any] = {"seconds": session.seconds, "turns": turns, "gaps": []}
+    if sound is not None:
+        about |= {
+            "seconds": sound.seconds,
+            "rate": sound.rate_hz,
+            "blockBytes": sound.block_bytes,
+            "peakS": sound.peak_frames / sound.rate_hz,
+            "clips": [[clip.channel, clip.start, clip.frames] for clip in sound.clips],
+            "gaps": list(_gap_spans(session.info, sound.seconds)),
+        }
+        yield _binary("peaks", sound.peaks.tobytes())
+    yield data_block("about", about)
+    yield data_block("event-data", session.events.rows())
+
+
+def _clips(sound: Sound | None) -> Iterator[Markup]:
+    for index, clip in enumerate(sound.clips if sound else []):
+        yield _binary(f"clip-{index}", clip.adpcm)
+
+
+def _binary(name: str, data: bytes) -> Markup:
+    """Return bytes in a block that is never run (base64 has no sign that means anything in HTML)."""
+    return Markup(f'<script type="text/plain" id="{name}">{pybase64.b64encode(data).decode()}</script>\n')
+
+
+# --- conversation -----------------------------------------------------------------------------------------------------
+
+
+def _conversation(session: SessionData) -> Markup:
+    if not session.turns:
+        return section("conversation", "Conversation", tag("p", "Nothing was said.", class_="empty"))
+    chosen = [(who, name) for who, name in _WHO.items() if any(turn.who == who for turn in session.turns)]
+    options = [tag("option", "everybody", value="")] + [tag("option", name, value=who) for who, name in chosen]
+    filters = tag(
+        "div",
+        tag("label", "Who ", tag("select", *options, id="who")),
+        tag("label", "Text ", tag("input", id="words", type="search", autocomplete="off")),
+        tag("output", id="turns-shown"),
+        class_="filters",
+    )
+    return section(
+        "conversation",
+        "Conversation",
+        filters,
+        tag("ol", *(_turn(turn, session.sound) for turn in session.turns), class_="turns", id="turns"),
+    )
+
+
+def _turn(turn: Turn, sound: Sound | None) -> Markup:
+    who = _WHO[turn.who]
+    playable = turn.audible and sound is not None
+    label = f"Play turn {turn.n}: {who}, {clock(turn.start_s)} to {clock(turn.end_s)}"
+    times = {"data_start": f"{turn.start_s:.3f}", "data_end": f"{turn.end_s:.3f}"} if playable else {}
+    lead = (
+        tag("button", "▶", class_="hear", type="button", aria_label=label) if playable else tag("span", class_="hear")
+    )
+    head = tag("div", tag("span", who, class_="who"), tag("time", clock(turn.start_s)), *_marks(turn), class_="head")
+    body = _tool(turn) if turn.who == "tool" else _said(turn, sound if playable else None)
+    return tag("li", lead, tag("div", head, body), class_=f"turn {turn.who}", id=f"turn-{turn.n}", **times)
+
+
+def _marks(turn: Turn) -> Iterator[Markup]:
+    if turn.cut_ms is not None:
+        yield tag("span", f"cut after {turn.cut_ms / 1000:.2f} s", class_="mark cut")
+    elif turn.interrupted:
+        yield tag("span", "interrupted", class_="mark cut")
+    if turn.out_of_band:
+        yield tag("span", "out of band", class_="mark")
+    if turn.status not in _USUAL and not turn.interrupted:
+        yield tag("span", speech(turn.status.replace("_", " "), 60), class_="mark bad")
+    if turn.status == "in_progress":
+        yield tag("span", "unfinished", class_="mark bad")
+
+
+def _said(turn: Turn, sound: Sound | None) -> Markup:
+    if not turn.text.strip():
+        return tag("p", "nothing understood" if turn.who == "user" else "nothing said", class_="said empty")
+    rest = turn.text[len(turn.heard) :]
+    pieces: list[Markup | str] = [speech(turn.heard)]
+    if sound is not None and turn.heard.strip():
+        channel = sound.peaks[0 if turn.who == "user" else 1]
+        placed = place(turn.heard, turn.start_s, turn.end_s, channel, sound.peak_frames / sound.rate_hz)
+        pieces = [piece for sentence in placed for piece in _sentence(sentence)]
+    if rest.strip():
+        pieces += [tag("span", title="cut here", class_="scissors"), tag("del", speech(rest), title="never heard")]
+    return tag("p", *pieces, class_="said", dir="auto")
+
+
+def _sentence(sentence: Sentence) -> Iterator[Markup | str]:
+    said = sentence.text.rstrip()
+    times = {"data_start": f"{sentence.start_s:.3f}", "data_end": f"{sentence.end_s:.3f}"}
+    yield tag("span", speech(said), class_="s", role="button", tabindex=-1, **times)
+    yield speech(sentence.text[len(said) :])
+
+
+def _tool(turn: Turn) -> Markup:
+    if not turn.tool:
+        return together(tag("p", "returned", class_="small"), tag("pre", code(turn.text), dir="ltr"))
+    return together(
+        tag("p", "called ", tag("code", code(turn.tool, 200)), class_="small"),
+        tag("pre", _arguments(turn.text), dir="ltr"),
+    )
+
+
+def _arguments(raw: str) -> str:
+    import msgspec
+
+    try:
+        return json_code(msgspec.json.decode(raw))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return code(raw)
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def _latency(latencies: Sequence[Series], seconds: float) -> Markup:
+    if not latencies:
+        return section("latency", "Latency", tag("p", "No answer was asked for, so nothing was timed.", class_="empty"))
+    return section(
+        "latency", "Latency", latency_table(latencies), *(plotted(s, scatter(s, seconds)) for s in latencies)
+    )
+
+
+def latency_table(latencies: Sequence[Series]) -> Markup:
+    """Return the percentiles of all series."""
+    head = ("", *(f"p{percent}" for percent in PERCENTILES), "largest", "values")
+    rows = []
+    for series in latencies:
+        ordered = series.values
+        cells = [ms(percentile(ordered, percent)) for percent in PERCENTILES]
+        rows.append((series.name, *cells, ms(ordered[-1]), f"{len(ordered):,}"))
+    return figures(head, rows, caption="Percentiles of each latency", class_="figures")
+
+
+def plotted(series: Series, plot: Markup) -> Markup:
+    """Return a plot under the words that explain it."""
+    words = tag(
+        "figcaption", tag("b", series.name), f" {series.meaning}. ", tag("span", described(series), class_="unseen")
+    )
+    return tag("figure", words, plot)
+
+
+def _events(session: SessionData) -> Markup:
+    events = session.events
+    if not events.messages:
+        return section("events", "Events", tag("p", "There is no journal.", class_="empty"))
+    told = (
+        f"{events.messages:,} messages in {len(events.rows()):,} rows; deltas of audio and text are counted, not listed."
+    )
+    if events.dropped:
+        told += f" {events.dropped:,} rows in the middle are left out; journal.jsonl has them."
+    directions = (("", "both ways"), ("in", "from the server"), ("out", "from the client"), ("note", "of the recorder"))
+    ways = [tag("option", name, value=value) for value, name in directions]
+    filters = tag(
+        "div",
+        tag("label", "Direction ", tag("select", *ways, id="direction")),
+        tag("label", "Type ", tag("select", tag("option", "all", value=""), id="type")),
+        tag("label", "Text ", tag("input", id="search", type="search", autocomplete="off")),
+        tag("output", id="events-shown"),
+        class_="filters",
+    )
+    head = tag("tr", *(tag("th", name, scope="col") for name in ("Time", "", "Type", "What")))
+    whole = tag("table", tag("thead", head), tag("tbody", id="event-rows"), class_="events")
+    more = tag("button", "Show more", id="more", type="button", hidden=True)
+    return section("events", "Events", tag("p", told, class_="small"), filters, tag("div", whole, class_="wide"), more)
+
+
+def _usage(info: dict[str, Any]) -> Markup:
+    usage = table(info, "usage")
+    rows = [(name.replace("_", " "), f"{number(usage, name) or 0:,.0f}") for name in Usage.__struct_fields__]
+    spoken = table(info, "transcription_usage")
+    rows += [(f"transcription: {speech(name, 40)}", f"{number(spoken, name) or 0:,g}") for name in list(spoken)[:32]]
+    cost = _cost_usd(info)
+    rows.append(("cost", "not known" if cost is None else f"${cost:,.4f}"))
+    return section("usage", "Usage and cost", figures(("", "tokens"), rows, caption="Usage", class_="figures"))
+
+
+def _cost_usd(info: dict[str, Any]) -> float | None:
+    """Return what the session cost in US dollars, None when its prices are not known."""
+    direct = number(info, "cost_usd")
+    return direct if direct is not None else number(table(info, "cost"), "usd")
+
+
+def _gap_spans(info: dict[str, Any], end_s: float) -> Iterator[tuple[float, float]]:
+    """Yield the gaps (from, to) in seconds; one that never closed lasts to the end."""
+    for gap in listed(info, "gaps")[:1_000]:
+        start_s = number(gap, "from_s")
+        if start_s is not None and 0 <= start_s <= end_s:
+            yield start_s, min(end_s, max(start_s, number(gap, "to_s") or end_s))
+
+
+def _gaps(info: dict[str, Any]) -> Markup:
+    rows = []
+    for gap in listed(info, "gaps")[:1_000]:
+        start_s, end_s = number(gap, "from_s"), number(gap, "to_s")
+        what = text(gap, "direction") and f"sound ({speech(text(gap, 'direction'), 20)})"
+        rows.append(
+            (
+                NOTHING if start_s is None else clock(start_s),
+                "never restored" if end_s is None else f"{end_s - (start_s or 0):.2f} s",
+                what or "connection",
+                speech(text(gap, "reason"), 300),
+            )
+        )
+    if not rows:
+        return section("gaps", "Gaps", tag("p", "None: the connection and the sound held throughout.", class_="empty"))
+    return section("gaps", "Gaps", figures(("At", "For", "What", "Why"), rows, caption="Gaps"))
+
+
+def _settings(info: dict[str, Any]) -> Markup:
+    stats = {name: value for name, value in table(info, "stats").items() if name != "turns"}
+    shown: list[tuple[str, Any]] = [
+        ("Last errors", listed(info, "last_errors")),
+        ("Answers by status", table(info, "responses")),
+        ("Rate limits", table(info, "rate_limits")),
+        ("Connection", stats),
+        ("Settings of the client", table(info, "settings")),
+        ("Settings of the session", table(info, "session")),
+    ]
+    blocks = [
+        tag("details", tag("summary", name), tag("pre", json_code(value), dir="ltr")) for name, value in shown if value
+    ]
+    return section("session", "Session", *(blocks or [tag("p", "Nothing is known.", class_="empty")]))
