@@ -374,6 +374,17 @@ class DeviceChanged(Update, frozen=True):
     gap_ms: int = 0
 
 
+class Captured(Update, frozen=True):
+    """When the user's audio was captured: from this offset on, at_ms of all audio sent this session, at `at_s`.
+
+    What follows was captured without a break, until the next of these. Told before that audio is sent.
+    """
+
+    kind: ClassVar[str] = "captured"
+    at_ms: float
+    at_s: float
+
+
 class SpeakerAttached(Update, frozen=True):
     """Whether a speaker plays the answers that begin from here on.
 
@@ -387,8 +398,8 @@ class SpeakerAttached(Update, frozen=True):
 class Audible(Update, frozen=True, gc=False):
     """A stretch of an answer's audio was heard.
 
-    from_ms, to_ms: which, within the part's audio (not rounded). at_s: when its first sample sounded; the others followed
-    without a break. Told some tenths of a second afterwards, part by part in the order of what was heard.
+    from_ms, to_ms: which, within the part's audio (not rounded). at_s: when its first sample sounded; the others
+    followed without a break. Told some tenths of a second afterwards, part by part in the order of what was heard.
     """
 
     kind: ClassVar[str] = "audible"

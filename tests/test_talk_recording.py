@@ -17,9 +17,9 @@ pytest_plugins = ["sound_card_fixture"]
 NEAR_MS = 20.0  # what is promised
 
 
-def lags(folder: Path, tape: Tape, after_s: float = 0.0, before_s: float = 1e9) -> np.ndarray:
+def lags(folder: Path, tape: Tape, after_s: float = 0.0, before_s: float = 1e9, side: int = 1) -> np.ndarray:
     """Lags in ms of the windows with sound between two seconds; there must be some, and few that are unlike."""
-    all_rows = lags_ms(recorded(folder), started_s(folder, time.time() - time.monotonic()), tape)
+    all_rows = lags_ms(recorded(folder, side), started_s(folder, time.time() - time.monotonic()), tape)
     rows = np.array([row for row in all_rows if after_s <= row[0] < before_s])
     assert len(rows) >= 3
     sure = rows[rows[:, 2] > 0.8]
@@ -110,3 +110,15 @@ def test_what_a_lost_speaker_held_is_heard_on_the_next(sound_card: SoundCard, tm
         on_first = lags(recorder.folder, first, before_s=gap_s - 0.2)
         on_second = lags(recorder.folder, second, after_s=on_s)
         assert max(np.abs(on_first).max(), np.abs(on_second).max()) <= NEAR_MS
+
+
+@again_after_a_stall
+def test_the_user_stands_where_it_was_captured(sound_card: SoundCard, tmp_path: Path) -> None:
+    recorder = Recorder.create(tmp_path / str(time.monotonic()), settings={})
+    with JitteryServer(noise(1.0), []) as server, sound_card.hear_mic() as tape:
+        with stage(sound_card, recorder=recorder, url=server.url, local_onset=False) as scene:
+            sent = scene.client.stats().traffic.bytes_out
+            sound_card.speak(noise(2.0, seed=7).tobytes(), rate_hz=VOICE_HZ)
+            wait_until(lambda: scene.client.stats().traffic.bytes_out > sent + 120_000, 10, "the last of it to be sent")
+    found = lags(recorder.folder, tape, side=0)
+    assert np.abs(found).max() <= NEAR_MS

@@ -78,6 +78,7 @@ class Recorder:
             up.ResponseDone: lambda u: self._assistant.response_done(u.response_id),
             up.Interrupted: self._assistant.cut,
             up.Failure: self._failure,
+            up.Captured: lambda u: self._user.captured(u.at_ms, u.at_s - self._start_s),
             up.SpeakerAttached: self._speaker_attached,
             up.Audible: lambda u: self._assistant.heard(u, self._stereo.timeline.position(u.at_s - self._start_s)),
             up.ConnectionLost: lambda _: self._assistant.play_out(),

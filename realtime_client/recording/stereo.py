@@ -91,10 +91,16 @@ class Stereo:
         if self.timeline.due - self.timeline.written >= _STEP:
             self._write(self.timeline.due)
 
-    def user(self, pcm: bytes) -> int:
-        """Place audio of the user (PCM16 at 24 kHz); returns its position in frames."""
-        start = self.timeline.user(len(pcm) // 2)
-        self._left.append((start, pcm))
+    def user(self, pcm: bytes, captured: int | None = None) -> int:
+        """Place audio of the user (PCM16 at 24 kHz); returns its position in frames. captured: see `Timeline.user`."""
+        if captured is not None and pcm:
+            slip = self.timeline.slip(captured)
+            pcm = pcm[:2] + pcm if slip > 0 else pcm[2:] if slip < 0 else pcm
+        start = self.timeline.user(len(pcm) // 2, captured)
+        late = min(max(0, self.timeline.written - start), len(pcm) // 2)
+        self._overwrite(start, pcm[: late * 2], left=True)
+        if late * 2 < len(pcm):
+            self._left.append((start + late, pcm[late * 2 :]))
         self._catch_up()
         return start
 
@@ -269,17 +275,20 @@ class Stereo:
         """Put what stands in what is written already into its right channel."""
         end = min(piece.end, self.timeline.written)
         for at in range(piece.start, end, _BLOCK):
-            offset, frames = at * 4, min(end, at + _BLOCK) - at
-            stereo = bytearray(self._wav.read(offset, frames * 4))
-            right = self._sources[piece.key].read(piece.source + at - piece.start, frames).ljust(frames * 2, b"\0")
-            stereo[2::4], stereo[3::4] = right[0::2], right[1::2]
-            self._wav.overwrite(offset, bytes(stereo))
+            frames = min(end, at + _BLOCK) - at
+            pcm = self._sources[piece.key].read(piece.source + at - piece.start, frames)
+            self._overwrite(at, pcm.ljust(frames * 2, b"\0"), left=False)
+
+    def _overwrite(self, at: int, pcm: bytes, *, left: bool) -> None:
+        """Replace one channel of what is written already."""
+        if not pcm:
+            return
+        first = 0 if left else 2
+        stereo = bytearray(self._wav.read(at * 4, len(pcm) * 2))
+        stereo[first::4], stereo[first + 1 :: 4] = pcm[0::2], pcm[1::2]
+        self._wav.overwrite(at * 4, bytes(stereo))
 
     def _silence_right(self, begin: int, end: int) -> None:
         """Take the right channel out of what is written already."""
         for at in range(begin, end, _BLOCK):
-            offset, size = at * 4, (min(end, at + _BLOCK) - at) * 4
-            stereo = bytearray(self._wav.read(offset, size))
-            stereo[2::4] = bytes(len(stereo) // 4)
-            stereo[3::4] = bytes(len(stereo) // 4)
-            self._wav.overwrite(offset, bytes(stereo))
+            self._overwrite(at, bytes((min(end, at + _BLOCK) - at) * 2), left=False)

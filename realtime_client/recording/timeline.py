@@ -3,7 +3,8 @@
 Positions are frames at 24 kHz since the start of the recording. The user is on the left, what was heard of the
 assistant on the right. The rules:
 
-- The user's audio stands where it came; up to 0.2 s of jitter closes up, a longer wait is a pause.
+- The user's audio stands where it came; up to 0.2 s of jitter closes up, a longer wait is a pause. Where it is told
+  when it was captured, it stands there, by the rules for `hear` below.
 - An answer begins at the latest of: now, the end of the answer before, the end of the user's audio. It then goes on
   without a break, however fast it arrives, and begins anew at `now` when it ran dry.
 - Audio of the user that comes faster than real time (from a file) puts the timeline ahead of the wall clock, and such a
@@ -94,8 +95,21 @@ class Timeline:
         """Tell whether the user's next audio begins anew instead of following the last."""
         return self.now - self.user_end > JITTER
 
-    def user(self, frames: int) -> int:
-        """Place audio of the user; returns its position."""
+    def slip(self, captured: int) -> int:
+        """How many frames (-1, 0, 1) the user's next audio must be longer to come nearer to where it was captured."""
+        beside = captured - self.user_end
+        return 0 if abs(beside) <= _NEAR or beside >= _BREAK else 1 if beside > 0 else -1
+
+    def user(self, frames: int, captured: int | None = None) -> int:
+        """Place audio of the user; returns its position. captured: where its first frame was captured, if known.
+
+        Only then may it stand in what is written already: it was long on its way.
+        """
+        if captured is not None:
+            start = self.user_end if captured - self.user_end < _BREAK else captured
+            self._turn_over = False
+            self.user_end = start + frames
+            return start
         live = not self._from_file and frames <= _AHEAD
         fresh = self._turn_over or self.pauses()
         if fresh and not live:

@@ -28,6 +28,7 @@ from .wav import WavWriter
 LOOK_BACK_S = 600
 _COPY_BYTES = 1 << 18
 _RUNS = 512
+_PLAUSIBLE = 10 * RATE_HZ
 
 
 @dataclass(slots=True)
@@ -75,6 +76,9 @@ class UserAudio:
         self._early: deque[up.InputCommitted] = deque(maxlen=64)
         self._refused = 0
         self._resampled_from = 0
+        self._held = 0.0  # frames at 24 kHz that the resampler keeps
+        self._appended_s = 0.0
+        self._captured: deque[tuple[float, float]] = deque(maxlen=_RUNS)  # (of all that was sent, when), both in s
         self._runs: deque[tuple[int, int]] = deque(maxlen=_RUNS)  # (input position, frame) of unbroken stretches
 
     # --- settings -----------------------------------------------------------------------------------------------------
@@ -118,10 +122,11 @@ class UserAudio:
     def append(self, audio: bytes, at_s: float) -> Reference:
         """Take sound that was sent; returns where it is in conversation.wav."""
         pcm = self._decode(audio)
+        begin, captured = self._look_back.end, self._capture_position()
         self.seconds += len(pcm) / (2 * self.format.rate_hz)
-        begin = self._look_back.end
+        self._appended_s += len(pcm) / (2 * self.format.rate_hz)
         self._look_back.write(pcm)
-        start, frames = self._place(pcm, begin)
+        start, frames = self._place(pcm, begin, captured)
         speaking = self._speaking
         if speaking is not None:
             if speaking.filled == begin:
@@ -144,21 +149,39 @@ class UserAudio:
             audio, self._odd = audio[: len(audio) & ~1], audio[len(audio) & ~1 :]
         return audio
 
-    def _place(self, pcm: bytes, begin: int) -> tuple[int, int]:
+    def captured(self, at_ms: float, elapsed_s: float) -> None:
+        """From this offset on (ms of all sound sent) it was captured at this time (s since the start)."""
+        self._captured.append((at_ms / 1000, elapsed_s))
+
+    def _capture_position(self) -> int | None:
+        """Where the sound that comes now was captured, as far as that is told and can be."""
+        while len(self._captured) > 1 and self._captured[1][0] <= self._appended_s + 0.0005:
+            self._captured.popleft()
+        if not self._captured or self._captured[0][0] > self._appended_s + 0.0005:
+            return None
+        sent_s, elapsed_s = self._captured[0]
+        timeline = self._stereo.timeline
+        position = timeline.position(elapsed_s + self._appended_s - sent_s)
+        return position if abs(position - timeline.now) < _PLAUSIBLE else None
+
+    def _place(self, pcm: bytes, begin: int, captured: int | None) -> tuple[int, int]:
         """Put sound on the left channel; returns position and length in frames. begin: its input position."""
         if self.format.rate_hz != RATE_HZ:
             if self._resampler is None:
                 self._resampler = Resampler(self.format.rate_hz, RATE_HZ)
-                self._resampled_from = begin
-            pcm = self._resampler.process(pcm)
+                self._resampled_from, self._held = begin, 0.0
+            arrived, pcm = len(pcm), self._resampler.process(pcm)
+            captured = None if captured is None else captured - round(self._held)
+            self._held += arrived / 2 * RATE_HZ / self.format.rate_hz - len(pcm) / 2
             begin, self._resampled_from = self._resampled_from, begin
         if not pcm:
             return self._stereo.timeline.user_end, 0
         expected = self._stereo.timeline.user_end
-        start = self._stereo.user(pcm)
-        if start != expected or not self._runs:
+        start = self._stereo.user(pcm, captured)
+        frames = self._stereo.timeline.user_end - start
+        if start != expected or frames != len(pcm) // 2 or not self._runs:
             self._runs.append((begin, start))
-        return start, len(pcm) // 2
+        return start, frames
 
     def pause(self) -> None:
         """At each moment: what the resampler kept belongs to the end of what was said, not to what comes later."""

@@ -13,6 +13,7 @@ device holds, so the position it answers with is the one that was really heard.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from .turns import TalkKey, TurnMode, settings_for
 
 BLOCK_MS = 20
 TELL_EVERY_S = 0.1
+_CAPTURE_TOLERANCE_S = 0.003
 
 
 class SpeakerLike(Protocol):
@@ -74,6 +76,10 @@ class Voice:
         self.key = TalkKey()
         self.user_speaking = False
         self.interruptions = 0
+        self._sent_s = 0.0
+        self._captured_s = (
+            math.inf
+        )  # when the first of all that was sent would have been captured, had there been no gaps
         self._local_onset = local_onset
         self._client: RealtimeClient | None = None
         self._speaker: SpeakerLike | None = None
@@ -134,14 +140,15 @@ class Voice:
         echo = self._echo
         before = self.user_speaking
         sound = echo.near(samples, at_s)
+        at_s -= echo.delay_ms / 1000
         self.user_speaking = echo.speech
         try:
             if self.user_speaking and not before and self._local_onset and self._may_interrupt():
                 self.interruptions += client.interrupt("speech")
             if self.mode is TurnMode.PUSH_TO_TALK:
-                self._push_to_talk(client, sound)
+                self._push_to_talk(client, sound, at_s)
             elif sound.size:
-                client.send_audio(self._encode(client, sound))
+                self._send(client, sound, at_s)
         except (ClosedError, RealtimeError):
             self._client = None  # the session is over; `client.error` says why
 
@@ -149,13 +156,22 @@ class Voice:
         """Whether speech now speaks over an answer."""
         return self.mode is not TurnMode.PUSH_TO_TALK and self._speaker is not None and not self._speaker.idle
 
-    def _push_to_talk(self, client: RealtimeClient, sound: Any) -> None:
+    def _send(self, client: RealtimeClient, sound: Any, at_s: float) -> None:
+        """Send what was captured at `at_s`, and tell that when it does not simply follow on what was sent before."""
+        captured_s = at_s - self._sent_s
+        if abs(captured_s - self._captured_s) > _CAPTURE_TOLERANCE_S:
+            self._captured_s = captured_s
+            client.tell(up.Captured(at_ms=self._sent_s * 1000, at_s=at_s))
+        client.send_audio(self._encode(client, sound))
+        self._sent_s += sound.size / client.input_format.rate_hz
+
+    def _push_to_talk(self, client: RealtimeClient, sound: Any, at_s: float) -> None:
         begins, sends, ends = self.key.step()
         if begins:
             client.interrupt("speech")
             client.clear_input()
         if sends and sound.size:
-            client.send_audio(self._encode(client, sound))
+            self._send(client, sound, at_s)
         if ends:
             try:
                 client.commit()

@@ -77,7 +77,7 @@ def jitter(card: SoundCard, duration_s: float) -> None:
         with stage(card, recorder=recorder, url=server.url) as scene:
             scene.client.respond()
             scene.wait(up.ResponseDone, limit_s=duration_s + 30)
-            wait_until(lambda: scene.speaker.idle, 5.0)
+            wait_until(lambda: scene.speaker.idle, 60.0)
             pause(0.3)
             speaker = scene.speaker
             print(f"jitter 0 to 300 ms for {duration_s:g} s, from the server to the monitor, with a recorder:")
