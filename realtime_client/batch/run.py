@@ -57,6 +57,43 @@ class Listener:
         """Some time has passed; at least every half a second."""
 
 
+class Listeners(Listener):
+    """Several listeners in one."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def began(self, case: Case, attempt: int) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.began(case, attempt)
+
+    def finished(self, result: CaseResult) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.finished(result)
+
+    def again(self, case: Case, fault: Fault) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.again(case, fault)
+
+    def dropped(self, case: Case) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.dropped(case)
+
+    def paused(self, seconds: float, reason: str) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.paused(seconds, reason)
+
+    def tick(self) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.tick()
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class _Entry:
     """A case that has no result yet. attempts: how often it was begun."""

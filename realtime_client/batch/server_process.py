@@ -49,6 +49,11 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """True while the process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until it listens. Errors: RealtimeError when it does not."""
         # The token goes through the pipe: arguments and environment can be read by others.

@@ -13,6 +13,7 @@ from realtime_client.version import __version__
 _COMMANDS = {
     "chat": "Hold a conversation: speak or type, and interrupt.",
     "say": "One turn: a text or an audio file in, the answer out.",
+    "run": "Play many scenarios at a time, and check what comes back.",
     "serve": "Run the built-in local server on its own.",
     "doctor": "Check key, server, sound and everything else a session needs.",
     "devices": "List speakers and microphones, try them, and choose.",
