@@ -115,6 +115,7 @@ NOTICED = st.one_of(
     ),
     st.builds(up.ConnectionLost, code=st.just(1006), reason=TEXTS),
     st.builds(up.SpeakerAttached, attached=st.booleans()),
+    st.builds(up.Captured, at_ms=HEARD_MS, at_s=AT_S),
     st.builds(up.Audible, item_id=IDS, content_index=st.integers(0, 1), from_ms=HEARD_MS, to_ms=HEARD_MS, at_s=AT_S),
     st.builds(up.Audible, item_id=IDS, content_index=st.integers(0, 1), from_ms=HEARD_MS, to_ms=HEARD_MS, at_s=AT_S),
 )

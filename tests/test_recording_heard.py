@@ -188,6 +188,47 @@ def test_answers_that_are_never_heard_do_not_pile_up(tmp_path):
     assert not stage.right().any()
 
 
+def test_the_user_stands_where_it_was_captured_however_late_it_is_sent(tmp_path):
+    stage = Listener(tmp_path)
+    stage.answer("a1", "one", sound(1.0))
+    stage.notice(up.Captured(at_ms=0.0, at_s=BEGAN_S + 0.5))
+    stage.wait(1.5)  # the network stood still
+    stage.mic(sound(1.0, 5000), live=False)  # all of it at 1.5 s
+    stage.notice(up.Captured(at_ms=1000.0, at_s=BEGAN_S + 2.0))  # the microphone was gone for half a second
+    stage.wait(0.7)
+    stage.mic(sound(0.3, 5000))
+    stage.listen("a1", 0, 1000, 2.6)  # and nothing has put the clock ahead
+    stage.close()
+    left, right = stage.stereo()
+    assert runs(left) == [(0.5, 1.5), (2.0, 2.3)]
+    assert np.array_equal(left[RATE // 2 :][:RATE], source(1.0, 5000))
+    assert runs(right) == [(2.6, 3.6)]
+
+
+def test_telephone_sound_of_the_user_stands_where_it_was_captured(tmp_path):
+    stage = Listener(tmp_path, vad=False, fmt={"type": "audio/pcmu"})
+    stage.notice(up.Captured(at_ms=0.0, at_s=BEGAN_S + 0.2))
+    stage.wait(0.22)
+    stage.mic(b"\x10" * 8000, block=160, rate=8000)
+    stage.wait(1.0)
+    stage.close()
+    assert runs(stage.stereo()[0]) == [(pytest.approx(0.2, abs=0.011), pytest.approx(1.2, abs=0.011))]
+
+
+@pytest.mark.parametrize("ppm", [-150, 150])
+def test_ten_minutes_of_another_microphone_clock_stay_in_place(ppm):
+    line, worst = Timeline(), 0
+    for number in range(30_000):
+        captured_s = 1.0 + number * 0.02 * (1 + ppm * 1e-6)
+        line.move_to(captured_s + 0.06)
+        captured = round(captured_s * RATE_HZ)
+        start = line.user(480 + line.slip(captured), captured)
+        worst = max(worst, abs(start - captured))
+        line.take(line.due)
+    assert worst <= 0.006 * RATE_HZ
+    assert line.end < 602 * RATE_HZ
+
+
 # --- the clock of the device ------------------------------------------------------------------------------------------
 
 

@@ -97,16 +97,20 @@ class Stereo:
             slip = self.timeline.slip(captured)
             pcm = pcm[:2] + pcm if slip > 0 else pcm[2:] if slip < 0 else pcm
         start = self.timeline.user(len(pcm) // 2, captured)
-        late = min(max(0, self.timeline.written - start), len(pcm) // 2)
-        self._overwrite(start, pcm[: late * 2], left=True)
-        if late * 2 < len(pcm):
-            self._left.append((start + late, pcm[late * 2 :]))
+        self._put_left(start, pcm)
         self._catch_up()
         return start
 
     def user_tail(self, pcm: bytes) -> None:
         """Place the very end of what the user said before a pause."""
-        self._left.append((self.timeline.user_tail(len(pcm) // 2), pcm))
+        self._put_left(self.timeline.user_tail(len(pcm) // 2), pcm)
+
+    def _put_left(self, start: int, pcm: bytes) -> None:
+        """Keep it until its time has come; what stands in what is written already goes there."""
+        late = min(max(0, self.timeline.written - start), len(pcm) // 2)
+        self._overwrite(start, pcm[: late * 2], left=True)
+        if late * 2 < len(pcm):
+            self._left.append((start + late, pcm[late * 2 :]))
 
     def answer(self, key: Key, wav: WavWriter, name: str) -> None:
         """More of an answer is in its file. name: that file, as the journal calls it."""

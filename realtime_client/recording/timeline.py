@@ -122,8 +122,8 @@ class Timeline:
         return start
 
     def user_tail(self, frames: int) -> int:
-        """Place the very end of what the user said before a pause; returns its position."""
-        start = max(self.user_end, self.written)
+        """Place the very end of what the user said before a pause; returns its position, also in what is written."""
+        start = self.user_end if self.written - self.user_end < 2 * JITTER else self.written
         self.user_end = start + frames
         return start
 

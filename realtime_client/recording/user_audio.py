@@ -20,7 +20,7 @@ from .folder import CONVERSATION
 from .journal import Reference, reference
 from .look_back import LookBack
 from .stereo import Stereo
-from .timeline import RATE_HZ
+from .timeline import JITTER, RATE_HZ
 from .transcripts import Transcript
 from .turns import Turn
 from .wav import WavWriter
@@ -78,6 +78,7 @@ class UserAudio:
         self._resampled_from = 0
         self._held = 0.0  # frames at 24 kHz that the resampler keeps
         self._appended_s = 0.0
+        self._appended_at = 0  # where time stood then
         self._captured: deque[tuple[float, float]] = deque(maxlen=_RUNS)  # (of all that was sent, when), both in s
         self._runs: deque[tuple[int, int]] = deque(maxlen=_RUNS)  # (input position, frame) of unbroken stretches
 
@@ -125,6 +126,7 @@ class UserAudio:
         begin, captured = self._look_back.end, self._capture_position()
         self.seconds += len(pcm) / (2 * self.format.rate_hz)
         self._appended_s += len(pcm) / (2 * self.format.rate_hz)
+        self._appended_at = self._stereo.timeline.now
         self._look_back.write(pcm)
         start, frames = self._place(pcm, begin, captured)
         speaking = self._speaking
@@ -185,7 +187,7 @@ class UserAudio:
 
     def pause(self) -> None:
         """At each moment: what the resampler kept belongs to the end of what was said, not to what comes later."""
-        if self._resampler is not None and self._stereo.timeline.pauses():
+        if self._resampler is not None and self._stereo.timeline.now - self._appended_at > JITTER:
             self._flush_resampler()
 
     def _flush_resampler(self) -> None:
