@@ -90,3 +90,27 @@ class Listener:
         """How long it takes to hear what has arrived; 0 when there is silence."""
         with self._lock:
             return max(0.0, self._ends_s - self._clock.monotonic())
+
+
+class PatientListener:
+    """Hears everything, except what a scenario says: for runs in which nobody listens in real time.
+
+    All that arrived counts as heard, until `stop_at` names a moment: an interruption after it cuts there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits: dict[Part, int] = {}
+
+    def stop_at(self, parts: dict[Part, float], heard_ms: float) -> None:
+        """Of these parts (their lengths in ms, in order) so much is heard together, and no more."""
+        with self._lock:
+            self._limits.clear()
+            for part, length_ms in parts.items():
+                self._limits[part] = int(min(length_ms, heard_ms))
+                heard_ms -= self._limits[part]
+
+    def heard_ms(self, item_id: str, content_index: int) -> int | None:
+        """How much of a part was heard; None for all that arrived: for `RealtimeClient(heard_ms=...)`."""
+        with self._lock:
+            return self._limits.get((item_id, content_index))

@@ -25,7 +25,7 @@ from . import language
 from .checks import Evidence, Means, check, pattern
 from .faults import StoppedError, fault_of
 from .judge import ask_judge
-from .listener import Listener
+from .listener import Listener, PatientListener
 from .plan import Plan
 from .player import Player
 from .prices import FREE, cost_usd, prices_of
@@ -119,7 +119,7 @@ class _Attempt:
         self._clock = clock
         self._facts = _Facts()
         self._watch: Watch | None = None
-        self._listener: Listener | None = None
+        self._listener: Listener | PatientListener = PatientListener() if plan.fast else Listener(clock)
 
     def run(self) -> CaseResult:
         """Play and judge; whatever goes wrong is the result's fault."""
@@ -142,13 +142,11 @@ class _Attempt:
 
     def _hold(self, settings: Settings) -> None:
         """Open the session, play the steps, close it."""
-        listener = None if self._plan.fast else Listener(self._clock)
-        self._listener = listener
-        heard_ms = None if listener is None else listener.heard_ms
+        listener = self._listener
         tools = wire_tools(self._case.scenario.tools)
         news = threading.Event()
         prepared = functools.partial(self._prepare, news=news)
-        with opened(settings, prepared=prepared, heard_ms=heard_ms, tools=tools) as session:
+        with opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools) as session:
             self._note_session(session, settings)
             try:
                 assert self._watch is not None
@@ -174,7 +172,7 @@ class _Attempt:
         watch = self._watch = Watch(ms, news.set)
         client.observe_events(watch.event)
         listener = self._listener
-        if listener is not None:
+        if isinstance(listener, Listener):
 
             def hear(update: up.Update, at_s: float) -> None:
                 if type(update) is up.AudioDelta:
@@ -210,7 +208,7 @@ class _Attempt:
         facts.traffic = {"bytes_in": stats.traffic.bytes_in, "bytes_out": stats.traffic.bytes_out}
         if stats.round_trip.mean_ms is not None:
             facts.traffic["rtt_ms"] = round(stats.round_trip.mean_ms, 3)
-        if self._listener is not None and self._listener.underruns:
+        if isinstance(self._listener, Listener) and self._listener.underruns:
             facts.traffic["underruns"] = self._listener.underruns
 
     # --- the verdict --------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from realtime_client.errors import ClosedError, ConnectionLostError, ResponseFai
 from realtime_client.protocol.session import RealtimeSession, trailing_silence_ms
 
 from .faults import NoSpeechError, NotReachedError, StoppedError, TimeLimitError
-from .listener import Listener
+from .listener import Listener, Part, PatientListener
 from .microphone import Microphone
 from .scenario import After, Case, Step, Tool, seconds
 from .sound import Clip, make_clip, quiet
@@ -34,7 +34,7 @@ _AUDIBLE = ("speak", "audio", "dtmf", "silence")
 
 
 class Player:
-    """Plays one case. client: open. watch: observes it already. listener: None where nobody listens in real time.
+    """Plays one case. client: open. watch: observes it already. listener: a patient one: nobody listens in real time.
 
     news: set when something came. stop: set from outside to end soon.
     """
@@ -45,7 +45,7 @@ class Player:
         watch: Watch,
         case: Case,
         *,
-        listener: Listener | None,
+        listener: Listener | PatientListener,
         news: threading.Event,
         stop: threading.Event | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -58,7 +58,7 @@ class Player:
         self._news = news
         self._stop = stop
         self._clock = clock
-        self._fast = listener is None
+        self._fast = isinstance(listener, PatientListener)
         self._tail_ms = trailing_silence_ms(client.settings)
         self._tools = {tool.name: tool for tool in case.scenario.tools}
         self._results: list[tuple[float, int, Call, str]] = []
@@ -178,7 +178,7 @@ class Player:
         return bool(self._results or watch.calls or (self._tail_ms and owed))
 
     def _listening_s(self) -> float:
-        return 0.0 if self._listener is None else self._listener.remaining_s()
+        return 0.0 if isinstance(self._listener, PatientListener) else self._listener.remaining_s()
 
     def _until_answered(self, turn: Turn, limit_s: float) -> None:
         """Wait until the server has nothing more to say to a turn, and until that was heard."""
@@ -232,8 +232,15 @@ class Player:
         if failure is not None and idle and not self._may_stay_unanswered(turn):
             raise ResponseFailedError(f"turn {turn.n}: {failure.message or failure.code}", code=failure.code)
         silent = not (turn.replies or turn.transcripts or self._watch.speech_open or turn.stopped_s)
-        if self._tail_ms and turn.spoken and silent and speech_until.expired:
+        if self._tail_ms and turn.spoken and silent and speech_until.expired and self._taken_in(turn):
             raise NoSpeechError(f"turn {turn.n}: the server heard no speech in the audio")
+
+    def _taken_in(self, turn: Turn) -> bool:
+        """Whether the server has listened to what was sent, or says so: it may be slow. Asks it once a turn."""
+        if turn.confirms_at is None:
+            turn.confirms_at = self._watch.confirmed + 1
+            self._client.update_session(RealtimeSession())
+        return self._watch.confirmed >= turn.confirms_at
 
     def _until_taken(self, limit_s: float) -> None:
         """Wait until the server has taken in all that was sent: it answers an empty change of settings in its turn."""
@@ -274,14 +281,21 @@ class Player:
 
         if not self._wait(reached, deadline, lambda: max(missing_s(), _TICK_S)):
             raise TimeLimitError(f"turn {turn.n + 1}: {wanted_ms:.0f} ms of the answer were not heard in time")
+        if isinstance(self._listener, PatientListener):
+            self._listener.stop_at(self._parts_ms(turn), wanted_ms)
 
     def _heard_ms(self, turn: Turn) -> float:
         """How much of a turn's answers was heard; where nobody listens, how much arrived."""
+        parts = self._parts_ms(turn)
+        if isinstance(self._listener, PatientListener):
+            return sum(parts.values())
+        return self._listener.so_far_ms(list(parts))
+
+    def _parts_ms(self, turn: Turn) -> dict[Part, float]:
+        """What has arrived of a turn's answers: parts and their lengths in ms, in order."""
+        per_ms = self._client.output_format.bytes_per_ms
         with self._watch.lock:
-            parts = {part: size for reply in turn.replies for part, size in reply.parts.items()}
-        if self._listener is not None:
-            return self._listener.so_far_ms(list(parts))
-        return self._client.output_format.ms(sum(parts.values()))
+            return {part: size / per_ms for reply in turn.replies for part, size in reply.parts.items()}
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 

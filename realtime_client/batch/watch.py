@@ -56,6 +56,7 @@ class Turn:
 
     sent_s: all of it had been sent. base_s: what latencies count from. voice_s: its own sound began. voice_end_ms:
     where that ends, in all audio sent this session. request: the id of its request for an answer.
+    confirms_at: how many changes of settings are confirmed when the server has taken in all that was sent.
     """
 
     n: int
@@ -75,6 +76,7 @@ class Turn:
     tools: list[ToolUse] = field(default_factory=list)
     events: dict[str, float] = field(default_factory=dict)
     failure: up.Failure | None = None
+    confirms_at: int | None = None
 
     @property
     def kind(self) -> str:
