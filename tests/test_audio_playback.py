@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_client.audio.jitter import BLOCK_MS, MAX_LATENESS_MS, Jitter
+from realtime_client.audio.jitter import BLOCK_MS, MAX_LATENESS_MS, START_MS, Jitter
 from realtime_client.audio.playback import Playback
 from realtime_client.audio.ramp import FADE_MS
 
@@ -382,6 +382,79 @@ def test_moving_to_another_rate_keeps_order_and_positions():
     assert [count for count, _ in blocks] == [2 * BLOCK] * 7
     assert [int(block[5]) for _, block in blocks] == [100, 100, 200, 200, 200, 200, 200]
     assert (moved.heard_ms(A, 0), moved.heard_ms(B, 0)) == (100, 100)
+
+
+def test_what_a_lost_device_held_is_played_again():
+    playback = Playback(RATE_HZ)
+    playback.write(A, tone(BLOCK * 2, 100), 0.0)
+    playback.end(A)
+    playback.write(B, numbers(0, BLOCK * 5), 0.0)
+    for _ in range(5):
+        read(playback)
+    moved = playback.moved_to(RATE_HZ, lambda samples: samples, 2 * BLOCK + 100)  # 100 samples of B had sounded
+    assert moved.heard_ms(A, 0) == 40
+    assert moved.heard_ms(B, 0) == 100 * 1000 // RATE_HZ
+    moved.end(B)
+    got = np.concatenate([out[:count] for count, out in (read(moved) for _ in range(6))])
+    assert np.array_equal(got, numbers(0, BLOCK * 5)[100:])
+    assert moved.heard_ms(B, 0) == 100
+    assert [stretch.from_ms for stretch in moved.stood(0, moved.handed)] == [pytest.approx(100 / 24)]
+    again = moved.moved_to(2 * RATE_HZ, lambda samples: np.repeat(samples, 2), moved.handed)
+    assert again.idle
+    assert again.heard_ms(B, 0) == 100
+
+
+def test_what_was_cut_is_not_played_again_on_the_next_device():
+    playback = Playback(RATE_HZ)
+    playback.write(A, tone(BLOCK * 5), 0.0)
+    for _ in range(4):
+        read(playback)
+    playback.drop(BLOCK, fade=False)
+    assert playback.moved_to(RATE_HZ, lambda samples: samples, BLOCK).idle
+    assert [(s.from_ms, s.to_ms) for s in playback.stood(0, playback.handed)] == [(0.0, 60.0)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_STEP, max_size=40))
+def test_what_stood_where_fits_what_was_heard(steps):
+    playback, at_s, told = Playback(RATE_HZ), 0.0, {}
+    for what, part, count in steps:
+        if what == "write":
+            playback.write(part, tone(count), at_s)
+        elif what == "end":
+            playback.end(part)
+        elif what == "drop":
+            playback.drop(count)
+        else:
+            begin = playback.handed
+            read(playback, count)
+            at_s += count / RATE_HZ
+            for stretch in playback.stood(begin, playback.handed):
+                assert begin <= stretch.position < playback.handed
+                assert stretch.from_ms == pytest.approx(told.get(stretch.part, 0.0))
+                told[stretch.part] = stretch.to_ms
+                assert playback.heard_ms(stretch.part, 0) == int(stretch.to_ms)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_first_answer_of_a_session_has_no_gap_under_300_ms_of_jitter(seed):
+    rng = np.random.default_rng(seed)
+    late = np.maximum.accumulate(np.arange(200) * 0.1 + rng.uniform(0, 0.3, 200))
+    playback = Playback(RATE_HZ, start_prebuffer_ms=START_MS)
+    assert play([(at - late[0], RATE_HZ // 10) for at in late], playback) == []
+    assert playback.underruns == 0
+
+
+def test_a_server_that_sends_fast_is_not_held_up_at_the_start():
+    playback = Playback(RATE_HZ, start_prebuffer_ms=START_MS)
+    playback.write(A, tone(RATE_HZ // 10), 0.0)
+    assert read(playback)[0] == 0
+    for number in range(1, 5):
+        playback.write(A, tone(RATE_HZ // 10), number * 0.005)
+    assert read(playback)[0] == BLOCK  # 20 ms later, not 320
+    for number in range(60):
+        playback.write(A, tone(RATE_HZ // 10), 0.03 + number * 0.005)
+    assert playback.prebuffer_ms == 60  # by now it is known
 
 
 def test_reading_keeps_no_memory():

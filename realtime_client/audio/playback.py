@@ -213,17 +213,17 @@ class Playback:
 
     def stood(self, begin: int, end: int) -> list[Stretch]:
         """Return what stood at the positions from `begin` to before `end`, in order: only what a drop has left."""
-        found = []
-        for record, position, count, before in list(self._runs):
+        found: list[Stretch] = []
+        for record, position, count, before in reversed(list(self._runs)):
+            if position + count <= begin:
+                break
             first, last = max(begin, position), min(end, position + count)
-            if first >= last:
-                continue
             from_ms = self._exact_ms(record, before + first - position)
             to_ms = self._exact_ms(record, before + last - position)
             if record.final_ms is not None:
                 to_ms = min(to_ms, record.final_ms)
-            if from_ms < to_ms:
-                found.append(Stretch(record.key, from_ms, to_ms, first))
+            if first < last and from_ms < to_ms:
+                found.insert(0, Stretch(record.key, from_ms, to_ms, first))
         return found
 
     @property
