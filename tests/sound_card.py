@@ -1,6 +1,7 @@
 """A sound card that is not there: a private PulseAudio server with two speakers and two microphones.
 
-PortAudio sees it through ALSA's pulse plugin as the devices `card1`, `card2` and `default`. What is played is recorded
+PortAudio sees it through ALSA's pulse plugin as the devices `card1`, `card2` and `default`; `introduce` brings a third
+card that PortAudio has not seen before. What is played is recorded
 from the speaker's monitor, what a microphone is to hear is played into it, and every fault that a sound card can have
 is made for real.
 """
@@ -28,7 +29,8 @@ CALL_LIMIT_S = 5.0
 STALL_S = 0.03
 PROGRAMS = ("pulseaudio", "pactl", "parec", "pacat")
 PACKAGES = "pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins"
-_PAIRS = {1: ("speaker1", "mic1"), 2: ("speaker2", "mic2")}
+_PAIRS = {1: ("speaker1", "mic1"), 2: ("speaker2", "mic2"), 3: ("speaker3", "mic3")}
+_ALWAYS = (1, 2)
 
 
 def missing() -> str | None:
@@ -182,6 +184,7 @@ class SoundCard:
         self._socket = self.folder / "native"
         self._server: subprocess.Popen[bytes] | None = None
         self._echo: str | None = None
+        self._introduced = False
         self._write_configuration()
         atexit.register(self.remove)  # a program that ends by an error leaves no server behind
 
@@ -201,18 +204,21 @@ class SoundCard:
             f"exit-idle-time = -1\ndefault-sample-rate = {RATE_HZ}\nalternate-sample-rate = {RATE_HZ}\n"
             "resample-method = speex-float-5\nflat-volumes = no\nenable-shm = no\n"
         )
+        self._write_devices(*_ALWAYS)
+
+    def _write_devices(self, *numbers: int) -> None:
+        """Say which cards PortAudio is to list, from the next time it looks; in a new file, as ALSA goes by that."""
         server = f'type pulse server "unix:{self._socket}"'
         lines = []
-        for name, playback, capture in (
-            ("card1", " device speaker1", " device mic1"),
-            ("card2", " device speaker2", " device mic2"),
-            ("!default", "", ""),
-        ):
+        cards = [(f"card{number}", *(f" device {name}" for name in _PAIRS[number])) for number in numbers]
+        for name, playback, capture in (*cards, ("!default", "", "")):
             lines.append(
                 f"pcm.{name} {{ type asym playback.pcm {{ {server}{playback} }} capture.pcm {{ {server}{capture} }}"
                 f' hint {{ show on description "{name}" }} }}\n'
             )
-        (self.folder / "asound.conf").write_text("".join(lines))
+        (self.folder / "asound.new").write_text("".join(lines))
+        (self.folder / "asound.new").replace(self.folder / "asound.conf")
+        self._introduced = len(numbers) > len(_ALWAYS)
 
     # The server's life.
 
@@ -236,10 +242,10 @@ class SoundCard:
             )
         wait_until(self._answers, START_LIMIT_S, "the sound server answers")
         self._null_sink("drain")
-        for number in _PAIRS:
+        for number in _ALWAYS:
             self.plug(number)
         self.use(1)
-        self._settle()
+        self._settle(*_ALWAYS)
 
     def _answers(self) -> bool:
         assert self._server is not None
@@ -251,10 +257,10 @@ class SoundCard:
             == 0
         )
 
-    def _settle(self) -> None:
+    def _settle(self, *numbers: int) -> None:
         """An idle sink has rendered up to 2 s ahead: wait until a click comes back from each monitor at once."""
         click = (np.ones(RATE_HZ // 50) * 8000).astype("<i2").tobytes()
-        for sink in ("speaker1", "speaker2", "mic1_in", "mic2_in"):
+        for sink in (name for number in numbers for name in (_PAIRS[number][0], f"{_PAIRS[number][1]}_in")):
             with Tape(self, f"{sink}.monitor") as tape:
                 self.play(click, sink)
                 wait_until(lambda tape=tape: len(tape.loud()), what=f"sound through {sink}")
@@ -274,7 +280,9 @@ class SoundCard:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def heal(self) -> None:
-        """Undo every fault: both cards plugged and running, the first is the default, no echo."""
+        """Undo every fault: both cards plugged and running, the first is the default, no echo, no third card."""
+        if self._introduced:
+            self._write_devices(*_ALWAYS)
         if self._server is None or self._server.poll() is not None:
             self.stop()
             self.start()
@@ -282,14 +290,15 @@ class SoundCard:
         self.thaw()
         self.echo(on=False)
         sinks = self.pactl("list", "short", "sinks")
-        gone = [number for number, (speaker, _) in _PAIRS.items() if f"\t{speaker}\t" not in sinks]
+        gone = [number for number in _ALWAYS if f"\t{_PAIRS[number][0]}\t" not in sinks]
         for number in gone:
             self.plug(number)
-        for number in _PAIRS:
+        for number in _ALWAYS:
             self.suspend(number, on=False)
         self.use(1)
-        if gone:
-            self._settle()
+        self._settle(*gone)
+        if f"\t{_PAIRS[3][0]}\t" in sinks:
+            self.unplug(3)
 
     def pactl(self, *args: str) -> str:
         done = subprocess.run(
@@ -300,8 +309,9 @@ class SoundCard:
 
     def _null_sink(self, name: str) -> None:
         self.pactl(
-            "load-module", "module-null-sink", f"sink_name={name}", f"rate={RATE_HZ}", "channels=1", "channel_map=mono"
-        )
+            "load-module", "module-null-sink", f"sink_name={name}", f"rate={RATE_HZ}", "channels=1", "channel_map=mono",
+            f"sink_properties=device.description={name}",
+        )  # fmt: skip
 
     # What one does with a card.
 
@@ -314,11 +324,24 @@ class SoundCard:
                 "load-module", "module-loopback", f"source={sink}.monitor", "sink=drain",
                 "latency_msec=10", "max_latency_msec=50", "source_dont_move=1", "sink_dont_move=1",
             )  # fmt: skip
-        self.pactl("load-module", "module-remap-source", f"source_name={mic}", f"master={mic}_in.monitor")
+        self.pactl(
+            "load-module", "module-remap-source", f"source_name={mic}", f"master={mic}_in.monitor",
+            f"source_properties=device.description={mic}",
+        )  # fmt: skip
+
+    def plug_settled(self, number: int) -> None:
+        """Plug a card in, and wait until it plays without delay, as one of real wires does."""
+        self.plug(number)
+        self._settle(number)
+
+    def introduce(self) -> None:
+        """Plug a third card in, which PortAudio lists from the next time it looks."""
+        self._write_devices(*_PAIRS)
+        self.plug_settled(3)
 
     def unplug(self, number: int) -> None:
-        """Take card 1 or 2 out: its sinks and its source are gone from the server, and the other is the default."""
-        self.use(3 - number)
+        """Take a card out: its sinks and its source are gone from the server, and another is the default."""
+        self.use(2 if number == 1 else 1)
         for line in self.pactl("list", "short", "modules").splitlines():
             index, module, arguments = [*line.split("\t"), "", ""][:3]
             words = arguments.split()

@@ -38,8 +38,8 @@ READY = ".quit to end\n"
 
 
 @contextmanager
-def voice_chat(*args: str, **options) -> Iterator[Terminal]:
-    devices = ("--mic", "card1", "--speaker", "card1", "--echo", "headphones")
+def voice_chat(*args: str, mic: str = "card1", speaker: str = "card1", **options) -> Iterator[Terminal]:
+    devices = ("--mic", mic, "--speaker", speaker, "--echo", "headphones")
     with Terminal("chat", "--local", "--no-record", *devices, *args, **options) as terminal:
         terminal.wait_for(READY)
         terminal.wait_for("| mic ")
@@ -179,6 +179,19 @@ def test_when_the_sound_server_dies_the_session_goes_on_in_text(sound_card: Soun
         terminal.wait_for("the session goes on in text]")
         terminal.type("repeat after me still here\r")
         terminal.wait_for("still here.")
+        assert b"Expression" not in terminal.raw, "PortAudio's complaints are not for the screen"
+        sound_card.start()
+        terminal.wait_for("[the speaker is now ")
+        leave(terminal)
+
+
+@again_after_a_stall
+def test_a_default_that_changes_is_told_and_shown(sound_card: SoundCard):
+    with voice_chat(mic="default", speaker="default") as terminal:
+        sound_card.use(2)
+        terminal.wait_for("[the speaker is now speaker2 (the default has changed)]")
+        terminal.type(".devices\r")
+        terminal.wait_for("default (now speaker2)")
         leave(terminal)
 
 
@@ -307,12 +320,14 @@ def test_without_a_device_the_session_is_in_text_and_says_so(tmp_path):
     with TalkingServer("Hello.") as server:
         with Terminal("chat", "--no-record", "--url", server.url, **no_sound(tmp_path)) as terminal:
             shown = terminal.wait_for(READY)
-            assert "[no microphone and no speaker: the session goes on in text]" in shown
+            assert "[no microphone and no speaker: in text until one is plugged in]" in shown
             assert "type a line to talk" in shown
             terminal.type("hello\r")
             terminal.wait_for("> hello\nHello.\n>")
             terminal.type(".mute\r")
-            terminal.wait_for("[there is no command .mute; .help lists them]")
+            terminal.wait_for("[there is no microphone]")
+            terminal.type(".devices\r")
+            terminal.wait_for("microphones:\n      none\nspeakers:\n      none")
             leave(terminal)
 
 

@@ -33,8 +33,8 @@ class Feed:
     """One stream. Its callbacks reach the line's own only while it is the line's current one.
 
     Before that an output plays silence; an input keeps what it hears, up to 2 s, and hands it on as soon as it is
-    current, so that nothing is missed when a line moves over. began_s, at_s: the first and the last callback. alive:
-    there were callbacks.
+    current, so that nothing is missed when a line moves over. made_s: when it was made. began_s, at_s: the first
+    and the last callback. alive: there were callbacks.
     ended: the stream ended by itself. stuck: a call into it hangs, no other may be made; it closes itself if that
     call comes back.
     """
@@ -43,7 +43,7 @@ class Feed:
         self, direction: Direction, callback: Callback, is_current: Callable[[Feed], bool], clock: Clock
     ) -> None:
         self.alive = threading.Event()
-        self.at_s = self.began_s = clock.monotonic()
+        self.made_s = self.began_s = self.at_s = clock.monotonic()
         self.ended = False
         self.stuck = False
         self.wanted_end = False

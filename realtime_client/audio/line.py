@@ -30,6 +30,8 @@ _RETRY_EVERY_S = 0.5
 _ALIVE_LIMIT_S = 0.12
 _FIRST_LIMIT_S = 1.0
 _ASIDE_LIMIT_S = 1.0
+_REFRESH_LIMIT_S = 3.0
+_OVERLAP_S = 0.1  # until the old microphone has given what it heard before the new one began
 _HOME_EVERY_S = 5.0
 _HOME_AT_S = (0.0, 0.5, 1.5, 3.0)  # after it was plugged in: a device takes a moment to work
 _open_lines: weakref.WeakSet[Line] = weakref.WeakSet()
@@ -100,6 +102,12 @@ class Line:
         """The device that was chosen."""
         return self._wanted
 
+    @property
+    def opened_s(self) -> float:
+        """When the stream in use was opened, on the monotonic clock; 0 while there is none."""
+        feed = self._feed
+        return 0.0 if feed is None else feed.made_s
+
     def open(self) -> None:
         """Open the device, or the best other one. Errors: DeviceError when none works; nothing runs then."""
         reason = self._open_best(lost="", alive_s=_FIRST_LIMIT_S)
@@ -122,8 +130,12 @@ class Line:
         self._renewal = reason
         self._wake.set()
 
-    def look_again(self) -> None:
-        """A device has come: try the chosen one, if it is not in use, and any if there is none."""
+    def look_again(self, wanted: Device | None = None) -> None:
+        """A device has come: try the chosen one, if it is not in use, and any if there is none.
+
+        wanted: the one that is the chosen one from now on; it is moved to when it works.
+        """
+        self._wanted = wanted or self._wanted
         now_s = self._clock.monotonic()
         self._retry_at_s, self._failed = 0.0, 0
         self._home_at_s = [now_s + after_s for after_s in _HOME_AT_S]
@@ -207,7 +219,7 @@ class Line:
             reason, self._renewal = self._renewal, None
             self._go_back(reason, feed, devices.candidates(self._wanted, self.direction)[:4])
         elif self._home_due(feed, now_s):
-            self._go_back("it is there again", feed, devices.candidates(self._wanted, self.direction)[:1])
+            self._go_back("it is there now", feed, devices.candidates(self._wanted, self.direction)[:1])
 
     def _failure(self, feed: Feed, now_s: float) -> str | None:
         if feed.ended and not feed.wanted_end:
@@ -306,6 +318,8 @@ class Line:
                 with self._calls_lock:
                     aside.close()
                 return None
+        if self.direction == "input":
+            self._closing.wait(_OVERLAP_S)
         return aside
 
     def _swap(self, aside: Feed, feed: Feed, reason: str) -> None:
@@ -401,7 +415,7 @@ def rescan() -> bool:
     with _rescan_lock:
         try:
             paused.extend((line, line._pause()) for line in open_lines())  # noqa: SLF001  # the line's own module
-            return devices.refresh()
+            return devices.limited(devices.refresh, _REFRESH_LIMIT_S)
         finally:
             for line, before in paused:
                 line._resume(before)  # noqa: SLF001

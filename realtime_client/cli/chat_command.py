@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from realtime_client.audio.quiet import quiet_screen
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.cli.screen import Screen, make_screen
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_text: bool) -> None:
     """Hold a conversation: speak or type; the answer is heard and streams in. .help lists what else can be typed.
 
-    Voice needs a microphone or a speaker and a terminal; without them the conversation is in text. If standard input
-    is not a terminal, all of it is one prompt, and the answer goes to standard output.
+    Voice needs a microphone or a speaker and a terminal; without them the conversation is in text, until one is
+    plugged in. If standard input is not a terminal, all of it is one prompt, and the answer goes to standard output.
     """
     if by_voice and by_text:
         raise UsageError("--voice and --text exclude each other")
     if sys.stdin.isatty() or by_voice:
-        _converse(settings, invocation, by_voice=by_voice or (sys.stdout.isatty() and not by_text))
+        with quiet_screen():
+            _converse(settings, invocation, by_voice=by_voice or (sys.stdout.isatty() and not by_text))
         return
     from realtime_client.cli.say_command import read_stdin, say
 
@@ -86,11 +88,15 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
 
 
 def _sound(settings: Settings, screen: Screen) -> LiveSound | None:
-    """Choose microphone and speaker; None, and a line that says so, if there is neither."""
+    """Choose microphone and speaker; a line says so if there is neither. None where none can come, either."""
+    from realtime_client.audio import devices
     from realtime_client.talk.assembly import LiveSound
 
     sound = LiveSound(settings, lambda text: screen.notice(f"[{text}]"))
     if sound.possible:
         return sound
-    screen.notice("[no microphone and no speaker: the session goes on in text]")
-    return None
+    if devices.unavailable() is not None:
+        screen.notice("[no microphone and no speaker: the session goes on in text]")
+        return None
+    screen.notice("[no microphone and no speaker: in text until one is plugged in]")
+    return sound

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_client import updates as up
-from realtime_client.audio import devices
-from realtime_client.audio.devices import DeviceError, Direction
+from realtime_client.audio.devices import Device, DeviceError, Direction
 from realtime_client.cli.screen import Screen
 from realtime_client.cli.status import Status
 from realtime_client.cli.talk_key import TalkSwitch
@@ -22,7 +21,8 @@ _HELP = """\
   .mode WORD     who ends your turn: vad, semantic (by meaning) or ptt (a key)
   .talk          with ptt, begin or end your turn, as F2 and Ctrl-Space do (held
                  down, where the terminal reports that a key is let go)
-  .devices       list microphones and speakers
+  .devices       list microphones and speakers, those in use marked; where no
+                 sound server tells of changes, sound pauses while it looks
   .mic NAME      another microphone, also from now on: index or part of the name
   .speaker NAME  another speaker, likewise"""
 
@@ -169,19 +169,22 @@ class ChatVoice:
 
     def list_devices(self, _rest: str) -> None:
         """Show the devices, those in use marked."""
-        in_use = {"input": _name(self._sound.microphone), "output": _name(self._sound.speaker)}
         try:
-            listed = devices.list_devices()
+            listed = self._sound.current_devices()
         except DeviceError as error:
             raise UsageError(str(error)) from None
-        lines = []
-        for direction, name in in_use.items():
-            lines.append(f"{_KINDS[direction]}s:")
-            for device in listed:
-                if device.serves(direction):  # type: ignore[arg-type]  # mypy sees str
-                    mark = "*" if device.name == name else " "
-                    lines.append(f" {mark}{device.index:3}  {one_line(device.name)}")
-        self._screen.notice("\n".join(lines))
+        self._screen.notice("\n".join([*self._rows("input", listed), *self._rows("output", listed)]))
+
+    def _rows(self, direction: Direction, listed: list[Device]) -> list[str]:
+        in_use = _name(self._sound.microphone if direction == "input" else self._sound.speaker)
+        place = self._sound.place(direction)
+        rows = [f"{_KINDS[direction]}s:"]
+        for device in listed:
+            if device.serves(direction):
+                mark = "*" if device.name == in_use else " "
+                now = f" (now {one_line(place)})" if mark == "*" and place else ""
+                rows.append(f" {mark}{device.index:3}  {one_line(device.name)}{now}")
+        return rows if len(rows) > 1 else [*rows, "      none"]
 
     def use_microphone(self, rest: str) -> None:
         """Move to another microphone."""

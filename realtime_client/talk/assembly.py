@@ -2,7 +2,7 @@
 
 Devices are chosen before the session opens, so that a name that fits none is told at once, and opened when it is open.
 The microphone ends before the connection, the speaker after it. A device that cannot be had is told in one line, and
-the session goes on without.
+the session goes on without, until there is one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Any
 
 from realtime_client.audio import devices
 from realtime_client.audio.devices import Device, DeviceError, Direction
-from realtime_client.audio.line import DeviceChange
+from realtime_client.audio.line import DeviceChange, open_lines, rescan
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import Deadline
 from realtime_client.errors import MissingExtraError, RealtimeError, UsageError
 from realtime_client.settings import FLAG, Settings
+from realtime_client.talk.following import Follower
 from realtime_client.talk.turns import TurnMode
 from realtime_client.talk.voice import Voice
 
 _LIST_LIMIT_S = 5.0
 _LOOK_EVERY_S = 0.02
+_GAP_S = 0.1
 Warn = Callable[[str], None]
 
 
@@ -51,6 +53,8 @@ class LiveSound:
         self._far_block = 0
         self._dropped = threading.Event()
         self._lock = threading.Lock()  # of choosing another device; device threads do not wait for it
+        self._follower: Follower | None = None
+        self._wishes: dict[Direction, str | None] = {"input": None, "output": None}  # as named; None: any
         self._check_echo()
         self._chosen = self._choose_both()
 
@@ -70,24 +74,28 @@ class LiveSound:
             raise MissingExtraError("echo cancellation", "aec")
 
     def _choose_both(self) -> dict[Direction, Device | None]:
-        wanted: list[Direction] = ["input"] if self._settings.modality == "text" else ["input", "output"]
         chosen: dict[Direction, Device | None] = {"input": None, "output": None}
         try:
             listed = devices.limited(devices.list_devices, _LIST_LIMIT_S)
         except DeviceError as error:
             self._warn(f"no sound: {error}")
             return chosen
-        for direction in wanted:
+        for direction in self._directions:
             try:
                 chosen[direction] = self._choose(direction, listed)
             except DeviceError as error:
                 self._warn(str(error))
         return chosen
 
+    @property
+    def _directions(self) -> list[Direction]:
+        return ["input"] if self._settings.modality == "text" else ["input", "output"]
+
     def _choose(self, direction: Direction, listed: list[Device]) -> Device:
         """Take what a flag names or nothing; what another source names, or else the default with a warning."""
         name = _SETTINGS[direction]
         wanted = self._settings.value(name)
+        self._wishes[direction] = devices.remembered(direction) if wanted is None else wanted
         if wanted is None:
             return devices.preferred(None, direction, self._warn, listed)
         try:
@@ -119,13 +127,16 @@ class LiveSound:
         self._client = client
         try:
             if self._chosen["output"] is not None:
-                self._open_speaker(self._chosen["output"])
+                self._open_speaker(self._chosen["output"], self._warn)
             self._echo = self._echo_control(self._chosen["input"])
             self.voice.start(client, self.speaker, self._echo)
             if self._chosen["input"] is not None:
-                self._open_microphone(self._chosen["input"])
+                self._open_microphone(self._chosen["input"], self._warn)
+            self._follower = Follower(self)
             yield
         finally:
+            if self._follower is not None:
+                self._follower.close()
             self._silence(client)
 
     def close(self) -> None:
@@ -152,7 +163,7 @@ class LiveSound:
             while not (self.speaker.idle or self.speaker.device is None or deadline.expired or self._dropped.is_set()):
                 self._dropped.wait(deadline.at_most_s(_LOOK_EVERY_S))
 
-    def _open_speaker(self, device: Device) -> None:
+    def _open_speaker(self, device: Device, warn: Warn) -> None:
         from realtime_client.audio.speaker import Speaker
 
         assert self._client is not None
@@ -161,12 +172,12 @@ class LiveSound:
                 device, rate_hz=self._client.output_format.rate_hz, on_change=self._changed, on_far=self._far
             )
         except DeviceError as error:
-            self._warn(f"no speaker: {error}")
+            warn(f"no speaker: {error}")
             return
         speaker.volume = self._settings.volume
         self.speaker = speaker
 
-    def _open_microphone(self, device: Device) -> None:
+    def _open_microphone(self, device: Device, warn: Warn) -> None:
         from realtime_client.audio.microphone import Microphone
 
         assert self._client is not None
@@ -179,7 +190,7 @@ class LiveSound:
                 on_change=self._changed,
             )
         except DeviceError as error:
-            self._warn(f"no microphone: {error}")
+            warn(f"no microphone: {error}")
             return
         self.voice.use_microphone(self.microphone)
 
@@ -231,29 +242,117 @@ class LiveSound:
         if now is not None:
             self._renew_echo()
         text = f"there is no {kind} now" if now is None else f"the {kind} is now {now}"
+        if now is not None and now == change.before:
+            text = f"the {kind} is {now} again" if change.reason else text
         self.voice.device_changed(change.direction, now, f"{text} ({change.reason})", 0)
+        if change.direction == "output" and change.gap_s > _GAP_S and now is not None and not self._speaker_idle():
+            self.voice.device_changed("output", now, "a gap in what was played", round(change.gap_s * 1000))
+
+    def _speaker_idle(self) -> bool:
+        return self.speaker is None or self.speaker.idle
 
     def _gap(self, duration_s: float) -> None:
         device = None if self.microphone is None else self.microphone.device
         gap_ms = round(duration_s * 1000)
         self.voice.device_changed("input", None if device is None else device.name, "a gap in what was heard", gap_ms)
 
+    def moved(self, direction: Direction, device: str, reason: str) -> None:
+        """The sound server put a stream on another device (see `Followed`)."""
+        self._renew_echo()
+        self.voice.device_changed(direction, device, f"the {_KINDS[direction]} is now {device} ({reason})", 0)
+
+    @property
+    def silent(self) -> bool:
+        """Whether neither microphone nor speaker is open (see `Followed`)."""
+        return self.microphone is None and self.speaker is None
+
+    def place(self, direction: Direction) -> str | None:
+        """Return the device behind one that only leads to the sound server's choice; None if it is not known."""
+        current = self._current(direction)
+        device = None if current is None else current.device
+        if self._follower is None or device is None or not device.follows:
+            return None
+        return self._follower.place(direction)
+
+    def devices_came(self) -> None:
+        """Open what is missing, and go back to what was chosen, as far as it is there (see `Followed`).
+
+        Errors: DeviceError.
+        """
+        with self._lock:
+            listed = self._listed(again=self.silent)
+            if not self.silent and any(self._is_missing(direction, listed) for direction in self._directions):
+                listed = self._listed(again=True)
+            for direction in self._directions:
+                wish, current = self._wished(direction, listed), self._current(direction)
+                if current is None:
+                    self._pick_up(direction, wish, listed)
+                for line in open_lines(direction):
+                    line.look_again(wish)
+
+    def _current(self, direction: Direction) -> Any:
+        return self.microphone if direction == "input" else self.speaker
+
+    def _is_missing(self, direction: Direction, listed: list[Device]) -> bool:
+        """Tell whether the list lacks what is wanted: it may be there since it was read."""
+        if self._wishes[direction] is None:
+            return self._current(direction) is None and not any(device.serves(direction) for device in listed)
+        return self._wished(direction, listed) is None
+
+    def _wished(self, direction: Direction, listed: list[Device]) -> Device | None:
+        """Return the device that was asked for, if it is there."""
+        wish = self._wishes[direction]
+        if wish is None:
+            return None
+        try:
+            return devices.choose(wish, direction, listed)
+        except RealtimeError:
+            return None
+
+    def _pick_up(self, direction: Direction, wish: Device | None, listed: list[Device]) -> None:
+        """Begin with a device that was not there at the start; nothing is said if there is none yet."""
+        try:
+            device = wish or devices.choose(None, direction, listed)
+        except DeviceError:
+            return
+        self._open(direction, device, lambda _text: None)
+        current = self._current(direction)
+        if current is not None and current.device is not None:
+            name = current.device.name
+            self.voice.device_changed(direction, name, f"the {_KINDS[direction]} is now {name} (it has come)", 0)
+
+    def _open(self, direction: Direction, device: Device, warn: Warn) -> None:
+        if direction == "input":
+            self._open_microphone(device, warn)
+        else:
+            self._open_speaker(device, warn)
+        self._renew_echo()
+
+    def current_devices(self) -> list[Device]:
+        """Return the devices of now; the sound pauses for a moment where they may have changed. Errors: DeviceError."""
+        with self._lock:
+            return self._listed(again=self._may_have_changed)
+
+    @property
+    def _may_have_changed(self) -> bool:
+        return self._follower is None or self._follower.changed or not self._follower.works
+
+    def _listed(self, *, again: bool) -> list[Device]:
+        if again and rescan() and self._follower is not None:
+            self._follower.changed = False
+        return devices.limited(devices.list_devices, _LIST_LIMIT_S)
+
     def use(self, direction: Direction, wanted: str) -> Device:
         """Move to another device and remember it. Errors: UsageError, DeviceError; then all stays as it is."""
         with self._lock:
-            if self.microphone is None and self.speaker is None:
-                devices.limited(devices.refresh, _LIST_LIMIT_S)
-            listed = devices.limited(devices.list_devices, _LIST_LIMIT_S)
+            listed = self._listed(again=self.silent or (self._follower is not None and self._follower.changed))
             device = devices.choose(wanted, direction, listed)
-            current = self.microphone if direction == "input" else self.speaker
+            current = self._current(direction)
             if current is not None:
                 current.use(device)
-            elif direction == "input":
-                self._open_microphone(device)
-                self._renew_echo()
             else:
-                self._open_speaker(device)
-                self._renew_echo()
+                self._open(direction, device, self._warn)
+            self._wishes[direction] = device.name
             self._remember(device, direction)
             return device
 
