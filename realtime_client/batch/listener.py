@@ -53,9 +53,7 @@ class Listener:
         with self._lock:
             stretch = self._parts.get(part)
             if stretch is None:
-                stretch = self._parts[part] = _Stretch(max(at_s, self._ends_s))
-                if len(self._parts) > _KEPT_PARTS:
-                    del self._parts[next(iter(self._parts))]
+                stretch = self._keep(part, _Stretch(max(at_s, self._ends_s)))
             elif stretch.frozen_s is not None:
                 return
             elif at_s > self._ends_s:
@@ -63,6 +61,12 @@ class Listener:
                 stretch.before_s, stretch.length_s, stretch.start_s = stretch.arrived_s, 0.0, at_s
             stretch.length_s += length_s
             self._ends_s = max(at_s, self._ends_s) + length_s
+
+    def _keep(self, part: Part, stretch: _Stretch) -> _Stretch:
+        self._parts[part] = stretch
+        if len(self._parts) > _KEPT_PARTS:
+            del self._parts[next(iter(self._parts))]
+        return stretch
 
     def heard_ms(self, item_id: str, content_index: int) -> int:
         """How much of a part was heard, now that it is cut: for `RealtimeClient(heard_ms=...)`.
@@ -75,7 +79,8 @@ class Listener:
                 self._ends_s = now_s
                 for stretch in self._parts.values():
                     stretch.frozen_s = stretch.heard_s(now_s)
-            stretch = self._parts.setdefault((item_id, content_index), _Stretch(now_s, frozen_s=0.0))
+            part = (item_id, content_index)
+            stretch = self._parts.get(part) or self._keep(part, _Stretch(now_s, frozen_s=0.0))
             heard_s = stretch.heard_s(now_s)
             # All of it is all of it: no less by rounding, or the server would be told to cut the last millisecond.
             return math.ceil(heard_s * 1000) if heard_s >= stretch.arrived_s else int(heard_s * 1000)
