@@ -24,6 +24,7 @@ _WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn
 _WITH_SOUND = ("first_audio", "speech_to_audio")
 _NAME = re.compile(r"[^\W_](?:[^/\\\[\]#<>\"|:*?\x00-\x1f\x7f]{0,98}[^\s/\\\[\]#<>\"|:*?\x00-\x1f\x7f])?")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_BY_HAND = ("none", "ptt")
 _LONGEST_S = 86_400.0
 _Part = dict[str, Any]
 
@@ -183,6 +184,9 @@ class Rules:
                 self._add(f"{path}.{name}", f"there is no latency {name[:80]!r}", near(name, LATENCIES))
             elif name in _WITH_SOUND and self._silent():
                 self._add(f"{path}.{name}", "the answers are text only, so they have no sound")
+            elif name == "speech_to_audio" and self._session.get("turn_detection") in _BY_HAND:
+                hint = "use first_audio, which counts from the end of the speech"
+                self._add(f"{path}.{name}", "without turn detection the server does not tell when speech stops", hint)
             self._duration(latency, name, path, above_zero=True)
 
     def _lengths(self, lengths: _Part, path: str, key: str) -> None:
