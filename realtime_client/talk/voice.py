@@ -88,6 +88,7 @@ class Voice:
         self._cut: dict[tuple[str, int], None] = {}
         self._removers: list[Callable[[], None]] = []
         self._news: queue.Queue[up.Update | None] = queue.Queue(64)
+        self._telling = threading.Lock()  # two threads may tell, but in order
         self._teller = threading.Thread(target=self._tell, name="realtime-devices", daemon=True)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ class Voice:
         speaker, client = self._speaker, self._client
         if speaker is None or client is None:
             return
-        with contextlib.suppress(RealtimeError):  # the session has just ended
+        with self._telling, contextlib.suppress(RealtimeError):  # the session has just ended
             for (item_id, content_index), from_ms, to_ms, at_s in speaker.played():
                 client.tell(
                     up.Audible(item_id=item_id, content_index=content_index, from_ms=from_ms, to_ms=to_ms, at_s=at_s)
