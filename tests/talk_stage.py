@@ -30,12 +30,12 @@ from realtime_client.updates import AudioFormat
 LOUD = 400
 
 
-def speech(text: str, rate_hz: int = RATE_HZ) -> bytes:
+def speech(text: str, rate_hz: int = RATE_HZ, voice: str = "slt") -> bytes:
     """The user's voice: 16-bit mono PCM of a sentence, without the silence around it."""
     assert shutil.which("flite"), "flite is not installed"
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "said.wav"
-        subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(wav)], check=True, timeout=20)
+        subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(wav)], check=True, timeout=20)
         pcm = np.frombuffer(read_audio(wav, AudioFormat("pcm16", rate_hz)), np.int16)
     loud = np.nonzero(np.abs(pcm.astype(np.int32)) > LOUD)[0]
     return pcm[loud[0] : loud[-1] + 1].tobytes()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import stat
-import threading
-import time
 import tracemalloc
 
 import numpy as np
@@ -21,11 +19,11 @@ from realtime_client.audio.echo import (
     UNKNOWN_PATH,
     EchoControl,
     EchoMode,
-    EchoPath,
-    SampleRing,
     WebRtcCanceller,
     choose_mode,
 )
+from realtime_client.audio.echo_level import EchoPath
+from realtime_client.audio.far_line import FarLine, SampleHistory
 from realtime_client.audio.loop_test import (
     Advice,
     Clipped,
@@ -392,54 +390,97 @@ def test_memory_does_not_grow():
     assert after - before < 20_000
 
 
-# The ring between speaker and microphone.
+# Both sides brought together.
 
 
-@given(st.lists(st.tuples(st.integers(0, 130), st.booleans()), max_size=60))
+@given(st.lists(st.integers(0, 130), max_size=40), st.integers(-300, 5000), st.integers(0, 200))
 @settings(max_examples=100, deadline=None)
-def test_the_ring_gives_everything_back_in_order_or_counts_it(steps):
-    ring, written, read, taken = SampleRing(100), 0, [], 0
-    for size, then_read in steps:
-        ring.write(np.arange(written, written + size, dtype=np.int16))
-        written += size
-        if then_read:
-            piece = ring.read(10)
-            assert piece.size % 10 == 0
-            assert piece.size <= 50
-            read.append(piece)
-            taken += piece.size
-    got = np.concatenate([np.zeros(0, np.int16), *read])
-    assert np.all(np.diff(got) > 0)
-    assert taken + ring.lost <= written
-    if got.size and not ring.lost:
-        assert np.array_equal(got, np.arange(got.size))
+def test_the_history_gives_back_what_there_is_and_zeros_else(sizes, first, count):
+    history, all_of_it = SampleHistory(1000), np.arange(1, sum(sizes) + 1).astype(np.int16)
+    at = 0
+    for size in sizes:
+        history.write(all_of_it[at : at + size])
+        at += size
+    expected = [n + 1 if max(0, at - 1000) <= n < at else 0 for n in range(first, first + count)]
+    assert history.read(first, count).tolist() == expected
 
 
-def test_the_ring_between_two_threads():
-    ring, total = SampleRing(4800), 480 * 200
-    space = threading.Semaphore(4)
+class TwoSides:
+    """A speaker that plays a ramp 40 ms after it is handed over, a microphone that gives it 20 ms later."""
 
-    def write() -> None:
-        for at in range(0, total, 480):
-            assert space.acquire(timeout=10)
-            ring.write(np.arange(at, at + 480).astype(np.int16))
+    def __init__(self) -> None:
+        self.line = FarLine(RATE_HZ, RATE_HZ)
+        self.handed, self.now_s = 0, 100.0
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    got: list[np.ndarray] = []
-    size, idle = 0, threading.Event()
-    ends = time.monotonic() + 10
-    while size < total and time.monotonic() < ends:
-        piece = ring.read(480)
-        if piece.size:
-            got.append(piece)
-            size += piece.size
-            space.release(piece.size // 480)
-        else:
-            idle.wait(0.001)
-    writer.join(10)
-    assert ring.lost == 0
-    assert np.array_equal(np.concatenate(got), np.arange(total).astype(np.int16))
+    def run(self, blocks: int, *, late_s: float = 0.0, wobble_s: float = 0.0) -> list[int]:
+        """Let time go on; how much older than the moment of capture what came beside each frame is, in samples."""
+        ages = []
+        for index in range(blocks):
+            sounds_s = self.now_s + 0.04 + late_s + wobble_s * (-1) ** index
+            self.line.write(np.full(BLOCK, self.handed // BLOCK, np.int16), sounds_s)
+            self.handed += BLOCK
+            found = self.line.frames(2, self.now_s - 0.04)
+            ages.append(self.handed // BLOCK - int(found[0][0]))
+            self.now_s += 0.02
+        return ages
+
+
+def test_blocks_that_come_late_by_little_change_nothing():
+    sides = TwoSides()
+    assert len(set(sides.run(200, wobble_s=0.002)[10:])) == 1
+    assert sides.line.slips == 0
+    assert sides.line.steady
+
+
+def test_what_the_speaker_loses_is_left_out():
+    """It ran empty for 60 ms: from then on all that is handed over sounds 60 ms later."""
+    sides = TwoSides()
+    before = sides.run(100)[-1]
+    sides.run(3, late_s=0.06)
+    assert not sides.line.steady
+    after = sides.run(100, late_s=0.06)
+    assert sides.line.slips == 1
+    assert after[-1] == before + 3  # blocks
+    assert sides.line.steady
+
+
+def test_clocks_that_differ_are_brought_together_again():
+    sides = TwoSides()
+    before, fast = sides.run(100)[-1], 0.0
+    for _ in range(100):
+        fast += 0.0005
+        sides.run(20, late_s=-fast)
+    assert sides.line.slips == 0
+    assert abs(sides.run(1, late_s=-fast)[-1] - (before - fast / 0.02)) <= 1.5
+    assert sides.line.steady
+
+
+def test_one_block_with_a_wrong_time_is_no_jump():
+    sides = TwoSides()
+    before = sides.run(100)[-1]
+    sides.run(1, late_s=0.3)
+    assert sides.run(100)[-1] == before
+    assert sides.line.slips == 0
+
+
+@pytest.mark.parametrize("mode", ["half-duplex", "aec"])
+def test_a_speaker_that_stumbles_is_not_taken_for_speech(mode):
+    """Every 5 s it loses 60 ms of what is handed over: the echo comes earlier by that, for good."""
+    far = pcm(assistant(60))
+    blocks = far.reshape(-1, BLOCK)
+    kept = np.array([index % 250 not in (40, 41, 42) or index < 250 for index in range(len(blocks))])
+    heard = through(blocks[kept].reshape(-1).astype(float), room(6))
+    near = pcm(heard + noise(heard.size, -65)).reshape(-1, BLOCK)
+    control, found, sounded = EchoControl(RATE_HZ, mode), [], 0
+    for index, block in enumerate(blocks):
+        control.far(block, sounded * 0.02)
+        if not kept[index]:
+            continue
+        control.near(near[sounded], sounded * 0.02)
+        sounded += 1
+        if control.event is OnsetEvent.STARTED:
+            found.append(sounded * 0.02)
+    assert found == []
 
 
 # The loop measurement.

@@ -8,27 +8,30 @@ Modes:
     auto         `choose_mode` picks one of these
 
 In `aec` and `half-duplex` a gate stands behind. Its rule: while the assistant is audible (something above -60 dBFS was
-handed to the speaker less than `hold_ms` ago), silence passes unless near speech is clear, which is: frames 6 dB above
-the echo to be expected, and above the noise floor as `onset` has it, for some 30 ms. Once open, the gate stays open
-until that speech stops. It looks 40 ms ahead, so that the beginning of a word is not lost; that is how much later the
-sound is in these modes.
+handed to the speaker less than `hold_ms` ago), silence passes unless near speech is clear, for some 30 ms. Once open,
+the gate stays open until that speech stops. It looks 40 ms ahead, so that the beginning of a word is not lost; that is
+how much later the sound is in these modes.
 
-The echo to be expected is the level handed to the speaker, at the loop's delay and with the room's decay, plus the
-coupling: what the echo keeps of it. The coupling comes from the loop measurement and is followed while the assistant
-speaks alone; without a measurement the gate stays closed until it has heard two seconds of the assistant.
+What is clear near speech: `far_line` brings both sides together, `echo_bands` tells how much of a frame no echo
+explains, and until it has heard the assistant for 1.5 s the gate stays closed. In `aec` what the canceller leaves
+counts instead: a frame 4 dB above the level that it usually leaves of the assistant, if the bands give at least a hint.
+But only while the canceller can be trusted: it took 10 dB away, and nothing jumped since.
+
+Speech that is quieter than the echo in every band, by some 10 dB in all, cannot be told from it in `half-duplex`.
 """
 
 from __future__ import annotations
 
 import enum
 import importlib.util
-from collections import deque
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
+from realtime_client.audio.echo_bands import EchoBands
+from realtime_client.audio.echo_level import CancellerTrust, EchoLevel, EchoPath
+from realtime_client.audio.far_line import RESERVE_MS, FarLine
 from realtime_client.audio.onset import (
     FRAME_MS,
     SILENCE_DBFS,
@@ -42,10 +45,10 @@ from realtime_client.audio.onset import (
 from realtime_client.errors import MissingExtraError, UsageError
 
 LOOK_AHEAD_MS = 40
-HOLD_MS = 750
-_AUDIBLE_DBFS = -60.0
-_RING_S = 1.0
-_SLIP_FRAMES = 10  # how far both clocks may be apart before they are matched again
+_TRUSTED_ERLE_DB = -15.0
+_HINT_DB = 0.3  # less excess in what the microphone gave is echo, whatever the canceller leaves of it
+_NEITHER_DB = 3.0  # so far below the threshold a frame tells neither
+_OVER_DB, _FAR_BELOW_DB = 4.0, 12.0  # so much louder than the echo is a frame for each dB of excess; for none
 
 
 class EchoMode(enum.StrEnum):
@@ -55,18 +58,6 @@ class EchoMode(enum.StrEnum):
     AEC = "aec"
     HALF_DUPLEX = "half-duplex"
     AUTO = "auto"
-
-
-class EchoPath(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the way from the speaker to the microphone.
-
-    delay_ms: from handing over a sample to its echo, None if unknown. return_loss_db: how much quieter the echo is than
-    what was handed over, None if unknown. hold_ms: how long after the last audible sample echo may still come.
-    """
-
-    delay_ms: float | None = None
-    return_loss_db: float | None = None
-    hold_ms: float = HOLD_MS
 
 
 UNKNOWN_PATH = EchoPath()
@@ -89,39 +80,6 @@ def choose_mode(asked: EchoMode | str, remembered: EchoMode | str | None = None)
     best = EchoMode.AEC if aec_available() else EchoMode.HALF_DUPLEX
     known = best if remembered is None else EchoMode(remembered)
     return best if known in (EchoMode.AUTO, EchoMode.AEC) else known
-
-
-class SampleRing:
-    """Samples on their way from one thread to another; neither waits. When full, the oldest are lost and counted."""
-
-    def __init__(self, capacity: int) -> None:
-        self._samples = np.zeros(capacity, np.int16)
-        self._written = 0
-        self._read = 0
-        self.lost = 0
-
-    def write(self, samples: Samples) -> None:
-        """Add samples (one thread only); of more than fit, the last ones."""
-        capacity = self._samples.size
-        kept = samples[-capacity:]
-        at = (self._written + samples.size - kept.size) % capacity
-        first = min(kept.size, capacity - at)
-        self._samples[at : at + first] = kept[:first]
-        self._samples[: kept.size - first] = kept[first:]
-        self._written += samples.size
-
-    def read(self, multiple: int) -> Samples:
-        """Take what is there, in whole multiples (one thread only). Half of the ring at most: the writer may go on."""
-        capacity = self._samples.size
-        behind = self._written - self._read
-        if behind > capacity // 2:
-            skipped = behind - capacity // 2
-            self._read, self.lost, behind = self._read + skipped, self.lost + skipped, capacity // 2
-        count = behind - behind % multiple
-        at = self._read % capacity
-        first = min(count, capacity - at)
-        self._read += count
-        return np.concatenate((self._samples[at : at + first], self._samples[: count - first]))
 
 
 class Canceller(Protocol):
@@ -164,102 +122,6 @@ class WebRtcCanceller:
         return np.frombuffer(audio.data, np.int16)
 
 
-class EchoLevel:
-    """How loud the echo may be now, from what was handed to the speaker.
-
-    path: what is known. residual_db: how much of the echo a canceller is trusted to take away from the start.
-    """
-
-    _SPREAD_FRAMES = 5
-    _UNKNOWN_FRAMES = 50  # without a measured delay the echo may come within so many frames
-    _DECAY_DB = 0.6  # a frame; 60 dB in a second, a reverberant room
-    _LOUD_DBFS = -45.0  # quieter sound says nothing sure about the coupling
-    _WINDOW_FRAMES, _WINDOWS = 50, 20  # the greatest coupling of the last 10 s of loud assistant
-    _LEARN_FRAMES = 200
-    _UNSURE_DB = 3.0  # more margin without a measurement
-    _COUPLING_DB = (-60.0, 20.0)
-    _RISE_DB = 4.0  # speech that was not recognised as such may not raise a measured coupling by more
-    _NOISE_DB = 10.0
-
-    def __init__(self, path: EchoPath, residual_db: float = 0.0) -> None:
-        delay = None if path.delay_ms is None else round(path.delay_ms / FRAME_MS)
-        self._from = 0 if delay is None else max(0, delay - self._SPREAD_FRAMES)
-        self._to = self._UNKNOWN_FRAMES if delay is None else delay + self._SPREAD_FRAMES
-        self._hold = max(self._to, round(path.hold_ms / FRAME_MS))
-        self._levels = deque([SILENCE_DBFS] * (self._to + 1), self._to + 1)  # newest first
-        self._since_audible = self._hold + 1
-        self._far_dbfs = SILENCE_DBFS
-        self._measured = None if path.return_loss_db is None else residual_db - path.return_loss_db
-        self._maxima: deque[float] = deque(maxlen=self._WINDOWS)
-        self._pending: deque[float] = deque(maxlen=_SLIP_FRAMES)
-        self._window = SILENCE_DBFS
-        self._learnt = 0
-
-    @property
-    def audible(self) -> bool:
-        """True while the assistant, or what the room keeps of it, may be heard."""
-        return self._since_audible <= self._hold
-
-    @property
-    def known(self) -> bool:
-        """True once there is a coupling to go by."""
-        return self._measured is not None or self._learnt >= self._LEARN_FRAMES
-
-    @property
-    def coupling_db(self) -> float:
-        """The echo's level less the level handed to the speaker: as measured, and followed within bounds.
-
-        Without a measurement it is the middle one of the latest maxima: near speech that was not recognised as such is
-        in some of them.
-        """
-        least, most = self._COUPLING_DB
-        if self._measured is None:
-            maxima = sorted(self._maxima)
-            return max(least, min(most, maxima[len(maxima) // 2])) if maxima else most
-        least = self._measured if self._learnt < self._LEARN_FRAMES else least
-        most = self._measured + self._RISE_DB
-        heard = max((*self._maxima, self._window))
-        return max(least, min(most, heard))
-
-    @property
-    def dbfs(self) -> float:
-        """The echo's level to be expected now; -96 for none, 0 (nothing is louder) while the coupling is not known."""
-        if not self.audible:
-            return SILENCE_DBFS
-        if not self.known:
-            return 0.0
-        unsure_db = self._UNSURE_DB if self._measured is None else 0.0
-        return max(SILENCE_DBFS, self._far_dbfs + self.coupling_db + unsure_db)
-
-    def handed(self, level_dbfs: float) -> None:
-        """Take the level of the next frame that goes to the speaker."""
-        self._levels.appendleft(level_dbfs)
-        self._since_audible = 0 if level_dbfs > _AUDIBLE_DBFS else self._since_audible + 1
-
-    def advance(self, frames: int) -> None:
-        """Let time go on by so many frames of the microphone."""
-        loudest = max(list(self._levels)[self._from :])
-        self._far_dbfs = max(loudest, self._far_dbfs - self._DECAY_DB * frames, SILENCE_DBFS)
-
-    def heard(self, level_dbfs: float, noise_dbfs: float) -> None:
-        """Take the level of a frame in which nobody near was found to speak."""
-        if self._far_dbfs < self._LOUD_DBFS:
-            return
-        is_noise = level_dbfs < noise_dbfs + self._NOISE_DB
-        self._pending.append(self._COUPLING_DB[0] if is_noise else level_dbfs - self._far_dbfs)
-        if len(self._pending) < _SLIP_FRAMES:
-            return
-        self._window = max(self._window, self._pending.popleft())
-        self._learnt += 1
-        if self._learnt % self._WINDOW_FRAMES == 0:
-            self._maxima.append(self._window)
-            self._window = SILENCE_DBFS
-
-    def forget_last(self) -> None:
-        """Near speech began: the last frames were not echo alone."""
-        self._pending.clear()
-
-
 class EchoControl:
     """Everything between microphone and server that concerns echo.
 
@@ -293,15 +155,18 @@ class EchoControl:
         if far_hz <= 0 or far_hz % 100:
             raise UsageError(f"a rate of {far_hz} Hz has no whole number of samples in 10 ms")
         self._far_frame = far_hz // 100
-        self._ring = SampleRing(int(far_hz * _RING_S))
+        self._line = FarLine(far_hz, near_hz)
         self._canceller = canceller
         if self.mode is EchoMode.AEC and canceller is None:
             self._canceller = WebRtcCanceller(far_hz, near_hz, round(path.delay_ms or 0))
-        self._echo = EchoLevel(path, _TRUSTED_ERLE_DB if self.mode is EchoMode.AEC else 0.0)
+        self._trust = CancellerTrust()
+        fed_ms = None if path.delay_ms is None else max(0.0, path.delay_ms - RESERVE_MS)
+        residual_db = _TRUSTED_ERLE_DB if self.mode is EchoMode.AEC else 0.0
+        self._level = EchoLevel(msgspec.structs.replace(path, delay_ms=fed_ms), residual_db)
+        delay = None if fed_ms is None else round(fed_ms / FRAME_MS)
+        self._bands = EchoBands(far_hz, near_hz, delay, None if path.return_loss_db is None else -path.return_loss_db)
         self._rest = np.zeros(0, np.int16)
         self._ahead = np.zeros(self._near_frame * (LOOK_AHEAD_MS // FRAME_MS), np.int16)
-        self._ahead_frames = 0
-        self._silence = np.zeros(self._far_frame, np.int16)
 
     @property
     def speech(self) -> bool:
@@ -316,35 +181,67 @@ class EchoControl:
     @property
     def echo_dbfs(self) -> float:
         """The echo expected now in what `near` goes by."""
-        return self._echo.dbfs
+        return self._level.dbfs
 
     @property
     def delay_ms(self) -> int:
         """How much later `near` gives the sound back than it took it."""
         return 0 if self.mode is EchoMode.HEADPHONES else LOOK_AHEAD_MS
 
-    def far(self, samples: Samples, at_s: float) -> None:  # noqa: ARG002  # one shape for both directions
-        """Take a block that is handed to the speaker. Copies; does not wait, lock or allocate."""
+    def far(self, samples: Samples, at_s: float) -> None:
+        """Take a block that is handed to the speaker, and when it will sound (s). Copies; does not wait or lock."""
         if self.mode is not EchoMode.HEADPHONES:
-            self._ring.write(samples)
+            self._line.write(samples, at_s)
 
     def near(self, samples: Samples, at_s: float) -> Samples:
         """Take a block of the microphone, return what may go to the server: whole frames of 10 ms, the rest later."""
+        rest_s = self._rest.size / self._near_frame / 100
         block = self._whole_frames(samples)
         if self.mode is EchoMode.HEADPHONES:
             self._note(self._detector.feed(block), at_s)
             return block
         frames = block.size // self._near_frame
-        for far in self._far_frames(frames):
-            self._take_far(far)
-        self._echo.advance(frames)
-        if self._canceller is not None and frames:
-            block = np.concatenate([self._canceller.near(one) for one in block.reshape(frames, -1)])
-        self._note(self._detector.feed(block, self._echo.dbfs), at_s)
-        if not self.speech:
-            for level in frame_levels(block, self._near_frame):
-                self._echo.heard(level, self.noise_dbfs)
+        fars = self._line.frames(frames, at_s - rest_s)
+        taken = [self._take(far, near) for far, near in zip(fars, block.reshape(frames, -1), strict=True)]
+        if self._canceller is not None and taken:
+            block = np.concatenate([clean for clean, _ in taken])
+        self._note(self._detector.feed(block, [bar_dbfs for _, bar_dbfs in taken]), at_s)
         return self._gated(block)
+
+    def _take(self, far: Samples, near: Samples) -> tuple[Samples, float]:
+        """Take 10 ms of both sides; return the near one, cleaned, and the level of echo to expect in it."""
+        far_dbfs = frame_levels(far, self._far_frame)[0]
+        self._bands.step(far, near, steady=self._line.steady)
+        self._level.handed(far_dbfs)
+        self._level.advance(1)
+        clean = near
+        if self._canceller is not None:
+            self._canceller.far(far)
+            clean = self._canceller.near(near)
+            if not self._line.steady and self._trust.given:
+                self._level.restart()
+            self._trust.note(near, clean, steady=self._line.steady, alone=self._bands.loud and not self.speech)
+        clean_dbfs = frame_levels(clean, self._near_frame)[0]
+        bar_dbfs = self._bar_dbfs(clean_dbfs)
+        if not self.speech:
+            self._bands.learn()
+            if self._trust.given:
+                self._level.heard(clean_dbfs, self.noise_dbfs)
+        return clean, bar_dbfs
+
+    def _bar_dbfs(self, level_dbfs: float) -> float:
+        """The level of echo to expect: by the level of what a trusted canceller leaves, else by bands."""
+        if not self._level.audible:
+            return SILENCE_DBFS
+        if self._trust.given and self._level.known:
+            if self._bands.excess_db >= _HINT_DB:
+                return self._level.dbfs
+            return max(self._level.dbfs, level_dbfs - self._detector.settings.echo_margin_db + _NEITHER_DB)
+        if not self._bands.known:
+            return 0.0
+        excess_db, threshold_db = self._bands.excess_db, self._bands.threshold_db
+        over_db = _OVER_DB * (excess_db - threshold_db) if excess_db > threshold_db / 2 else -_FAR_BELOW_DB
+        return level_dbfs - self._detector.settings.echo_margin_db - over_db
 
     def _whole_frames(self, samples: Samples) -> Samples:
         if self._rest.size:
@@ -353,31 +250,15 @@ class EchoControl:
         self._rest = samples[whole:].copy()
         return samples[:whole]
 
-    def _far_frames(self, frames: int) -> Iterator[Samples]:
-        """Yield what was handed over meanwhile, and silence for what is missing: a stopped speaker hands over none."""
-        there = self._ring.read(self._far_frame).reshape(-1, self._far_frame)
-        yield from there
-        self._ahead_frames = min(_SLIP_FRAMES, self._ahead_frames + len(there) - frames)
-        while self._ahead_frames < -_SLIP_FRAMES:
-            self._ahead_frames += 1
-            yield self._silence
-
-    def _take_far(self, frame: Samples) -> None:
-        if self._canceller is not None:
-            self._canceller.far(frame)
-        self._echo.handed(frame_levels(frame, self._far_frame)[0])
-
     def _note(self, event: OnsetEvent | None, at_s: float) -> None:
         self.event = event
         if event is OnsetEvent.STARTED:
             self.speech_at_s = at_s
-            self._echo.forget_last()
+            self._bands.forget_last()
+            self._level.forget_last()
 
     def _gated(self, block: Samples) -> Samples:
-        self.passes_speech = not self._echo.audible or self.speech
+        self.passes_speech = not self._level.audible or self.speech
         joined = np.concatenate((self._ahead, block))
         self._ahead = joined[block.size :]
         return joined[: block.size] if self.passes_speech else np.zeros(block.size, np.int16)
-
-
-_TRUSTED_ERLE_DB = -15.0

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from realtime_client.audio.echo import EchoMode, EchoPath
+from realtime_client.audio.echo import EchoMode
+from realtime_client.audio.echo_level import EchoPath
 from realtime_client.audio.onset import OnsetSettings, Samples
 
 SWEEP_S = 2.0

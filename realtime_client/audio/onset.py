@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -130,18 +131,21 @@ class OnsetDetector:
         """The noise floor."""
         return self._floor.dbfs
 
-    def feed(self, samples: Samples, echo_dbfs: float = SILENCE_DBFS) -> OnsetEvent | None:
+    def feed(self, samples: Samples, echo_dbfs: float | Sequence[float] = SILENCE_DBFS) -> OnsetEvent | None:
         """Take the next samples (mono int16, any number); return what they showed.
 
-        echo_dbfs: level of echo to expect in them. A block in which speech started and stopped counts as started.
+        echo_dbfs: level of echo to expect in them, one for all or, for whole frames, one for each. A block in which
+        speech started and stopped counts as started.
         """
         if self._confirmation is not None:
             self._confirmation.feed(samples)
         if self._rest.size:
             samples = np.concatenate((self._rest, samples))
         found: OnsetEvent | None = None
-        for level in frame_levels(samples, self.frame_samples):
-            found = self.step(level, echo_dbfs) or found
+        levels = frame_levels(samples, self.frame_samples)
+        echoes = [echo_dbfs] * len(levels) if isinstance(echo_dbfs, float | int) else echo_dbfs
+        for level, echo in zip(levels, echoes, strict=True):
+            found = self.step(level, echo) or found
         self._rest = samples[samples.size - samples.size % self.frame_samples :].copy()
         return found
 

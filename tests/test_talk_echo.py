@@ -1,0 +1,33 @@
+"""Echo control in whole sessions: the microphone hears the speaker, its reflections and noise."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from echo_stage import BargeIn, active_dbfs, listening, room, sentence
+from sound_card import SoundCard, again_after_a_stall
+
+from realtime_client import updates as up
+
+pytest_plugins = ["sound_card_fixture"]
+pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="flite, the voice of the user, is not installed")
+
+
+@pytest.mark.parametrize("mode", ["aec", "half-duplex"])
+def test_an_answer_does_not_interrupt_itself_and_a_person_does(sound_card: SoundCard, mode: str) -> None:
+    """The echo at the microphone is 3 dB quieter than the person."""
+
+    @again_after_a_stall
+    def scene(sound_card: SoundCard) -> None:
+        with room(sound_card, 12), listening(sound_card, mode) as listener, sound_card.hear_mic() as mic:
+            listener.ask("Say: one, two, three. Four, five, six, seven.")
+            listener.wait_silent(20)
+            assert active_dbfs(mic.samples) > -45, "the echo was there"
+            assert listener.onsets_s == []
+            assert listener.of(up.SpeechStarted) == []
+            made = [BargeIn(listener, mic, sentence("Stop, that is wrong.", -26), wait_s=1.0) for _ in range(2)]
+            assert [one.false for one in made] == [0, 0]
+            assert any(one.cut_s is not None and one.server_s is not None for one in made)
+
+    scene(sound_card)
