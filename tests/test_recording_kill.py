@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import wave
 from pathlib import Path
 
@@ -192,3 +193,16 @@ def test_a_damaged_journal_still_gives_its_turns(tmp_path):
     (folder / "turns" / "0001-assistant.wav").write_bytes(b"RI")
     assert recover(folder).turns == 1
     check_sound_opens(folder)
+
+
+def test_a_dead_process_that_nobody_waited_for_does_not_live():
+    from realtime_client.recording.folder import process_alive
+
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        assert process_alive(process.pid)
+        process.kill()
+        ends = time.monotonic() + 30
+        while process_alive(process.pid):  # it is a zombie now: it has not been waited for
+            assert time.monotonic() < ends
+        assert process.returncode is None
+    assert not process_alive(process.pid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,7 @@ import msgspec
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RecordingError, UsageError
 from realtime_client.logs import Log
-from realtime_client.recording.folder import SESSION, iso, replace_file
+from realtime_client.recording.folder import JOURNAL, SESSION, iso, replace_file
 from realtime_client.recording.recover import recover
 
 from .junit import junit_xml
@@ -163,15 +164,29 @@ class RunFolder:
         self.info.abandoned = []
         for session in sorted((self.path / SESSIONS).glob("*/")):
             name = f"{SESSIONS}/{session.name}"
-            if name not in known and not session.is_symlink():
-                self.info.abandoned.append(name)
-                _recover(session)
+            if name in known or session.is_symlink() or _removed_if_empty(session):
+                continue
+            self.info.abandoned.append(name)
+            _recover(session)
+
+
+def _removed_if_empty(session: Path) -> bool:
+    """Take away the folder of a session that was killed before anything of it was written."""
+    journal = session / JOURNAL
+    try:
+        if (session / SESSION).exists() or (journal.exists() and journal.stat().st_size):
+            return False
+        shutil.rmtree(session)
+    except OSError:
+        return False
+    return True
 
 
 def _recover(session: Path) -> None:
     """Finish a session that was cut off; one that cannot be finished stays as it is."""
     try:
-        state = msgspec.json.decode((session / SESSION).read_bytes())
+        file = session / SESSION
+        state = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
         if state.get("pid") != os.getpid():  # else it is a session of this process, which may go on
             recover(session)
     except (OSError, RecordingError, msgspec.DecodeError, AttributeError) as error:

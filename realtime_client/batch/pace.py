@@ -49,7 +49,7 @@ class StartGate:
             self._pause_s = min(max(FIRST_PAUSE_S, self._pause_s * 2), LONGEST_PAUSE_S)
             self._paused_at_s = now_s
             self.pauses += 1
-        until_s = self._paused_at_s + self._pause_s if retry_after_s is None else now_s + min(retry_after_s, 3600.0)
+        until_s = now_s + min(retry_after_s, 3600.0) if retry_after_s else self._paused_at_s + self._pause_s
         self._paused_until_s = max(self._paused_until_s, until_s)
 
     def went_well(self, began_s: float) -> None:

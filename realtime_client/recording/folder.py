@@ -71,4 +71,13 @@ def process_alive(pid: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Tell whether a process is dead and nobody has asked how it ended, as in containers whose first one never asks."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()  # proc(5): the state follows the name in brackets
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
