@@ -18,7 +18,7 @@ MEANINGS = {
     ),
     "first_text": ("First text", "from the request, or the end of the user's speech, to the first word"),
     "answer": ("Whole answer", "from the request to the end of the answer as it arrived"),
-    "interruption": ("Interruption", "from the user's speech or text to the cut of the answer"),
+    "interruption": ("Interruption", "from the user's speech, as the server told it, to the cut of the answer"),
     "transcription": ("Transcription", "from the end of the user's turn to its transcript"),
     "reply_gap": ("Reply gap", "silence between the user's last sound and the assistant's first, as it was heard"),
 }
@@ -30,7 +30,6 @@ _TEXT = {
     "response.text.delta",
 }
 _MOST_OPEN = 64
-_LONGEST_CAUSE_S = 5.0
 
 
 class Latencies:
@@ -47,7 +46,7 @@ class Latencies:
     def take(self, direction: str, kind: str, t: float, event: dict[str, Any]) -> None:
         """Take a message in that is no delta."""
         if direction == "out":
-            self._sent(t, kind, event)
+            self._sent(t, kind)
         elif kind == "input_audio_buffer.speech_started":
             self._cause_s = t
         elif kind == "input_audio_buffer.speech_stopped":
@@ -57,13 +56,14 @@ class Latencies:
         elif kind == "conversation.item.input_audio_transcription.completed":
             self._add("transcription", self._committed.pop(text(event, "item_id"), None), t)
         elif kind == "response.created":
+            self._cause_s = None
             mark: dict[str, float | None] = {"asked": self._asked_s, "speech": self._speech_end_s}
             _remember(self._open, text(table(event, "response"), "id"), mark)
             self._speech_end_s = None
         elif kind == "response.done":
             self._done(t, text(table(event, "response"), "id"))
         elif kind == "interrupted" and direction == "note":
-            self._interrupted(t)
+            self._interrupted(t, text(event, "cause"))
 
     def piece(self, kind: str, t: float, response_id: str) -> None:
         """Take a delta in."""
@@ -81,11 +81,9 @@ class Latencies:
         """Add a value that no message says."""
         self.points.setdefault(name, []).append((round(at_s, 3), round(value_ms, 3)))
 
-    def _sent(self, t: float, kind: str, event: dict[str, Any]) -> None:
+    def _sent(self, t: float, kind: str) -> None:
         if kind in {"response.create", "input_audio_buffer.commit"}:
             self._asked_s = t
-        elif kind == "conversation.item.create" and text(table(event, "item"), "role") == "user":
-            self._cause_s = t
 
     def _first(self, t: float, response_id: str, name: str) -> None:
         mark = self._open.get(response_id)
@@ -101,8 +99,8 @@ class Latencies:
         if mark is not None:
             self._add("answer", mark["asked"], t)
 
-    def _interrupted(self, t: float) -> None:
-        if self._cause_s is not None and t - self._cause_s <= _LONGEST_CAUSE_S:
+    def _interrupted(self, t: float, cause: str) -> None:
+        if cause == "speech":  # what is typed cuts at once, and there is nothing to measure
             self._add("interruption", self._cause_s, t)
         self._cause_s = None
 

@@ -24,7 +24,9 @@ _UNSEEN = re.compile(
 )
 _VOID = {"meta", "br", "input", "hr"}
 # Inside of <script> only `<` can end the element, and only `<!--` changes how it is read (HTML 13.1.2.6).
-_IN_SCRIPT = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
+# The line separators become line ends, as everywhere.
+_IN_SCRIPT = [("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")]
+_IN_SCRIPT += [(sign, "\\n") for sign in "\x85\u2028\u2029"]
 
 
 class Markup(str):
@@ -84,10 +86,10 @@ def data_block(name: str, value: Any) -> Markup:
 
     Its strings are shown by `textContent` alone, and are cleaned here as all others.
     """
-    data = msgspec.json.encode(value)
+    data = msgspec.json.encode(value).decode()
     for sign, written in _IN_SCRIPT:
         data = data.replace(sign, written)
-    return Markup(f'<script type="application/json" id="{html.escape(name)}">{_clean(data.decode())}</script>\n')
+    return Markup(f'<script type="application/json" id="{html.escape(name)}">{_clean(data)}</script>\n')
 
 
 def _clean(text: str) -> str:

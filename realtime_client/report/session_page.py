@@ -309,9 +309,7 @@ def _events(session: SessionData) -> Markup:
     events = session.events
     if not events.messages:
         return section("events", "Events", tag("p", "There is no journal.", class_="empty"))
-    told = (
-        f"{events.messages:,} messages in {len(events.rows()):,} rows; deltas of audio and text are counted, not listed."
-    )
+    told = f"{events.messages:,} messages in {len(events.rows()):,} rows; deltas are counted, not listed one by one."
     if events.dropped:
         told += f" {events.dropped:,} rows in the middle are left out; journal.jsonl has them."
     directions = (("", "both ways"), ("in", "from the server"), ("out", "from the client"), ("note", "of the recorder"))
