@@ -501,3 +501,55 @@ def test_keys_do_not_travel(server, monkeypatch):
     assert pickle.loads(data).settings.token.reveal() == "of-this-machine"
     give_secrets(there.secrets())
     assert pickle.loads(data) == there
+
+
+# Hostile endpoints.
+
+
+def endless_answers(peer: Peer) -> None:
+    settled(peer)
+    peer.receive("response.create")
+    for number in range(2_100):
+        peer.send(type="response.created", event_id="e", response={"id": f"resp_{number}", "status": "in_progress"})
+    peer.read_all()
+
+
+def a_huge_answer(peer: Peer) -> None:
+    settled(peer)
+    peer.receive("response.create")
+    peer.answer("x" * 1_000_001)
+    peer.read_all()
+
+
+@pytest.mark.parametrize("script", [endless_answers, a_huge_answer])
+def test_a_server_that_floods_is_an_error(script):
+    with ScriptedServer(script) as server:
+        result = play_case(case([{"text": "Hi.", "expect": NOTHING_SEEN}]), plan(server.url))
+    assert (result.status, result.fault.kind) == ("error", "FloodError")
+    assert len(msgspec.json.encode(result)) < 400_000
+
+
+def test_control_characters_of_a_server_reach_no_message():
+    def script(peer: Peer) -> None:
+        settled(peer)
+        peer.receive("response.create")
+        peer.answer("\x1b[31mred\n\x07\u202eevil")
+        peer.read_all()
+
+    with ScriptedServer(script) as server:
+        result = play_case(case([{"text": "Hi.", "expect": {"contains": "blue"}}]), plan(server.url))
+    (one,) = result.checks
+    assert one.message == 'the answer does not contain "blue": "[31mred evil"'
+
+
+def test_a_server_that_leaves_after_a_whole_answer_did_its_work():
+    def script(peer: Peer) -> None:
+        settled(peer)
+        peer.receive("response.create")
+        peer.answer("Hello.")
+        peer.websocket.close(1000)
+
+    with ScriptedServer(script) as server:
+        passes(play_case(case([{"text": "Hi.", "expect": {"equals": "hello"}}]), plan(server.url)))
+        again = play_case(case([{"text": "Hi."}, {"text": "Hi again."}]), plan(server.url))
+    assert (again.status, again.fault.kind) == ("error", "ConnectionLostError")

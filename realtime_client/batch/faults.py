@@ -5,6 +5,7 @@ from __future__ import annotations
 from realtime_client import errors
 
 from .result import Fault
+from .words import shortened
 
 _PASSING_CODES = frozenset(
     {"server_error", "rate_limit_exceeded", "internal_error", "overloaded", "service_unavailable"}
@@ -28,6 +29,10 @@ class JudgeError(errors.RealtimeError):
     """A judge gave no verdict."""
 
 
+class FloodError(errors.RealtimeError):
+    """The server sends more than any conversation needs."""
+
+
 class StoppedError(errors.RealtimeError):
     """The case was stopped from outside."""
 
@@ -38,7 +43,7 @@ def fault_of(error: BaseException, *, connected: bool) -> Fault:
     message = str(error) or type(error).__name__
     return Fault(
         kind=type(error).__name__,
-        message=message if known else f"a fault of this program: {message}",
+        message=shortened(message if known else f"a fault of this program: {message}", 500),
         infrastructure=may_pass(error),
         connected=connected,
         retry_after_s=getattr(error, "retry_after_s", None),

@@ -19,7 +19,7 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
 from realtime_client.opening import Opened, opened
 from realtime_client.settings import Settings
-from realtime_client.target import target
+from realtime_client.target import input_format, target
 
 from . import language
 from .checks import Evidence, Means, check, pattern
@@ -32,6 +32,7 @@ from .prices import FREE, cost_usd, prices_of
 from .result import CaseResult, CheckResult, Fault, StepResult
 from .scenario import Case, Expect, Prices, Scenario, place
 from .session import scenario_settings, wire_tools
+from .sound import AUDIBLE, make_clip
 from .watch import Watch, add_usage, whole
 
 
@@ -142,6 +143,7 @@ class _Attempt:
 
     def _hold(self, settings: Settings) -> None:
         """Open the session, play the steps, close it."""
+        self._make_clips(settings)
         listener = self._listener
         tools = wire_tools(self._case.scenario.tools)
         news = threading.Event()
@@ -162,6 +164,15 @@ class _Attempt:
                 player.play()
             finally:
                 self._gather(session.client)
+
+    def _make_clips(self, settings: Settings) -> None:
+        """Make what is going to be spoken while there is time; it is kept for a while.
+
+        Errors: UsageError for a file or voice that cannot be used, before anything is sent.
+        """
+        for step in self._case.scenario.turns:
+            if any(getattr(step, kind) is not None for kind in AUDIBLE):
+                make_clip(step, self._case, input_format(settings))
 
     def _prepare(self, client: RealtimeClient, news: threading.Event) -> None:
         """Begin to watch before there is anything to see."""

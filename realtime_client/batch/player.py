@@ -17,11 +17,11 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ClosedError, ConnectionLostError, ResponseFailedError
 from realtime_client.protocol.session import RealtimeSession, trailing_silence_ms
 
-from .faults import NoSpeechError, NotReachedError, StoppedError, TimeLimitError
+from .faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
 from .listener import Listener, Part, PatientListener
 from .microphone import Microphone
 from .scenario import After, Case, Step, Tool, seconds
-from .sound import Clip, make_clip, quiet
+from .sound import AUDIBLE, Clip, make_clip, quiet
 from .watch import Call, Turn, Watch
 
 TRANSCRIPT_WAIT_S = 3.0
@@ -30,7 +30,6 @@ SETTLE_S = 1.0
 _LOOK_S = 0.25
 _TICK_S = 0.01
 _AT_MS_SLACK = 300
-_AUDIBLE = ("speak", "audio", "dtmf", "silence")
 
 
 class Player:
@@ -63,7 +62,7 @@ class Player:
         self._tools = {tool.name: tool for tool in case.scenario.tools}
         self._results: list[tuple[float, int, Call, str]] = []
         self._numbers = itertools.count()
-        speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in _AUDIBLE)
+        speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast
         self.microphone = Microphone(client.input_format, client.send_audio, live=live, clock=clock)
 
@@ -105,14 +104,14 @@ class Player:
             self._await(following, turn, limit_s)
         elif turn.waits:
             self._until_answered(turn, limit_s)
-        elif self._fast and clip is not None:
-            self._until_taken(limit_s)
+        elif clip is not None:
+            self._until_taken(turn, limit_s)
 
     def _clip(self, turn: Turn) -> Clip | None:
         step = turn.step
         turn.said = step.text or step.speak or step.audio or step.dtmf or step.silence or step.pause or ""
         turn.spoken = turn.kind in ("speak", "audio", "dtmf")
-        return make_clip(step, self._case, self._client.input_format) if turn.kind in _AUDIBLE else None
+        return make_clip(step, self._case, self._client.input_format) if turn.kind in AUDIBLE else None
 
     def _type(self, turn: Turn, text: str) -> None:
         turn.base_s = self._clock.monotonic()
@@ -149,7 +148,7 @@ class Player:
 
     def _with_tail(self, clip: Clip, turn: Turn) -> Clip:
         """Add the silence that ends a turn, which in real time just flows on."""
-        if not (self._tail_ms and turn.spoken and turn.waits):
+        if not self._tail_ms or not (turn.waits or turn.step.expect is not None):
             return clip
         return clip._replace(audio=clip.audio + quiet(self._tail_ms, self._client.input_format))
 
@@ -242,8 +241,16 @@ class Player:
             self._client.update_session(RealtimeSession())
         return self._watch.confirmed >= turn.confirms_at
 
-    def _until_taken(self, limit_s: float) -> None:
-        """Wait until the server has taken in all that was sent: it answers an empty change of settings in its turn."""
+    def _until_taken(self, turn: Turn, limit_s: float) -> None:
+        """Wait until the server has taken in a turn's sound, so that what it makes of it is seen in that turn.
+
+        In real time only where somebody wants to know, and for as long as silence ends a turn. Without a pace of time
+        the server answers an empty change of settings when it gets there.
+        """
+        if not self._fast:
+            if turn.step.expect is not None and self._tail_ms:
+                self._wait(lambda: False, Deadline(self._tail_ms / 1000, self._clock))
+            return
         before = self._watch.confirmed
         self._client.update_session(RealtimeSession())
         if not self._wait(lambda: self._watch.confirmed > before, Deadline(limit_s, self._clock)):
@@ -311,6 +318,10 @@ class Player:
         """
         while True:
             self._news.clear()
+            if self._watch.flood:
+                raise FloodError(f"the server sends {self._watch.flood}")
+            if done():
+                return True
             self._tend()
             if done():
                 return True

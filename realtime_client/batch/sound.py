@@ -16,6 +16,7 @@ from .scenario import Case, Step, seconds
 
 _SILENT = {"ulaw": b"\xff", "alaw": b"\xd5"}
 TONE_MS, GAP_MS = 70, 70
+AUDIBLE = ("speak", "audio", "dtmf", "silence")
 _LOW_HZ = (697, 770, 852, 941)
 _HIGH_HZ = (1209, 1336, 1477, 1633)
 _KEYS = ("123A", "456B", "789C", "*0#D")

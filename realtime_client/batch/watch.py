@@ -20,6 +20,9 @@ from .scenario import Step
 
 _TURN_DETECTED = "turn_detected"
 _EVENTS_KEPT = 512
+_MOST_REPLIES = 2_000
+_MOST_CALLS = 2_000
+_MOST_CHARACTERS = 1_000_000
 _FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta)
 
 
@@ -109,7 +112,8 @@ class Call:
 class Watch:
     """Follows one session. Its methods may be called from any thread; `changed` is called after each news.
 
-    ms: how long so many bytes of the answer's audio last, in ms.
+    ms: how long so many bytes of the answer's audio last, in ms. flood: what the server sends too much of, '' for
+    nothing; it is not kept.
     """
 
     def __init__(self, ms: Callable[[int], int], changed: Callable[[], object]) -> None:
@@ -122,10 +126,12 @@ class Watch:
         self.session_events: dict[str, float] = {}
         self.confirmed = 0
         self.ended = False
+        self.flood = ""
         self._ms = ms
         self._changed = changed
         self._replies: dict[str, tuple[Turn, Reply]] = {}
         self._items: dict[str, Turn] = {}
+        self._calls_seen: set[str] = set()
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             up.ResponseStarted: self._response_started,
             up.TextDelta: self._text,
@@ -189,6 +195,9 @@ class Watch:
         turn = self.turn
         if update.out_of_band or turn is None:
             return
+        if len(self._replies) >= _MOST_REPLIES:
+            self.flood = f"more than {_MOST_REPLIES} answers"
+            return
         self.unanswered_commits = 0
         if update.request_id is not None:
             turn = next((each for each in self.turns if each.request == update.request_id), turn)
@@ -218,6 +227,8 @@ class Watch:
         turn, reply = found
         reply.done_s, reply.status, reply.reason, reply.error = at_s, update.status, update.reason, update.error
         reply.text, reply.usage = update.text, update.usage
+        if len(update.text) > _MOST_CHARACTERS:
+            reply.text, self.flood = "", f"an answer of more than {_MOST_CHARACTERS} characters"
         if update.status == "cancelled" and update.reason == _TURN_DETECTED and turn is self.turn:
             reply.cut_by_own = True
 
@@ -237,7 +248,10 @@ class Watch:
 
     def _tool_call(self, update: up.ToolCall, _at_s: float) -> None:
         found = self._found(update.response_id)
-        if found is not None:
+        if len(update.arguments) > _MOST_CHARACTERS or len(self._calls_seen) >= _MOST_CALLS:
+            self.flood = "more calls of tools, or longer ones, than any conversation has"
+        elif found is not None and update.call_id not in self._calls_seen:
+            self._calls_seen.add(update.call_id)
             use = ToolUse(name=update.name, arguments=update.arguments)
             found[0].tools.append(use)
             self.calls.append(Call(found[0], use, update.call_id))
@@ -254,7 +268,7 @@ class Watch:
     def _committed(self, update: up.InputCommitted, _at_s: float) -> None:
         self.speech_open = False
         self.unanswered_commits += 1
-        if self.turn is not None:
+        if self.turn is not None and len(self._items) < _MOST_REPLIES:
             self.turn.transcripts.setdefault(update.item_id, None)
             self._items[update.item_id] = self.turn
 

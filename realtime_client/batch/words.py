@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from realtime_client.escape import printable
+
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 _APOSTROPHES = re.compile(r"['\u2019\u02bc]")
@@ -68,6 +70,6 @@ def holds(text: str, words: str) -> bool:
 
 
 def shortened(text: str, limit: int = 80) -> str:
-    """Return a text for one line of a message."""
-    line = " ".join(text.split())
+    """Return a text for one line of a message, without control characters."""
+    line = " ".join(printable(text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
