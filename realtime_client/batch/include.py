@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .problem import Mark, Problems
+from .problem import BAD, Mark, Problems
 from .yaml_tree import Node, parse, read_text
 
 MAX_INCLUDES = 1_000  # of one file: what it includes includes others
@@ -114,8 +114,10 @@ class Files:
         turns = own.value.get("turns")
         if turns is None or not isinstance(turns.value, list):
             return own
-        spread = replace(turns, value=list(self._spread(turns.value)))
-        return replace(own, value=own.value | {"turns": spread})
+        before = len(self._problems)
+        spread: list[Node] = list(self._spread(turns.value))
+        lost = not spread and len(self._problems) > before
+        return replace(own, value=own.value | {"turns": replace(turns, value=BAD if lost else spread)})
 
     def _spread(self, turns: list[Node]) -> Iterator[Node]:
         """Yield turns, in place of `include: FILE` those of the file."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+BAD: Any = object()
+"""Stands for a value that could not be read; the mistake has been noted."""
 
 
 class Mark(NamedTuple):

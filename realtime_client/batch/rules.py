@@ -1,6 +1,6 @@
 """What must be true of a scenario besides its shape: every mistake. Pure but for the audio files that it looks at.
 
-Works on the shaped scenario (`shape.py`), in which BAD stands for what is wrong already.
+Works on the shaped scenario (`shape.py`), in which BAD stands for what is known to be wrong.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .languages import LANGUAGE_CODES
-from .problem import Mark, Problems, near
+from .problem import BAD, Mark, Problems, near
 from .scenario import seconds
 from .session_rules import setting_problem
-from .shape import BAD
 
 LATENCIES = ("first_text", "first_audio", "speech_to_audio", "answer", "interruption")
 KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
@@ -52,7 +51,8 @@ class Rules:
         self._tools = [tool["name"] for tool in _dicts(scenario, "tools") if _text(tool, "name")]
         turns = _dicts(scenario, "turns")
         for name, value in self._session.items():
-            self._add(f"session.{name}", *setting_problem(name, value))
+            if value is not BAD:
+                self._add(f"session.{name}", *setting_problem(name, value))
         self._check_tools(_dicts(scenario, "tools"))
         self._duration(scenario, "timeout", "", above_zero=True)
         for name, price in _dict(scenario, "prices").items():

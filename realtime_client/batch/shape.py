@@ -12,13 +12,10 @@ from typing import Any
 import msgspec
 import msgspec.inspect as types
 
-from .problem import Mark, Problems, near
+from .problem import BAD, Mark, Problems, near
 from .scenario import Duration
 from .variables import written
 from .yaml_tree import Node, read_plain
-
-BAD: Any = object()
-"""Stands in a shaped value for what could not be read; the mistake has been noted."""
 
 _SWITCHES = ("yes", "no", "on", "off", "y", "n")
 _DURATION_PATTERN: str = msgspec.json.schema(Duration)["pattern"]
@@ -46,6 +43,8 @@ class Shaper:
         return self._struct(node, types.type_info(cls), "")  # type: ignore[arg-type]
 
     def _value(self, node: Node, kind: types.Type, path: str) -> Any:
+        if node.value is BAD:
+            return BAD
         kind = _bare(kind)
         options = [_bare(option) for option in kind.types] if isinstance(kind, types.UnionType) else [kind]
         for option in options:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .problem import Mark, Problems, near
+from .problem import BAD, Mark, Problems, near
 from .yaml_tree import Node, wrap
 
 NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
@@ -67,13 +67,17 @@ def _fill_text(node: Node, text: str, values: Mapping[str, Any], problems: Probl
         if found[1] is None:
             hint = "it takes letters, digits, _ . and -, as ${name}; write $${ for the text itself"
             problems.add(_place(node, found.start()), "`${` is followed by no name", hint)
-            return ""
-        return written(_value(found[1], node, found.start(), values, problems))
+        value = BAD if found[1] is None else _value(found[1], node, found.start(), values, problems)
+        unknown.append(value is BAD)
+        return "" if value is BAD else written(value)
 
+    unknown: list[bool] = []
     filled = _PART.sub(put, text)
+    if any(unknown):
+        return replace(node, value=BAD)
     if len(filled) > MAX_TEXT_CHARS:
         problems.add(node.mark, f"the text has {len(filled)} characters with its variables filled in")
-        filled = ""
+        return replace(node, value=BAD)
     return replace(node, value=filled)
 
 
@@ -81,7 +85,7 @@ def _value(name: str, node: Node, at: int, values: Mapping[str, Any], problems: 
     if name in values:
         return values[name]
     problems.add(_place(node, at), f"there is no variable {name!r}", near(name, values) or "add it to `variables`")
-    return ""
+    return BAD
 
 
 def _place(node: Node, at: int) -> Mark:
@@ -91,7 +95,7 @@ def _place(node: Node, at: int) -> Mark:
 
 def written(value: Any) -> str:
     """Return a variable's value as it stands within a text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 class _Resolver:
@@ -115,7 +119,7 @@ class _Resolver:
         if name in self._chain:
             chain = " -> ".join([*self._chain[self._chain.index(name) :], name])
             self._problems.add(node.mark, f"the variable {name!r} is made of itself: {chain}")
-            self._values[name] = ""
+            self._values[name] = BAD
             return
         self._chain.append(name)
         for other in _names(node):
