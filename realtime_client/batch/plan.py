@@ -18,12 +18,13 @@ class Plan:
     """How cases are played. Frozen and picklable.
 
     settings: where the endpoint is and what else was set (flag, environment, file); `record` and `record_dir` say
-    whether and where sessions are recorded: with `record_dir=RUN/sessions`, `CaseResult.recording` is `sessions/NAME`.
-    fast: audio goes out as quickly as the outbox takes it, and nobody listens in real time. Only where the server
-    counts time by the audio that it gets, as the built-in one does. local: `settings.url` is a built-in server's: its
-    answers cost nothing. retries: how often a case is begun again after a fault of the endpoint; a failed check is
-    never tried again. backoff_s: the wait before the first retry, doubled for each further one, up to backoff_max_s
-    (unless the server asks for longer). worker: who runs it, for the result.
+    whether and where sessions are recorded: with `record_dir=RUN/sessions`, `CaseResult.recording` is
+    `sessions/NAME`. fast: audio goes out as quickly as the outbox takes it, nobody listens in real time, and a
+    pause without expectations is none. Only where the server counts time by the audio that it gets, as the built-in
+    one does. local: `settings.url` is a built-in server's: its answers cost nothing. retries: how often a case is
+    begun again after a fault of the endpoint; a failed check is never tried again. backoff_s: the wait before the
+    first retry, doubled for each further one, up to backoff_max_s (unless the server asks for longer). worker: who
+    runs it, for the result.
 
     Keys do not travel with it: where it is unpickled they come from `give_secrets` or from that machine's own
     environment. missing: settings that should hold a key and found none there.
