@@ -24,6 +24,7 @@ _WITH_SOUND = ("first_audio", "speech_to_audio")
 _NAME = re.compile(r"[^\W_](?:[^/\\\[\]#<>\"|:*?\x00-\x1f\x7f]{0,98}[^\s/\\\[\]#<>\"|:*?\x00-\x1f\x7f])?")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BY_HAND = ("none", "ptt")
+_OF_DEVICES = ("device_changed", "speaker_attached", "audible", "captured")  # a run has no sound devices
 _LONGEST_S = 86_400.0
 _Part = dict[str, Any]
 
@@ -274,7 +275,8 @@ def event_names() -> tuple[str, ...]:
     from realtime_client.protocol.events import SERVER_EVENTS
 
     types = [str(cls.__struct_config__.tag) for cls in SERVER_EVENTS]
-    return (*types, *(cls.kind for cls in updates.Update.__subclasses__()))
+    kinds = (cls.kind for cls in updates.Update.__subclasses__())
+    return (*types, *(kind for kind in kinds if kind not in _OF_DEVICES))
 
 
 def _text(part: _Part, key: str) -> str:
