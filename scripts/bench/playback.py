@@ -92,12 +92,15 @@ def gaps(sound: np.ndarray, tape: Tape) -> None:
     """Silences at the monitor, against those that the sound itself has."""
     samples, own = tape.samples, gaps_ms(sound, VOICE_HZ).max()
     silent = gaps_ms(samples, RATE_HZ)
-    worst = [f"{ms:.0f}" for ms in silent[silent - own > 20]]
+    worst = np.sort(silent[silent - own > 20])[::-1]
+    listed = (
+        f"{len(worst)}, the worst of them {', '.join(f'{ms:.0f}' for ms in worst[:5])} ms" if len(worst) else "none"
+    )
     print(
         f"  worst gap at the monitor: {silent.max() - own:.1f} ms above what the sound itself has ({own:.1f} ms)",
         end="",
     )
-    print(f"; above 20 ms: {', '.join(worst) or 'none'} (goal: none)")
+    print(f"; above 20 ms: {listed} (goal: none)")
 
 
 def drift(folder: Path, tape: Tape) -> None:
