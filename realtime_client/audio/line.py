@@ -25,7 +25,7 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 
 LOST_AFTER_S = 0.3
 _LOOK_EVERY_S = 0.1
-_STALL_S = 0.15
+_LATE_S, _STALL_S = 0.02, 0.15
 _RETRY_EVERY_S = 0.5
 _ALIVE_LIMIT_S = 0.12
 _FIRST_LIMIT_S = 1.0
@@ -193,8 +193,9 @@ class Line:
             self._wake.wait(wait_s)
             self._wake.clear()
             now_s = self._clock.monotonic()
-            if feed is not None and now_s - began_s > wait_s + _STALL_S:  # this whole process did not run
-                feed.at_s = max(feed.at_s, now_s)
+            late_s = now_s - began_s - wait_s
+            if feed is not None and late_s > _LATE_S:  # this thread did not run: nor did the device's, it may be
+                feed.at_s = now_s if late_s > _STALL_S else min(now_s, feed.at_s + late_s)
             if not self._closing.is_set():
                 self._look(self._feed, now_s)
 

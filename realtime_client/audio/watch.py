@@ -8,7 +8,7 @@ import msgspec
 
 from realtime_client.audio.devices import Direction
 
-_LATELY_S = 2.0  # the default changes first, then streams are moved
+_LATELY_S = 5.0  # the default changes first, then streams are moved
 _DIRECTIONS: tuple[Direction, ...] = ("input", "output")
 
 

@@ -274,20 +274,29 @@ class LiveSound:
             return None
         return self._follower.place(direction)
 
-    def devices_came(self) -> None:
+    @property
+    def lacking(self) -> bool:
+        """Whether microphone or speaker is missing, though wanted (see `Followed`)."""
+        return any(self._current(direction) is None for direction in self._directions)
+
+    def devices_came(self, *, plugged: bool) -> None:
         """Open what is missing, and go back to what was chosen, as far as it is there (see `Followed`).
 
-        Errors: DeviceError.
+        plugged: a device has come just now, so the list is worth a pause of what is open. Errors: DeviceError.
         """
         with self._lock:
             listed = self._listed(again=self.silent)
-            if not self.silent and any(self._is_missing(direction, listed) for direction in self._directions):
+            if (
+                plugged
+                and not self.silent
+                and any(self._is_missing(direction, listed) for direction in self._directions)
+            ):
                 listed = self._listed(again=True)
             for direction in self._directions:
                 wish, current = self._wished(direction, listed), self._current(direction)
                 if current is None:
                     self._pick_up(direction, wish, listed)
-                for line in open_lines(direction):
+                for line in open_lines(direction) if plugged else ():
                     line.look_again(wish)
 
     def _current(self, direction: Direction) -> Any:

@@ -1,7 +1,8 @@
 """Following the devices of a machine while a session runs: those that come, and streams that the sound server moves.
 
 Where PulseAudio or PipeWire is, `audio.pulse_watch` tells at once. Elsewhere PortAudio would have to be asked, which it
-answers truly only while no stream is open: so a session without any device looks for one every 3 s.
+answers truly only while no stream is open: so a session without any device looks for one every 3 s. One that was there
+and did not open is tried again as often.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ class Followed(Protocol):
         """The sound server put a stream on another device."""
         ...
 
-    def devices_came(self) -> None:
-        """There may be a device that was missing."""
+    def devices_came(self, *, plugged: bool) -> None:
+        """There may be a device that was missing. plugged: one has come just now."""
         ...
 
     @property
-    def silent(self) -> bool:
-        """Whether neither microphone nor speaker is open."""
+    def lacking(self) -> bool:
+        """Whether microphone or speaker is missing, though wanted."""
         ...
 
 
@@ -86,7 +87,7 @@ class Follower:
                 news = self._news.get(timeout=_LOOK_EVERY_S if self._left_behind is None else _LEFT_BEHIND_S)
             except queue.Empty:
                 self._fetch_left_behind()
-                if self._sound.silent:
+                if self._sound.lacking:
                     self._guarded([])
                 continue
             if news and not self._closing.is_set():
@@ -105,7 +106,7 @@ class Follower:
             elif item.kind == "left_behind":
                 self._left_behind = item
         if "came" in kinds or not news:
-            self._sound.devices_came()
+            self._sound.devices_came(plugged=bool(news))
 
     def _fetch_left_behind(self) -> None:
         """Open a stream anew that follows the default, and was left by its server on the old one."""
