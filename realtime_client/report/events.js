@@ -72,7 +72,7 @@ class EventTable {
       return cell;
     }
     const fold = element("details");
-    const head = element("summary", "", parts.join(" · ") || "message");
+    const head = element("summary", "", parts.join(" · ") || "details");
     fold.append(head);
     fold.addEventListener("toggle", () => {
       if (fold.open && fold.children.length === 1) fold.append(element("pre", "", detail));

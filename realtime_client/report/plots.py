@@ -10,7 +10,7 @@ from realtime_client.batch.summary import percentile
 from .markup import Markup, tag, together
 
 WIDTH, HEIGHT = 640, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 40, 10, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 44, 10, 24
 MOST_POINTS = 1_500
 PERCENTILES = (50, 95, 99)
 
@@ -69,7 +69,7 @@ def histogram(series: Series, bins: int = 40) -> Markup:
     counts = [0] * bins
     for value in ordered:
         counts[min(bins - 1, max(0, int(value / top_x * bins)))] += 1
-    top = max(counts)
+    top = max(counts) + max(counts) % 2
     marks = [_grid(top, "")]
     marks += [_tick_x(share, ms(top_x * share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     for index, count in enumerate(counts):
@@ -82,6 +82,11 @@ def histogram(series: Series, bins: int = 40) -> Markup:
     for percent in PERCENTILES:
         x = _LEFT + _inner_width() * min(1.0, max(0.0, percentile(ordered, percent) / top_x))
         marks.append(tag("line", x1=_r(x), x2=_r(x), y1=_TOP, y2=HEIGHT - _BOTTOM, class_=f"p p{percent}"))
+        beside: dict[str, str | float] = {"x": _r(x + 4)}
+        if percent == 95:  # on the other side, because p99 is near
+            beside = {"x": _r(x - 4), "text_anchor": "end"}
+        label_y = _TOP + 8 + 11 * PERCENTILES.index(percent)
+        marks.append(tag("text", f"p{percent} {ms(percentile(ordered, percent))}", y=label_y, **beside))
     return _svg(marks, f"{series.name}, how often: {described(series)}")
 
 
@@ -150,11 +155,13 @@ def _steps(seconds: float) -> list[float]:
 
 
 def _nice_top(largest: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, not below the largest value."""
+    """Return a short number, not below the largest value."""
     if largest <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(largest))
-    return next(factor * power for factor in (1, 2, 4, 5, 8, 10) if factor * power >= largest * 0.999)
+    return next(
+        factor * power for factor in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if factor * power >= largest * 0.999
+    )
 
 
 def _inner_width() -> float:

@@ -25,6 +25,7 @@ from .sound import Sound
 SCRIPTS = ("theme.js", "adpcm.js", "player.js", "waveform.js", "conversation.js", "events.js", "session.js")
 _WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
 _OVERVIEW = 1_200
+_KEYS = "Click a sentence to hear it. Space plays and stops, ← → go 5 s, ↑ ↓ from turn to turn, Enter plays one."
 _USUAL = {"", "completed", "in_progress"}
 
 
@@ -124,7 +125,6 @@ def _player(session: SessionData) -> Markup:
         controls,
         tag("canvas", id="wave", **slider),
         _overview(sound, session),
-        tag("p", "Space plays and stops · ← → 5 s · ↑ ↓ turn by turn · click a sentence to hear it", class_="keys"),
         id="player",
         aria_label="Sound",
     )
@@ -205,6 +205,7 @@ def _conversation(session: SessionData) -> Markup:
     return section(
         "conversation",
         "Conversation",
+        tag("p", _KEYS, class_="keys") if session.sound is not None else None,
         filters,
         tag("ol", *(_turn(turn, session.sound) for turn in session.turns), class_="turns", id="turns"),
     )
@@ -246,7 +247,10 @@ def _said(turn: Turn, sound: Sound | None) -> Markup:
         placed = place(turn.heard, turn.start_s, turn.end_s, channel, sound.peak_frames / sound.rate_hz)
         pieces = [piece for sentence in placed for piece in _sentence(sentence)]
     if rest.strip():
-        pieces += [tag("span", title="cut here", class_="scissors"), tag("del", speech(rest), title="never heard")]
+        pieces += [
+            tag("span", title="cut here", class_="scissors"),
+            tag("del", speech(rest.strip()), title="never heard"),
+        ]
     return tag("p", *pieces, class_="said", dir="auto")
 
 

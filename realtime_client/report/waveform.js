@@ -1,8 +1,10 @@
 // Draws the stretch of the session around the playhead: above the user, below the assistant, between them the turns.
+const TIMES = 13; // a strip for the times
 const LANE = 26; // two bars of turns with their numbers
 const FIRST_STRETCH_S = 60;
 const WHOLE_S = 90; // so much is shown at once
 const SHORTEST_STRETCH_S = 2;
+const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 class Waveform {
   constructor(canvas, about, peaks) {
@@ -59,11 +61,12 @@ class Waveform {
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);
     const x = (seconds) => ((seconds - this.from) / this.stretch) * width;
+    this.drawTimes(pen, x, height);
     this.drawTurns(pen, x, height, playingTurn);
     this.drawGaps(pen, x, height);
-    const half = (height - LANE) / 4;
-    this.drawSide(pen, 0, width, half, half - 2);
-    this.drawSide(pen, 1, width, height - half, half - 2);
+    const half = (height - TIMES - LANE) / 4;
+    this.drawSide(pen, 0, width, TIMES + half, half - 1);
+    this.drawSide(pen, 1, width, height - half, half - 1);
     pen.fillStyle = this.colours.ink;
     pen.fillRect(Math.round(x(position)) - 0.75, 0, 1.5, height);
   }
@@ -83,19 +86,32 @@ class Waveform {
     }
   }
 
+  drawTimes(pen, x, height) {
+    const step = TIME_STEPS.find((s) => this.stretch / s <= 8) || this.stretch / 4;
+    pen.font = "10px system-ui, sans-serif";
+    pen.textBaseline = "alphabetic";
+    for (let at = Math.ceil(this.from / step) * step; at <= this.from + this.stretch; at += step) {
+      pen.fillStyle = this.colours.rule;
+      pen.fillRect(Math.round(x(at)), 0, 1, height);
+      pen.fillStyle = this.colours.soft;
+      if (at > 0) pen.fillText(clockText(at), x(at) + 4, 9);
+    }
+  }
+
   drawTurns(pen, x, height, playingTurn) {
-    const top = (height - LANE) / 2;
+    const top = TIMES + (height - TIMES - LANE) / 2;
+    const middle = top + LANE / 2;
     pen.font = "10px system-ui, sans-serif";
     pen.textBaseline = "middle";
     for (const [n, assistant, start, end, cut] of this.about.turns) {
       if (end < this.from || start > this.from + this.stretch) continue;
       const left = Math.max(x(start), -2);
       const width = Math.max(2, Math.min(x(end), this.canvas.clientWidth + 2) - left);
-      const bar = assistant ? height / 2 : top;
+      const bar = assistant ? middle : top;
       const sounds = n === playingTurn;
       if (sounds) {
         pen.fillStyle = this.colours.now;
-        pen.fillRect(left, assistant ? bar : 0, width, height / 2);
+        pen.fillRect(left, assistant ? middle : TIMES, width, height - middle);
       }
       pen.fillStyle = assistant ? this.colours.assistant : this.colours.user;
       pen.globalAlpha = sounds ? 0.55 : 0.25;
