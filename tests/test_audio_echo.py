@@ -285,9 +285,9 @@ def test_the_gate_is_closed_for_the_tail_and_then_opens():
 # Echo.
 
 
-@pytest.mark.parametrize(("loss_db", "measured"), [(3, True), (12, True), (12, False)])
-def test_half_duplex_five_minutes_of_assistant_are_no_speech(loss_db, measured):
-    far = assistant(300)
+@pytest.mark.parametrize(("loss_db", "measured"), [(3, True), (12, False)])
+def test_half_duplex_two_minutes_of_assistant_are_no_speech(loss_db, measured):
+    far = assistant(120)
     near = pcm(through(far, room(loss_db)) + noise(far.size, -60))
     path = EchoPath(delay_ms=60, return_loss_db=loss_db, hold_ms=330) if measured else UNKNOWN_PATH
     passed, found = controlled(pcm(far), near, EchoControl(RATE_HZ, "half-duplex", path=path))
@@ -296,8 +296,8 @@ def test_half_duplex_five_minutes_of_assistant_are_no_speech(loss_db, measured):
     assert levels.max() < -50  # nothing of the assistant went through, only the room's noise in the pauses
 
 
-def test_aec_five_minutes_of_assistant_are_no_speech_and_the_echo_is_gone():
-    far = assistant(300)
+def test_aec_two_minutes_of_assistant_are_no_speech_and_the_echo_is_gone():
+    far = assistant(120)
     echo = through(far, room(12))
     near = pcm(echo + noise(far.size, -65))
     passed, found = controlled(pcm(far), near, EchoControl(RATE_HZ, "aec"))
@@ -379,11 +379,11 @@ def test_memory_does_not_grow():
             control.far(block, 0.0)
             control.near(block, 0.0)
 
-    run(1000)
+    run(600)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        run(3000)
+        run(1200)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -449,9 +449,9 @@ def test_clocks_that_differ_are_brought_together_again():
     before, fast = sides.run(100)[-1], 0.0
     for _ in range(100):
         fast += 0.0005
-        sides.run(20, late_s=-fast)
+        sides.run(20, late_s=fast)
     assert sides.line.slips == 0
-    assert abs(sides.run(1, late_s=-fast)[-1] - (before - fast / 0.02)) <= 1.5
+    assert abs(sides.run(1, late_s=fast)[-1] - (before + fast / 0.02)) <= 1.5
     assert sides.line.steady
 
 

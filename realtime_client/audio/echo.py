@@ -201,9 +201,12 @@ class EchoControl:
             self._note(self._detector.feed(block), at_s)
             return block
         frames = block.size // self._near_frame
+        if not frames:
+            self._note(None, at_s)
+            return block
         fars = self._line.frames(frames, at_s - rest_s)
         taken = [self._take(far, near) for far, near in zip(fars, block.reshape(frames, -1), strict=True)]
-        if self._canceller is not None and taken:
+        if self._canceller is not None:
             block = np.concatenate([clean for clean, _ in taken])
         self._note(self._detector.feed(block, [bar_dbfs for _, bar_dbfs in taken]), at_s)
         return self._gated(block)
@@ -222,6 +225,11 @@ class EchoControl:
                 self._level.restart()
             self._trust.note(near, clean, steady=self._line.steady, alone=self._bands.loud and not self.speech)
         clean_dbfs = frame_levels(clean, self._near_frame)[0]
+        if self._trust.given and self._level.known and not self.speech:
+            hint = self._bands.excess_db >= _HINT_DB
+            over_db = clean_dbfs - max(self._level.dbfs, self.noise_dbfs + self._detector.settings.margin_db)
+            if self._trust.doubt(over_db, hint=hint):
+                self._level.restart()
         bar_dbfs = self._bar_dbfs(clean_dbfs)
         if not self.speech:
             self._bands.learn()

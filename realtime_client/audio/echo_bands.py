@@ -117,6 +117,7 @@ class EchoBands:
         self._noise = np.full(bands, -40.0)
         self._finder = DelayFinder()
         self._delay = delay_frames
+        self._measured = coupling_db is not None
         self._usual_db = 1.0
         self._steady = True
         self._pending: deque[tuple[Levels, float]] = deque(maxlen=_PENDING)
@@ -125,8 +126,8 @@ class EchoBands:
 
     @property
     def known(self) -> bool:
-        """True once the assistant was heard for long enough."""
-        return self._learnt >= _LEARN_FRAMES
+        """True if the path was measured, or once the assistant was heard for long enough."""
+        return self._measured or self._learnt >= _LEARN_FRAMES
 
     @property
     def loud(self) -> bool:
@@ -148,7 +149,7 @@ class EchoBands:
         self._noise = np.minimum(near_db, self._noise + _NOISE_RISE_DB)
         delay = self._finder.frames if self._finder.frames is not None else self._delay
         first, last = (0, _LONGEST_FRAMES) if delay is None else (max(0, delay - _EARLY), delay + _LATE)
-        if not steady:
+        if not steady or self._learnt < _LEARN_FRAMES:
             first, last = max(0, first - _UNSTEADY_FRAMES), min(_LONGEST_FRAMES, last + _UNSTEADY_FRAMES)
         self._expected = np.maximum(self._far[first:last].max(axis=0), self._expected - _DECAY_DB)
         self._over = near_db - self._expected

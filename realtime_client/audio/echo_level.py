@@ -136,9 +136,11 @@ class CancellerTrust:
     """
 
     _FRAMES, _LEAST_ERLE = 30, 10.0
+    _LOST_DB, _LOST_FRAMES = 6.0, 5
 
     def __init__(self) -> None:
         self.given = False
+        self._lost = 0
         self._frames, self._before, self._after = 0, 0.0, 0.0
 
     def note(self, near: Samples, clean: Samples, *, steady: bool, alone: bool) -> None:
@@ -151,3 +153,17 @@ class CancellerTrust:
             self._after = keep * self._after + float(clean.astype(np.float32).var())
             self._frames += 1
             self.given = self._frames >= self._FRAMES and self._before > self._LEAST_ERLE * self._after
+
+    def doubt(self, over_db: float, *, hint: bool) -> bool:
+        """Take how far what is left is above the echo that is usually left; True if the canceller has lost the echo.
+
+        hint: what the microphone gave is not echo alone. Without one, frames that are far above are echo all the same.
+        """
+        if over_db > self._LOST_DB:
+            self._lost = max(0, self._lost - 2) if hint else self._lost + 1
+        else:
+            self._lost = max(0, self._lost - 1)
+        if self.given and self._lost >= self._LOST_FRAMES:
+            self.given, self._frames, self._lost = False, 0, 0
+            return True
+        return False
