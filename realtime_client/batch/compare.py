@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from .result import CaseResult
-from .statistics import Shift, Test, fisher, holm, mann_whitney, shift
+from .statistics import Shift, Test, can_tell, fisher, holm, mann_whitney, shift
 
 Verdict = Literal["worse", "better", "not proven", "same", "only in A", "only in B", "not judged"]
 PASSED, COST = "passed", "cost"
@@ -38,7 +38,7 @@ class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     a, b: share of passed cases, or the median (ms, US dollars). count_a, count_b: of how many cases. change, low, high:
     by how much b is greater, with its interval; low and high None where there are too few. p: corrected for the number
-    of comparisons; None where so few repeats cannot prove anything.
+    of comparisons; None where no outcome of so many cases with so many failures in all could prove anything.
     """
 
     name: str
@@ -121,7 +121,7 @@ def compare(
         measure.verdict = _judge(measure, alpha, least_change)
     for change, measured in drafts:
         change.measures = [measure for measure, _ in measured]
-        change.few = all(measure.p is None for measure in change.measures) and bool(change.measures)
+        change.few = bool(change.measures) and not can_tell(change.a.judged, change.b.judged, alpha)
         change.verdict = _overall(change)
     return Comparison(
         a=_totals(a),

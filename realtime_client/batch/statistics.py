@@ -41,15 +41,24 @@ class Shift(NamedTuple):
 def fisher(passed_a: int, failed_a: int, passed_b: int, failed_b: int) -> Test:
     """Test whether two shares differ: two-sided exact p of a table of two by two."""
     row_a, row_b, passed = passed_a + failed_a, passed_b + failed_b, passed_a + passed_b
-    total = math.comb(row_a + row_b, passed)
-    ways = [
-        math.comb(row_a, k) * math.comb(row_b, passed - k)
-        for k in range(max(0, passed - row_b), min(row_a, passed) + 1)
-    ]
-    seen = math.comb(row_a, passed_a) * math.comb(row_b, passed_b)
-    rarest = min(ways)
-    # Whole numbers, so equally likely tables are equal, and nothing overflows.
-    return Test(_share(sum(w for w in ways if w <= seen), total), _share(sum(w for w in ways if w <= rarest), total))
+    chances = _table_chances(row_a, row_b, passed)
+    seen = chances[passed_a - max(0, passed - row_b)] * _TIE
+    rarest = min(chances) * _TIE
+    return Test(
+        min(1.0, math.fsum(chance for chance in chances if chance <= seen)),
+        min(1.0, math.fsum(chance for chance in chances if chance <= rarest)),
+    )
+
+
+def _table_chances(row_a: int, row_b: int, passed: int) -> list[float]:
+    """Return the chance of each table with these sums, from the fewest passed in a on (hypergeometric)."""
+
+    def log_ways(n: int, k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    total = log_ways(row_a + row_b, passed)
+    first, last = max(0, passed - row_b), min(row_a, passed)
+    return [math.exp(log_ways(row_a, k) + log_ways(row_b, passed - k) - total) for k in range(first, last + 1)]
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> Test:
@@ -89,6 +98,11 @@ def holm(tests: Sequence[Test], alpha: float = 0.05) -> list[float | None]:
         greatest = max(greatest, min(1.0, (len(counted) - place) * p))
         corrected[index] = greatest
     return corrected
+
+
+def can_tell(count_a: int, count_b: int, alpha: float = 0.05) -> bool:
+    """Return whether so many values can prove anything: whether two samples wholly apart would come out significant."""
+    return 2 / math.comb(count_a + count_b, count_a) <= alpha
 
 
 def _reachable(least: Sequence[float], alpha: float) -> float:

@@ -178,8 +178,12 @@ def _sides(measure: Measure) -> tuple[tuple[float, int], tuple[float, int]]:
 
 
 def _confidence(measure: Measure) -> str:
+    from realtime_client.batch.statistics import can_tell
+
     if measure.p is None:
-        return f"{measure.count_a} against {measure.count_b} cannot tell chance from change"
+        counts = f"{measure.count_a} against {measure.count_b}"
+        few = not can_tell(measure.count_a, measure.count_b)
+        return f"{counts} cannot tell chance from change" if few else "too little to be more than chance"
     return "p < 0.0001" if measure.p < 0.0001 else f"p = {measure.p:.4f}"
 
 
