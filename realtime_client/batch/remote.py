@@ -116,8 +116,10 @@ def dask_stage(address: str, plan: Plan, folder: Path) -> Iterator[Stage]:
     Errors: UsageError for another address, no workers or workers that cannot play; MissingExtraError;
     HostUnreachableError when no scheduler answers.
     """
-    from .stage import Stage
+    from .stage import Stage, without_keys
 
+    if plan.local:
+        plan = dataclasses.replace(plan, settings=without_keys(plan.settings))
     with _client(_dask_address(address)) as client:
         _check_workers(client, plan)
         executor = client.get_executor(pure=False)
@@ -146,9 +148,11 @@ def _client(address: str) -> Iterator[Any]:
     except ImportError:
         raise MissingExtraError("distributed", "dask") from None
     connect: Any = distributed.Client  # it has no types
+    host, _, port = address.partition("://")[2].rpartition(":")
     try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()  # Dask would try for long
         client = connect(address, timeout=_CONNECT_S, set_as_default=False)
-    except (OSError, TimeoutError) as error:
+    except (OSError, OverflowError) as error:
         raise HostUnreachableError(f"no Dask scheduler answers at {address}: {error}") from None
     try:
         yield client

@@ -77,18 +77,14 @@ def stage(
 def at_server(settings: Settings, url: str, token: str) -> Settings:
     """Return the settings for a built-in server at `url`: no proxy, and no key but its token."""
     sources = {**settings.sources, "url": (FLAG, "built-in server")}
+    own = without_keys(settings)
+    return dataclasses.replace(own, url=url, token=Secret(token), local=False, proxy="none", sources=sources)
+
+
+def without_keys(settings: Settings) -> Settings:
+    """Return the settings without any key, for those who need none."""
     return dataclasses.replace(
-        settings,
-        url=url,
-        token=Secret(token),
-        local=False,
-        proxy="none",
-        api_key=None,
-        azure_api_key=None,
-        azure_ad_token=None,
-        organization=None,
-        project=None,
-        sources=sources,
+        settings, token=None, api_key=None, azure_api_key=None, azure_ad_token=None, organization=None, project=None
     )
 
 
