@@ -1,0 +1,89 @@
+"""The suite in scripts/scenarios, played by `realtime run` against the local server: green, and red where it must be."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from cli_helpers import COMMAND, realtime
+
+from realtime_client.batch.load import load
+from realtime_client.batch.result import CaseResult
+from realtime_client.batch.results import read_results
+from realtime_client.batch.scenario import Expect
+
+LIMIT_S = 85.0
+# What a failing check of each kind says; figures and the answer's own words left out.
+SAYS = {
+    "contains": 'the answer does not contain "good morning": "Goodbye!"',
+    "lacks": 'the answer contains "goodbye": "Goodbye!"',
+    "matches": 'the answer does not match "^\\d+$": "Goodbye!"',
+    "equals": 'the answer is not "good night": "Goodbye!"',
+    "wer": 'the word error rate is 1.00, above 0.5: "see you later" came as "Goodbye!"',
+    "tool": 'get_weather was called with city = "Oslo", expected "Rome"',
+    "no_tool": 'expected no call of get_weather: get_weather({"city": "Oslo"})',
+    "event": "interrupted did not come",
+    "no_event": "response.done came after ",
+    "latency": "answer took ",
+    "audio": "the answer's speech lasts ",
+    "heard": "expected an interrupted answer, but the answer was not interrupted",
+    "cost": "it cost $",
+    "language": "the answer is in en, not fr: ",
+    "judge": 'the judge says no to "is a question": ',
+    "status": "the answer's status is completed, expected incomplete",
+    "interrupted": "the answer was not interrupted, expected interrupted",
+}
+
+
+def play(folder: Path, *args: str) -> tuple[int, list[CaseResult], str]:
+    """Run scenarios in a process of its own; returns exit code, results and what was printed."""
+    done = subprocess.run(
+        [*COMMAND, "run", "--local", "--jobs", "8", "--out", str(folder), *args],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    results, damaged = read_results(folder / "results.jsonl")
+    assert damaged == 0
+    return done.returncode, results, done.stdout + done.stderr
+
+
+def test_the_suite_is_green(project, tmp_path):
+    suite = project / "scripts/scenarios"
+    loaded = load([suite])
+    assert loaded.problems == ()
+    assert len(loaded.templates) >= 20
+    code, results, printed = play(tmp_path / "run", "--retries", "0", str(suite))
+    wrong = {
+        result.case: [check.message for check in result.checks if not check.ok] or str(result.fault)
+        for result in results
+        if result.status != "passed"
+    }
+    assert wrong == {}
+    assert code == 0, printed
+    assert sorted(result.case for result in results) == sorted(c.id for t in loaded.templates for c in t.cases)
+    for result in results:
+        assert result.checks, f"{result.case} checks nothing"
+        assert (tmp_path / "run" / result.recording / "session.json").is_file()
+    same = realtime("compare", str(tmp_path / "run"), str(tmp_path / "run"))
+    assert same.returncode == 0
+    assert "0 worse, 0 better, 0 changed, not proven" in same.stdout
+
+
+def test_each_kind_of_check_fails_where_it_must(project, tmp_path):
+    file = project / "scripts/scenarios/_failing/checks.yaml"
+    code, results, printed = play(tmp_path / "run", str(file))
+    assert code == 1, printed
+    failed = {result.scenario: result for result in results}
+    assert set(failed) == {f"fails {kind}" for kind in Expect.__struct_fields__}
+    for kind, message in SAYS.items():
+        result = failed[f"fails {kind}"]
+        assert (result.status, result.fault) == ("failed", None), result
+        (check,) = [check for check in result.checks if not check.ok]
+        assert (check.kind, check.turn) == (kind, 1)
+        assert check.message.startswith(message)
+        assert check.place.startswith(f"{file}:")
+        line = int(check.place.split(":")[1])
+        assert f"{kind}: " in file.read_text(encoding="utf-8").splitlines()[line - 1]
