@@ -115,6 +115,23 @@ def test_muted_it_sends_nothing_and_keeps_its_schedule():
     assert len(sink.blocks) == 2
 
 
+def test_it_tells_when_each_unbroken_stretch_was_due():
+    clock = HandClock()
+    told: list[tuple[int, float]] = []
+    microphone = Microphone(PCM16_24K, Sink(clock), live=True, captured=lambda *mark: told.append(mark), clock=clock)
+    start = clock.now
+    clock.now += 0.33
+    microphone.tend()
+    assert told == [(0, start)]
+    microphone.muted = True
+    clock.now += 1
+    microphone.tend()
+    microphone.muted = False
+    clock.now += 0.02
+    microphone.tend()
+    assert told[1:] == [(340, pytest.approx(start + 1.34))]
+
+
 def test_a_key_that_is_not_pressed_sends_nothing():
     clock = HandClock()
     sink = Sink(clock)
@@ -227,6 +244,31 @@ def test_its_memory_does_not_grow():
         listener.arrived((str(number), 0), 0.01, clock.now)
         listener.heard_ms(f"unknown {number}", 0)
     assert len(listener._parts) <= 65
+
+
+def test_what_was_heard_is_told_once_in_order_and_at_its_time():
+    clock = HandClock()
+    listener = Listener(clock)
+    start = clock.now
+    listener.arrived(("a", 0), 1.0, clock.now)
+    listener.arrived(("b", 0), 1.0, clock.now)
+    clock.now += 0.4
+    assert listener.played() == [(("a", 0), 0.0, pytest.approx(0.4), start)]
+    clock.now += 1.0
+    assert listener.played() == [
+        (("a", 0), pytest.approx(0.4), 1.0, pytest.approx(start + 0.4)),
+        (("b", 0), 0.0, pytest.approx(0.4), pytest.approx(start + 1.0)),
+    ]
+    assert listener.played() == []
+    clock.now += 2.0
+    listener.arrived(("b", 0), 1.0, clock.now)
+    clock.now += 0.25
+    assert listener.heard_ms("b", 0) == 1250
+    clock.now += 5
+    assert listener.played() == [
+        (("b", 0), pytest.approx(0.4), 1.0, pytest.approx(start + 1.4)),
+        (("b", 0), 1.0, pytest.approx(1.25), pytest.approx(start + 3.4)),
+    ]
 
 
 def test_where_nobody_listens_a_cut_is_where_the_scenario_says():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 
@@ -18,12 +19,16 @@ Part = tuple[str, int]
 
 @dataclass(slots=True)
 class _Stretch:
-    """What has arrived of one part: before_s of it heard for sure, then length_s that began at start_s."""
+    """What has arrived of one part: before_s of it heard for sure, then length_s that began at start_s.
+
+    told_s: so much of it was reported as heard.
+    """
 
     start_s: float
     before_s: float = 0.0
     length_s: float = 0.0
     frozen_s: float | None = None
+    told_s: float = 0.0
 
     def heard_s(self, now_s: float) -> float:
         if self.frozen_s is not None:
@@ -33,6 +38,15 @@ class _Stretch:
     @property
     def arrived_s(self) -> float:
         return self.before_s + self.length_s
+
+
+class Played(NamedTuple):
+    """A stretch that was heard without a break: of which part, from where to where in it, and since when."""
+
+    part: Part
+    from_s: float
+    to_s: float
+    at_s: float
 
 
 class Listener:
@@ -47,6 +61,7 @@ class Listener:
         self._lock = threading.Lock()
         self._parts: dict[Part, _Stretch] = {}
         self._ends_s = clock.monotonic()
+        self._played: list[Played] = []
 
     def arrived(self, part: Part, length_s: float, at_s: float) -> None:
         """More of a part arrived; what comes of a part after its cut is not heard."""
@@ -58,9 +73,27 @@ class Listener:
                 return
             elif at_s > self._ends_s:
                 self.underruns += 1
+                self._report(part, stretch, at_s)
                 stretch.before_s, stretch.length_s, stretch.start_s = stretch.arrived_s, 0.0, at_s
             stretch.length_s += length_s
             self._ends_s = max(at_s, self._ends_s) + length_s
+
+    def _report(self, part: Part, stretch: _Stretch, now_s: float) -> None:
+        """Take down what was heard of a part since the last time."""
+        heard_s = stretch.heard_s(now_s)
+        if heard_s > stretch.told_s and len(self._played) < _KEPT_PARTS:
+            at_s = stretch.start_s + stretch.told_s - stretch.before_s
+            self._played.append(Played(part, stretch.told_s, heard_s, at_s))
+            stretch.told_s = heard_s
+
+    def played(self) -> list[Played]:
+        """Return what was heard since the last time, in order."""
+        now_s = self._clock.monotonic()
+        with self._lock:
+            for part, stretch in self._parts.items():
+                self._report(part, stretch, now_s)
+            played, self._played = self._played, []
+            return played
 
     def _keep(self, part: Part, stretch: _Stretch) -> _Stretch:
         self._parts[part] = stretch
@@ -80,6 +113,8 @@ class Listener:
                 for stretch in self._parts.values():
                     stretch.frozen_s = stretch.heard_s(now_s)
             part = (item_id, content_index)
+            for each, known in self._parts.items():
+                self._report(each, known, now_s)
             stretch = self._parts.get(part) or self._keep(part, _Stretch(now_s, frozen_s=0.0))
             heard_s = stretch.heard_s(now_s)
             # All of it is all of it: no less by rounding, or the server would be told to cut the last millisecond.

@@ -21,18 +21,26 @@ _FAST_MS = 100
 class Microphone:
     """Sends clips in real time; between them silence where it is `live`. One thread tends it.
 
-    send: takes one block in the input format. live: silence flows when there is nothing else, as from a device that is
-    open. muted: nothing is sent at all.
+    send: takes one block in the input format. captured: told, before the first block of an unbroken stretch, how
+    much audio was sent before it (ms) and the moment that it has on the schedule. live: silence flows when there is
+    nothing else, as from a device that is open. muted: nothing is sent at all.
     """
 
     def __init__(
-        self, fmt: AudioFormat, send: Callable[[bytes], object], *, live: bool, clock: Clock = SYSTEM_CLOCK
+        self,
+        fmt: AudioFormat,
+        send: Callable[[bytes], object],
+        *,
+        live: bool,
+        captured: Callable[[int, float], object] = lambda _at_ms, _at_s: None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.muted = False
         self.sent_bytes = 0
-        self.worst_late_s = 0.0
         self._format = fmt
         self._send = send
+        self._captured = captured
+        self._broken = True
         self._live = live
         self._clock = clock
         self._size = fmt.bytes_per_ms * BLOCK_MS
@@ -73,21 +81,27 @@ class Microphone:
     def tend(self) -> None:
         """Send what is due."""
         while self._start_s is not None and self.due_in_s() <= 0:
-            late_s = self._clock.monotonic() - self._due_s()
-            self.worst_late_s = max(self.worst_late_s, late_s)
+            due_s = self._due_s()
             self._next += 1
-            self._send_block()
+            self._send_block(due_s)
             if not self._live and not self._clip:
-                self._start_s = None  # a pressed key that was let go: the next clip has a schedule of its own
+                self._start_s, self._broken = (
+                    None,
+                    True,
+                )  # a pressed key that was let go: the next clip has a schedule of its own
 
-    def _send_block(self) -> None:
+    def _send_block(self, due_s: float) -> None:
         if self._clip:
             left = len(self._clip)
             block = self._clip.popleft()
         elif self.muted:
+            self._broken = True
             return
         else:
             left, block = 0, self._silence
+        if self._broken:
+            self._broken = False
+            self._captured(self.sent_ms, due_s)
         self._send(block)
         self.sent_bytes += len(block)
         while self._marks and left and self._marks[0][0] >= left:

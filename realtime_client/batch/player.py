@@ -6,15 +6,17 @@ for news of the session, for the next such moment, and a few times a second to s
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import json
 import threading
 from collections.abc import Callable
 
+from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ClosedError, ConnectionLostError, ResponseFailedError
+from realtime_client.errors import ClosedError, ConnectionLostError, RealtimeError, ResponseFailedError
 from realtime_client.protocol.session import RealtimeSession, trailing_silence_ms
 
 from .faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
@@ -28,6 +30,7 @@ TRANSCRIPT_WAIT_S = 3.0
 SPEECH_WAIT_S = 5.0
 SETTLE_S = 1.0
 _LOOK_S = 0.25
+_TELL_S = 0.2
 _TICK_S = 0.01
 _AT_MS_SLACK = 300
 
@@ -64,7 +67,12 @@ class Player:
         self._numbers = itertools.count()
         speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast
-        self.microphone = Microphone(client.input_format, client.send_audio, live=live, clock=clock)
+        self.microphone = Microphone(
+            client.input_format, client.send_audio, live=live, captured=self._captured, clock=clock
+        )
+        self._told = Deadline(_TELL_S, clock)
+        if not self._fast and client.settings.get("output_modalities") != ["text"]:
+            client.tell(up.SpeakerAttached(attached=True))
 
     def play(self) -> None:
         """Play all steps.
@@ -82,6 +90,26 @@ class Player:
                 self._refuse_failed(turn)
         except ClosedError:
             raise self._why_over() from None
+        finally:
+            with contextlib.suppress(RealtimeError):  # the session may be over
+                self._tell_played()
+
+    # --- what the recording wants to know -----------------------------------------------------------------------------
+
+    def _captured(self, at_ms: int, at_s: float) -> None:
+        """The microphone begins anew: its sound stands where it was due, however late it leaves."""
+        self._client.tell(up.Captured(at_ms=at_ms, at_s=at_s))
+
+    def _tell_played(self) -> None:
+        """Tell what was heard since the last time."""
+        self._told = Deadline(_TELL_S, self._clock)
+        if isinstance(self._listener, PatientListener):
+            return
+        for (item_id, index), from_s, to_s, at_s in self._listener.played():
+            heard = up.Audible(
+                item_id=item_id, content_index=index, from_ms=from_s * 1000, to_ms=to_s * 1000, at_s=at_s
+            )
+            self._client.tell(heard)
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
@@ -342,6 +370,8 @@ class Player:
             raise self._why_over()
         self.microphone.tend()
         self._take_calls()
+        if self._told.expired:
+            self._tell_played()
         while self._results and self._result_in_s() <= 0:
             _, _, call, output = heapq.heappop(self._results)
             self._client.send_tool_result(call.call_id, output)
