@@ -126,9 +126,14 @@ def test_the_keyboard_is_enough(browser, session):
         assert position(page) == pytest.approx(1)
         page.key("End")
         assert position(page) == pytest.approx(page.js("dataOf('about').seconds"), abs=0.01)
-        page.js("document.activeElement.blur()")
-        for expected in ("turn-1", "turn-2"):
-            page.key("ArrowDown")
+        page.js("document.querySelector('.hear').focus()")
+        for key, expected in (
+            ("ArrowDown", "turn-2"),
+            ("ArrowDown", "turn-5"),
+            ("ArrowDown", "turn-5"),
+            ("ArrowUp", "turn-2"),
+        ):
+            page.key(key)
             assert page.js("document.activeElement.closest('.turn').id") == expected
         outline = "getComputedStyle(document.activeElement).outlineStyle"
         assert page.js(outline) == "solid"

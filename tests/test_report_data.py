@@ -17,6 +17,7 @@ from realtime_client.errors import UsageError
 from realtime_client.recording.wav import header
 from realtime_client.report import events as events_module
 from realtime_client.report import write_report
+from realtime_client.report.cost import session_cost
 from realtime_client.report.events import EventList
 from realtime_client.report.markup import code, data_block, tag
 from realtime_client.report.plots import MOST_POINTS, Series, histogram, scatter, thinned
@@ -293,3 +294,16 @@ def test_a_run_leads_to_its_sessions_and_to_nothing_outside(tmp_path):
     assert f'href="./../run/sessions/{session.name}/report.html"' in write_report(folder, elsewhere).path.read_text()
     for recording in ("..", ".", "/etc", "../outside", "a\0b", "javascript:alert(1)"):
         assert session_folder(folder, recording) is None
+
+
+def test_the_cost_is_told_only_where_it_is_known():
+    usage = {"input_tokens": 1_000_000, "input_text": 1_000_000, "total_tokens": 1_000_000}
+    info = {"model": "gpt-realtime-2.1", "usage": usage, "settings": {"endpoint": "wss://api.openai.com/v1/realtime"}}
+    assert session_cost(info)[0] == 4.0
+    assert session_cost(info | {"cost_usd": 1.5})[0] == 1.5
+    assert session_cost(info | {"settings": {"local": True}})[0] == 0.0
+    assert session_cost(info | {"model": "another"})[0] is None
+    for endpoint in ("wss://example.org/v1", "wss://notopenai.com/", "wss://[", 7):
+        assert session_cost(info | {"settings": {"endpoint": endpoint}})[0] is None
+    assert session_cost(info | {"usage": {"input_tokens": "many"}})[0] is None
+    assert session_cost({})[0] is None

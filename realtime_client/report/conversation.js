@@ -41,11 +41,12 @@ class Conversation {
 
   // Up and down: from turn to turn; left and right: from sentence to sentence. Returns whether the key was one of ours.
   key(event) {
-    const turn = event.target.closest && event.target.closest(".turn");
+    const turn = event.target.closest(".turn");
+    if (!turn) return false; // elsewhere the arrows scroll, as everywhere
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       return this.step(turn, event.key === "ArrowDown" ? 1 : -1);
     }
-    if (!turn || (event.key !== "ArrowLeft" && event.key !== "ArrowRight")) return false;
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return false;
     const stops = [turn.querySelector("button.hear"), ...turn.querySelectorAll(".s")].filter(Boolean);
     const next = stops[stops.indexOf(event.target) + (event.key === "ArrowRight" ? 1 : -1)];
     if (next) next.focus();
@@ -55,9 +56,11 @@ class Conversation {
   step(turn, by) {
     const open = this.buttons.filter((button) => !button.closest(".turn").hidden);
     if (!open.length) return false;
-    const from = turn || this.now;
-    const at = from ? open.indexOf(from.querySelector("button.hear")) : by > 0 ? -1 : open.length;
-    const next = open[Math.max(0, Math.min(open.length - 1, at + by))];
+    // From a turn that cannot be played: the nearest that can.
+    const after = (button) => turn.compareDocumentPosition(button) & Node.DOCUMENT_POSITION_FOLLOWING && !turn.contains(button);
+    const behind = open.findIndex(after);
+    const next = by > 0 ? open[behind] : open.filter((button) => !after(button) && !turn.contains(button)).pop();
+    if (!next) return true;
     for (const button of this.buttons) button.tabIndex = -1;
     next.tabIndex = 0;
     next.focus();

@@ -206,7 +206,7 @@ def _checks(checks: Iterable[CheckResult]) -> Markup:
         rows.append(
             (what, verdict, speech(check.expected, 2_000), " ".join(filter(None, seen)), code(check.place, 200))
         )
-    return table(("Check", "", "Expected", "Seen", "Where"), rows, caption="Checks", class_="checks")
+    return table(("Check", "Result", "Expected", "Seen", "Where"), rows, caption="Checks", class_="checks")
 
 
 def _step(step: StepResult) -> Markup:

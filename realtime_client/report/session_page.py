@@ -13,6 +13,7 @@ from realtime_client.batch.summary import percentile
 from realtime_client.updates import Usage
 from realtime_client.version import __version__
 
+from .cost import session_cost
 from .fields import listed, number, table, text
 from .markup import NOTHING, Markup, code, data_block, json_code, speech, tag, together
 from .page import facts, masthead, notices, page, section
@@ -80,7 +81,7 @@ def _facts(session: SessionData, latencies: Sequence[Series]) -> Iterator[tuple[
     tokens = number(table(session.info, "usage"), "total_tokens")
     if tokens is not None:
         yield "Tokens", f"{tokens:,.0f}"
-    cost = _cost_usd(session.info)
+    cost, _ = session_cost(session.info)
     if cost is not None:
         yield "Cost", f"${cost:,.4f}"
     if errors := number(session.info, "errors"):
@@ -114,7 +115,7 @@ def _player(session: SessionData) -> Markup:
     controls = tag(
         "div",
         tag("button", "Play", id="play", type="button", aria_keyshortcuts="Space"),
-        tag("output", f"0:00 / {clock(sound.seconds)}", id="time"),
+        tag("span", f"0:00 / {clock(sound.seconds)}", id="time"),
         tag("span", class_="space"),
         *sides,
         *stretch,
@@ -326,7 +327,7 @@ def _events(session: SessionData) -> Markup:
         tag("output", id="events-shown"),
         class_="filters",
     )
-    head = tag("tr", *(tag("th", name, scope="col") for name in ("Time", "", "Type", "What")))
+    head = tag("tr", *(tag("th", name, scope="col") for name in ("Time", "Way", "Type", "What")))
     whole = tag("table", tag("thead", head), tag("tbody", id="event-rows"), class_="events")
     more = tag("button", "Show more", id="more", type="button", hidden=True)
     return section("events", "Events", tag("p", told, class_="small"), filters, tag("div", whole, class_="wide"), more)
@@ -337,15 +338,10 @@ def _usage(info: dict[str, Any]) -> Markup:
     rows = [(name.replace("_", " "), f"{number(usage, name) or 0:,.0f}") for name in Usage.__struct_fields__]
     spoken = table(info, "transcription_usage")
     rows += [(f"transcription: {speech(name, 40)}", f"{number(spoken, name) or 0:,g}") for name in list(spoken)[:32]]
-    cost = _cost_usd(info)
-    rows.append(("cost", "not known" if cost is None else f"${cost:,.4f}"))
-    return section("usage", "Usage and cost", figures(("", "tokens"), rows, caption="Usage", class_="figures"))
-
-
-def _cost_usd(info: dict[str, Any]) -> float | None:
-    """Return what the session cost in US dollars, None when its prices are not known."""
-    direct = number(info, "cost_usd")
-    return direct if direct is not None else number(table(info, "cost"), "usd")
+    cost, source = session_cost(info)
+    told = f"Cost: {'not known' if cost is None else f'${cost:,.4f}'} ({source})."
+    whole = figures(("", "tokens"), rows, caption="Usage", class_="figures")
+    return section("usage", "Usage and cost", tag("p", told), whole)
 
 
 def _gap_spans(info: dict[str, Any], end_s: float) -> Iterator[tuple[float, float]]:

@@ -1,0 +1,38 @@
+"""What a session cost, as far as that can be known. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from realtime_client.batch.prices import cost_usd, prices_of
+from realtime_client.updates import Usage
+
+from .fields import number, table, text
+
+_PRICED = ("openai.com", "openai.azure.com")
+
+
+def session_cost(info: dict[str, Any]) -> tuple[float | None, str]:
+    """Return the cost in US dollars, None when it is not known, and where the figure comes from.
+
+    What session.json states goes first. Else tokens are priced by the table of list prices, but only where those
+    prices hold: at OpenAI's own address and Azure's. The built-in local server costs nothing.
+    """
+    stated = number(info, "cost_usd")
+    if stated is not None:
+        return stated, "as the session states it"
+    settings = table(info, "settings")
+    if settings.get("local") is True:
+        return 0.0, "the local server costs nothing"
+    try:
+        host = urlsplit(text(settings, "endpoint")).hostname or ""
+        usage = msgspec.convert(table(info, "usage"), Usage)
+    except (ValueError, msgspec.ValidationError):
+        return None, "not known"
+    prices = prices_of(text(info, "model"))
+    if prices is None or not any(host == name or host.endswith("." + name) for name in _PRICED):
+        return None, "prices of this model at this address are not known"
+    return cost_usd(usage, prices), "list prices of November 2026; transcription of your speech is not counted"
