@@ -234,6 +234,8 @@ class SoundCard:
             "--log-target=stderr",
             *loads,
         ]
+        if threading.current_thread() is threading.main_thread() and shutil.which("setpriv"):
+            command = ["setpriv", "--pdeathsig", "KILL", *command]  # a program that is killed leaves no server behind
         environ = self.environ() | {"HOME": str(self.folder), "PULSE_CONFIG": str(self.folder / "daemon.conf")}
         environ.pop("PULSE_SERVER")
         with (self.folder / "log").open("ab") as log:
