@@ -15,6 +15,11 @@ from .fields import number, table, text
 _PRICED = ("openai.com", "openai.azure.com")
 
 
+def dollars(value: float) -> str:
+    """Return an amount for people, in US dollars."""
+    return "$0" if value == 0 else f"${value:,.4f}"
+
+
 def session_cost(info: dict[str, Any]) -> tuple[float | None, str]:
     """Return the cost in US dollars, None when it is not known, and where the figure comes from.
 

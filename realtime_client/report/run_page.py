@@ -12,6 +12,7 @@ from realtime_client.batch.summary import Figures, percentile
 from realtime_client.batch.summary import figures as figures_of
 from realtime_client.version import __version__
 
+from .cost import dollars
 from .latencies import MEANINGS
 from .markup import NOTHING, Markup, code, json_code, speech, tag, together
 from .page import facts, masthead, notices, page, section, table
@@ -81,7 +82,7 @@ def _facts(info: RunInfo, figures: Figures) -> Iterator[tuple[str, Markup | str]
             yield f"{MEANINGS[name][0]}, p95", ms(figures.latencies[name].p95)
     yield "Time", _seconds(info.duration_s)
     if figures.cost_usd is not None:
-        yield "Cost", f"${figures.cost_usd:,.4f}"
+        yield "Cost", dollars(figures.cost_usd)
 
 
 def _seconds(value: float) -> str:
@@ -152,7 +153,7 @@ def _case(result: CaseResult, link: str | None, latency: str, tags: Sequence[str
         tag("td", tag("details", name, tag("div", *_inside(result), class_="inside"))),
         tag("td", NOTHING if middle is None else ms(middle), class_="figure"),
         tag("td", _seconds(result.duration_s), class_="figure"),
-        tag("td", NOTHING if result.cost_usd is None else f"${result.cost_usd:,.4f}", class_="figure"),
+        tag("td", NOTHING if result.cost_usd is None else dollars(result.cost_usd), class_="figure"),
         tag("td", session),
         data_status=result.status,
         data_tags=" ".join(str(tags.index(name)) for name in result.tags[:100]),

@@ -13,7 +13,7 @@ from realtime_client.batch.summary import percentile
 from realtime_client.updates import Usage
 from realtime_client.version import __version__
 
-from .cost import session_cost
+from .cost import dollars, session_cost
 from .fields import listed, number, table, text
 from .markup import NOTHING, Markup, code, data_block, json_code, speech, tag, together
 from .page import facts, masthead, notices, page, section
@@ -83,7 +83,7 @@ def _facts(session: SessionData, latencies: Sequence[Series]) -> Iterator[tuple[
         yield "Tokens", f"{tokens:,.0f}"
     cost, _ = session_cost(session.info)
     if cost is not None:
-        yield "Cost", f"${cost:,.4f}"
+        yield "Cost", dollars(cost)
     if errors := number(session.info, "errors"):
         yield "Errors", f"{errors:,.0f}"
 
@@ -339,7 +339,7 @@ def _usage(info: dict[str, Any]) -> Markup:
     spoken = table(info, "transcription_usage")
     rows += [(f"transcription: {speech(name, 40)}", f"{number(spoken, name) or 0:,g}") for name in list(spoken)[:32]]
     cost, source = session_cost(info)
-    told = f"Cost: {'not known' if cost is None else f'${cost:,.4f}'} ({source})."
+    told = f"Cost: {'not known' if cost is None else dollars(cost)} ({source})."
     whole = figures(("", "tokens"), rows, caption="Usage", class_="figures")
     return section("usage", "Usage and cost", tag("p", told), whole)
 
