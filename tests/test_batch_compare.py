@@ -209,6 +209,11 @@ def test_slower_by_more_than_chance_and_by_more_than_little():
     assert only(compare(runs("a", 15, 0, ms=before), runs("a", 15, 0, ms=noise)).changes).verdict == "same"
 
 
+def test_a_few_milliseconds_do_not_count():
+    before, after = ([base + n / 100 for n in range(15)] for base in (2.0, 8.0))
+    assert only(compare(runs("a", 15, 0, ms=before), runs("a", 15, 0, ms=after)).changes).verdict == "same"
+
+
 def test_cost():
     cheap = [result("a", n, "passed", cost_usd=0.001 + n / 1e6) for n in range(10)]
     dear = [result("a", n, "passed", cost_usd=0.002 + n / 1e6) for n in range(10)]
@@ -260,12 +265,12 @@ def test_many_scenarios_of_chance_alone_name_a_change_rarely():
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def run_folder(name: str, results: list[CaseResult]) -> str:
+def run_folder(name: str, results: list[CaseResult], state: str = "ended") -> str:
     import msgspec
 
     folder = Path(name)
     folder.mkdir()
-    info = RunInfo(run=name, state="ended", cases=[one.case for one in results])
+    info = RunInfo(run=name, state=state, cases=[one.case for one in results])
     (folder / "run.json").write_bytes(msgspec.json.encode(info))
     (folder / "results.jsonl").write_bytes(b"".join(map(encode_line, results)))
     return name
@@ -292,7 +297,7 @@ def test_lines(folders):
         "only in A: old",
         "only in B: new",
         "too few repeats to prove anything about 1 of 5: run with --repeat 5 or more",
-        "1 worse, 0 better, 1 changed, not proven, 1 the same (1 comparisons, alpha 0.05)",
+        "1 worse, 0 better, 1 not proven, 1 the same (1 comparisons, alpha 0.05)",
     ]
 
 
@@ -303,6 +308,14 @@ def test_nothing_worse_is_0_and_json_holds_all(folders):
     assert report["verdicts"]["better"] == 1
     assert report["changes"][0]["measures"][0]["p"] < 0.0001
     assert report["run_a"] == "b"
+
+
+def test_a_run_that_is_not_finished_is_compared_and_named(folders):
+    run_folder("broken", runs("same", 20, 0), "running")
+    done = realtime("compare", folders[0], "broken")
+    assert done.returncode == 0
+    assert done.stderr == "the run in broken is not finished: what it has so far is compared\n"
+    assert realtime("compare", "--quiet", folders[0], "broken").stderr == ""
 
 
 @pytest.mark.parametrize(("b", "says"), [("nowhere", "not the folder of a run"), ("empty", "no results yet")])

@@ -18,6 +18,7 @@ from .statistics import Shift, Test, can_tell, fisher, holm, mann_whitney, shift
 
 Verdict = Literal["worse", "better", "not proven", "same", "only in A", "only in B", "not judged"]
 PASSED, COST = "passed", "cost"
+LEAST_MS = 10.0  # a latency that differs by less counts as the same: nobody notices
 
 
 class Side(msgspec.Struct, kw_only=True):
@@ -105,7 +106,8 @@ def compare(
     """Compare two runs, scenario by scenario.
 
     alpha: the chance of naming any change at all where there is none. least_change: share of the first run's median by
-    which a latency or cost must differ to count. by_row: rows of parameters are compared one by one.
+    which a latency or cost must differ to count (a latency by `LEAST_MS`, too). by_row: rows of parameters are
+    compared one by one.
     """
     groups_a, groups_b = _groups(a, by_row=by_row), _groups(b, by_row=by_row)
     drafts: list[tuple[Change, list[tuple[Measure, Test]]]] = []
@@ -154,7 +156,7 @@ def _flips(a: Iterable[CaseResult], b: Iterable[CaseResult]) -> list[Flip]:
     before = {result.case: result.status for result in a}
     return [
         Flip(result.case, before[result.case], result.status)
-        for result in b
+        for result in sorted(b, key=lambda result: (result.row or 0, result.repeat))
         if {before.get(result.case), result.status} == {"passed", "failed"}
     ]
 
@@ -216,7 +218,8 @@ def _judge(measure: Measure, alpha: float, least_change: float) -> Literal["wors
         if measure.change == 0:
             return "same"
         return ("better" if measure.change > 0 else "worse") if proven else "not proven"
-    if not proven or abs(measure.change) < least_change * measure.a or measure.change == 0:
+    least = max(least_change * measure.a, 0.0 if measure.name == COST else LEAST_MS)
+    if not proven or abs(measure.change) < least or measure.change == 0:
         return "same"
     return "worse" if measure.change > 0 else "better"
 

@@ -49,7 +49,7 @@ _MOST_FLIPS = 5
 def command(
     *,
     settings: Settings,  # noqa: ARG001  # one shape for all
-    invocation: Invocation,  # noqa: ARG001
+    invocation: Invocation,
     run_a: Path,
     run_b: Path,
     by: str,
@@ -64,6 +64,7 @@ def command(
     """
     from realtime_client.batch.compare import compare
 
+    _notice_unfinished(run_a, run_b, quiet=invocation.quiet)
     comparison = compare(
         _results(run_a), _results(run_b), alpha=alpha, least_change=least_change / 100, by_row=by == "row"
     )
@@ -89,6 +90,17 @@ def _results(folder: Path) -> list[CaseResult]:
     if not results:
         raise UsageError(f"the run in {folder} has no results yet")
     return results
+
+
+def _notice_unfinished(*folders: Path, quiet: bool) -> None:
+    """Say on standard error which run did not come to its end."""
+    from realtime_client.batch.result import RUN
+    from realtime_client.batch.results import read_run
+
+    for folder in folders:
+        info = read_run(folder / RUN)
+        if info is not None and info.state != "ended" and not quiet:
+            click.echo(one_line(f"the run in {folder} is not finished: what it has so far is compared"), err=True)
 
 
 def _report(comparison: Comparison, run_a: Path, run_b: Path) -> dict[str, Any]:
@@ -198,7 +210,7 @@ def _ending(comparison: Comparison) -> Iterator[str]:
         yield f"too few repeats to prove anything about {few} of {len(comparison.changes)}: run with --repeat 5 or more"
     counts = ((comparison.count("worse"), "worse"), (comparison.count("better"), "better"))
     parts = [f"{count} {word}" for count, word in counts]
-    parts.append(f"{comparison.count('not proven')} changed, not proven")
+    parts.append(f"{comparison.count('not proven')} not proven")
     if comparison.count("not judged"):
         parts.append(f"{comparison.count('not judged')} not judged")
     parts.append(f"{comparison.count('same')} the same")
