@@ -67,6 +67,7 @@ def test_every_block_leaves_at_its_own_moment_however_late_it_is_tended():
     clock = HandClock()
     sink = Sink(clock)
     microphone = Microphone(PCM16_24K, sink, live=True, clock=clock)
+    microphone.play(Clip(voice(61_000)), nothing, nothing)
     start, chance = clock.now, random.Random(1)
     while clock.now < start + 60:
         clock.now += chance.choice([0.001, 0.007, 0.02, 0.3])
@@ -75,6 +76,31 @@ def test_every_block_leaves_at_its_own_moment_however_late_it_is_tended():
         assert len(sink.blocks) in (due, due - 1)  # rounding of the clock itself, never a sum of it
     for number, at in enumerate(sink.times):
         assert -1e-6 <= at - (start + number * 0.02) <= 0.3 + 1e-6
+
+
+def test_long_silence_goes_out_in_fewer_pieces_and_keeps_its_schedule():
+    clock = HandClock()
+    sink = Sink(clock)
+    microphone = Microphone(PCM16_24K, sink, live=True, clock=clock)
+    start = clock.now
+    for _ in range(6_000):
+        clock.now += 0.005
+        microphone.tend()
+        behind_ms = (clock.now - start) * 1000 - microphone.sent_ms
+        assert -20.1 <= behind_ms <= 100.1
+    assert len(sink.blocks) == pytest.approx(250 + 25 * 10, abs=3)
+    clip = voice(40)
+    clock.now += 0.05
+    microphone.play(Clip(clip, 0, 40), nothing, nothing)
+    assert microphone.sent_ms - (clock.now - start) * 1000 == pytest.approx(10, abs=10), (
+        "the silence before it has left"
+    )
+    before = len(sink.blocks)
+    for _ in range(3):
+        clock.now += 0.02
+        microphone.tend()
+    assert b"".join(sink.blocks[before:]).startswith(clip)
+    assert len(sink.blocks) == before + 3
 
 
 def test_a_clip_goes_out_whole_between_silence_and_marks_where_its_voice_is():

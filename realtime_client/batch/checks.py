@@ -193,6 +193,9 @@ def _wer(rate: ErrorRate, evidence: Evidence, _means: Means) -> Iterator[_Found]
         yield _Found(score <= rate.max, expected, heard, message, score)
 
 
+_NORWEGIAN = {"nb": "no", "nn": "no"}
+
+
 def _language(code: str, evidence: Evidence, means: Means) -> Iterator[_Found]:
     expected = f"language {code}"
     missing = _no_text(evidence)
@@ -207,7 +210,7 @@ def _language(code: str, evidence: Evidence, means: Means) -> Iterator[_Found]:
     else:
         wanted = code.lower().partition("-")[0]
         message = f"the answer is in {found}, not {wanted}: {_quoted(evidence.answer)}"
-        yield _Found(found == wanted, expected, found, message)
+        yield _Found(_NORWEGIAN.get(found, found) == _NORWEGIAN.get(wanted, wanted), expected, found, message)
 
 
 def _judge(value: Any, evidence: Evidence, means: Means) -> Iterator[_Found]:

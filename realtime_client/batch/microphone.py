@@ -1,7 +1,8 @@
 """A microphone that a program speaks into: blocks of 20 ms, each at its own moment.
 
 Block k leaves at start + k * 20 ms of the monotonic clock. Whoever tends it may be late: what is due then leaves at
-once, and the schedule stays where it was, so delays never add up.
+once, and the schedule stays where it was, so delays never add up. Silence that has lasted for five seconds goes out
+five blocks at a time, when the last of them is due: nobody waits for it any more, and hundreds of sessions do so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .sound import Clip, quiet
 
 BLOCK_MS = 20
 _FAST_MS = 100
+_GROUP = 5
+_LONG_BLOCKS = 250
 
 
 class Microphone:
@@ -47,6 +50,7 @@ class Microphone:
         self._silence = quiet(BLOCK_MS, fmt)
         self._start_s: float | None = clock.monotonic() if live else None
         self._next = 0
+        self._silent = 0  # blocks of silence since the last clip
         self._clip: deque[bytes] = deque()
         self._marks: deque[tuple[int, Callable[[float], None]]] = deque()
 
@@ -62,6 +66,8 @@ class Microphone:
 
     def play(self, clip: Clip, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
         """Begin to send a clip. began, ended: called with the moment when its voice begins and when it has ended."""
+        self._silent = 0
+        self.tend()  # silence that was due comes before it
         size = self._size
         blocks = [clip.audio[at : at + size] for at in range(0, len(clip.audio), size)]
         if blocks:
@@ -81,24 +87,26 @@ class Microphone:
     def tend(self) -> None:
         """Send what is due."""
         while self._start_s is not None and self.due_in_s() <= 0:
-            due_s = self._due_s()
-            self._next += 1
-            self._send_block(due_s)
-            if not self._live and not self._clip:
-                self._start_s, self._broken = (
-                    None,
-                    True,
-                )  # a pressed key that was let go: the next clip has a schedule of its own
+            due_s, count = self._due_s(), self._group()
+            self._next += count
+            self._send_blocks(due_s, count)
+            if not self._live and not self._clip:  # a key that was let go: the next clip has a schedule of its own
+                self._start_s, self._broken = None, True
 
-    def _send_block(self, due_s: float) -> None:
-        if self._clip:
-            left = len(self._clip)
+    def _group(self) -> int:
+        """How many blocks go out together next."""
+        return _GROUP if self._silent >= _LONG_BLOCKS and not self._clip else 1
+
+    def _send_blocks(self, due_s: float, count: int) -> None:
+        left = len(self._clip)
+        if left:
             block = self._clip.popleft()
         elif self.muted:
             self._broken = True
             return
         else:
-            left, block = 0, self._silence
+            self._silent += count
+            block = self._silence * count
         if self._broken:
             self._broken = False
             self._captured(self.sent_ms, due_s)
@@ -112,8 +120,10 @@ class Microphone:
         return self._start_s + self._next * BLOCK_MS / 1000
 
     def due_in_s(self) -> float:
-        """How long until the next block is due; negative when it is late, a long time when none is."""
-        return 3600.0 if self._start_s is None else self._due_s() - self._clock.monotonic()
+        """How long until the next blocks are due; negative when they are late, a long time when none is."""
+        if self._start_s is None:
+            return 3600.0
+        return self._due_s() + (self._group() - 1) * BLOCK_MS / 1000 - self._clock.monotonic()
 
     def play_fast(self, clip: Clip, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
         """Send a whole clip as quickly as it is taken."""

@@ -230,7 +230,7 @@ class Watch:
         if len(update.text) > _MOST_CHARACTERS:
             reply.text, self.flood = "", f"an answer of more than {_MOST_CHARACTERS} characters"
         if update.status == "cancelled" and update.reason == _TURN_DETECTED and turn is self.turn:
-            reply.cut_by_own = True
+            reply.cut_by_own = turn.spoken
 
     def _interrupted(self, update: up.Interrupted, at_s: float) -> None:
         found = self._found(update.response_id or "")

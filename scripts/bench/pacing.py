@@ -2,7 +2,7 @@
 
     scripts/bench/pacing.py [--seconds 60] [--sessions 1] [--busy]
 
-Each session has a thread of its own and a microphone whose silence flows. Lateness: how long after its moment
+Each session has a thread of its own and a microphone that speaks all the time. Lateness: how long after its moment
 (start + number * 20 ms) a block left. Drift: the least lateness in the last quarter of the run less that in the first;
 a sum of sleeps would have added up every delay in between. --busy: another thread of the process computes all the time.
 """
@@ -15,6 +15,7 @@ import threading
 import numpy as np
 
 from realtime_client.batch.microphone import BLOCK_MS, Microphone
+from realtime_client.batch.sound import Clip
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
 from realtime_client.updates import PCM16_24K
 
@@ -22,6 +23,9 @@ from realtime_client.updates import PCM16_24K
 def speak(seconds: float, times: list[float], news: threading.Event) -> None:
     """Tend one microphone for so long."""
     microphone = Microphone(PCM16_24K, lambda _block: times.append(SYSTEM_CLOCK.monotonic()), live=True)
+    sound = bytes(PCM16_24K.bytes_per_ms * round(seconds * 1000 + 1000))
+    microphone.play(Clip(sound), lambda _at_s: None, lambda _at_s: None)
+    times.clear()
     deadline = Deadline(seconds)
     while not deadline.expired:
         news.wait(max(0.0, min(0.25, microphone.due_in_s())))
