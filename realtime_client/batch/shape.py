@@ -40,7 +40,7 @@ class Shaper:
     def shape(self, node: Node, cls: type[msgspec.Struct]) -> dict[str, Any]:
         """Return the tree as plain types that fit the struct, BAD in place of what does not."""
         self.places[""] = self.values[""] = node.mark
-        return self._struct(node, types.type_info(cls), "")  # type: ignore[arg-type]
+        return self._struct(node, _info(cls), "")
 
     def _value(self, node: Node, kind: types.Type, path: str) -> Any:
         if node.value is BAD:
@@ -99,6 +99,13 @@ class Shaper:
         inner = f"{path}.{key}" if path else key
         self.places[inner], self.values[inner] = place, value
         return inner
+
+
+@functools.cache
+def _info(cls: type[msgspec.Struct]) -> types.StructType:
+    info = types.type_info(cls)
+    assert isinstance(info, types.StructType)
+    return info
 
 
 def is_whole(shaped: Any) -> bool:
