@@ -275,6 +275,7 @@ def test_includes_that_grow_without_end():
     ("text", "says"),
     [
         ("name: a\ninclude: none.yaml\nturns: [{text: x}]", "s.yaml:2:10: none.yaml cannot be read"),
+        ('name: a\ninclude: "x\\0y"\nturns: [{text: x}]', "s.yaml:2:10: this is not the name of a file"),
         ("name: a\ninclude: '${x}'\nturns: [{text: x}]", "s.yaml:2:10: the name of an included file"),
         ("name: a\ninclude: 5\nturns: [{text: x}]", "s.yaml:2:10: `include` takes the name of a file"),
         ("name: a\nturns: [{include: whole.yaml, text: x}]", "s.yaml:2:31: `text` cannot stand beside `include`"),
@@ -462,6 +463,14 @@ def test_mistakes_of_rows_name_their_own_line():
     assert any(line.startswith("rows.jsonl:3:7: this is not JSON") for line in found)
     assert any(line.startswith("rows.jsonl:4:1: '1x' cannot be the name") for line in found)
     assert any(line.startswith("rows.jsonl:5:1: this is not JSON: NaN") for line in found)
+
+
+def test_rows_that_would_break_a_reader():
+    deep = "[" * 600 + "]" * 600
+    write("rows.jsonl", f'{{"a": {deep}}}\n{{"a": 1e999}}\n{{"a": {"9" * 5000}}}\n{"[" * 100_000}\n')
+    found = mistakes("name: a\nparameters: rows.jsonl\nturns: [{text: '${a}'}]")
+    assert [line.split(": ")[0] for line in found] == [f"rows.jsonl:{n}:1" for n in (1, 2, 3, 4)]
+    assert "nested more than 50 deep" in found[0]
 
 
 def test_a_mistake_of_one_row_names_the_row_and_one_of_all_rows_does_not():

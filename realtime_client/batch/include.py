@@ -147,6 +147,8 @@ class Files:
         for name in asked.value if isinstance(asked.value, list) else [asked]:
             if not isinstance(name.value, str) or not name.value.strip():
                 self._problems.add(name.mark, "`include` takes the name of a file, or a list of names")
+            elif "\0" in name.value:
+                self._problems.add(name.mark, "this is not the name of a file")
             elif "${" in name.value:
                 self._problems.add(name.mark, "the name of an included file holds no variables")
             else:

@@ -23,12 +23,12 @@ import msgspec
 from realtime_client.errors import UsageError
 
 from .include import Draft, Files
-from .problem import Mark, Problem, Problems
+from .problem import BAD, Mark, Problem, Problems
 from .rows import Row, read_rows
 from .rules import Rules, name_problem
 from .scenario import Case, Scenario
 from .shape import Shaper, is_whole
-from .variables import fill, is_name, resolve
+from .variables import UNKNOWN, fill, is_name, resolve
 from .yaml_tree import Node, wrap
 
 MAX_AUDIO_BYTES = 200_000_000
@@ -112,7 +112,11 @@ class _Loading:
         """Return the files, none twice."""
         found: dict[str, Path] = {}
         for path in map(Path, paths):
-            files = list(_files_of(path)) if path.is_dir() else [path]
+            try:
+                files = list(_files_of(path)) if path.is_dir() else [path]
+            except OSError as error:
+                self._problems.add(Mark(str(path)), f"this directory cannot be read: {error.strerror or error}")
+                continue
             if not files:
                 self._problems.add(Mark(str(path)), "there is no .yaml file in this directory")
             for file in files:
@@ -124,17 +128,19 @@ class _Loading:
         self._problems.row = 0
         before = len(self._problems)
         name = self._name(draft.node)
+        self._check_variables(draft.node.value.get("variables"))
         parameters = draft.node.value.get("parameters")
         rows: list[Row] = []
+        read_from = len(self._problems)
         if parameters is not None and parameters.value is not None:
             rows = read_rows(parameters, Path(parameters.mark.file).parent, self._problems)
-        self._check_variables(draft.node.value.get("variables"))
         found = []
         for number, row in enumerate(rows, 1):
             self._problems.row = number
             found.append(self._case(draft, name, row, number))
         if not rows:
-            found.append(self._case(draft, name, {}, None))
+            unread = parameters is not None and len(self._problems) > read_from
+            found.append(self._case(draft, name, {UNKNOWN: BAD} if unread else {}, None))
         self._problems.row = 0
         made = tuple(case for case in found if case is not None)
         return Template(name, draft.file, made) if len(self._problems) == before else None

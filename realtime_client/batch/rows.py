@@ -10,7 +10,7 @@ from typing import Any
 
 from .problem import Mark, Problems
 from .variables import is_name
-from .yaml_tree import Node, read_text
+from .yaml_tree import MAX_DEPTH, Node, read_text
 
 Row = dict[str, Any]
 MAX_ROWS = 100_000
@@ -110,17 +110,36 @@ def _read_jsonl(text: str, file: str, problems: Problems) -> list[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=_refuse)
+            row = json.loads(line, parse_constant=_refuse, parse_float=_finite)
         except json.JSONDecodeError as error:
             problems.add(Mark(file, number, error.colno), f"this is not JSON: {error.msg}")
         except (ValueError, RecursionError) as error:
             problems.add(Mark(file, number, 1), f"this is not JSON: {error}")
         else:
-            if not isinstance(row, dict):
+            if _depth(row) > MAX_DEPTH:
+                problems.add(Mark(file, number, 1), f"this is nested more than {MAX_DEPTH} deep")
+            elif not isinstance(row, dict):
                 problems.add(Mark(file, number, 1), 'a line must be a JSON object, as {"city": "Paris"}')
             elif all([_check_name(name, Mark(file, number, 1), problems) for name in row]):  # noqa: C419
                 rows.append(row)
     return rows
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is too great a number")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """Return how deep lists and objects are nested; without recursion, because it may be deep."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inside = [list(one.values()) if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [child for children in inside for child in children]
+    return depth
 
 
 def _refuse(word: str) -> Any:

@@ -17,6 +17,8 @@ from .yaml_tree import Node, wrap
 
 NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
 _PART = re.compile(r"\$\$\{|\$\{(?:\s*(" + NAME + r")\s*\})?")
+UNKNOWN = ""
+"""Among the values: there may be any others, because the rows that hold them could not be read."""
 MAX_TEXT_CHARS = 200_000
 
 
@@ -84,6 +86,8 @@ def _fill_text(node: Node, text: str, values: Mapping[str, Any], problems: Probl
 def _value(name: str, node: Node, at: int, values: Mapping[str, Any], problems: Problems) -> Any:
     if name in values:
         return values[name]
+    if UNKNOWN in values:
+        return BAD
     problems.add(_place(node, at), f"there is no variable {name!r}", near(name, values) or "add it to `variables`")
     return BAD
 
