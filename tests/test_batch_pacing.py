@@ -364,6 +364,9 @@ def test_the_local_voice_speaks_once_and_by_any_name_that_it_has():
     assert sound.make_clip(Step(speak="hello there"), case(), PCM16_24K) is clip
     other = sound.make_clip(Step(speak="hello there", voice="de"), case(), PCM16_24K)
     assert other.audio != clip.audio
+    sound._spoken.cache_clear()
+    after = sound.make_clip(Step(speak="hello there"), case(), PCM16_24K)
+    assert len(after.audio) == pytest.approx(len(clip.audio), rel=0.03), "another language leaves no traces"
     with pytest.raises(UsageError, match="espeak-ng has no voice 'nobody'"):
         sound.make_clip(Step(speak="hello", voice="nobody"), case(), PCM16_24K)
 

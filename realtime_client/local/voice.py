@@ -88,11 +88,16 @@ class EspeakVoice:
 
         Errors: UsageError for a voice that espeak-ng does not have.
         """
-        manner = _ESPEAK.get(voice, (voice, 50, 160))
+        if voice in _ESPEAK:
+            return b"".join(self.speak(text, voice=voice))
         with self._lock:
-            if self._library.espeak_SetVoiceByName(manner[0].encode()):
-                raise UsageError(f"espeak-ng has no voice {voice!r}")
-        return b"".join(self._synthesise(phrase, *manner, 1.0) for phrase in phrases(text))
+            self._initialise(self._library)
+            try:
+                if self._library.espeak_SetVoiceByName(voice.encode()):
+                    raise UsageError(f"espeak-ng has no voice {voice!r}")
+                return b"".join(self._sound(phrase, voice, 50, 160) for phrase in phrases(text))
+            finally:
+                self._initialise(self._library)  # one language leaves traces in the sound of the next; 1.5 ms
 
     @classmethod
     def _load(cls) -> None:
@@ -101,13 +106,23 @@ class EspeakVoice:
         import espeakng_loader
 
         library = ctypes.CDLL(espeakng_loader.get_library_path())
+        cls._callback = _Callback(cls._collect)
+        cls._rate_hz = cls._initialise(library)
+        cls._library = library
+
+    @classmethod
+    def _initialise(cls, library: Any) -> int:
+        """Begin, or begin anew; returns the sample rate."""
+        import espeakng_loader
+
+        if cls._library is not None:
+            library.espeak_Terminate()
         # 2: synchronous retrieval; 0x8000: do not end the process when the data are missing.
-        rate_hz = library.espeak_Initialize(2, 0, espeakng_loader.get_data_path().encode(), 0x8000)
+        rate_hz = int(library.espeak_Initialize(2, 0, espeakng_loader.get_data_path().encode(), 0x8000))
         if rate_hz <= 0:
             raise OSError("espeak-ng does not find its data")
-        cls._callback = _Callback(cls._collect)
         library.espeak_SetSynthCallback(cls._callback)
-        cls._library, cls._rate_hz = library, int(rate_hz)
+        return rate_hz
 
     @classmethod
     def _collect(cls, samples: Any, count: int, _events: Any) -> int:
@@ -117,16 +132,20 @@ class EspeakVoice:
 
     @classmethod
     def _synthesise(cls, phrase: str, name: str, pitch: int, words_per_minute: int, speed: float) -> bytes:
-        data = phrase.encode()
         with cls._lock:
-            library = cls._library
-            cls._audio.clear()
-            library.espeak_SetVoiceByName(name.encode())
-            library.espeak_SetParameter(1, max(80, min(450, round(words_per_minute * speed))), 0)
-            library.espeak_SetParameter(3, pitch, 0)
-            # position 0 by character, to the end; flags 1: UTF-8.
-            library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 1, 0, 1, None, None)
-            return bytes(cls._audio)
+            return cls._sound(phrase, name, pitch, round(words_per_minute * speed))
+
+    @classmethod
+    def _sound(cls, phrase: str, name: str, pitch: int, words_per_minute: int) -> bytes:
+        """Synthesise; the caller holds the lock."""
+        data, library = phrase.encode(), cls._library
+        cls._audio.clear()
+        library.espeak_SetVoiceByName(name.encode())
+        library.espeak_SetParameter(1, max(80, min(450, words_per_minute)), 0)
+        library.espeak_SetParameter(3, pitch, 0)
+        # position 0 by character, to the end; flags 1: UTF-8.
+        library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 1, 0, 1, None, None)
+        return bytes(cls._audio)
 
 
 class ToneVoice:
