@@ -377,6 +377,8 @@ def test_a_session_that_fails_is_an_error(script: Callable[[Peer], None], kind: 
     assert result.checks == []
     assert result.attempts == len(opened) == (3 if again else 1)
     assert "\n" not in result.fault.message
+    half = script in (drops, closes, starts_and_stalls, server_error)
+    assert result.steps[0].answer == ("Hel" if half else ""), "what came is told, and not judged"
 
 
 def test_the_last_attempt_stands():

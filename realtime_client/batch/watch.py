@@ -30,7 +30,8 @@ _FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDel
 class Reply:
     """One response. Times in seconds of the session's clock.
 
-    cut_by_own: more words of the same turn cut it; where another answer took its place, it does not count.
+    pieces: its text while it goes on. cut_by_own: more words of the same turn cut it; where another answer took its
+    place, it does not count.
     """
 
     id: str
@@ -42,10 +43,17 @@ class Reply:
     reason: str | None = None
     error: str | None = None
     text: str = ""
+    pieces: list[str] = field(default_factory=list)
+    characters: int = 0
     parts: dict[tuple[str, int], int] = field(default_factory=dict)
     cut: up.Interrupted | None = None
     cut_by_own: bool = False
     usage: up.Usage | None = None
+
+    @property
+    def known_text(self) -> str:
+        """Its text, as far as it came."""
+        return self.text or "".join(self.pieces)
 
     @property
     def audio_bytes(self) -> int:
@@ -207,8 +215,16 @@ class Watch:
 
     def _text(self, update: up.TextDelta, at_s: float) -> None:
         found = self._found(update.response_id)
-        if found is not None and found[1].first_text_s is None:
-            found[1].first_text_s = at_s
+        if found is None:
+            return
+        reply = found[1]
+        if reply.first_text_s is None:
+            reply.first_text_s = at_s
+        reply.characters += len(update.text)
+        if reply.characters > _MOST_CHARACTERS:
+            self.flood = f"an answer of more than {_MOST_CHARACTERS} characters"
+        else:
+            reply.pieces.append(update.text)
 
     def _audio(self, update: up.AudioDelta, at_s: float) -> None:
         found = self._found(update.response_id)
@@ -227,6 +243,7 @@ class Watch:
         turn, reply = found
         reply.done_s, reply.status, reply.reason, reply.error = at_s, update.status, update.reason, update.error
         reply.text, reply.usage = update.text, update.usage
+        reply.pieces.clear()
         if len(update.text) > _MOST_CHARACTERS:
             reply.text, self.flood = "", f"an answer of more than {_MOST_CHARACTERS} characters"
         if update.status == "cancelled" and update.reason == _TURN_DETECTED and turn is self.turn:
@@ -301,7 +318,7 @@ class Watch:
                 name=turn.step.name or "",
                 at_s=round(turn.began_s - start_s, 3),
                 transcript=" ".join(text for text in turn.transcripts.values() if text),
-                answer=_joined(reply.text for reply in replies),
+                answer=_joined(reply.known_text for reply in replies),
                 heard=_joined(_heard(reply) for reply in replies),
                 cut_ms=None if cut is None else cut.heard_ms,
                 status=replies[-1].status if replies else "",
@@ -375,8 +392,8 @@ def _joined(texts: Iterable[str]) -> str:
 
 def _heard(reply: Reply) -> str:
     if reply.cut is None:
-        return reply.text
-    return heard_text(reply.text, reply.cut.heard_ms, reply.cut.received_ms)
+        return reply.known_text
+    return heard_text(reply.known_text, reply.cut.heard_ms, reply.cut.received_ms)
 
 
 def _latencies(turn: Turn, replies: list[Reply]) -> dict[str, float]:
