@@ -17,9 +17,9 @@ from realtime_client.audio.files import write_wav
 from realtime_client.batch import play as play_module
 from realtime_client.batch.plan import Plan, give_secrets
 from realtime_client.batch.play import play_case
-from realtime_client.batch.player import tool_output
 from realtime_client.batch.result import CaseResult
 from realtime_client.batch.scenario import Case, Scenario, Tool
+from realtime_client.batch.session import tool_output
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.local import LocalServer

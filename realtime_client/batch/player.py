@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import json
 import threading
 from collections.abc import Callable
 
@@ -22,9 +21,11 @@ from realtime_client.protocol.session import RealtimeSession, trailing_silence_m
 from .faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
 from .listener import Listener, Part, PatientListener
 from .microphone import Microphone
-from .scenario import After, Case, Step, Tool, seconds
+from .scenario import After, Case, Step, seconds
+from .session import tool_output
 from .sound import AUDIBLE, Clip, make_clip, quiet
-from .watch import Call, Turn, Watch
+from .turn import Call, Turn
+from .watch import Watch
 
 TRANSCRIPT_WAIT_S = 3.0
 SPEECH_WAIT_S = 5.0
@@ -394,15 +395,6 @@ class Player:
 
     def _result_in_s(self) -> float:
         return self._results[0][0] - self._clock.monotonic() if self._results else 3600.0
-
-
-def tool_output(tool: Tool | None, name: str) -> str:
-    """Return what a call of a tool gives back: text as it is, everything else as JSON."""
-    if tool is None:
-        return json.dumps({"error": f"there is no tool {name}"})
-    if tool.error is not None:
-        return json.dumps({"error": tool.error}, ensure_ascii=False)
-    return tool.returns if isinstance(tool.returns, str) else json.dumps(tool.returns, ensure_ascii=False)
 
 
 def _transcribes(settings: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 from realtime_client.errors import UsageError
@@ -42,3 +43,12 @@ def wire_tools(tools: list[Tool]) -> list[FunctionTool]:
 
 
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+def tool_output(tool: Tool | None, name: str) -> str:
+    """Return what a call of a tool gives back: text as it is, everything else as JSON."""
+    if tool is None:
+        return json.dumps({"error": f"there is no tool {name}"})
+    if tool.error is not None:
+        return json.dumps({"error": tool.error}, ensure_ascii=False)
+    return tool.returns if isinstance(tool.returns, str) else json.dumps(tool.returns, ensure_ascii=False)

@@ -7,16 +7,14 @@ audio is kept, only how much there was.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from realtime_client import updates as up
-from realtime_client.recording.turns import heard_text
 
 from .checks import Evidence
 from .result import StepResult, ToolUse
-from .scenario import Step
+from .turn import Call, Reply, Turn, heard_of, joined, latencies_of
 
 _TURN_DETECTED = "turn_detected"
 _EVENTS_KEPT = 512
@@ -24,97 +22,6 @@ _MOST_REPLIES = 2_000
 _MOST_CALLS = 2_000
 _MOST_CHARACTERS = 1_000_000
 _FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta)
-
-
-@dataclass(slots=True)
-class Reply:
-    """One response. Times in seconds of the session's clock.
-
-    pieces: its text while it goes on. cut_by_own: more words of the same turn cut it; where another answer took its
-    place, it does not count.
-    """
-
-    id: str
-    began_s: float
-    first_text_s: float | None = None
-    first_audio_s: float | None = None
-    done_s: float | None = None
-    status: str = "in_progress"
-    reason: str | None = None
-    error: str | None = None
-    text: str = ""
-    pieces: list[str] = field(default_factory=list)
-    characters: int = 0
-    parts: dict[tuple[str, int], int] = field(default_factory=dict)
-    cut: up.Interrupted | None = None
-    cut_by_own: bool = False
-    usage: up.Usage | None = None
-
-    @property
-    def known_text(self) -> str:
-        """Its text, as far as it came."""
-        return self.text or "".join(self.pieces)
-
-    @property
-    def audio_bytes(self) -> int:
-        """How much audio of it arrived."""
-        return sum(self.parts.values())
-
-
-@dataclass(slots=True)
-class Turn:
-    """One step while it goes on, and after.
-
-    sent_s: all of it had been sent. base_s: what latencies count from. voice_s: its own sound began. voice_end_ms:
-    where that ends, in all audio sent this session. request: the id of its request for an answer.
-    confirms_at: how many changes of settings are confirmed when the server has taken in all that was sent.
-    """
-
-    n: int
-    step: Step
-    began_s: float
-    said: str = ""
-    sent_s: float | None = None
-    base_s: float | None = None
-    voice_s: float | None = None
-    voice_end_ms: int = 0
-    spoken: bool = False
-    request: str | None = None
-    interruption_ms: float | None = None
-    stopped_s: float | None = None
-    replies: list[Reply] = field(default_factory=list)
-    transcripts: dict[str, str | None] = field(default_factory=dict)
-    tools: list[ToolUse] = field(default_factory=list)
-    events: dict[str, float] = field(default_factory=dict)
-    failure: up.Failure | None = None
-    confirms_at: int | None = None
-
-    @property
-    def kind(self) -> str:
-        """text, speak, audio, dtmf, silence or pause."""
-        return next(name for name in KINDS if getattr(self.step, name) is not None)
-
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for an answer."""
-        return self.kind in ("text", "speak", "audio") if self.step.answer is None else self.step.answer
-
-    def kept(self) -> list[Reply]:
-        """The replies that count: those that the same turn's own words did not do away with."""
-        last = len(self.replies) - 1
-        return [reply for n, reply in enumerate(self.replies) if n == last or not reply.cut_by_own]
-
-
-KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a tool that waits for its result."""
-
-    turn: Turn
-    use: ToolUse
-    call_id: str
 
 
 class Watch:
@@ -318,13 +225,13 @@ class Watch:
                 name=turn.step.name or "",
                 at_s=round(turn.began_s - start_s, 3),
                 transcript=" ".join(text for text in turn.transcripts.values() if text),
-                answer=_joined(reply.known_text for reply in replies),
-                heard=_joined(_heard(reply) for reply in replies),
+                answer=joined(reply.known_text for reply in replies),
+                heard=joined(heard_of(reply) for reply in replies),
                 cut_ms=None if cut is None else cut.heard_ms,
                 status=replies[-1].status if replies else "",
                 audio_ms=sum(self._ms(reply.audio_bytes) for reply in replies),
                 tools=list(turn.tools),
-                latencies=_latencies(turn, replies),
+                latencies=latencies_of(turn, replies),
             )
 
     def evidence(self, turn: Turn, result: StepResult) -> Evidence:
@@ -362,7 +269,7 @@ def whole(evidence: list[Evidence], events: dict[str, float], start_s: float) ->
         said="\n".join(each.said for each in evidence if each.said),
         spoken=" ".join(each.spoken for each in evidence if each.spoken),
         transcript=" ".join(each.transcript for each in evidence if each.transcript),
-        answer=_joined(each.answer for each in evidence),
+        answer=joined(each.answer for each in evidence),
         answered=any(each.answered for each in evidence) and all(e.answered for e in evidence if e.waited),
         waited=any(each.waited for each in evidence),
         tools=[use for each in evidence for use in each.tools],
@@ -384,34 +291,3 @@ def add_usage(parts: list[up.Usage | None]) -> up.Usage | None:
             return None
         total += usage
     return total if parts else None
-
-
-def _joined(texts: Iterable[str]) -> str:
-    return "\n".join(text for text in texts if text)
-
-
-def _heard(reply: Reply) -> str:
-    if reply.cut is None:
-        return reply.known_text
-    return heard_text(reply.known_text, reply.cut.heard_ms, reply.cut.received_ms)
-
-
-def _latencies(turn: Turn, replies: list[Reply]) -> dict[str, float]:
-    """Times in ms from the request, or the end of the user's own sound; what did not happen is left out."""
-    found: dict[str, float | None] = {}
-    base_s = turn.base_s
-    first_audio_s = next((reply.first_audio_s for reply in replies if reply.first_audio_s is not None), None)
-    found["first_text"] = _ms(base_s, next((r.first_text_s for r in replies if r.first_text_s is not None), None))
-    found["first_audio"] = _ms(base_s, first_audio_s)
-    if turn.stopped_s is not None:
-        found["speech_to_audio"] = _ms(turn.stopped_s, first_audio_s)
-    if replies and turn.waits:
-        found["answer"] = _ms(base_s, replies[-1].done_s)
-    found["interruption"] = turn.interruption_ms
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _ms(start_s: float | None, end_s: float | None) -> float | None:
-    if start_s is None or end_s is None or end_s < start_s:
-        return None
-    return round((end_s - start_s) * 1000, 3)
