@@ -91,8 +91,8 @@ def test_a_pool_that_was_never_used_ends():
     SessionPool(1).shutdown()
     with pytest.raises(UsageError):
         SessionPool(0)
-    assert default_processes(1) == 1
-    assert 1 <= default_processes(10_000) <= (os.cpu_count() or 1)
+    assert [default_processes(jobs) for jobs in (1, 50, 51, 200)] == [1, 1, 2, 4]
+    assert default_processes(100_000) == 4 * (os.cpu_count() or 1)
 
 
 _PARENT = """

@@ -1,8 +1,9 @@
 """An executor of a few worker processes with many threads each: for tasks that mostly wait, as sessions do.
 
-One process holds a few hundred sessions before its threads get into each other's way, so there are as many processes as
-there are cores and each has its share. A task goes to the process with the fewest running. A process that dies is
-replaced; the tasks that it ran fail with `WorkerLostError`, and whoever submitted them decides whether to do it again.
+The more sessions a process holds, the more their threads wait for the one interpreter, until they do nothing else; so
+each process has a share of about 50, even where there are more processes than cores. A task goes to the process with
+the fewest running. A process that dies is replaced; the tasks that it ran fail with `WorkerLostError`, and whoever
+submitted them decides whether to do it again.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class _Worker:
 
 
 def default_processes(jobs: int) -> int:
-    """Return how many processes so many sessions at a time get: a share of about 50, no more than there are cores."""
-    return max(1, min(os.cpu_count() or 1, math.ceil(jobs / SESSIONS_A_PROCESS)))
+    """Return how many processes so many sessions at a time get: one for each 50, at most four for each core."""
+    return max(1, min(4 * (os.cpu_count() or 1), math.ceil(jobs / SESSIONS_A_PROCESS)))
 
 
 class SessionPool(Executor):

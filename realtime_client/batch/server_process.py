@@ -16,6 +16,7 @@ from typing import Any, Self
 from realtime_client.errors import RealtimeError
 
 START_S = 60.0
+SWITCH_S = 0.02  # as in the workers of a run, for the same reason
 _END_S = 10.0
 _HEAD = "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config.pop('path')"
 _CODE = f"{_HEAD}; from realtime_client.batch.server_process import serve; serve(**config)"
@@ -106,6 +107,7 @@ def serve(*, token: str, max_sessions: int, pace: float) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)  # the parent decides
     server = LocalServer(token=token, max_sessions=max_sessions, pace=pace)
     server.start()
+    sys.setswitchinterval(SWITCH_S)
     gc.freeze()  # a full collection stops all sessions: it need not look at the modules, too
     print(server.url, flush=True)  # noqa: T201 - the parent reads it
     sys.stdin.read()

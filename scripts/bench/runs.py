@@ -37,6 +37,7 @@ from realtime_client.batch.result import SESSIONS, CaseResult
 from realtime_client.batch.results import read_results
 from realtime_client.batch.run import run, run_info
 from realtime_client.batch.scenario import Case, Scenario, Step
+from realtime_client.batch.server_process import SWITCH_S
 from realtime_client.batch.stage import at_server
 from realtime_client.batch.worker import WorkerLog, prepare
 from realtime_client.settings import Settings
@@ -51,7 +52,7 @@ turns:
 """
 COMMAND = [sys.executable, "-m", "realtime_client", "run"]
 LENGTH_S = 40
-STARTS_A_SECOND = 20
+STARTS_A_SECOND = 15
 
 
 # --- (a) short ones ---------------------------------------------------------------------------------------------------
@@ -109,6 +110,7 @@ def serve() -> None:
 
     server = LocalServer(token="bench", pace=1.0, parts=Parts(brain=LongBrain(), voice=StampedVoice()))
     server.start()
+    sys.setswitchinterval(SWITCH_S)
     gc.freeze()
     print(server.url, flush=True)
     sys.stdin.read()
