@@ -252,6 +252,24 @@ def test_audio_of_included_turns_is_beside_them():
         with_files(case)
 
 
+def test_rows_and_audio_are_found_from_where_they_are_named():
+    import soundfile
+
+    Path("shared").mkdir()
+    soundfile.write("shared/hi.wav", [0.1] * 800, 8_000)
+    write("shared/base.yaml", "parameters: rows.csv\nturns: [{audio: '${file}'}]\n")
+    write("shared/rows.csv", "file\nhi.wav\nno.wav\n")
+    write("s.yaml", "scenarios: [{name: a}]\ninclude: shared/base.yaml\n")
+    loaded = load(["s.yaml"])
+    (problem,) = loaded.problems
+    assert (problem.file, problem.line) == ("shared/base.yaml", 2)
+    assert problem.message.startswith("cannot read the audio file shared/no.wav: No such file")
+    assert problem.message.endswith("(row 2)")
+    write("shared/rows.csv", "file\nhi.wav\n")
+    (case,) = cases(load(["s.yaml"]))
+    assert case.scenario.turns[0].audio == "shared/hi.wav"
+
+
 def test_include_cycles_name_the_chain():
     write("a.yaml", "name: a\ninclude: b.yaml\nturns: [{text: hi}, {include: t.yaml}]\n")
     write("b.yaml", "include: c.yaml\n")
@@ -370,6 +388,11 @@ TURN = "turns: [{text: hi}]"
         (f"name: a\nscenarios: []\n{TURN}", "1:1: a file with `scenarios` has no name of its own"),
         ("scenarios: {}", "1:1: `scenarios` must be a list of scenarios"),
         ("scenarios: [hello]", "1:13: a scenario must hold keys and values"),
+        (f"name: a\nmodality: text\n{TURN}", "2:1: there is no key 'modality'; it belongs under `session`, indented"),
+        (
+            "name: a\nturns:\n- text: hi\n  expect:\n  contains: x",
+            "5:3: there is no key 'contains' in turn 1; it belongs under `expect`, indented",
+        ),
         ("- text: hi", "1:1: a scenario must hold keys and values"),
         ("", "1:1: there is no scenario in this file"),
         (f"name: a\ntags: !!python/object:os.system [x]\n{TURN}", "2:7: the tag tag:yaml.org,2002:python/object"),

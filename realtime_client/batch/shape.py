@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 import msgspec.inspect as types
 
 from .problem import BAD, Mark, Problems, near
-from .scenario import Duration
+from .scenario import Duration, Expect
+from .session_rules import SESSION_SETTINGS
 from .variables import written
 from .yaml_tree import Node, read_plain
 
@@ -73,7 +75,9 @@ class Shaper:
         for key, child in node.value.items():
             if key not in fields:
                 place = f" in {_label(path)}" if path else ""
-                self._problems.add(node.keys[key], f"there is no key {key[:80]!r}{place}", near(key, fields))
+                self._problems.add(
+                    node.keys[key], f"there is no key {key[:80]!r}{place}", _where(key, fields) or near(key, fields)
+                )
                 continue
             shaped[key] = self._value(child, fields[key].type, self._note(path, key, node.keys[key], child.mark))
         for key, field in fields.items():
@@ -106,6 +110,13 @@ def _info(cls: type[msgspec.Struct]) -> types.StructType:
     info = types.type_info(cls)
     assert isinstance(info, types.StructType)
     return info
+
+
+def _where(key: str, fields: Collection[str]) -> str:
+    """Return under which other key this one belongs, '' when under none of them."""
+    homes = {"expect": Expect.__struct_fields__, "session": SESSION_SETTINGS}
+    home = next((home for home, keys in homes.items() if home in fields and key in keys), "")
+    return f"it belongs under `{home}`, indented" if home else ""
 
 
 def is_whole(shaped: Any) -> bool:
