@@ -3,18 +3,21 @@
 A case's verdict is one observation of its scenario, and so is the median of each of its latencies: values within one
 session hang together. Cases without a verdict (`error`: no connection, lost, timed out) say nothing about the scenario
 and are left out of every rate and figure; they are counted beside.
+
+Verdicts and figures are two families of comparisons; each gets half of alpha, so that many latencies do not hide one
+scenario that fails.
 """
 
 from __future__ import annotations
 
-import statistics as figures
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
 
 from .result import CaseResult
-from .statistics import Shift, Test, can_tell, fisher, holm, mann_whitney, shift
+from .statistics import Shift, Test, can_tell, fisher, holm, mann_whitney, repeats_needed, shift
 
 Verdict = Literal["worse", "better", "not proven", "same", "only in A", "only in B", "not judged"]
 PASSED, COST = "passed", "cost"
@@ -82,13 +85,17 @@ class Totals(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Comparison(msgspec.Struct, kw_only=True):
-    """The whole of it. tests: how many comparisons the values of p are corrected for."""
+    """The whole of it. tests: how many comparisons count.
+
+    repeats: how many repeats on each side would let every comparison of figures count; 0 where all of them do.
+    """
 
     a: Totals
     b: Totals
     changes: list[Change]
     tests: int
     alpha: float
+    repeats: int = 0
 
     def count(self, verdict: Verdict) -> int:
         """Return how many scenarios have this verdict."""
@@ -117,21 +124,29 @@ def compare(
         measured = list(_measures(one, other, alpha)) if change.a.judged and change.b.judged else []
         drafts.append((change, measured))
     flat = [pair for _, measured in drafts for pair in measured]
-    corrected = holm([test for _, test in flat], alpha)
-    for (measure, _), p in zip(flat, corrected, strict=True):
-        measure.p = p
+    verdicts, figures = ([pair for pair in flat if (pair[0].name == PASSED) is passed] for passed in (True, False))
+    _correct(verdicts, alpha)
+    _correct(figures, alpha)
+    for measure, _ in flat:
         measure.verdict = _judge(measure, alpha, least_change)
     for change, measured in drafts:
         change.measures = [measure for measure, _ in measured]
-        change.few = bool(change.measures) and not can_tell(change.a.judged, change.b.judged, alpha)
+        change.few = bool(change.measures) and not can_tell(change.a.judged, change.b.judged, alpha / 2)
         change.verdict = _overall(change)
     return Comparison(
         a=_totals(a),
         b=_totals(b),
         changes=[change for change, _ in drafts],
-        tests=sum(p is not None for p in corrected),
+        tests=sum(measure.p is not None for measure, _ in flat),
         alpha=alpha,
+        repeats=repeats_needed(len(figures), alpha / 2) if any(measure.p is None for measure, _ in figures) else 0,
     )
+
+
+def _correct(pairs: list[tuple[Measure, Test]], alpha: float) -> None:
+    """Correct one family: Holm at half of alpha; p is doubled, so that alpha is what it is held against."""
+    for (measure, _), p in zip(pairs, holm([test for _, test in pairs], alpha / 2), strict=True):
+        measure.p = None if p is None else min(1.0, 2 * p)
 
 
 def _groups(results: Iterable[CaseResult], *, by_row: bool) -> dict[str, list[CaseResult]]:
@@ -186,7 +201,7 @@ def _measures(a: list[CaseResult], b: list[CaseResult], alpha: float) -> Iterabl
 
 
 def _medians(results: Iterable[CaseResult], name: str) -> list[float]:
-    return [figures.median(values) for result in results if (values := result.latencies.get(name))]
+    return [statistics.median(values) for result in results if (values := result.latencies.get(name))]
 
 
 def _costs(results: Iterable[CaseResult]) -> list[float]:
@@ -201,8 +216,8 @@ def _figure(name: str, a: list[float], b: list[float], alpha: float) -> Iterable
     measure = Measure(
         name=name,
         verdict="same",
-        a=figures.median(a),
-        b=figures.median(b),
+        a=statistics.median(a),
+        b=statistics.median(b),
         count_a=len(a),
         count_b=len(b),
         change=moved.value,

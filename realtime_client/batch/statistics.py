@@ -14,11 +14,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-EXACT_PAIRS = 900
+EXACT_PAIRS = 400
 MAX_SIDE = 1_000  # values of a side that pairwise differences are made of
 _TIE = 1 + 1e-7
 
@@ -105,6 +106,14 @@ def can_tell(count_a: int, count_b: int, alpha: float = 0.05) -> bool:
     return 2 / math.comb(count_a + count_b, count_a) <= alpha
 
 
+def repeats_needed(tests: int, alpha: float = 0.05) -> int:
+    """Return how many values on each side let each of so many comparisons come out significant."""
+    count = 1
+    while not can_tell(count, count, alpha / max(1, tests)):
+        count += 1
+    return count
+
+
 def _reachable(least: Sequence[float], alpha: float) -> float:
     """Return alpha / K for the smallest K such that no more than K tests can come below it (Tarone)."""
     for k in range(1, len(least) + 1):
@@ -185,6 +194,7 @@ def _spread(n: int, m: int, ties: Sequence[int]) -> float:
     return math.sqrt(max(0.0, n * m / 12 * (total + 1 - tied)))
 
 
+@functools.lru_cache(maxsize=256)
 def _interval_rank(n: int, m: int, alpha: float) -> int:
     """Return which of the sorted differences is the interval's end (from 1, from both sides); 0 for none."""
     if n * m > EXACT_PAIRS:

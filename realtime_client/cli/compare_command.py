@@ -194,7 +194,7 @@ def _confidence(measure: Measure) -> str:
 
     if measure.p is None:
         counts = f"{measure.count_a} against {measure.count_b}"
-        few = not can_tell(measure.count_a, measure.count_b)
+        few = not can_tell(measure.count_a, measure.count_b, 0.025)
         return f"{counts} cannot tell chance from change" if few else "too little to be more than chance"
     return "p < 0.0001" if measure.p < 0.0001 else f"p = {measure.p:.4f}"
 
@@ -208,6 +208,8 @@ def _ending(comparison: Comparison) -> Iterator[str]:
     few = sum(change.few for change in comparison.changes)
     if few:
         yield f"too few repeats to prove anything about {few} of {len(comparison.changes)}: run with --repeat 5 or more"
+    if comparison.repeats:
+        yield f"to tell every change of latency and cost from chance takes --repeat {comparison.repeats} or more"
     counts = ((comparison.count("worse"), "worse"), (comparison.count("better"), "better"))
     parts = [f"{count} {word}" for count, word in counts]
     parts.append(f"{comparison.count('not proven')} not proven")
