@@ -173,8 +173,8 @@ def test_speech_in_real_time_ends_by_silence(server):
     turns = [{"speak": "what is two plus three", "expect": expect}]
     result = passes(play_case(case(turns, session={}), plan(server.url)))
     step = result.steps[0]
-    assert step.latencies["first_audio"] > 400, (
-        "counted from the end of the voice, so with the silence that ends the turn"
+    assert step.latencies["first_audio"] > step.latencies["speech_to_audio"], (
+        "from the end of the voice, not of the turn"
     )
     assert step.heard == step.answer
     assert result.duration_s > 1 + step.audio_ms / 1000, "the answer was listened to"
