@@ -339,7 +339,7 @@ def test_no_run_is_2(folders, b, says):
 
 
 def test_a_table_on_a_terminal(folders):
-    with Terminal("compare", *folders, columns=100) as terminal:
+    with Terminal("compare", *folders, columns=120, COLUMNS="120") as terminal:
         assert terminal.wait_end() == 1
         assert "│ worse" in terminal.text
         assert "cannot tell chance from change" in terminal.text
