@@ -126,6 +126,7 @@ def test_no_scheduler_is_no_connection(scenario: Path, tmp_path: Path):
     done = realtime("run", str(scenario), "--local", "--executor", "dask://127.0.0.1:1", "--out", str(tmp_path / "run"))
     assert done.returncode == 3, done.stderr
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from realtime_client.batch.plan import Plan
 from realtime_client.batch.pool import SessionPool
 from realtime_client.batch.result import CaseResult, Fault
 from realtime_client.batch.results import read_results, read_run
-from realtime_client.batch.run import Control, Listener, run, run_info
+from realtime_client.batch.run import GIVE_UP, Control, Listener, run, run_info
 from realtime_client.batch.scenario import Case, Scenario
 from realtime_client.errors import RecordingError, UsageError
 
@@ -166,6 +166,25 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path):
     assert sorted(r.case for r in results) == sorted(case.id for case in cases)
     assert {r.status for r in results} == {"passed"}
     assert next(r for r in results if r.repeat == 0 and r.case == "hello#3").attempts == 2
+
+
+def test_where_nobody_answers_it_is_given_up(tmp_path: Path):
+    play = Script(*[REFUSED] * 100)
+    cases = make_cases(50)
+    whole = run(cases, make_plan(retries=0), Direct(), tmp_path / "run", jobs=2, play=play)
+    assert (len(play.begun), whole.all.errors, whole.state) == (GIVE_UP, GIVE_UP, "interrupted")
+    folder = RunFolder.resume(tmp_path / "run", run_info("run", cases))
+    try:
+        whole = run(cases, make_plan(), Direct(), folder, jobs=2, play=Script())
+    finally:
+        folder.close()
+    assert (whole.all.passed, whole.state) == (30, "ended")
+
+
+def test_one_connection_is_enough_not_to_give_up(tmp_path: Path):
+    play = Script("passed", *[REFUSED] * 100)
+    whole = run(make_cases(50), make_plan(retries=0), Direct(), tmp_path / "run", jobs=2, play=play)
+    assert (whole.all.cases, whole.state) == (50, "ended")
 
 
 # --- resuming ---------------------------------------------------------------------------------------------------------

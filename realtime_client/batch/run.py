@@ -33,6 +33,8 @@ Play = Callable[[Case, Plan], Any]
 RATE_TRIES = 20  # how often a case is begun again because there were too many requests
 LOST_TRIES = 3  # how often a case is begun again because its worker died
 STOP_S = 20.0
+GIVE_UP = 20  # so many cases (or as many as run at a time) without any connection are enough to know
+_NOBODY = ("HostUnreachableError", "AuthenticationError", "TLSError", "RateLimitedError", "NotRealtimeError")
 
 
 class Listener:
@@ -52,6 +54,9 @@ class Listener:
 
     def paused(self, seconds: float, reason: str) -> None:
         """No case starts for so long."""
+
+    def gave_up(self, fault: Fault) -> None:
+        """No case of many came to a connection: nothing more is begun."""
 
     def tick(self) -> None:
         """Some time has passed; at least every half a second."""
@@ -87,6 +92,11 @@ class Listeners(Listener):
         """Pass it on."""
         for one in self._listeners:
             one.paused(seconds, reason)
+
+    def gave_up(self, fault: Fault) -> None:
+        """Pass it on."""
+        for one in self._listeners:
+            one.gave_up(fault)
 
     def tick(self) -> None:
         """Pass it on."""
@@ -158,7 +168,8 @@ def run(
 
     executor: where they are played; it is not shut down. folder: an open `RunFolder`, or where a new run begins. jobs:
     most cases at a time. per_minute: most starts a minute. play: called in the executor with a case and the plan (whose
-    retries are 0 there: this function does them). send, receive: what is done here to a case before it leaves, and to
+    retries are 0 there: this function does them). Where the first `GIVE_UP` cases come to no connection, nothing more
+    begins. send, receive: what is done here to a case before it leaves, and to
     what came back of it. Errors: RecordingError when results cannot be written.
     """
     own = isinstance(folder, Path)
@@ -209,6 +220,8 @@ class _Runner:
     def __post_init__(self) -> None:
         self._sent_plan = dataclasses.replace(self.plan, retries=0)
         self._order = itertools.count()
+        self._unconnected = 0
+        self._connected = False
 
     def work(self, cases: Sequence[Case]) -> None:
         """Play until nothing is left, or until the end is asked for."""
@@ -291,6 +304,18 @@ class _Runner:
         result.attempts = max(entry.attempts, result.attempts)
         self.folder.add(result)
         self.listener.finished(result)
+        self._count_connections(result)
+
+    def _count_connections(self, result: CaseResult) -> None:
+        """Give up where there is nobody: the other cases would fail in the same way, and are left for --resume."""
+        fault = result.fault
+        if fault is None or fault.kind not in _NOBODY or fault.connected:
+            self._connected = True
+            return
+        self._unconnected += 1
+        if not self._connected and self._unconnected == max(GIVE_UP, self.jobs) and (self.ready or self.later):
+            self.listener.gave_up(fault)
+            self.control.drain()
 
     def _begins_again(self, entry: _Entry, result: CaseResult) -> bool:
         """Tell whether the case has another try, and plan it. After a drain it is left for --resume."""

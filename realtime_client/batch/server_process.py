@@ -109,6 +109,9 @@ def serve(*, token: str, max_sessions: int, pace: float) -> None:
     server.start()
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()  # a full collection stops all sessions: it need not look at the modules, too
-    print(server.url, flush=True)  # noqa: T201 - the parent reads it
-    sys.stdin.read()
+    try:
+        print(server.url, flush=True)  # noqa: T201 - the parent reads it
+        sys.stdin.read()
+    except OSError:
+        os._exit(1)  # the parent was killed in the meantime
     os._exit(0)  # whoever was connected is gone, or about to go

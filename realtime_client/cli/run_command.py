@@ -147,26 +147,25 @@ class _Command:
 
         options, settings = self._options, self._settings
         info = self._info()
+        live = not self._invocation.quiet and sys.stderr.isatty() and not _logs_to_stderr(settings)
         with ExitStack() as stack:
-            folder = (RunFolder.resume if options.resume else RunFolder.create)(self._path, info)
-            stack.callback(folder.close)
-            self._announce(folder)
-            screen = stack.enter_context(
-                run_screen(
-                    len(self._cases), len(folder.done), quiet=self._invocation.quiet, plain=_logs_to_stderr(settings)
-                )
-            )
             place = stack.enter_context(
                 stage(
                     settings,
-                    folder.path,
+                    self._path,
                     jobs=options.jobs,
                     fast=options.fast,
                     retries=options.retries,
                     executor=options.executor,
                     processes=options.processes,
-                    quiet_workers=screen.live,
+                    quiet_workers=live,
                 )
+            )
+            folder = (RunFolder.resume if options.resume else RunFolder.create)(self._path, info)
+            stack.callback(folder.close)
+            self._announce(folder)
+            screen = stack.enter_context(
+                run_screen(len(self._cases), len(folder.done), quiet=self._invocation.quiet, live=live)
             )
             listener = stack.enter_context(self._listener(screen))
             summary = self._play(state, place, folder, listener, screen)

@@ -27,12 +27,7 @@ SHOWN_RUNNING = 4
 
 
 class RunScreen(Listener):
-    """Counts, and says what failed as it comes. Lines go through `say`; subclasses show the state of things.
-
-    live: the screen redraws itself, so that nothing else may write to standard error.
-    """
-
-    live = False
+    """Counts, and says what failed as it comes. Lines go through `say`; subclasses show the state of things."""
 
     def __init__(self, total: int, done: int, clock: Clock = SYSTEM_CLOCK) -> None:
         self.total = total
@@ -80,6 +75,10 @@ class RunScreen(Listener):
             self.say(f"too many requests: nothing starts for {seconds:.1f} s ({reason})")
         self.pause_ends_s = max(self.pause_ends_s, ends_s)
 
+    def gave_up(self, fault: Fault) -> None:
+        """Nothing more is begun."""
+        self.say(f"given up: not one case came to a connection ({fault.kind}); --resume goes on with the others")
+
     def state(self) -> str:
         """Return one line about the whole."""
         done = self.before + self.finished_here
@@ -122,8 +121,6 @@ class PlainScreen(RunScreen):
 
 class LiveScreen(RunScreen):
     """A progress bar with the running cases at the bottom of a terminal. What is foreign is escaped, never markup."""
-
-    live = True
 
     def __init__(self, total: int, done: int, clock: Clock = SYSTEM_CLOCK) -> None:
         from rich.console import Console
@@ -179,16 +176,16 @@ class QuietScreen(RunScreen):
 
 
 @contextmanager
-def run_screen(total: int, done: int, *, quiet: bool, plain: bool) -> Iterator[RunScreen]:
-    """Give the screen that fits standard error. plain: lines even on a terminal, because logs go there, too."""
+def run_screen(total: int, done: int, *, quiet: bool, live: bool) -> Iterator[RunScreen]:
+    """Give the screen that is wanted: none, one that redraws itself, or lines."""
     if quiet:
         yield QuietScreen(total, done)
-    elif plain or not sys.stderr.isatty():
-        yield PlainScreen(total, done)
+    elif live:
+        screen = LiveScreen(total, done)
+        with screen.shown():
+            yield screen
     else:
-        live = LiveScreen(total, done)
-        with live.shown():
-            yield live
+        yield PlainScreen(total, done)
 
 
 def bad_lines(result: CaseResult) -> list[str]:
