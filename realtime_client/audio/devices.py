@@ -29,6 +29,8 @@ RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
 BLOCK_MS = 20
 _T = TypeVar("_T")
 _lock = threading.RLock()  # of the list and of the counts below; never held during a call that may hang
+# PortAudio keeps its list of open streams without a lock: one is opened, closed, or all torn down, at a time.
+_streams_lock = threading.Lock()
 _open_streams = 0
 _stuck_calls = 0
 _lost_calls = 0
@@ -170,6 +172,15 @@ def can_refresh() -> bool:
 
 def refresh() -> bool:
     """Read the list of devices again; False if a stream is open or a call hangs, so that it cannot be done now."""
+    if not _streams_lock.acquire(blocking=False):
+        return False  # a stream is being opened or closed
+    try:
+        return _read_again()
+    finally:
+        _streams_lock.release()
+
+
+def _read_again() -> bool:
     with _lock:
         if _open_streams or not can_refresh():
             return False
@@ -217,7 +228,7 @@ def supported_rates_hz(device: Device, direction: Direction) -> list[int]:
     def ask() -> list[int]:
         taken = []
         for rate_hz in RATES_HZ:
-            with contextlib.suppress(sounddevice.PortAudioError), quiet_call():
+            with contextlib.suppress(sounddevice.PortAudioError), _streams_lock, quiet_call():
                 check(device=device.index, channels=1, dtype="int16", samplerate=rate_hz)
                 taken.append(rate_hz)
         return taken
@@ -361,7 +372,7 @@ class Stream:
         last: Exception | None = None
         for self.rate_hz in dict.fromkeys((rate_hz, device.rate_hz, 48_000, 44_100)):
             try:
-                with quiet_call():
+                with _streams_lock, quiet_call():
                     self._stream = kind(
                         samplerate=self.rate_hz,
                         blocksize=self.rate_hz * BLOCK_MS // 1000,
@@ -372,11 +383,11 @@ class Stream:
                         callback=callback,
                         finished_callback=finished,
                     )
+                    with _lock:
+                        _open_streams += 1
             except (sounddevice.PortAudioError, ValueError) as error:
                 last = error
                 continue
-            with _lock:
-                _open_streams += 1
             self.latency_s = float(self._stream.latency)
             return
         raise DeviceError(f"{device.name!r} cannot be opened: {last}") from last
@@ -401,6 +412,7 @@ class Stream:
         """End at once, and give the device back."""
         global _open_streams  # noqa: PLW0603
         self._stream.abort()
-        self._stream.close()
-        with _lock:
-            _open_streams -= 1
+        with _streams_lock:
+            self._stream.close()
+            with _lock:
+                _open_streams -= 1
