@@ -197,12 +197,12 @@ def bench_kills(kills: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         scenario, out = Path(name) / "short.yaml", Path(name) / "run"
         scenario.write_text(SHORT)
-        count = 60 * kills
+        count = 200 * kills
         options = ["--local", "--fast", "--jobs", "16", "--repeat", str(count), "--out", str(out), "--resume", "-q"]
         chance, pause, done = random.Random(7), threading.Event(), 0
         for _ in range(kills):
             command = subprocess.Popen([*COMMAND, str(scenario), *options], stdout=subprocess.DEVNULL)
-            pause.wait(chance.uniform(0.2, 4.0))
+            pause.wait(chance.uniform(0.2, 2.5))
             if command.poll() is None:
                 command.send_signal(signal.SIGKILL)
                 done += 1
