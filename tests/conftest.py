@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -124,8 +125,16 @@ def _no_leaked_threads(_isolated: None, _only_loopback: None) -> Iterator[None]:
         thread.join(timeout=max(0.0, ends - time.monotonic()))
         if thread.is_alive():
             leaked.append(thread.name)
+    if leaked.count("realtime-audio-call") <= _lost_in_portaudio():
+        leaked = [name for name in leaked if name != "realtime-audio-call"]
     if leaked:
         pytest.fail(f"threads still alive after the test: {', '.join(sorted(leaked))}")
+
+
+def _lost_in_portaudio() -> int:
+    """How many calls PortAudio never returns from, when a device goes between opening and starting it."""
+    devices = sys.modules.get("realtime_client.audio.devices")
+    return 0 if devices is None else devices._lost_calls
 
 
 @pytest.fixture

@@ -36,3 +36,18 @@ def test_example(example: str, expected: str, tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert re.search(expected, run.stdout, re.DOTALL | re.IGNORECASE), run.stdout
     assert not run.stderr
+
+
+def test_the_scenario_is_right_and_passes(tmp_path: Path) -> None:
+    (scenario,) = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (tmp_path / "scenario.yaml").write_text(scenario, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "realtime_client", "run", "--local", "--out", "run", "scenario.yaml"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=80,
+    )
+    assert run.returncode == 0, run.stderr + run.stdout
+    assert "1 of 1 cases passed" in run.stdout
