@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .lazy import loader
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -66,17 +67,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name from the module that has it."""
-    from importlib import import_module
-
-    where = _WHERE.get(name)
-    if where is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f".{where}", __name__)
-    value = module if where == name else getattr(module, name)
-    globals()[name] = value
-    return value
+__getattr__ = loader(__name__, _WHERE)
 
 
 def __dir__() -> list[str]:

@@ -69,7 +69,7 @@ def test_hostile_text_does_not_reach_the_terminal(suite):
 
 def test_the_schema(project):
     done = realtime("check", "--schema")
-    assert done.stdout == (project / "realtime_client/batch/scenario.schema.json").read_text(encoding="utf-8")
+    assert done.stdout == (project / "realtime_client/batch/loading/scenario.schema.json").read_text(encoding="utf-8")
 
 
 def test_without_a_path():

@@ -14,11 +14,11 @@ from cli_helpers import Terminal, realtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_client.batch.compare import Change, Measure, compare
 from realtime_client.batch.result import CaseResult, Fault, RunInfo
-from realtime_client.batch.results import encode_line
-from realtime_client.batch.statistics import Test as Outcome
-from realtime_client.batch.statistics import fisher, holm, mann_whitney, shift
+from realtime_client.batch.results.compare import Change, Measure, compare
+from realtime_client.batch.results.results import encode_line
+from realtime_client.batch.results.statistics import Test as Outcome
+from realtime_client.batch.results.statistics import fisher, holm, mann_whitney, shift
 
 # Hollander and Wolfe, "Nonparametric Statistical Methods", table 4.1: permeability of the human chorioamnion.
 AT_TERM = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]

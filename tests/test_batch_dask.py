@@ -20,9 +20,9 @@ import pytest
 from cli_helpers import LIMIT_S, realtime, started
 from run_players import make_cases, result_of, wait_until
 
-from realtime_client.batch.parcel import pack, unpack
-from realtime_client.batch.remote import Returned, receive_into
-from realtime_client.batch.results import read_results
+from realtime_client.batch.results.results import read_results
+from realtime_client.batch.running.parcel import pack, unpack
+from realtime_client.batch.running.remote import Returned, receive_into
 from realtime_client.errors import RecordingError
 
 SCENARIO = """

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_client.batch.load import Loaded, cases, load, with_files
-from realtime_client.batch.problem import Problems
+from realtime_client.batch.loading.load import Loaded, cases, load, with_files
+from realtime_client.batch.loading.problem import Problems
+from realtime_client.batch.loading.yaml_tree import MAX_FILE_BYTES, parse, read_plain
 from realtime_client.batch.scenario import Case, place
-from realtime_client.batch.yaml_tree import MAX_FILE_BYTES, parse, read_plain
 from realtime_client.errors import UsageError
 from realtime_client.settings import SPECS
 

@@ -14,10 +14,10 @@ import pytest
 from realtime_client.audio.files import write_wav
 from realtime_client.audio.g711 import decode
 from realtime_client.batch import sound
-from realtime_client.batch.listener import Listener, PatientListener
-from realtime_client.batch.microphone import BLOCK_MS, Microphone
+from realtime_client.batch.playing.listener import Listener, PatientListener
+from realtime_client.batch.playing.microphone import BLOCK_MS, Microphone
+from realtime_client.batch.playing.sound import Clip
 from realtime_client.batch.scenario import Case, Scenario, Step
-from realtime_client.batch.sound import Clip
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.updates import PCM16_24K, AudioFormat

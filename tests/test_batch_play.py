@@ -16,10 +16,10 @@ from realtime_client import updates as up
 from realtime_client.audio.files import write_wav
 from realtime_client.batch import play as play_module
 from realtime_client.batch.plan import Plan, give_secrets
-from realtime_client.batch.play import play_case
+from realtime_client.batch.playing.play import play_case
+from realtime_client.batch.playing.session import tool_output
 from realtime_client.batch.result import CaseResult
 from realtime_client.batch.scenario import Case, Scenario, Tool
-from realtime_client.batch.session import tool_output
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.local import LocalServer
@@ -210,7 +210,7 @@ def test_keys_silence_and_pauses_get_no_answer(server):
 
 
 def test_a_turn_without_words_is_an_error(server, monkeypatch):
-    monkeypatch.setattr("realtime_client.batch.player.SPEECH_WAIT_S", 0.3)
+    monkeypatch.setattr("realtime_client.batch.playing.player.SPEECH_WAIT_S", 0.3)
     turns = [{"dtmf": "1", "answer": True, "expect": {"lacks": "x", "no_event": "error", "no_tool": True}}]
     result = play_case(case(turns, session={}), plan(server.url, fast=True))
     assert (result.status, result.fault.kind) == ("error", "NoSpeechError")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import run_players as players
 
-from realtime_client.batch.pool import SessionPool, default_processes
+from realtime_client.batch.running.pool import SessionPool, default_processes
 from realtime_client.errors import ClosedError, QueueFullError, UsageError, WorkerLostError
 
 LIMIT_S = 30.0
@@ -97,7 +97,7 @@ def test_a_pool_that_was_never_used_ends():
 
 _PARENT = """
 import sys
-from realtime_client.batch.pool import SessionPool
+from realtime_client.batch.running.pool import SessionPool
 import run_players as players
 if __name__ == "__main__":
     pool = SessionPool(2, processes=2)

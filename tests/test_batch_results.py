@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from run_players import make_cases, result_of
 
-from realtime_client.batch.junit import junit_xml
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, RunInfo
-from realtime_client.batch.results import csv_table, encode_line, read_results, read_run
-from realtime_client.batch.summary import figures, percentile, summary, wilson
+from realtime_client.batch.results.junit import junit_xml
+from realtime_client.batch.results.results import csv_table, encode_line, read_results, read_run
+from realtime_client.batch.results.summary import figures, percentile, summary, wilson
 from realtime_client.errors import RecordingError
 
 CASES = make_cases(4)

@@ -19,13 +19,13 @@ import pytest
 import run_players as players
 from run_players import make_cases, make_plan, result_of
 
-from realtime_client.batch.folder import LOCK, RunFolder, fingerprint
-from realtime_client.batch.pace import StartGate, is_rate_limited
 from realtime_client.batch.plan import Plan
-from realtime_client.batch.pool import SessionPool
 from realtime_client.batch.result import CaseResult, Fault
-from realtime_client.batch.results import read_results, read_run
-from realtime_client.batch.run import GIVE_UP, Control, Listener, run, run_info
+from realtime_client.batch.results.results import read_results, read_run
+from realtime_client.batch.running.folder import LOCK, RunFolder, fingerprint
+from realtime_client.batch.running.pace import StartGate, is_rate_limited
+from realtime_client.batch.running.pool import SessionPool
+from realtime_client.batch.running.run import GIVE_UP, Control, Listener, run, run_info
 from realtime_client.batch.scenario import Case, Scenario
 from realtime_client.errors import RecordingError, UsageError
 
@@ -193,9 +193,9 @@ _VICTIM = """
 import sys
 from pathlib import Path
 import run_players as players
-from realtime_client.batch.folder import RunFolder
-from realtime_client.batch.pool import SessionPool
-from realtime_client.batch.run import run, run_info
+from realtime_client.batch.running.folder import RunFolder
+from realtime_client.batch.running.pool import SessionPool
+from realtime_client.batch.running.run import run, run_info
 if __name__ == "__main__":
     place, marks = Path(sys.argv[1]), sys.argv[2]
     cases = players.make_cases(60, marks=marks)

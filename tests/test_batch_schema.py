@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from realtime_client.batch import schema
-from realtime_client.batch.load import load
+from realtime_client.batch.loading.load import load
 from realtime_client.batch.scenario import Scenario
 
 SHIPPED = Path(schema.__file__).with_name(schema.FILE_NAME)
@@ -36,7 +36,7 @@ def wrong(text: str) -> list[str]:
 
 
 def test_the_shipped_schema_is_up_to_date():
-    hint = "run: realtime check --schema > realtime_client/batch/scenario.schema.json"
+    hint = "run: realtime check --schema > realtime_client/batch/loading/scenario.schema.json"
     assert SHIPPED.read_text(encoding="utf-8") == schema.schema_text(), hint
 
 

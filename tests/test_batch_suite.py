@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cli_helpers import COMMAND, realtime
 
-from realtime_client.batch.load import load
+from realtime_client.batch.loading.load import load
 from realtime_client.batch.result import CaseResult
-from realtime_client.batch.results import read_results
+from realtime_client.batch.results.results import read_results
 from realtime_client.batch.scenario import Expect
 
 LIMIT_S = 85.0

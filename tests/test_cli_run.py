@@ -18,10 +18,10 @@ import pytest
 from cli_helpers import LIMIT_S, Terminal, realtime, started
 from run_players import make_cases, result_of, wait_until
 
-from realtime_client.batch.folder import RunFolder
 from realtime_client.batch.result import CaseResult, Fault
-from realtime_client.batch.results import read_results, read_run
-from realtime_client.batch.run import run_info
+from realtime_client.batch.results.results import read_results, read_run
+from realtime_client.batch.running.folder import RunFolder
+from realtime_client.batch.running.run import run_info
 from realtime_client.cli.run_command import exit_code
 
 GOOD = """

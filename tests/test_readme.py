@@ -16,6 +16,7 @@ EXPECTED = [
     r"is 5.*completed, \d+ tokens",
     r"[1-9]\d{3,} bytes of audio",
     r"get_weather .*city.*21",
+    r"8 of 8 passed",
 ]
 
 

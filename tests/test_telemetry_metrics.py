@@ -15,7 +15,7 @@ from run_players import make_cases, result_of
 
 import realtime_client
 from realtime_client.batch.result import Fault
-from realtime_client.batch.run_metrics import RunMetrics
+from realtime_client.batch.running.run_metrics import RunMetrics
 from realtime_client.errors import UsageError
 from realtime_client.telemetry.endpoint import metrics_endpoint
 from realtime_client.telemetry.metrics import MOST_SERIES, Registry

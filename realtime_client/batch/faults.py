@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from realtime_client import errors
+from realtime_client.batch.judging.words import shortened
 
 from .result import Fault
-from .words import shortened
 
 _PASSING_CODES = frozenset(
     {"server_error", "rate_limit_exceeded", "internal_error", "overloaded", "service_unavailable"}

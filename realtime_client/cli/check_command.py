@@ -31,7 +31,7 @@ def command(
     Ends with 2 when there is one. Nothing is connected to.
     """
     if schema:
-        from realtime_client.batch.schema import schema_text
+        from realtime_client.batch.loading.schema import schema_text
 
         click.echo(schema_text(), nl=False)
         return
@@ -43,7 +43,7 @@ def command(
 
 def _report(paths: tuple[Path, ...], *, as_json: bool) -> bool:
     """Print what was found; returns whether all is well."""
-    from realtime_client.batch.load import load
+    from realtime_client.batch.loading.load import load
 
     loaded = load(paths)
     scenarios, cases = len(loaded.templates), sum(len(template.cases) for template in loaded.templates)

@@ -17,8 +17,8 @@ from realtime_client.escape import one_line
 from realtime_client.settings import Settings
 
 if TYPE_CHECKING:
-    from realtime_client.batch.compare import Change, Comparison, Measure, Totals
     from realtime_client.batch.result import CaseResult
+    from realtime_client.batch.results.compare import Change, Comparison, Measure, Totals
 
 _LISTED = ("worse", "better", "not proven", "not judged")
 _STYLES = {"worse": "red", "better": "green", "not proven": "yellow", "not judged": "yellow"}
@@ -62,7 +62,7 @@ def command(
     Pass rates by Fisher's exact test, latencies and cost by the test of Mann and Whitney, corrected (Holm) for the
     number of comparisons. Cases that ended in an error are left out. Ends with 1 when something is worse for sure.
     """
-    from realtime_client.batch.compare import compare
+    from realtime_client.batch.results.compare import compare
 
     _notice_unfinished(run_a, run_b, quiet=invocation.quiet)
     comparison = compare(
@@ -82,7 +82,7 @@ def command(
 def _results(folder: Path) -> list[CaseResult]:
     """Read a run's results. Errors: UsageError when the folder is none of a run; RecordingError."""
     from realtime_client.batch.result import RESULTS, RUN
-    from realtime_client.batch.results import read_results
+    from realtime_client.batch.results.results import read_results
 
     if not (folder / RUN).is_file() and not (folder / RESULTS).is_file():
         raise UsageError(f"{folder} is not the folder of a run: there is no {RUN} in it")
@@ -95,7 +95,7 @@ def _results(folder: Path) -> list[CaseResult]:
 def _notice_unfinished(*folders: Path, quiet: bool) -> None:
     """Say on standard error which run did not come to its end."""
     from realtime_client.batch.result import RUN
-    from realtime_client.batch.results import read_run
+    from realtime_client.batch.results.results import read_run
 
     for folder in folders:
         info = read_run(folder / RUN)
@@ -190,7 +190,7 @@ def _sides(measure: Measure) -> tuple[tuple[float, int], tuple[float, int]]:
 
 
 def _confidence(measure: Measure) -> str:
-    from realtime_client.batch.statistics import can_tell
+    from realtime_client.batch.results.statistics import can_tell
 
     if measure.p is None:
         counts = f"{measure.count_a} against {measure.count_b}"

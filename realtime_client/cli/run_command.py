@@ -26,10 +26,10 @@ from realtime_client.target import shown_value, target
 
 if TYPE_CHECKING:
     from realtime_client.batch.result import RunInfo
-    from realtime_client.batch.run import Listener
+    from realtime_client.batch.results.summary import Summary
+    from realtime_client.batch.running.run import Listener
+    from realtime_client.batch.running.stage import Stage
     from realtime_client.batch.scenario import Case
-    from realtime_client.batch.stage import Stage
-    from realtime_client.batch.summary import Summary
     from realtime_client.cli.run_screen import RunScreen
 
 
@@ -102,7 +102,7 @@ def command(*, settings: Settings, invocation: Invocation, **options: Any) -> No
 
 def chosen_cases(options: RunOptions) -> list[Case]:
     """Return the cases to play. Errors: UsageError after every mistake in the files was printed."""
-    from realtime_client.batch.load import cases, load
+    from realtime_client.batch.loading.load import cases, load
 
     loaded = load(options.paths)
     if loaded.problems:
@@ -141,8 +141,8 @@ class _Command:
 
     def run(self, state: Any) -> int:
         """Play, and print what came of it; returns the exit code."""
-        from realtime_client.batch.folder import RunFolder
-        from realtime_client.batch.stage import stage
+        from realtime_client.batch.running.folder import RunFolder
+        from realtime_client.batch.running.stage import stage
         from realtime_client.cli.run_screen import run_screen
 
         options, settings = self._options, self._settings
@@ -173,7 +173,7 @@ class _Command:
         return exit_code(summary, self._path)
 
     def _play(self, state: Any, place: Stage, folder: Any, listener: Listener, screen: RunScreen) -> Summary:
-        from realtime_client.batch.run import Control, run
+        from realtime_client.batch.running.run import Control, run
 
         control = Control(place.stop)
         asked = 0
@@ -212,8 +212,8 @@ class _Command:
         if not port:
             yield screen
             return
-        from realtime_client.batch.run import Listeners
-        from realtime_client.batch.run_metrics import RunMetrics
+        from realtime_client.batch.running.run import Listeners
+        from realtime_client.batch.running.run_metrics import RunMetrics
         from realtime_client.telemetry.endpoint import metrics_endpoint
 
         metrics = RunMetrics(len(self._cases))
@@ -222,7 +222,7 @@ class _Command:
             yield Listeners(metrics, screen)
 
     def _info(self) -> RunInfo:
-        from realtime_client.batch.run import run_info
+        from realtime_client.batch.running.run import run_info
         from realtime_client.version import __version__
 
         options, settings = self._options, self._settings
@@ -287,7 +287,7 @@ def _plain(value: Any) -> Any:
 def exit_code(summary: Summary, path: Path) -> int:
     """Return how a run that was not interrupted ends: 0, 1, 3 or 4."""
     from realtime_client.batch.result import RESULTS
-    from realtime_client.batch.results import read_results
+    from realtime_client.batch.results.results import read_results
 
     if summary.all.failed:
         return 1

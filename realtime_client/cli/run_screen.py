@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from realtime_client.batch.result import CaseResult, Fault, RunInfo
-from realtime_client.batch.results import check_line, failed_checks, read_results
-from realtime_client.batch.run import Listener
+from realtime_client.batch.results.results import check_line, failed_checks, read_results
+from realtime_client.batch.results.summary import Figures, Summary
+from realtime_client.batch.running.run import Listener
 from realtime_client.batch.scenario import Case
-from realtime_client.batch.summary import Figures, Summary
 from realtime_client.cli.screen import dim
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.escape import one_line

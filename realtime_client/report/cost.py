@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from realtime_client.batch.prices import cost_usd, prices_of
+from realtime_client.batch.judging.prices import cost_usd, prices_of
 from realtime_client.updates import Usage
 
 from .fields import number, table, text

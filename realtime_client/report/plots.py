@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from realtime_client.batch.summary import percentile
+from realtime_client.batch.results.summary import percentile
 
 from .markup import Markup, tag, together
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from realtime_client.batch.result import CaseResult, CheckResult, RunInfo, StepResult
-from realtime_client.batch.summary import Figures, percentile
-from realtime_client.batch.summary import figures as figures_of
+from realtime_client.batch.results.summary import Figures, percentile
+from realtime_client.batch.results.summary import figures as figures_of
 from realtime_client.version import __version__
 
 from .cost import dollars

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pybase64
 
-from realtime_client.batch.summary import percentile
+from realtime_client.batch.results.summary import percentile
 from realtime_client.updates import Usage
 from realtime_client.version import __version__
 

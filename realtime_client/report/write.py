@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from realtime_client.batch.result import RESULTS, RUN, CaseResult, RunInfo
-from realtime_client.batch.results import read_results, read_run
+from realtime_client.batch.results.results import read_results, read_run
 from realtime_client.errors import UsageError
 from realtime_client.recording.folder import CONVERSATION, JOURNAL, SESSION
 

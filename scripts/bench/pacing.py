@@ -14,8 +14,8 @@ import threading
 
 import numpy as np
 
-from realtime_client.batch.microphone import BLOCK_MS, Microphone
-from realtime_client.batch.sound import Clip
+from realtime_client.batch.playing.microphone import BLOCK_MS, Microphone
+from realtime_client.batch.playing.sound import Clip
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
 from realtime_client.updates import PCM16_24K
 

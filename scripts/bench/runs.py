@@ -29,17 +29,17 @@ from typing import Any
 import msgspec
 
 from realtime_client.batch import pool_worker
-from realtime_client.batch.folder import RunFolder
 from realtime_client.batch.plan import Plan
-from realtime_client.batch.play import play_case
-from realtime_client.batch.pool import SessionPool
+from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import SESSIONS, CaseResult
-from realtime_client.batch.results import read_results
-from realtime_client.batch.run import run, run_info
+from realtime_client.batch.results.results import read_results
+from realtime_client.batch.running.folder import RunFolder
+from realtime_client.batch.running.pool import SessionPool
+from realtime_client.batch.running.run import run, run_info
+from realtime_client.batch.running.server_process import SWITCH_S
+from realtime_client.batch.running.stage import at_server
+from realtime_client.batch.running.worker import WorkerLog, prepare
 from realtime_client.batch.scenario import Case, Scenario, Step
-from realtime_client.batch.server_process import SWITCH_S
-from realtime_client.batch.stage import at_server
-from realtime_client.batch.worker import WorkerLog, prepare
 from realtime_client.settings import Settings
 from realtime_client.updates import AudioDelta
 

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from realtime_client.audio.files import decode_audio, read_audio, transcode
 from realtime_client.audio.pcm import silence as pcm_silence
+from realtime_client.batch.scenario import Case, Step, seconds
 from realtime_client.errors import MissingExtraError, UsageError
 from realtime_client.updates import AudioFormat
-
-from .scenario import Case, Step, seconds
 
 _SILENT = {"ulaw": b"\xff", "alaw": b"\xd5"}
 TONE_MS, GAP_MS = 70, 70

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_client import updates as up
+from realtime_client.batch.judging.checks import Evidence
+from realtime_client.batch.result import StepResult, ToolUse
 
-from .checks import Evidence
-from .result import StepResult, ToolUse
 from .turn import Call, Reply, Turn, heard_of, joined, latencies_of
 
 _TURN_DETECTED = "turn_detected"

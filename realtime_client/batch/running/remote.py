@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from realtime_client.batch.loading.load import with_files
+from realtime_client.batch.plan import Plan
+from realtime_client.batch.playing.play import play_case
+from realtime_client.batch.result import SESSIONS, CaseResult
+from realtime_client.batch.scenario import Case
 from realtime_client.errors import HostUnreachableError, MissingExtraError, RecordingError, UsageError
 from realtime_client.logs import Log
 from realtime_client.version import __version__
 
-from .load import with_files
 from .parcel import pack, unpack
-from .plan import Plan
-from .play import play_case
-from .result import SESSIONS, CaseResult
-from .scenario import Case
 from .server_process import ServerProcess
 
 if TYPE_CHECKING:

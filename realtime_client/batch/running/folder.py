@@ -15,17 +15,16 @@ from typing import Any, Self
 
 import msgspec
 
+from realtime_client.batch.result import CSV, JUNIT, RESULTS, RUN, SESSIONS, SUMMARY, CaseResult, RunInfo
+from realtime_client.batch.results.junit import junit_xml
+from realtime_client.batch.results.results import csv_table, encode_line, read_results, read_run
+from realtime_client.batch.results.summary import Summary, summary
+from realtime_client.batch.scenario import Case
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RecordingError, UsageError
 from realtime_client.logs import Log
 from realtime_client.recording.folder import JOURNAL, SESSION, iso, replace_file
 from realtime_client.recording.recover import recover
-
-from .junit import junit_xml
-from .result import CSV, JUNIT, RESULTS, RUN, SESSIONS, SUMMARY, CaseResult, RunInfo
-from .results import csv_table, encode_line, read_results, read_run
-from .scenario import Case
-from .summary import Summary, summary
 
 _log = Log("run")
 LOCK = "run.lock"

@@ -9,7 +9,8 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from .result import CaseResult, RunInfo
+from realtime_client.batch.result import CaseResult, RunInfo
+
 from .results import check_line, failed_checks
 
 # What XML 1.0 (section 2.2) has no place for; references to it are not allowed either.

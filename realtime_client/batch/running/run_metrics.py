@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from realtime_client.batch.result import CaseResult, Fault
+from realtime_client.batch.scenario import Case
 from realtime_client.telemetry.metrics import Registry
 
-from .result import CaseResult, Fault
 from .run import Listener
-from .scenario import Case
 
 
 class RunMetrics(Listener):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from .result import VERSION, CaseResult, RunInfo
+from realtime_client.batch.result import VERSION, CaseResult, RunInfo
 
 PERCENTILE = "nearest rank"
 _Z_95 = 1.959964

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from realtime_client import updates as up
+from realtime_client.batch.result import ToolUse
+from realtime_client.batch.scenario import Step
 from realtime_client.recording.turns import heard_text
-
-from .result import ToolUse
-from .scenario import Step
 
 
 @dataclass(slots=True)

@@ -13,6 +13,14 @@ from typing import Any
 import msgspec
 
 from realtime_client import updates as up
+from realtime_client.batch.faults import StoppedError, fault_of
+from realtime_client.batch.judging import language
+from realtime_client.batch.judging.checks import Evidence, Means, check, pattern
+from realtime_client.batch.judging.judge import ask_judge
+from realtime_client.batch.judging.prices import FREE, cost_usd, prices_of
+from realtime_client.batch.plan import Plan
+from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
+from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.listeners import Observer
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
@@ -21,16 +29,8 @@ from realtime_client.opening import Opened, opened
 from realtime_client.settings import Settings
 from realtime_client.target import input_format, target
 
-from . import language
-from .checks import Evidence, Means, check, pattern
-from .faults import StoppedError, fault_of
-from .judge import ask_judge
 from .listener import Listener, PatientListener
-from .plan import Plan
 from .player import Player
-from .prices import FREE, cost_usd, prices_of
-from .result import CaseResult, CheckResult, Fault, StepResult
-from .scenario import Case, Expect, Prices, Scenario, place
 from .session import scenario_settings, wire_tools
 from .sound import AUDIBLE, make_clip
 from .watch import Watch, add_usage, whole

@@ -10,15 +10,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from realtime_client.batch.plan import Plan
+from realtime_client.batch.result import SESSIONS, CaseResult
+from realtime_client.batch.scenario import Case
 from realtime_client.secret import Secret
 from realtime_client.settings import FLAG, Settings
 from realtime_client.target import endpoint, target
 
-from .plan import Plan
 from .pool import SessionPool
-from .result import SESSIONS, CaseResult
 from .run import Play
-from .scenario import Case
 from .server_process import ServerProcess
 from .worker import WorkerLog, play_here, prepare
 

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from realtime_client.batch.scenario import seconds
+
 from .languages import LANGUAGE_CODES
 from .problem import BAD, Mark, Problems, near
-from .scenario import seconds
 from .session_rules import setting_problem
 
 LATENCIES = ("first_text", "first_audio", "speech_to_audio", "answer", "interruption")

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 
+from realtime_client.batch.scenario import Prices
 from realtime_client.updates import Usage
-
-from .scenario import Prices
 
 _MILLION = 1_000_000
 FREE = Prices()

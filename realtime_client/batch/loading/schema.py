@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
+from realtime_client.batch.scenario import Scenario
 from realtime_client.settings import SPECS
 
 from .languages import LANGUAGE_CODES
 from .rules import KINDS, LATENCIES, event_names
-from .scenario import Scenario
 from .session_rules import SESSION_SETTINGS
 
 FILE_NAME = "scenario.schema.json"

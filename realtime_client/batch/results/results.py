@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from realtime_client.batch.result import VERSION, CaseResult, CheckResult, RunInfo
 from realtime_client.errors import RecordingError
 
-from .result import VERSION, CaseResult, CheckResult, RunInfo
 from .summary import percentile
 
 _decode = msgspec.json.Decoder(CaseResult).decode

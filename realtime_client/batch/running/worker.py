@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from realtime_client import logs
+from realtime_client.batch.plan import Plan, give_secrets
+from realtime_client.batch.playing.play import play_case
+from realtime_client.batch.result import CaseResult
+from realtime_client.batch.scenario import Case
 
 from . import pool_worker
-from .plan import Plan, give_secrets
-from .play import play_case
-from .result import CaseResult
-from .scenario import Case
 
 SWITCH_S = 0.02
 """How long a thread waits for the interpreter before it asks for it (`sys.setswitchinterval`; default 5 ms).

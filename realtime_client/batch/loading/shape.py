@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import msgspec.inspect as types
 
+from realtime_client.batch.scenario import Duration, Expect
+
 from .problem import BAD, Mark, Problems, near
-from .scenario import Duration, Expect
 from .session_rules import SESSION_SETTINGS
 from .variables import written
 from .yaml_tree import Node, read_plain

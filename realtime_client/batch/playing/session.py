@@ -6,12 +6,11 @@ import dataclasses
 import json
 from typing import Any
 
+from realtime_client.batch.loading.session_rules import SESSION_SETTINGS
+from realtime_client.batch.scenario import Scenario, Tool
 from realtime_client.errors import UsageError
 from realtime_client.protocol.session import FunctionTool
 from realtime_client.settings import ENVIRONMENT, FLAG, SPECS, Settings
-
-from .scenario import Scenario, Tool
-from .session_rules import SESSION_SETTINGS
 
 
 def scenario_settings(settings: Settings, scenario: Scenario) -> Settings:

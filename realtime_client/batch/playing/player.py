@@ -13,15 +13,15 @@ import threading
 from collections.abc import Callable
 
 from realtime_client import updates as up
+from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
+from realtime_client.batch.scenario import After, Case, Step, seconds
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ClosedError, ConnectionLostError, RealtimeError, ResponseFailedError
 from realtime_client.protocol.session import RealtimeSession, trailing_silence_ms
 
-from .faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
 from .listener import Listener, Part, PatientListener
 from .microphone import Microphone
-from .scenario import After, Case, Step, seconds
 from .session import tool_output
 from .sound import AUDIBLE, Clip, make_clip, quiet
 from .turn import Call, Turn

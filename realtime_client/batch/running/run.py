@@ -18,16 +18,16 @@ from typing import Any
 
 import msgspec
 
+from realtime_client.batch.plan import Plan
+from realtime_client.batch.playing.play import play_case
+from realtime_client.batch.result import CaseResult, Fault, RunInfo
+from realtime_client.batch.results.summary import Summary
+from realtime_client.batch.scenario import Case
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import WorkerLostError
 
 from .folder import RunFolder, fingerprint
 from .pace import StartGate, is_rate_limited
-from .plan import Plan
-from .play import play_case
-from .result import CaseResult, Fault, RunInfo
-from .scenario import Case
-from .summary import Summary
 
 Play = Callable[[Case, Plan], Any]
 RATE_TRIES = 20  # how often a case is begun again because there were too many requests

@@ -20,13 +20,13 @@ from typing import Any
 
 import msgspec
 
+from realtime_client.batch.scenario import Case, Scenario
 from realtime_client.errors import UsageError
 
 from .include import Draft, Files
 from .problem import BAD, Mark, Problem, Problems
 from .rows import Row, read_rows
 from .rules import Rules, name_problem
-from .scenario import Case, Scenario
 from .shape import Shaper, is_whole
 from .variables import UNKNOWN, fill, is_name, resolve
 from .yaml_tree import Node, wrap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .result import CaseResult
+from realtime_client.batch.result import CaseResult
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
+from realtime_client.batch.result import CheckResult, ToolUse
+from realtime_client.batch.scenario import ErrorRate, EventCheck, Expect, Judge, Lengths, Prices, ToolCheck, seconds
 from realtime_client.errors import UsageError
 from realtime_client.updates import Usage
 
 from . import words
 from .prices import cost_usd
-from .result import CheckResult, ToolUse
-from .scenario import ErrorRate, EventCheck, Expect, Judge, Lengths, Prices, ToolCheck, seconds
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ START_S = 60.0
 SWITCH_S = 0.02  # as in the workers of a run, for the same reason
 _END_S = 10.0
 _HEAD = "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config.pop('path')"
-_CODE = f"{_HEAD}; from realtime_client.batch.server_process import serve; serve(**config)"
+_CODE = f"{_HEAD}; from realtime_client.batch.running.server_process import serve; serve(**config)"
 
 
 class ServerProcess:

@@ -16,7 +16,8 @@ from typing import Literal
 
 import msgspec
 
-from .result import CaseResult
+from realtime_client.batch.result import CaseResult
+
 from .statistics import Shift, Test, can_tell, fisher, holm, mann_whitney, repeats_needed, shift
 
 Verdict = Literal["worse", "better", "not proven", "same", "only in A", "only in B", "not judged"]

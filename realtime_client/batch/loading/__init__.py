@@ -1,0 +1,1 @@
+"""From YAML files to cases, with every mistake and its place."""

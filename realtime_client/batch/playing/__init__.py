@@ -1,0 +1,1 @@
+"""One case played into one session."""

@@ -1,0 +1,1 @@
+"""Many cases at a time: worker processes, clusters, resuming."""
