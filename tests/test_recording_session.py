@@ -157,6 +157,20 @@ def test_what_the_server_says_may_come_before_the_sound(tmp_path):
     assert stage.lines()[0]["end_s"] == pytest.approx(1.5, abs=0.03)
 
 
+def test_a_turn_after_a_pause_begins_behind_the_pause(tmp_path):
+    stage = Stage(tmp_path)
+    stage.mic(sound(1.0))
+    stage.wait(5)
+    stage.mic(sound(1.0))
+    stage.hear(ev.InputAudioBufferSpeechStarted(item_id="u1", audio_start_ms=800))  # 200 ms of it are from before
+    stage.hear(ev.InputAudioBufferSpeechStopped(item_id="u1", audio_end_ms=2000))
+    stage.committed("u1", text="hello")
+    stage.close()
+    (turn,) = stage.lines()
+    assert turn["start_s"] == pytest.approx(5.8, abs=0.05)
+    assert turn["end_s"] == pytest.approx(7.0, abs=0.05)
+
+
 def test_a_new_session_after_a_loss_counts_from_its_own_beginning(tmp_path):
     stage = Stage(tmp_path)
     stage.mic(sound(2.0))

@@ -29,6 +29,7 @@ LOOK_BACK_S = 600
 _COPY_BYTES = 1 << 18
 _RUNS = 512
 _PLAUSIBLE = 10 * RATE_HZ
+_PREFIX_S = 1.0  # more than the sound that servers put before the speech they find
 
 
 @dataclass(slots=True)
@@ -205,6 +206,16 @@ class UserAudio:
                 return start + (at - begin) // 2 * RATE_HZ // self.format.rate_hz
         return self._runs[0][1] if self._runs else self._stereo.timeline.now
 
+    def _beginning(self, first: int) -> int:
+        """Frame where a turn begins. What the server puts before the speech may stem from before a pause."""
+        start = self._position(first)
+        prefix = 2 * round(_PREFIX_S * self.format.rate_hz)
+        for begin, place in self._runs:
+            if first < begin <= first + prefix:
+                moved = place - (begin - first) // 2 * RATE_HZ // self.format.rate_hz
+                start = moved if moved - start > JITTER else start
+        return start
+
     # --- turns --------------------------------------------------------------------------------------------------------
 
     def speech_started(self, update: up.SpeechStarted, at_s: float) -> None:
@@ -325,7 +336,7 @@ class UserAudio:
         first = max(first, self._look_back.begin)
         self._speaking = _Speaking(turn, name, wav, first, first)
         self._fill(self._speaking)
-        turn.start = turn.end = self._position(first)
+        turn.start = turn.end = self._beginning(first)
         self._transcript.changed(turn)
 
     def _fill(self, speaking: _Speaking) -> None:
@@ -344,7 +355,7 @@ class UserAudio:
         turn.sounding = True
         first = min(max(first, self._look_back.begin), last)
         speaking = _Speaking(turn, name, wav, first, first, last)
-        turn.start = self._position(first)
+        turn.start = self._beginning(first)
         self._claimed = max(self._claimed, last)
         self._ending.append(speaking)
         self._end_filled(at_s)
