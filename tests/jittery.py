@@ -105,11 +105,11 @@ def lags_ms(sound: np.ndarray, sound_s: float, tape: Tape) -> Iterator[tuple[flo
 
     sound_s: when the first sample of `sound` was, on the monotonic clock.
     """
-    heard, first_s = tape.samples.astype(np.float32), tape.start_s()
+    heard = tape.samples.astype(np.float32)
     window, search = round(WINDOW_S * RATE_HZ), round(SEARCH_S * RATE_HZ)
     for begin in range(0, len(sound) - window, window):
         piece = sound[begin : begin + window].astype(np.float32)
-        at = round((sound_s + begin / RATE_HZ - first_s) * RATE_HZ) - search
+        at = tape.index(sound_s + begin / RATE_HZ) - search
         if at < 0 or at + window + 2 * search > len(heard) or np.mean(np.abs(piece) > 60) < 0.9:
             continue
         place = heard[at : at + window + 2 * search]

@@ -29,6 +29,7 @@ from realtime_client import updates as up
 from realtime_client.recording.recorder import Recorder
 
 CUTS = 30
+AFTER_STALL_S = 0.5
 
 
 def pause(seconds: float) -> None:
@@ -84,23 +85,22 @@ def jitter(card: SoundCard, duration_s: float) -> None:
             print(f"  prebuffer at the end {speaker.playback.prebuffer_ms} ms, {speaker.underruns} underruns,", end=" ")
             print(f"{speaker.device_underflows} of the device; the machine stood still for", end=" ")
             print(f"{stalls.worst_s * 1000:.0f} ms at most, the server was {server.worst_late_s * 1000:.0f} ms late")
-        gaps(sound, tape)
+        gaps(sound, tape, stalls.stalls)
         drift(recorder.folder, tape)
 
 
-def gaps(sound: np.ndarray, tape: Tape) -> None:
-    """Silences at the monitor, against those that the sound itself has."""
-    samples, own = tape.samples, gaps_ms(sound, VOICE_HZ).max()
-    silent = gaps_ms(samples, RATE_HZ)
-    worst = np.sort(silent[silent - own > 20])[::-1]
-    listed = (
-        f"{len(worst)}, the worst of them {', '.join(f'{ms:.0f}' for ms in worst[:5])} ms" if len(worst) else "none"
-    )
-    print(
-        f"  worst gap at the monitor: {silent.max() - own:.1f} ms above what the sound itself has ({own:.1f} ms)",
-        end="",
-    )
-    print(f"; above 20 ms: {listed} (goal: none)")
+def gaps(sound: np.ndarray, tape: Tape, stalls: list[tuple[float, float]]) -> None:
+    """Silences at the monitor above those that the sound itself has, and which of them a stall of the machine explains."""
+    own = gaps_ms(sound, VOICE_HZ).max()
+    loud = np.flatnonzero(np.abs(tape.samples.astype(np.int32)) >= 60)
+    silent = np.diff(loud) / RATE_HZ * 1000 - own
+    long = [(tape.at_s(loud[at]), silent[at]) for at in np.flatnonzero(silent > 20)]
+    stalled = [
+        ms for at_s, ms in long if any(-0.1 < at_s - end_s + length_s < AFTER_STALL_S for end_s, length_s in stalls)
+    ]
+    print(f"  worst gap at the monitor: {silent.max():.1f} ms above what the sound itself has ({own:.1f} ms);", end=" ")
+    print(f"above 20 ms: {len(long)} (goal: 0), {len(stalled)} of them up to {AFTER_STALL_S:g} s after one of", end=" ")
+    print(f"{len(stalls)} moments at which the machine stood still for 30 ms or more")
 
 
 def drift(folder: Path, tape: Tape) -> None:
@@ -116,7 +116,10 @@ def drift(folder: Path, tape: Tape) -> None:
         end=" ",
     )
     print(f"lag median {np.median(lags):.1f} ms, from {lags.min():.1f} to {lags.max():.1f};", end=" ")
-    print(f"drift from begin to end {moved:.1f} ms, worst window {beside:.1f} ms beside the median (goal: 20)")
+    print(
+        f"drift from begin to end {moved:.1f} ms, worst window {beside:.1f} ms beside the median (goal: 20);", end=" "
+    )
+    print(f"the sound server's clock ran {tape.clock_ppm:+.0f} ppm fast, and was followed")
 
 
 def main() -> int:
