@@ -252,6 +252,25 @@ def test_frames_up_to_500_ms_late_make_no_gap_once_that_is_known(seed, most_ms):
     assert playback.prebuffer_ms <= MAX_LATENESS_MS + BLOCK_MS
 
 
+@pytest.mark.parametrize("ppm", [-400, 0, 400])
+def test_ten_minutes_stay_in_step_with_a_device_whose_clock_is_another(ppm):
+    """An unbroken answer whose frames come 0 to 300 ms late: no gap, and the ledger counts no sample twice."""
+    rng, block_s = np.random.default_rng(4), BLOCK / RATE_HZ / (1 + ppm / 1e6)
+    late = rng.uniform(0, 0.3, 6000)
+    comes = np.maximum.accumulate(np.arange(6000) * 0.1 + late)
+    playback, gaps, blocks = Playback(RATE_HZ, start_prebuffer_ms=START_MS), 0, 0
+    for number, at_s in enumerate(comes):
+        while blocks * block_s < at_s:
+            count, _ = read(playback)
+            gaps += count < BLOCK and playback.handed > RATE_HZ
+            blocks += 1
+        playback.write(A, numbers(number * 2400, 2400), float(at_s))
+    assert (gaps, playback.underruns) == (0, 0)
+    behind = playback.backlog_ms
+    assert abs(playback.heard_ms(A, 0) - (600_000 - behind)) <= 1
+    assert sum(s.to_ms - s.from_ms for s in playback.stood(0, playback.handed)) <= 600_000
+
+
 def test_bursts_500_ms_apart_play_without_a_gap():
     playback = Playback(RATE_HZ)
     bursts = [(0.5 * (number // 5), RATE_HZ // 10) for number in range(50)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import io
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -86,22 +87,23 @@ def scenario(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_lost_workers_cases_run_elsewhere_and_recordings_come_back(tmp_path: Path, cluster: Cluster, scenario: Path):
+def test_the_suite_on_a_cluster_that_loses_a_worker(tmp_path: Path, cluster: Cluster, project: Path):
+    """What the lost worker did not finish runs elsewhere; recordings come back."""
     out = tmp_path / "run"
-    arguments = ["run", str(scenario), "--local", "--repeat", "8", "--jobs", "4", "--out", str(out)]
+    arguments = ["run", str(project / "scripts/scenarios"), "--local", "--fast", "--jobs", "4", "--out", str(out)]
     environ = os.environ | {"OPENAI_API_KEY": "sk-not-needed-by-a-local-server"}
     with started(*arguments, "--executor", cluster.address, env=environ) as process:
         wait_until(lambda: bool(read_results(out / "results.jsonl")[0]), START_S)
         first = read_results(out / "results.jsonl")[0][0].worker
         (victim,) = [worker for worker in cluster.workers if first.endswith(f" process {worker.pid}")]
         victim.kill()
-        stdout, stderr = process.communicate(timeout=START_S)
-    assert process.returncode == 0, stderr
-    assert stdout.startswith("8 of 8 cases passed")
+        stdout, stderr = process.communicate(timeout=80)
+    assert process.returncode == 0, stdout + stderr
+    assert re.match(r"(\d\d) of \1 cases passed", stdout)
     results, damaged = read_results(out / "results.jsonl")
     assert damaged == 0
     lines = (out / "results.jsonl").read_text().count("\n")
-    assert collections.Counter(r.case for r in results).total() == lines == 8
+    assert len({result.case for result in results}) == len(results) == lines >= 30
     by_process = collections.Counter(r.worker for r in results)
     assert len(by_process) == 2, "what the lost worker did not finish was played by the other"
     for result in results:

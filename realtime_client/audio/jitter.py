@@ -44,6 +44,7 @@ class Jitter:
         self._on_time_s = 0.0  # the transit that counts as on time ...
         self._least_s = 0.0  # ... and how low it may go
         self._first_s = 0.0  # the transit of the first piece that waits to be played
+        self.late_ms = 0.0  # how late the last piece came
         self.late = False  # something came late lately: a backlog tells nothing about what is still on its way
         self.prebuffer_ms = self.wait_ms = self.enough_ms = self._start_ms
 
@@ -66,7 +67,8 @@ class Jitter:
             late_ms, first = MAX_LATENESS_MS, True
         if first:
             self._first_s = transit_s
-        self._late_ms.append(max(0.0, late_ms))
+        self.late_ms = max(0.0, late_ms)
+        self._late_ms.append(self.late_ms)
         high = max(self._late_ms)
         wanted = high + BLOCK_MS if high > BLOCK_MS / 2 else 0
         self._came_s += duration_s

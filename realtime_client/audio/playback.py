@@ -4,7 +4,9 @@ A `Playback` stands between the thread that receives sound and the callback of a
 (a lock sees to it); the callback reads without any lock, without waiting and without logging: the two share a
 `collections.deque`, whose ends are safe to use from two threads, and counters that each have one writer.
 
-How long the first piece waits is `jitter`'s to say; that nothing clicks is `ramp`'s.
+How long the first piece waits is `jitter`'s to say; that nothing clicks is `ramp`'s. A device whose clock is ahead of
+the server's empties the buffer a little faster than it is filled, and the lateness of pieces may grow: then single
+samples are repeated, one in 20 ms at most (0.2 %), until as much waits as should: a long answer stays in step.
 
 Ledger. Every sample handed to the device has a position, counted from 0. The ledger knows which part stood at which
 of the last positions, so that `position that is audible now` becomes `so much of this part was heard`.
@@ -23,6 +25,8 @@ from realtime_client.audio.ramp import SCRATCH, Ramp
 _PARTS = 256
 _RUNS = 1024
 _TRIES = 100
+_EASE = 50  # pieces over which the mean of what is missing is taken, and in which it is made up for
+_REPEATED = 5  # samples for one piece at most
 _RECENT = 256  # pieces, each at most one block of the device: 5 s, more than any device holds
 
 
@@ -85,6 +89,8 @@ class Playback:
         self._lock = threading.Lock()  # between writers; the reader never takes it
         self._records: dict[Part, _Record] = {}
         self._queue = _Queue()
+        self._short_ms = 0.0  # how much less waits than should, on average
+        self._wanted = 0.0  # samples to repeat, ever
         # The reader's own:
         self._reading = self._queue
         self._ramp = Ramp(rate_hz)
@@ -92,6 +98,7 @@ class Playback:
         self._offset = 0
         self._playing = False
         self._waited = 0
+        self._repeated = 0
         self._starved: _Record | None = None  # the part whose sound ran out before its end
         # [record, position, count, samples of the record before] of what was handed last:
         self._runs: deque[list[Any]] = deque(maxlen=_RUNS)
@@ -113,7 +120,9 @@ class Playback:
             if record.final_ms is not None:
                 return
             queue = self._queue
-            self._jitter.arrived(part, len(samples) / self.rate_hz, at_s, first=queue.put == queue.taken)
+            waiting = queue.put - queue.taken
+            self._jitter.arrived(part, len(samples) / self.rate_hz, at_s, first=not waiting)
+            self._ease(waiting)
             room = self._limit - (queue.put - queue.taken)
             if len(samples) > room:
                 self.refused += len(samples) - max(0, room)
@@ -125,6 +134,17 @@ class Playback:
             queue.waiting_for = record
             queue.put += len(samples)
             queue.chunks.append((record, samples))
+
+    def _ease(self, waiting: int) -> None:
+        """Repeat samples as long as less waits than should. waiting: what was there when a piece came."""
+        jitter = self._jitter
+        if not (waiting and self._playing and jitter.late):
+            self._short_ms = 0.0
+            return
+        short_ms = jitter.prebuffer_ms - jitter.late_ms - waiting * 1000 / self.rate_hz
+        self._short_ms += (short_ms - self._short_ms) / _EASE
+        self._wanted = max(self._wanted, self._repeated)
+        self._wanted += min(_REPEATED, max(0.0, self._short_ms) * self.rate_hz / 1000 / _EASE)
 
     def end(self, part: Part) -> None:
         """All of this part has been written: it is played out without waiting for more."""
@@ -223,7 +243,9 @@ class Playback:
             if record.final_ms is not None:
                 to_ms = min(to_ms, record.final_ms)
             if first < last and from_ms < to_ms:
-                found.insert(0, Stretch(record.key, from_ms, to_ms, first))
+                follows = found and found[0].part == record.key and found[0].position <= last + 1  # one was repeated
+                behind_ms = found.pop(0).to_ms if follows else to_ms
+                found.insert(0, Stretch(record.key, from_ms, behind_ms, first))
         return found
 
     @property
@@ -352,7 +374,8 @@ class Playback:
             record, samples = self._chunk
             if self._starved is not None:
                 self._resume(record)
-            size = min(len(out) - count, len(samples) - self._offset, SCRATCH)
+            repeats = self._wanted - self._repeated >= 1 and len(out) - count > 1
+            size = min(len(out) - count - repeats, len(samples) - self._offset, SCRATCH)
             piece = out[count : count + size]
             source = samples[self._offset : self._offset + size]
             piece[:] = source
@@ -362,6 +385,10 @@ class Playback:
             queue.taken += size
             count += size
             self._offset += size
+            if repeats and count == len(out) - 1:
+                out[count] = out[count - 1]
+                self._repeated += 1
+                count += 1
             if self._offset == len(samples):
                 self._chunk = None
         if self._chunk is None and not queue.chunks and queue.waiting_for is not None and queue.waiting_for.ended:

@@ -90,7 +90,7 @@ def jitter(card: SoundCard, duration_s: float) -> None:
 
 
 def gaps(sound: np.ndarray, tape: Tape, stalls: list[tuple[float, float]]) -> None:
-    """Silences at the monitor above those that the sound itself has, and which of them a stall of the machine explains."""
+    """Silences at the monitor above the sound's own, and which of them a stall of the machine explains."""
     own = gaps_ms(sound, VOICE_HZ).max()
     loud = np.flatnonzero(np.abs(tape.samples.astype(np.int32)) >= 60)
     silent = np.diff(loud) / RATE_HZ * 1000 - own
