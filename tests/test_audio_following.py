@@ -221,7 +221,8 @@ def test_a_device_that_was_never_seen_is_listed_and_the_one_that_was_chosen_is_t
         assert "card3" not in [device.name for device in session.sound.current_devices()]
         session.told("the speaker is now card3 (", since=sound_card.introduce)
         assert "card3" in [device.name for device in session.sound.current_devices()]
-        assert session.sound.microphone.device.name == "card1"
+        microphone = session.sound.microphone
+        wait_until(lambda: microphone.device and microphone.device.name == "card1", LIMIT_S, "the microphone again")
         session.told("the microphone is now card3 (", since=lambda: session.sound.use("input", "card3"))
 
 
