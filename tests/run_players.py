@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from realtime_client.batch import pool_worker
 from realtime_client.batch.plan import Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault
+from realtime_client.batch.running import pool_worker
 from realtime_client.batch.scenario import Case, Scenario
 from realtime_client.settings import Settings
 

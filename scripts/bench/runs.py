@@ -28,11 +28,11 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.batch import pool_worker
 from realtime_client.batch.plan import Plan
 from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import SESSIONS, CaseResult
 from realtime_client.batch.results.results import read_results
+from realtime_client.batch.running import pool_worker
 from realtime_client.batch.running.folder import RunFolder
 from realtime_client.batch.running.pool import SessionPool
 from realtime_client.batch.running.run import run, run_info
