@@ -13,7 +13,7 @@ import pytest
 
 from realtime_client.audio.files import write_wav
 from realtime_client.audio.g711 import decode
-from realtime_client.batch import sound
+from realtime_client.batch.playing import sound
 from realtime_client.batch.playing.listener import Listener, PatientListener
 from realtime_client.batch.playing.microphone import BLOCK_MS, Microphone
 from realtime_client.batch.playing.sound import Clip

@@ -14,8 +14,8 @@ from scripted_server import Peer, ScriptedServer
 
 from realtime_client import updates as up
 from realtime_client.audio.files import write_wav
-from realtime_client.batch import play as play_module
 from realtime_client.batch.plan import Plan, give_secrets
+from realtime_client.batch.playing import play as play_module
 from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.playing.session import tool_output
 from realtime_client.batch.result import CaseResult

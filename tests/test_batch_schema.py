@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import yaml
 
-from realtime_client.batch import schema
+from realtime_client.batch.loading import schema
 from realtime_client.batch.loading.load import load
 from realtime_client.batch.scenario import Scenario
 
