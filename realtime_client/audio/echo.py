@@ -46,7 +46,7 @@ from realtime_client.errors import MissingExtraError, UsageError
 
 LOOK_AHEAD_MS = 40
 _TRUSTED_ERLE_DB = -15.0
-_HINT_DB = 0.3  # less excess in what the microphone gave is echo, whatever the canceller leaves of it
+_HINT = 0.6  # of the threshold: less excess in what the microphone gave is echo, whatever the canceller leaves of it
 _NEITHER_DB = 3.0  # so far below the threshold a frame tells neither
 _OVER_DB, _FAR_BELOW_DB = 4.0, 12.0  # so much louder than the echo is a frame for each dB of excess; for none
 
@@ -226,7 +226,7 @@ class EchoControl:
             self._trust.note(near, clean, steady=self._line.steady, alone=self._bands.loud and not self.speech)
         clean_dbfs = frame_levels(clean, self._near_frame)[0]
         if self._trust.given and self._level.known and not self.speech:
-            hint = self._bands.excess_db >= _HINT_DB
+            hint = self._bands.excess_db >= _HINT * self._bands.threshold_db
             over_db = clean_dbfs - max(self._level.dbfs, self.noise_dbfs + self._detector.settings.margin_db)
             if self._trust.doubt(over_db, hint=hint):
                 self._level.restart()
@@ -241,8 +241,10 @@ class EchoControl:
         """The level of echo to expect: by the level of what a trusted canceller leaves, else by bands."""
         if not self._level.audible:
             return SILENCE_DBFS
+        if not self._line.steady:
+            return 0.0
         if self._trust.given and self._level.known:
-            if self._bands.excess_db >= _HINT_DB:
+            if self._bands.excess_db >= _HINT * self._bands.threshold_db:
                 return self._level.dbfs
             return max(self._level.dbfs, level_dbfs - self._detector.settings.echo_margin_db + _NEITHER_DB)
         if not self._bands.known:

@@ -85,6 +85,7 @@ def jitter(card: SoundCard, duration_s: float) -> None:
             print(f"  prebuffer at the end {speaker.playback.prebuffer_ms} ms, {speaker.underruns} underruns,", end=" ")
             print(f"{speaker.device_underflows} of the device; the machine stood still for", end=" ")
             print(f"{stalls.worst_s * 1000:.0f} ms at most, the server was {server.worst_late_s * 1000:.0f} ms late")
+        tape.stop()
         gaps(sound, tape, stalls.stalls)
         drift(recorder.folder, tape)
 
