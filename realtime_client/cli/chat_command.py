@@ -92,8 +92,20 @@ def _sound(settings: Settings, screen: Screen) -> LiveSound | None:
     from realtime_client.audio import devices
     from realtime_client.talk.assembly import LiveSound
 
-    sound = LiveSound(settings, lambda text: screen.notice(f"[{text}]"))
+    early: list[str] = []
+    made = False
+
+    def warn(text: str) -> None:
+        if made:
+            screen.notice(f"[{text}]")
+        else:
+            early.append(text)  # one line may say it all
+
+    sound = LiveSound(settings, warn)
+    made = True
     if sound.possible:
+        for text in early:
+            warn(text)
         return sound
     if devices.unavailable() is not None:
         screen.notice("[no microphone and no speaker: the session goes on in text]")

@@ -66,14 +66,18 @@ class ChatVoice:
 
     def greeting(self) -> str:
         """Return the line that says what one can do."""
+        if not self._sound.possible:
+            return "type a line to talk, .help for more, .quit to end"
         if self._sound.microphone is None:
             return "no microphone: type a line to talk, .help for more, .quit to end"
         how = "press F2 and speak" if self._voice.mode is TurnMode.PUSH_TO_TALK else "speak"
         return f"{how}, or type a line; .help for more, .quit to end"
 
-    def status(self) -> Status:
-        """Return what the row at the bottom shows now."""
+    def status(self) -> Status | None:
+        """Return what the row at the bottom shows now; None, for no row, while there is no device."""
         voice, speaker, microphone = self._voice, self._sound.speaker, self._sound.microphone
+        if _name(speaker) is None and _name(microphone) is None:
+            return None
         by_key = voice.mode is TurnMode.PUSH_TO_TALK
         playing = self.playing
         muted = microphone is not None and microphone.muted

@@ -31,8 +31,8 @@ OnInterrupt = Callable[[], None]
 class Controls(Protocol):
     """What a screen shows of live sound, and the talk key that it takes; all called in the screen's thread."""
 
-    def status(self) -> Status:
-        """Return what the row at the bottom shows now."""
+    def status(self) -> Status | None:
+        """Return what the row at the bottom shows now; None for no row."""
         ...
 
     def press(self) -> None:
@@ -156,7 +156,8 @@ class LineScreen:
     def _show_status(self) -> None:
         """Redraw the row if it has changed, and look again."""
         assert self._controls is not None
-        shown = status_row(self._controls.status(), self._width() - 1, cells=self._bar_cells())
+        status = self._controls.status()
+        shown = [] if status is None else status_row(status, self._width() - 1, cells=self._bar_cells())
         self._looks += 1
         if _words(shown) != _words(self._status) or (shown != self._status and self._looks % _LEVELS_EVERY == 0):
             self._status = shown
@@ -233,10 +234,14 @@ class LineScreen:
 
         editor = TextArea(prompt="> ", multiline=False, accept_handler=self._accept, wrap_lines=True, height=None)
         growing = Window(FormattedTextControl(lambda: self._row), dont_extend_height=True, wrap_lines=True)
-        status = [Window(FormattedTextControl(self._styled_status), height=1)] if self._controls is not None else []
+        status = Window(FormattedTextControl(self._styled_status), height=1)
+
+        def where(window: Window, is_there: Callable[[], bool]) -> ConditionalContainer:
+            return ConditionalContainer(window, Condition(is_there))
+
         return Application(
             layout=Layout(
-                HSplit([ConditionalContainer(growing, Condition(lambda: bool(self._row))), editor, *status]),
+                HSplit([where(growing, lambda: bool(self._row)), editor, where(status, lambda: bool(self._status))]),
                 focused_element=editor,
             ),
             key_bindings=self._keys(editor),
