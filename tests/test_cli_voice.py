@@ -17,7 +17,7 @@ from sound_card import SoundCard, again_after_a_stall, wait_until
 from talk_stage import speech
 from talking_server import TalkingServer
 
-from realtime_client import echo_memory
+from realtime_client import echo_memory, updates
 from realtime_client.audio import devices
 from realtime_client.audio.echo import EchoMode, EchoPath
 from realtime_client.audio.loop_test import Advice
@@ -218,11 +218,14 @@ def live_settings(tmp_path: Path, **values) -> Settings:
 def test_what_was_heard_until_the_end_is_in_the_record(sound_card: SoundCard, tmp_path: Path):
     sound = LiveSound(live_settings(tmp_path, speaker="card1", mic="card1"), pytest.fail)
     with opened(live_settings(tmp_path), sound=sound) as session:
+        parts = []
+        session.client.observe(lambda u, _: parts.append(u) if isinstance(u, updates.AudioDelta) else None)
         session.client.send_text("tell me a long story")
         wait_until(lambda: sound.speaker.level_dbfs > -40, 15, "the story begins")
         sound.use("output", "card2")
         wait_until(lambda: (now := sound.speaker.device) and now.name == "card2", what="the other speaker")
-        wait_until(lambda: sound.speaker.level_dbfs > -40, what="the story goes on")
+        part = (parts[0].item_id, parts[0].content_index)
+        wait_until(lambda: (sound.speaker.heard_ms(*part) or 0) > 500, what="the story goes on")
     assert session.recording is not None
     turns = [json.loads(line) for line in (session.recording / "transcript.jsonl").read_text().splitlines()]
     story = next(turn for turn in turns if turn["who"] == "assistant")
