@@ -13,10 +13,9 @@ the gate stays open until that speech stops. It looks 40 ms ahead, so that the b
 how much later the sound is in these modes.
 
 What is clear near speech: `far_line` brings both sides together, `echo_bands` tells how much of a frame no echo
-explains, and until it has heard the assistant for 1.5 s the gate stays closed; so it does for 0.6 s when a device
-stumbled or the playback was cut, for then the distance between both sides is another. In `aec` what the canceller
-leaves counts instead: a frame 4 dB above the level that it usually leaves of the assistant, if the bands give at least
-a hint. But only while the canceller can be trusted: it took 10 dB away, and nothing jumped since.
+explains, and until it has heard the assistant for 1.5 s the gate stays closed. In `aec` what the canceller leaves
+counts instead: a frame 4 dB above the level that it usually leaves of the assistant, if the bands give at least a hint.
+But only while the canceller can be trusted: it took 10 dB away, and nothing jumped since.
 
 Speech that is quieter than the echo in every band, by some 10 dB in all, cannot be told from it in `half-duplex`.
 """
@@ -47,7 +46,7 @@ from realtime_client.errors import MissingExtraError, UsageError
 
 LOOK_AHEAD_MS = 40
 _TRUSTED_ERLE_DB = -15.0
-_HINT_DB = 0.9  # less excess in what the microphone gave is echo, whatever the canceller leaves of it
+_HINT_DB = 0.3  # less excess in what the microphone gave is echo, whatever the canceller leaves of it
 _NEITHER_DB = 3.0  # so far below the threshold a frame tells neither
 _OVER_DB, _FAR_BELOW_DB = 4.0, 12.0  # so much louder than the echo is a frame for each dB of excess; for none
 
@@ -205,10 +204,7 @@ class EchoControl:
         if not frames:
             self._note(None, at_s)
             return block
-        leads = self._line.leads
         fars = self._line.frames(frames, at_s - rest_s)
-        if leads and self._line.leads != leads:
-            self._bands.forget_delay()
         taken = [self._take(far, near) for far, near in zip(fars, block.reshape(frames, -1), strict=True)]
         if self._canceller is not None:
             block = np.concatenate([clean for clean, _ in taken])
@@ -225,6 +221,8 @@ class EchoControl:
         if self._canceller is not None:
             self._canceller.far(far)
             clean = self._canceller.near(near)
+            if not self._line.steady and self._trust.given:
+                self._level.restart()
             self._trust.note(near, clean, steady=self._line.steady, alone=self._bands.loud and not self.speech)
         clean_dbfs = frame_levels(clean, self._near_frame)[0]
         if self._trust.given and self._level.known and not self.speech:
@@ -243,8 +241,6 @@ class EchoControl:
         """The level of echo to expect: by the level of what a trusted canceller leaves, else by bands."""
         if not self._level.audible:
             return SILENCE_DBFS
-        if not self._line.steady and not self.speech:
-            return 0.0
         if self._trust.given and self._level.known:
             if self._bands.excess_db >= _HINT_DB:
                 return self._level.dbfs

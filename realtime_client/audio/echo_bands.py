@@ -173,10 +173,6 @@ class EchoBands:
             step_db = (_SHARE if excess_db > self._usual_db else _SHARE - 1) * _USUAL_STEP_DB * fast
             self._usual_db = min(max(self._usual_db + step_db, _USUAL_DB[0]), _USUAL_DB[1])
 
-    def forget_delay(self) -> None:
-        """The far side comes earlier or later from now on: the delay is to be found anew."""
-        self._finder, self._delay = DelayFinder(), None
-
     def forget_last(self) -> None:
         """Near speech began: the last frames were not echo alone."""
         self._pending.clear()

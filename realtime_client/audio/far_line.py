@@ -17,13 +17,11 @@ from realtime_client.audio.onset import Samples
 
 _RING_S = 2.0
 _SAME_S = 0.008  # times are this exact; what differs by less is no jump
-_FOLLOW = 0.05  # of what a block tells otherwise: times wobble
-_APART_S, _SLEW = 0.001, 0.0005  # clocks that differ have come so far apart; then a canceller can follow so fast
+_FOLLOW, _DRIFTED_S = 0.05, 0.02  # what changes slowly may be the estimate of a time: only if it adds up to so much
 _AGREE = 2  # blocks that tell the same jump until it is believed
 RESERVE_MS = 40  # how late the speaker may be before silence is taken for what it has not yet handed over
 _LONGEST_LEAD_S = 0.2
 _STEADY_FRAMES = 60
-_SHORT_FRAMES = 30  # so long in a row too late, and the speaker is later than it was at the start
 _MARKS, _SEGMENTS = 50, 8
 
 
@@ -58,8 +56,7 @@ class FarLine:
     """Frames of 10 ms of the far side for frames of the near side.
 
     far_hz, near_hz: rates, multiples of 100. `write` is for the speaker's thread, `frames` for the microphone's.
-    slips: how often the distance of both sides jumped. leads: how often it was chosen anew how far ahead the far side
-    is read; it then comes earlier or later for good.
+    slips: how often the distance of both sides jumped.
     """
 
     def __init__(self, far_hz: int, near_hz: int) -> None:
@@ -72,15 +69,12 @@ class FarLine:
         self._lead_s = 0.0
         self._usual_s = 0.0  # the distance that was told lately
         self._steady_frames = 0
-        self._short_frames = 0
-        self._following = False
         self.slips = 0
-        self.leads = 0
 
     @property
     def steady(self) -> bool:
         """False when the distance of both sides has just jumped, or the far side was late."""
-        return self._steady_frames > _STEADY_FRAMES and not self._doubted
+        return self._steady_frames > _STEADY_FRAMES
 
     def write(self, samples: Samples, at_s: float) -> None:
         """Take a block that is handed over, and when its first sample will sound (s). Does not wait."""
@@ -93,9 +87,6 @@ class FarLine:
         while self._marks:
             first, sounds_s = self._marks.popleft()
             self._heed(first, first / self._far_hz - (sounds_s - at_s + near_s))
-        if self._short_frames >= _SHORT_FRAMES:
-            self._lead_anew()
-        self._follow(count)
         size = self._far_hz // 100
         self._steady_frames += count
         found = [self._frame(near_s + index / 100, size) for index in range(count)]
@@ -105,46 +96,34 @@ class FarLine:
     def _heed(self, first: int, apart_s: float) -> None:
         """Compare the distance of both sides with what it was; believe a jump that two blocks tell."""
         if not self._segments:
-            self._segments.append((first, apart_s))
-            self._usual_s = apart_s
-            self._lead_anew()
+            self._begin(first, apart_s)
         elif abs(apart_s - self._usual_s) < _SAME_S:
             self._doubted.clear()
             self._usual_s += _FOLLOW * (apart_s - self._usual_s)
-            if abs(self._usual_s - self._segments[-1][1]) >= _SAME_S:  # no clock goes so wrong
-                self._move(first, self._usual_s)
+            drift_s = self._usual_s - self._segments[-1][1]
+            if abs(drift_s) > _DRIFTED_S:  # two clocks that differ a little, after minutes
+                self._move(first, self._usual_s, drift_s)
         else:
             if self._doubted and abs(apart_s - self._doubted[-1][1]) >= _SAME_S:
-                self._steady_frames = 0
                 self._doubted.clear()
+            self._steady_frames = 0
             self._doubted.append((first, apart_s))
             if len(self._doubted) >= _AGREE:
-                self._move(*self._doubted[0])
+                first, apart_s = self._doubted[0]
+                self._move(first, apart_s, apart_s - self._usual_s)
+                self.slips += 1
 
-    def _move(self, first: int, apart_s: float) -> None:
-        """From the far sample `first` on, the distance is another."""
-        self._segments.append((first, apart_s))
-        self._usual_s = apart_s
-        self._doubted.clear()
-        self._steady_frames = 0
-        self.slips += 1
-
-    def _follow(self, frames: int) -> None:
-        """Bring the distance in use a little nearer to the usual one: two clocks are never the same."""
-        if not self._segments:
-            return
-        first, apart_s = self._segments[-1]
-        off_s, most_s = self._usual_s - apart_s, _SLEW * frames / 100
-        self._following = abs(off_s) > (most_s if self._following else _APART_S)
-        if self._following:
-            self._segments[-1] = (first, apart_s + max(-most_s, min(most_s, off_s)))
-
-    def _lead_anew(self) -> None:
-        """Read as far ahead as what is handed over now allows: the echo then never comes before its cause."""
-        ahead_s = self._history.written / self._far_hz - self._near / self._near_hz - self._segments[-1][1]
+    def _begin(self, first: int, apart_s: float) -> None:
+        ahead_s = (self._history.written / self._far_hz) - self._near / self._near_hz - apart_s
         self._lead_s = min(_LONGEST_LEAD_S, max(0.0, ahead_s - RESERVE_MS / 1000))
-        self._steady_frames = self._short_frames = 0
-        self.leads += 1
+        self._usual_s = apart_s
+        self._segments.append((first, apart_s))
+
+    def _move(self, first: int, usual_s: float, by_s: float) -> None:
+        """From the far sample `first` on, the distance is another."""
+        self._segments.append((first, self._segments[-1][1] + by_s))
+        self._usual_s = usual_s
+        self._doubted.clear()
 
     def _frame(self, near_s: float, size: int) -> Samples:
         """Look a frame up by the newest distance that holds for it; silence where the speaker had none to play."""
@@ -154,9 +133,7 @@ class FarLine:
             if first >= begins:
                 frame = self._history.read(first, size)
                 frame[max(0, following - first) :] = 0
-                short = first + size > self._history.written > 0
-                self._short_frames = self._short_frames + 1 if short else 0
-                if short:
+                if first + size > self._history.written > 0:
                     self._steady_frames = 0
                 return frame
             following = begins
