@@ -92,6 +92,17 @@ def test_a_run_that_passes(tmp_path: Path, scenarios: Path):
     assert "token" not in (out / "run.json").read_text()
 
 
+def test_a_junit_file_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Path, scenarios: Path):
+    (tmp_path / "file").write_text("")
+    junit, out = tmp_path / "file" / "junit.xml", tmp_path / "run"
+    done = realtime("run", str(scenarios / "good.yaml"), "--local", "--out", str(out), "--junit", str(junit))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"realtime: --junit {junit}: ")
+    assert line.endswith("; nothing was run")
+    assert not out.exists()
+
+
 def test_a_check_that_fails_is_told_and_is_exit_code_1(tmp_path: Path, scenarios: Path):
     arguments = (
         "run",

@@ -95,6 +95,8 @@ def command(*, settings: Settings, invocation: Invocation, **options: Any) -> No
     """
     chosen = RunOptions(**options)
     cases = chosen_cases(chosen)
+    if chosen.junit is not None:
+        _try_to_write(chosen.junit)
     with logging_as_set(settings), interruption() as state:
         code = _Command(settings, invocation, chosen, cases).run(state)
     click.get_current_context().exit(code)
@@ -240,7 +242,8 @@ class _Command:
     def _announce(self, folder: Any) -> None:
         done = len(folder.done)
         more = f", {done} of them are done" if done else ""
-        notice(self._invocation, f"{len(self._cases)} cases against {_where(self._settings)}{more}; run: {self._path}")
+        cases = f"{len(self._cases)} case{'s' if len(self._cases) != 1 else ''}"
+        notice(self._invocation, f"{cases} against {_where(self._settings)}{more}; run: {self._path}")
         if folder.torn:
             notice(
                 self._invocation, f"{folder.torn} damaged lines of results.jsonl are left out; their cases begin anew"
@@ -254,6 +257,15 @@ class _Command:
             click.echo(json.dumps(report, ensure_ascii=sys.stdout.isatty()))
         else:
             click.echo(summary_text(summary, self._path))
+
+
+def _try_to_write(path: Path) -> None:
+    """Make the file at once: a run of an hour must not end with the news that it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise UsageError(f"--junit {path}: {error.strerror}; nothing was run") from None
 
 
 def _folder(settings: Settings, options: RunOptions) -> Path:

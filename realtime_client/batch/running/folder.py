@@ -142,12 +142,17 @@ class RunFolder:
             replace_file(self.path / SUMMARY, _pretty(whole))
             replace_file(self.path / CSV, csv_table(results).encode())
             replace_file(self.path / JUNIT, xml)
-            if junit is not None:
-                junit.parent.mkdir(parents=True, exist_ok=True)
-                junit.write_bytes(xml)
             replace_file(self.path / RUN, _pretty(info))
         except OSError as error:
             raise _cannot_write(self.path, error) from error
+        if junit is not None:
+            try:
+                junit.parent.mkdir(parents=True, exist_ok=True)
+                junit.write_bytes(xml)
+            except OSError as error:
+                raise RecordingError(
+                    f"cannot write {junit}: {error.strerror}; the same is in {self.path / JUNIT}"
+                ) from error
         return whole
 
     def close(self) -> None:
