@@ -28,10 +28,9 @@ def tone(seconds, rate_hz=24_000, hz=440.0, level=0.5):
 
 
 def test_levels():
-    assert pcm.peak_dbfs(b"") == pcm.rms_dbfs(bytes(10)) == -math.inf
+    assert pcm.peak_dbfs(b"") == pcm.peak_dbfs(bytes(10)) == -math.inf
     assert pcm.peak_dbfs(np.array([-32768], "<i2").tobytes()) == 0.0
     assert pcm.peak_dbfs(tone(0.1)) == pytest.approx(-6.02, abs=0.05)
-    assert pcm.rms_dbfs(tone(1)) == pytest.approx(-9.03, abs=0.05)
     assert pcm.duration_s(bytes(48_000), 24_000) == 1.0
     assert len(pcm.silence(20, 24_000)) == 960
 
@@ -40,7 +39,8 @@ def test_levels():
 def test_stereo_there_and_back(left, right):
     left, right = left[: len(left) & ~1], right[: len(right) & ~1]
     size = max(len(left), len(right))
-    assert pcm.deinterleave(pcm.interleave(left, right)) == (left.ljust(size, b"\0"), right.ljust(size, b"\0"))
+    stereo = np.frombuffer(pcm.interleave(left, right), "<i2")
+    assert (stereo[0::2].tobytes(), stereo[1::2].tobytes()) == (left.ljust(size, b"\0"), right.ljust(size, b"\0"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("audioop") is None, reason="this Python has no audioop (3.13 and later)")
@@ -101,7 +101,8 @@ def test_read_any_file_as_any_format(tmp_path, kind):
     soundfile.write(path, stereo / 32_768, 48_000, format=kind)
     got = read_audio(path, PCM16_24K)
     assert len(got) == pytest.approx(48_000, abs=6_000)  # MP3 adds its frame
-    assert pcm.rms_dbfs(got[4_800:40_000]) == pytest.approx(-9, abs=0.5)
+    heard = np.frombuffer(got[4_800:40_000], "<i2") / 32_768
+    assert 20 * np.log10(np.sqrt(np.mean(heard**2))) == pytest.approx(-9, abs=0.5)
     assert len(read_audio(path, ULAW)) == pytest.approx(8_000, abs=1_000)
 
 

@@ -148,7 +148,6 @@ class EchoControl:
         self.mode = choose_mode(mode)
         self.event: OnsetEvent | None = None
         self.passes_speech = True
-        self.speech_at_s: float | None = None
         self._detector = OnsetDetector(near_hz, settings=onset, model=model)
         self._near_frame = self._detector.frame_samples
         far_hz = far_hz or near_hz
@@ -198,17 +197,17 @@ class EchoControl:
         rest_s = self._rest.size / self._near_frame / 100
         block = self._whole_frames(samples)
         if self.mode is EchoMode.HEADPHONES:
-            self._note(self._detector.feed(block), at_s)
+            self._note(self._detector.feed(block))
             return block
         frames = block.size // self._near_frame
         if not frames:
-            self._note(None, at_s)
+            self._note(None)
             return block
         fars = self._line.frames(frames, at_s - rest_s)
         taken = [self._take(far, near) for far, near in zip(fars, block.reshape(frames, -1), strict=True)]
         if self._canceller is not None:
             block = np.concatenate([clean for clean, _ in taken])
-        self._note(self._detector.feed(block, [bar_dbfs for _, bar_dbfs in taken]), at_s)
+        self._note(self._detector.feed(block, [bar_dbfs for _, bar_dbfs in taken]))
         return self._gated(block)
 
     def _take(self, far: Samples, near: Samples) -> tuple[Samples, float]:
@@ -258,10 +257,9 @@ class EchoControl:
         self._rest = samples[whole:].copy()
         return samples[:whole]
 
-    def _note(self, event: OnsetEvent | None, at_s: float) -> None:
+    def _note(self, event: OnsetEvent | None) -> None:
         self.event = event
         if event is OnsetEvent.STARTED:
-            self.speech_at_s = at_s
             self._bands.forget_last()
             self._level.forget_last()
 

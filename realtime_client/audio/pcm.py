@@ -33,16 +33,6 @@ def peak_dbfs(pcm: bytes) -> float:
     return _dbfs(float(max(int(samples.max()), -int(samples.min()))))
 
 
-def rms_dbfs(pcm: bytes) -> float:
-    """Return the root mean square level in dBFS; -inf for silence or nothing."""
-    import numpy as np
-
-    samples = np.frombuffer(pcm, "<i2", len(pcm) // BYTES_PER_SAMPLE)
-    if not samples.size:
-        return -math.inf
-    return _dbfs(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))))
-
-
 def interleave(left: bytes, right: bytes) -> bytes:
     """Return stereo PCM from two mono channels; the shorter one is filled up with silence."""
     frames = max(len(left), len(right)) // BYTES_PER_SAMPLE
@@ -52,12 +42,6 @@ def interleave(left: bytes, right: bytes) -> bytes:
         samples = array("h", mono[: len(mono) & ~1])
         stereo[side : side + 2 * len(samples) : 2] = samples
     return stereo.tobytes()
-
-
-def deinterleave(stereo: bytes) -> tuple[bytes, bytes]:
-    """Return the left and the right channel of stereo PCM; an incomplete last frame is left out."""
-    samples = array("h", stereo[: len(stereo) & ~3])
-    return samples[0::2].tobytes(), samples[1::2].tobytes()
 
 
 def _dbfs(amplitude: float) -> float:
