@@ -381,3 +381,46 @@ def test_a_program_that_stood_still_does_not_blame_its_device(sound_card: SoundC
             program.send_signal(signal.SIGCONT)
             threading.Event().wait(0.4)
         assert program.communicate("\n", timeout=LIMIT_S)[0] == "device card1\n"
+
+
+_PLAYS = """
+import sys, time
+import numpy as np
+from realtime_client.audio import devices
+from realtime_client.audio.speaker import Speaker
+speaker = Speaker(devices.choose("card1", "output"))
+sound = (np.random.default_rng(1).standard_normal(24_000 * 20) * 3000).astype("<i2")
+speaker.play(("a", 0), sound.tobytes(), 24_000, time.monotonic())
+print(speaker.buffer_ms, flush=True)
+while sys.stdin.readline():
+    print(speaker.buffer_ms, speaker.device_underflows, speaker.underruns, flush=True)
+speaker.close()
+"""
+
+
+@again_after_a_stall
+def test_after_a_stumble_the_device_holds_more_and_the_next_one_is_not_heard(sound_card: SoundCard):
+    """The program stands still for 80 ms, twice the buffer that it begins with, three times."""
+    pause = threading.Event().wait
+    with python(_PLAYS) as program, sound_card.hear() as tape:
+        assert program.stdout is not None
+        assert program.stdin is not None
+        before_ms = int(program.stdout.readline())
+        pause(0.5)
+        stopped_s = []
+        for _ in range(3):
+            stopped_s.append(time.monotonic())
+            program.send_signal(signal.SIGSTOP)
+            pause(0.08)
+            program.send_signal(signal.SIGCONT)
+            pause(0.6)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        after_ms, stumbles, underruns = map(int, program.stdout.readline().split())
+    assert before_ms < 80 < after_ms - 20, (before_ms, after_ms)
+    assert (stumbles, underruns) == (1, 0)
+    loud = tape.loud(60)
+    loud = loud[loud > tape.index(stopped_s[0])]
+    gaps = [(tape.at_s(loud[at]), ms) for at, ms in enumerate(np.diff(loud) / RATE_HZ * 1000) if ms > 5]
+    assert any(at_s < stopped_s[1] for at_s, _ in gaps), "the first one was heard"
+    assert [ms for at_s, ms in gaps if at_s > stopped_s[1]] == []

@@ -423,6 +423,17 @@ def test_what_a_lost_device_held_is_played_again():
     assert again.heard_ms(B, 0) == 100
 
 
+def test_what_plays_goes_on_at_once_on_the_next_device():
+    playback = Playback(RATE_HZ, prebuffer_ms=200)
+    playback.write(A, tone(BLOCK * 12, 100), 0.0)
+    blocks = [read(playback)[0] for _ in range(10)]
+    assert blocks[-1] == BLOCK
+    assert 0 < playback.backlog_ms < 100, "less than it would wait for at the start"
+    moved = playback.moved_to(RATE_HZ, lambda samples: samples, playback.handed)
+    assert read(moved)[0] == BLOCK
+    assert moved.underruns == 0
+
+
 def test_what_was_cut_is_not_played_again_on_the_next_device():
     playback = Playback(RATE_HZ)
     playback.write(A, tone(BLOCK * 5), 0.0)

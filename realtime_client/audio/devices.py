@@ -353,7 +353,8 @@ class Stream:
     """One open callback stream, mono, 16 bit, in blocks of 20 ms. Not started yet.
 
     callback: `(data, count, time, status)` with the device's own buffer, time with currentTime, inputBufferAdcTime and
-    outputBufferDacTime. Every method may hang with the sound server: call it through `limited()`. Errors: DeviceError.
+    outputBufferDacTime. buffer_s: how much sound the device is asked to hold, None for as little as works. Every method
+    may hang with the sound server: call it through `limited()`. Errors: DeviceError.
     """
 
     def __init__(
@@ -363,6 +364,8 @@ class Stream:
         rate_hz: int,
         callback: Callable[[Any, int, Any, Any], None],
         finished: Callable[[], None],
+        *,
+        buffer_s: float | None = None,
     ) -> None:
         global _open_streams  # noqa: PLW0603
         self.device = device
@@ -379,7 +382,7 @@ class Stream:
                         device=device.index,
                         channels=1,
                         dtype="int16",
-                        latency="low",
+                        latency="low" if buffer_s is None else buffer_s,
                         callback=callback,
                         finished_callback=finished,
                     )

@@ -69,8 +69,10 @@ class Feed:
 
     # Calls into the device; one at a time.
 
-    def open(self, device: Device, rate_hz: int, limit_s: float, on_end: Callable[[], None]) -> None:
-        """Open the device. Errors: DeviceError."""
+    def open(
+        self, device: Device, rate_hz: int, limit_s: float, on_end: Callable[[], None], *, buffer_s: float | None = None
+    ) -> None:
+        """Open the device. buffer_s: see `devices.Stream`. Errors: DeviceError."""
 
         def ended() -> None:
             self.ended = True
@@ -78,7 +80,7 @@ class Feed:
                 on_end()
 
         self._stream = devices.limited(
-            lambda: Stream(device, self._direction, rate_hz, self._called, ended),
+            lambda: Stream(device, self._direction, rate_hz, self._called, ended, buffer_s=buffer_s),
             limit_s,
             late=lambda late: late.close(),
         )

@@ -5,6 +5,9 @@ stream that ended by itself, means that the device is lost. Then the best remain
 but does not call back is left at once for the next. While there is none, all are tried again, at first at once, then
 every 0.5 s, with more patience each time: a busy machine is slow, not without sound.
 
+A speaker's device that runs empty while there is sound for it is on a machine that stands still now and then: it is
+asked to hold more from then on, in two steps. That makes answers begin so much later, so it is not done before.
+
 A line that moves by choice, or back to the device that was chosen, opens the new one before it closes the old one.
 Calls that may hang are made by `devices.limited()`; while one hangs, no other is begun.
 """
@@ -34,6 +37,7 @@ _REFRESH_LIMIT_S = 3.0
 _OVERLAP_S = 0.1  # until the old microphone has given what it heard before the new one began
 _HOME_EVERY_S = 5.0
 _HOME_AT_S = (0.0, 0.5, 1.5, 3.0)  # after it was plugged in: a device takes a moment to work
+_BUFFERS_S = (None, 0.1, 0.2)  # what a device is asked to hold: at first, and after it ran empty
 _open_lines: weakref.WeakSet[Line] = weakref.WeakSet()
 _lines_lock = threading.Lock()
 _rescan_lock = threading.Lock()  # one at a time: it holds the locks of all lines
@@ -82,6 +86,8 @@ class Line:
         self._feed: Feed | None = None
         self._asked: Device | None = None
         self._renewal: str | None = None
+        self._buffers = list(_BUFFERS_S)  # the first is in use
+        self._empty_feed: Feed | None = None  # the stream that ran empty
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -107,6 +113,12 @@ class Line:
         """When the stream in use was opened, on the monotonic clock; 0 while there is none."""
         feed = self._feed
         return 0.0 if feed is None else feed.made_s
+
+    @property
+    def buffer_s(self) -> float:
+        """How long sound takes through the device, as PortAudio tells it; 0 while there is none."""
+        feed = self._feed
+        return 0.0 if feed is None else feed.stream.latency_s
 
     def open(self) -> None:
         """Open the device, or the best other one. Errors: DeviceError when none works; nothing runs then."""
@@ -141,19 +153,25 @@ class Line:
         self._home_at_s = [now_s + after_s for after_s in _HOME_AT_S]
         self._wake.set()
 
+    def ran_empty(self) -> None:
+        """The device had nothing to play though there was sound: let it hold more. From its callback, and rarely."""
+        if len(self._buffers) > 1:
+            self._empty_feed = self._feed
+            self._wake.set()
+
     def restart(self) -> bool:
         """Throw away what the device holds and go on; False if the device is lost, or does not answer in time."""
+        return self._with_feed(self._begin_anew)
+
+    def _with_feed(self, call: Callable[[Feed], None]) -> bool:
+        """Make calls into the device in use; False if it is lost by that, or does not answer in time."""
         if not self._calls_lock.acquire(timeout=CALL_LIMIT_S):
             return False
         try:
             feed = self._feed
             if feed is None or feed.ended or feed.stuck:
                 return False
-            feed.abort()
-            if feed.device.shared:
-                self._replace(feed)
-            else:
-                feed.again()
+            call(feed)
             return True
         except DeviceError:
             failed = self._feed
@@ -164,15 +182,33 @@ class Line:
         finally:
             self._calls_lock.release()
 
-    def _replace(self, old: Feed) -> None:
-        """Go on with a new stream on the same device: opening one that is gone fails, starting one again hangs."""
-        feed = self._new_feed()
-        feed.open(old.device, self._rate_hz, CALL_LIMIT_S, self._wake.set)
-        if feed.stream.rate_hz != old.stream.rate_hz:
-            self._prepare(feed.stream.rate_hz)
-        self._feed = feed
-        old.close()
-        feed.start()
+    def _begin_anew(self, feed: Feed) -> None:
+        feed.abort()
+        if not feed.device.shared:
+            feed.again()
+            return
+        new = self._opened_again(feed)  # opening one that is gone fails, starting one again hangs
+        if new.stream.rate_hz != feed.stream.rate_hz:
+            self._prepare(new.stream.rate_hz)
+        self._feed = new
+        feed.close()
+        new.start()
+
+    def _deepen(self, feed: Feed) -> None:
+        """Go on with a deeper buffer, with the first sample that did not sound."""
+        del self._buffers[0]
+        new = self._opened_again(feed) if feed.device.shared else None
+        feed.close()
+        new = new or self._opened_again(feed)
+        self._prepare(new.stream.rate_hz)
+        self._feed = new
+        new.start()
+
+    def _opened_again(self, feed: Feed) -> Feed:
+        """Open another stream on the device of this one. Errors: DeviceError."""
+        new = self._new_feed()
+        new.open(feed.device, self._rate_hz, CALL_LIMIT_S, self._wake.set, buffer_s=self._buffers[0])
+        return new
 
     def close(self) -> None:
         """Give the device back; idempotent. A device that hangs is left to itself."""
@@ -208,6 +244,7 @@ class Line:
 
     def _look(self, feed: Feed | None, now_s: float) -> None:
         asked, self._asked = self._asked, None
+        ran_empty, self._empty_feed = self._empty_feed, None
         if asked is not None:
             self._go_to(asked, feed)
         elif feed is None:
@@ -216,6 +253,8 @@ class Line:
         elif reason := self._failure(feed, now_s):
             self._lost_home(feed)
             self._move(reason, feed, lost=feed.device.name)
+        elif ran_empty is feed:
+            self._with_feed(self._deepen)
         elif self._renewal is not None:
             reason, self._renewal = self._renewal, None
             self._go_back(reason, feed, devices.candidates(self._wanted, self.direction)[:4])
@@ -310,7 +349,7 @@ class Line:
             if self._closing.is_set() or devices.stuck():
                 return None
             aside = self._new_feed()
-            aside.open(device, self._rate_hz, 2 * CALL_LIMIT_S, self._wake.set)
+            aside.open(device, self._rate_hz, 2 * CALL_LIMIT_S, self._wake.set, buffer_s=self._buffers[0])
             aside.start()
         deadline = Deadline(_ASIDE_LIMIT_S, self._clock)
         while not aside.alive.wait(0.01):
@@ -360,7 +399,7 @@ class Line:
 
     def _open(self, device: Device, alive_s: float) -> bool:
         feed = self._new_feed()
-        feed.open(device, self._rate_hz, 2 * alive_s, self._wake.set)
+        feed.open(device, self._rate_hz, 2 * alive_s, self._wake.set, buffer_s=self._buffers[0])
         self._prepare(feed.stream.rate_hz)
         self._feed = feed
         try:

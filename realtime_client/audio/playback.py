@@ -270,13 +270,13 @@ class Playback:
 
         convert: makes samples at the new rate of samples at this one; it gets one part at a time. sounded: the
         position that was audible last; None for all that was handed over. The reader of this playback must have
-        ended. What is known of parts played is kept.
+        ended. What is known of parts played is kept, and what is playing goes on at once.
         """
         with self._lock:
             back = self._unheard(self.handed if sounded is None else sounded)
             new = Playback(rate_hz, limit_s=self._limit / self.rate_hz)
             new.volume, new.muted, new.underruns, new.refused = self.volume, self.muted, self.underruns, self.refused
-            new._jitter = self._jitter  # of the same class
+            new._jitter, new._playing = self._jitter, self._playing  # of the same class
             for part, samples in self._rest(back):
                 new._adopt(part, convert(samples))
             for part, record in self._records.items():

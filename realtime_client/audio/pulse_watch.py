@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from ctypes import POINTER, c_char_p, c_int, c_uint8, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_uint8, c_uint32, c_void_p
 from typing import Any, ClassVar
 
 from realtime_client.audio.devices import Direction
@@ -33,6 +33,14 @@ _NO_INDEX = 0xFFFFFFFF
 _MASK = 0x0001 | 0x0002 | 0x0004 | 0x0008 | 0x0080  # sinks, sources, their streams, the server's defaults
 _FACILITY, _EVENT, _CHANGE = 0x000F, 0x0030, 0x0010
 _SINK, _SOURCE = 0, 1
+_ASKED = (
+    "server_info",
+    "sink_info_list",
+    "source_info_list",
+    "client_info_list",
+    "sink_input_info_list",
+    "source_output_info_list",
+)
 
 
 class _Server(ctypes.Structure):  # pa_server_info
@@ -69,46 +77,30 @@ class _Device(ctypes.Structure):  # the beginning of pa_sink_info and pa_source_
     ]
 
 
-class _Played(ctypes.Structure):  # the beginning of pa_sink_input_info
+class _Client(ctypes.Structure):  # pa_client_info
     _fields_: ClassVar = [
         ("index", c_uint32),
         ("name", c_char_p),
         ("owner_module", c_uint32),
-        ("client", c_uint32),
-        ("device", c_uint32),
-        ("sample_spec", c_uint32 * 3),
-        ("channel_map", _Map),
-        ("volume", _Volume),
-        ("buffer_us", c_uint64),
-        ("device_us", c_uint64),
-        ("resample_method", c_char_p),
         ("driver", c_char_p),
-        ("mute", c_int),
         ("properties", c_void_p),
     ]
 
 
-class _Heard(ctypes.Structure):  # the beginning of pa_source_output_info
+class _Stream(ctypes.Structure):  # the beginning of pa_sink_input_info and pa_source_output_info
     _fields_: ClassVar = [
         ("index", c_uint32),
         ("name", c_char_p),
         ("owner_module", c_uint32),
         ("client", c_uint32),
         ("device", c_uint32),
-        ("sample_spec", c_uint32 * 3),
-        ("channel_map", _Map),
-        ("buffer_us", c_uint64),
-        ("device_us", c_uint64),
-        ("resample_method", c_char_p),
-        ("driver", c_char_p),
-        ("properties", c_void_p),
     ]
 
 
 _ON_SERVER = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Server), c_void_p)
 _ON_DEVICE = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Device), c_int, c_void_p)
-_ON_PLAYED = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Played), c_int, c_void_p)
-_ON_HEARD = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Heard), c_int, c_void_p)
+_ON_CLIENT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Client), c_int, c_void_p)
+_ON_STREAM = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Stream), c_int, c_void_p)
 _ON_EVENT = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_uint32, c_void_p)
 
 
@@ -121,8 +113,7 @@ def _load() -> Any:
     except OSError:
         return None
     pointers = ("pa_mainloop_new", "pa_mainloop_get_api", "pa_context_new", "pa_context_subscribe")
-    asks = ("server_info", "sink_info_list", "source_info_list", "sink_input_info_list", "source_output_info_list")
-    for name in (*pointers, *(f"pa_context_get_{what}" for what in asks)):
+    for name in (*pointers, *(f"pa_context_get_{what}" for what in _ASKED)):
         getattr(library, name).restype = c_void_p
     library.pa_proplist_gets.restype = c_char_p
     return library
@@ -153,8 +144,9 @@ class PulseWatch:
             _ON_SERVER(self._server),
             _ON_DEVICE(lambda _c, info, end, _u: self._device("output", info, end)),
             _ON_DEVICE(lambda _c, info, end, _u: self._device("input", info, end)),
-            _ON_PLAYED(lambda _c, info, end, _u: self._stream("output", info, end)),
-            _ON_HEARD(lambda _c, info, end, _u: self._stream("input", info, end)),
+            _ON_CLIENT(self._client),
+            _ON_STREAM(lambda _c, info, end, _u: self._stream("output", info, end)),
+            _ON_STREAM(lambda _c, info, end, _u: self._stream("input", info, end)),
         )
         self._on_event = _ON_EVENT(self._event)
         if self._pulse is not None:
@@ -243,7 +235,7 @@ class PulseWatch:
         if self._first_s is None:
             self._first_s = self._last_s
 
-    # Asking for everything: five questions, answered in their order.
+    # Asking for everything: six questions, answered in their order.
 
     def _ask(self) -> None:
         pulse, context = self._pulse, c_void_p(self._context)
@@ -252,15 +244,9 @@ class PulseWatch:
         self._defaults: dict[Direction, str] = {}
         self._names: dict[Direction, dict[int, tuple[str, str, bool]]] = {"input": {}, "output": {}}
         self._placed: dict[Direction, dict[int, int]] = {"input": {}, "output": {}}
-        asks = (
-            pulse.pa_context_get_server_info,
-            pulse.pa_context_get_sink_info_list,
-            pulse.pa_context_get_source_info_list,
-            pulse.pa_context_get_sink_input_info_list,
-            pulse.pa_context_get_source_output_info_list,
-        )
-        for ask, call in zip(asks, self._calls, strict=True):
-            self._done(ask(context, call, None))
+        self._ours: set[int] = set()
+        for what, call in zip(_ASKED, self._calls, strict=True):
+            self._done(getattr(pulse, f"pa_context_get_{what}")(context, call, None))
 
     def _done(self, operation: int | None) -> None:
         if operation:
@@ -279,12 +265,20 @@ class PulseWatch:
             monitor = direction == "input" and device.monitor != _NO_INDEX
             self._names[direction][device.index] = (name, _text(device.description) or name, monitor)
 
+    def _client(self, _context: int, info: Any, end: int, _data: int) -> None:
+        """Note which clients are of this process: streams themselves do not tell in PipeWire."""
+        self._broken |= end < 0
+        if not end and info:
+            client = info.contents
+            owner = self._pulse.pa_proplist_gets(c_void_p(client.properties), b"application.process.id")
+            if owner == str(os.getpid()).encode():
+                self._ours.add(client.index)
+
     def _stream(self, direction: Direction, info: Any, end: int) -> None:
         self._broken |= end < 0
         if not end and info:
             stream = info.contents
-            owner = self._pulse.pa_proplist_gets(c_void_p(stream.properties), b"application.process.id")
-            if owner == str(os.getpid()).encode():
+            if stream.client in self._ours:
                 self._placed[direction][stream.index] = stream.device
         elif end and direction == "input":
             self._answered()

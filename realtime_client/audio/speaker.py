@@ -145,6 +145,11 @@ class Speaker:
         return self.playback.underruns
 
     @property
+    def buffer_ms(self) -> int:
+        """How long sound takes through the device: more after it ran empty; 0 while there is none."""
+        return round(1000 * self._line.buffer_s)
+
+    @property
     def backlog_ms(self) -> int:
         """What waits to be handed to the device."""
         return self.playback.backlog_ms
@@ -191,6 +196,8 @@ class Speaker:
         """Fill the device's buffer; called by the device's own thread."""
         if status and status.output_underflow:
             self.device_underflows += 1
+            if not self.playback.idle:
+                self._line.ran_empty()
         playback = self.playback
         delay_s = time.outputBufferDacTime - time.currentTime
         now_s = self._clock.monotonic()
