@@ -33,8 +33,8 @@ class Feed:
     """One stream. Its callbacks reach the line's own only while it is the line's current one.
 
     Before that an output plays silence; an input keeps what it hears, up to 2 s, and hands it on as soon as it is
-    current, so that nothing is missed when a line moves over. made_s: when it was made. began_s, at_s: the first
-    and the last callback. alive: there were callbacks.
+    current, so that nothing is missed when a line moves over. made_s: when it was made. starts: how often it was
+    started. began_s, at_s: the first and the last callback. alive: there were callbacks.
     ended: the stream ended by itself. stuck: a call into it hangs, no other may be made; it closes itself if that
     call comes back.
     """
@@ -44,6 +44,7 @@ class Feed:
     ) -> None:
         self.alive = threading.Event()
         self.made_s = self.began_s = self.at_s = clock.monotonic()
+        self.starts = 0
         self.ended = False
         self.stuck = False
         self.wanted_end = False
@@ -88,6 +89,7 @@ class Feed:
     def start(self, limit_s: float = CALL_LIMIT_S) -> None:
         """Let the callbacks begin. Errors: DeviceError; the stream is closed then, or left to itself."""
         self.at_s = self._clock.monotonic()
+        self.starts += 1
         stream = self.stream
         try:
             devices.limited(stream.start, limit_s, late=lambda _: stream.close(), may_be_lost=True)

@@ -115,6 +115,12 @@ class Line:
         return 0.0 if feed is None else feed.made_s
 
     @property
+    def stream(self) -> tuple[float, int]:
+        """Something that is another for each start of a stream. Takes no lock."""
+        feed = self._feed
+        return (0.0, 0) if feed is None else (feed.made_s, feed.starts)
+
+    @property
     def buffer_s(self) -> float:
         """How long sound takes through the device, as PortAudio tells it; 0 while there is none."""
         feed = self._feed

@@ -97,8 +97,9 @@ class Microphone:
             self.dropped += 1
             return
         rate_hz = self._device_rate_hz
-        age_s = time.currentTime - time.inputBufferAdcTime if time.inputBufferAdcTime else count / rate_hz
-        self._waiting.put((bytes(data), self._clock.monotonic() - max(0.0, age_s), rate_hz, self._source))
+        least_s = count / rate_hz  # what a device tells on a busy machine was seen to lie in the future
+        age_s = max(least_s, time.currentTime - time.inputBufferAdcTime) if time.inputBufferAdcTime else least_s
+        self._waiting.put((bytes(data), self._clock.monotonic() - age_s, rate_hz, self._source))
 
     def _run(self) -> None:
         numpy = self._numpy

@@ -14,6 +14,7 @@ from realtime_client.audio.line import DeviceChange, Line
 from realtime_client.audio.playback import Playback
 from realtime_client.audio.resample import Resampler, resample
 from realtime_client.audio.sounding import Sounding
+from realtime_client.audio.stream_clock import StreamClock
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 
 _UNTOLD = 1024
@@ -58,6 +59,7 @@ class Speaker:
         self._peak = 0
         self._mark = (0, 0.0)  # this position in what was handed over is audible at this time
         self._sounding = Sounding(rate_hz)
+        self._stream_clock, self._stream = StreamClock(rate_hz), (0.0, 0)
         self._told = 0  # `played` has told what stands before this position
         self._untold: deque[Played] = deque(maxlen=_UNTOLD)  # of devices that are gone
         self._played_lock = threading.Lock()
@@ -194,14 +196,17 @@ class Speaker:
 
     def _fill(self, data: Any, count: int, time: Any, status: Any) -> None:
         """Fill the device's buffer; called by the device's own thread."""
-        if status and status.output_underflow:
+        playback, stream = self.playback, self._line.stream
+        ran_empty = bool(status) and status.output_underflow
+        if ran_empty:
             self.device_underflows += 1
-            if not self.playback.idle:
+            if not playback.idle:
                 self._line.ran_empty()
-        playback = self.playback
-        delay_s = time.outputBufferDacTime - time.currentTime
         now_s = self._clock.monotonic()
-        self._mark = (playback.handed, now_s + max(0.0, delay_s))
+        told_s = now_s + max(0.0, time.outputBufferDacTime - time.currentTime)
+        anew = ran_empty or stream != self._stream
+        self._stream = stream
+        self._mark = (playback.handed, self._stream_clock.at_s(playback.handed, told_s, now_s, anew=anew))
         self._sounding.mark(*self._mark, now_s)
         out = self._numpy.frombuffer(data, self._numpy.int16)
         playback.read(out)
@@ -226,6 +231,7 @@ class Speaker:
 
             self.playback = old.moved_to(rate_hz, convert, self._told)
             self._sounding, self._told = Sounding(rate_hz), 0
+            self._stream_clock = StreamClock(rate_hz)
             self._mark = (0, self._clock.monotonic())
 
     def _converted(self, part: Part, pcm16: bytes, rate_hz: int) -> bytes:
