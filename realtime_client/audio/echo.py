@@ -107,8 +107,9 @@ class WebRtcCanceller:
         from livekit import rtc
 
         self._frame: Any = rtc.AudioFrame
-        self._far_hz, self._near_hz, self._delay_ms = far_hz, near_hz, max(0, min(500, delay_ms))
+        self._far_hz, self._near_hz = far_hz, near_hz
         self._module = rtc.AudioProcessingModule(echo_cancellation=True, high_pass_filter=True)
+        self._module.set_stream_delay_ms(max(0, min(500, delay_ms)))
 
     def far(self, frame: Samples) -> None:
         """Take 10 ms of what goes to the speaker."""
@@ -117,7 +118,6 @@ class WebRtcCanceller:
     def near(self, frame: Samples) -> Samples:
         """Return 10 ms of the microphone without the echo."""
         audio = self._frame(bytearray(frame), self._near_hz, 1, frame.size)
-        self._module.set_stream_delay_ms(self._delay_ms)
         self._module.process_stream(audio)
         return np.frombuffer(audio.data, np.int16)
 
@@ -206,12 +206,13 @@ class EchoControl:
         fars = self._line.frames(frames, at_s - rest_s)
         taken = [self._take(far, near) for far, near in zip(fars, block.reshape(frames, -1), strict=True)]
         if self._canceller is not None:
-            block = np.concatenate([clean for clean, _ in taken])
-        self._note(self._detector.feed(block, [bar_dbfs for _, bar_dbfs in taken]))
+            block = np.concatenate([clean for clean, _, _ in taken])
+        _, levels_dbfs, bars_dbfs = zip(*taken, strict=True)
+        self._note(self._detector.feed(block, bars_dbfs, levels_dbfs))
         return self._gated(block)
 
-    def _take(self, far: Samples, near: Samples) -> tuple[Samples, float]:
-        """Take 10 ms of both sides; return the near one, cleaned, and the level of echo to expect in it."""
+    def _take(self, far: Samples, near: Samples) -> tuple[Samples, float, float]:
+        """Take 10 ms of both sides; return the near one, cleaned, its level, and the level of echo to expect in it."""
         far_dbfs = frame_levels(far, self._far_frame)[0]
         self._bands.step(far, near, steady=self._line.steady)
         self._level.handed(far_dbfs)
@@ -234,7 +235,7 @@ class EchoControl:
             self._bands.learn()
             if self._trust.given:
                 self._level.heard(clean_dbfs, self.noise_dbfs)
-        return clean, bar_dbfs
+        return clean, clean_dbfs, bar_dbfs
 
     def _bar_dbfs(self, level_dbfs: float) -> float:
         """The level of echo to expect: by the level of what a trusted canceller leaves, else by bands."""

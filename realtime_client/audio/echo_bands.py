@@ -44,6 +44,7 @@ class BandLevels:
         size = rate_hz // 50
         self._window = np.hanning(size) / 32_768
         self._before = np.zeros(rate_hz // 100)
+        self._silent = True
         high_hz = min(_HIGH_HZ, 0.45 * rate_hz)
         edges = np.geomspace(_LOW_HZ + 250, high_hz + 250, BANDS + 1) - 250  # evenly spaced for the ear, nearly
         self._edges = np.unique(np.maximum(1, np.round(edges * size / rate_hz).astype(int)))
@@ -51,6 +52,9 @@ class BandLevels:
 
     def of(self, frame: Samples) -> Levels:
         """Take the next frame."""
+        before_silent, self._silent = self._silent, not frame.any()
+        if before_silent and self._silent:  # most frames of an assistant who listens
+            return np.full(self.bands, _LEAST_DB)
         now = frame.astype(np.float64)
         spectrum = np.fft.rfft(np.concatenate((self._before, now)) * self._window)
         self._before = now
