@@ -13,6 +13,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -26,6 +27,9 @@ from talk_stage import LOUD, Stage, first_loud_s, last_loud_s, speech, stage
 
 from realtime_client import updates as up
 from realtime_client.audio.resample import resample
+from realtime_client.opening import opened
+from realtime_client.settings import Settings, load_settings
+from realtime_client.talk.assembly import LiveSound
 
 
 def wait_s(seconds: float) -> None:
@@ -103,20 +107,33 @@ def arrivals(scene: Stage, tape: Tape, figures: Figures, runs: int) -> None:
         figures.add("frame arrival to first sample less the prebuffer, ms", delay_ms - lead_ms - prebuffer_ms)
 
 
-def cpu(card: SoundCard, seconds: float) -> None:
-    """CPU of a process that holds one live session, both directions going; the server has a process of its own."""
+def cpu(seconds: float) -> None:
+    """CPU of a process that holds one whole session, as `realtime chat` opens it; the server has its own process."""
     command = [sys.executable, "-m", "realtime_client", "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, tempfile.TemporaryDirectory() as place:
         assert server.stdout is not None
-        with stage(card, url=server.stdout.readline().strip()) as scene:
-            scene.tell_a_story()
-            wait_s(7.0)  # a minute of sound has come by then; what remains is the talk itself
-            start, began = time.process_time(), time.monotonic()
-            wait_s(seconds)
-            used = (time.process_time() - start) / (time.monotonic() - began) * 100
-            print(f"CPU of a live session, both directions, echo control off: {used:.1f} % of a core")
-            scene.client.cancel()
+        os.environ["XDG_STATE_HOME"] = place
+        where = {"url": server.stdout.readline().strip(), "record_dir": place, "mic": "card1", "speaker": "card1"}
+        for echo in ("headphones", "half-duplex", "aec"):
+            for record in (False, True):
+                used = 100 * load(load_settings({**where, "echo": echo, "record": record}), seconds)
+                words = "recorded" if record else "not recorded"
+                print(f"CPU of a live session, both directions, echo {echo}, {words}: {used:.1f} % of a core")
         server.terminate()
+
+
+def load(settings: Settings, seconds: float) -> float:
+    """CPU seconds a second of a session in which the assistant speaks and the microphone is open."""
+    sound = LiveSound(settings, print)
+    with opened(settings, sound=sound) as session:
+        session.client.send_text("Tell me a long story.")
+        wait_s(9.0)  # a minute of sound has come by then; what remains is the talk itself
+        start, began = time.process_time(), time.monotonic()
+        wait_s(seconds)
+        used = (time.process_time() - start) / (time.monotonic() - began)
+        assert not sound.speaker.idle
+        session.client.interrupt("typed")
+    return used
 
 
 def main() -> None:
@@ -136,7 +153,7 @@ def main() -> None:
                     one_cut(scene, (tape, mic), said, figures, local=local)
         with stage(card) as scene, card.hear(1) as tape:
             arrivals(scene, tape, figures, max(3, runs // 3))
-        cpu(card, 10.0)
+        cpu(10.0)
         figures.show()
     finally:
         card.remove()
