@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.endpoint import Endpoint
+from realtime_client.client.inbound import Inbound
 from realtime_client.client.keepalive import KeepAlive, RoundTrip
 from realtime_client.client.outbox import Outbox, Ping
 from realtime_client.client.stats import TurnClock
@@ -266,6 +267,49 @@ def test_many_writers_one_reader() -> None:
         assert not isinstance(outcome[0], Exception)
     assert all(taken.count(audio(lane)) == 50 for lane in range(4))
     assert outbox.high_water <= 3
+
+
+# --- inbound queue ----------------------------------------------------------------------------------------------------
+
+
+def test_what_can_wait_wakes_the_reader_with_the_fifth_or_with_anything_else() -> None:
+    inbound: Inbound[str] = Inbound(100)
+    taken: list[str] = []
+    some = threading.Condition()
+
+    def read() -> None:
+        while (item := inbound.get()) != "end":
+            with some:
+                taken.append(item)
+                some.notify()
+
+    def has(*items: str) -> None:
+        with some:
+            assert some.wait_for(lambda: taken == list(items), WAIT_S), taken
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    inbound.put("first")
+    has("first")
+    for item in "abcd":
+        assert inbound.put_quietly(item)
+    with some:
+        assert not some.wait_for(lambda: len(taken) > 1, 0.05), "nobody was woken"
+    assert inbound.put_quietly("e")
+    has("first", *"abcde")
+    inbound.put_quietly("f")
+    inbound.put("g")
+    has("first", *"abcdefg")
+    inbound.put_quietly("h")
+    inbound.put("end")
+    reader.join(WAIT_S)
+    assert taken[-1] == "h"
+
+
+def test_a_full_inbound_queue_takes_nothing_quietly() -> None:
+    inbound: Inbound[int] = Inbound(2)
+    assert [inbound.put_quietly(number) for number in range(3)] == [True, True, False]
+    assert [inbound.get(timeout=WAIT_S) for _ in range(2)] == [0, 1]
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

@@ -285,9 +285,9 @@ class RealtimeClient:
         Waits for room when the network is slow. Errors: QueueFullError after `Limits.write_timeout_s`; ClosedError.
         """
         self._check_open()
-        self._link.put(InputAudioBufferAppend(audio=audio))
         with self._link.lock:
             self._conversation.appended(len(audio))
+        self._link.put(InputAudioBufferAppend(audio=audio))  # last, so that the send thread finds this one done
 
     def commit(self) -> None:
         """End the user's turn by hand (turn detection off). Errors: UsageError below 100 ms of audio."""

@@ -26,6 +26,7 @@ from realtime_client.protocol.conversation import Conversation
 from .connection import Connection, Opening
 from .diagnosis import describe_close
 from .endpoint import Endpoint
+from .inbound import Inbound
 from .keepalive import KeepAlive
 from .limits import Limits
 from .listeners import AnyEvent, EventObserver, Observer, RecorderProtocol
@@ -71,7 +72,7 @@ class Link:
         self._now = clock.monotonic
         self._recorder = recorder
         self._final_stats = final_stats
-        self._inbound: queue.Queue[_Entry | None] = queue.Queue(limits.inbound_queue)
+        self._inbound: Inbound[_Entry | None] = Inbound(limits.inbound_queue)
         self._late: list[up.Update] = []
         self._audio_gone = False
         self._starting = threading.Lock()
@@ -351,7 +352,9 @@ class Link:
                 self.turns.asked(now)
         if records:
             for event, frame in zip(events, frames, strict=True):
-                self._wait_to_put_sent((_SENT, event, frame, (), now))
+                entry: _Entry = (_SENT, event, frame, (), now)
+                if type(event) is not ev.InputAudioBufferAppend or not self._inbound.put_quietly(entry):
+                    self._wait_to_put_sent(entry)
 
     def _wait_to_put_sent(self, entry: _Entry) -> None:
         while not self._audio_gone:
