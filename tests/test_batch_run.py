@@ -178,7 +178,7 @@ def test_where_nobody_answers_it_is_given_up(tmp_path: Path):
         whole = run(cases, make_plan(), Direct(), folder, jobs=2, play=Script())
     finally:
         folder.close()
-    assert (whole.all.passed, whole.state) == (30, "ended")
+    assert (whole.all.passed, whole.all.errors, whole.state) == (50, 0, "ended"), "errors are played again"
 
 
 def test_one_connection_is_enough_not_to_give_up(tmp_path: Path):
@@ -249,6 +249,22 @@ def test_a_torn_line_is_dropped_and_its_case_played_anew(tmp_path: Path):
         place.close()
     assert play.begun == ["hello#2"]
     assert len(results_in(folder)) == 3
+
+
+def test_of_what_is_played_again_the_verdict_counts_else_the_last_error(tmp_path: Path):
+    cases, path = make_cases(3), tmp_path / "run"
+    run(cases, make_plan(retries=0), Direct(), path, jobs=1, play=Script("passed", REFUSED, REFUSED))
+    other = msgspec.structs.replace(REFUSED, message="still nobody")
+    play = Script("failed", other)
+    folder = RunFolder.resume(path, run_info("run", cases))
+    try:
+        whole = run(cases, make_plan(retries=0), Direct(), folder, jobs=1, play=play)
+    finally:
+        folder.close()
+    assert play.begun == ["hello#1", "hello#2"]
+    assert (whole.all.passed, whole.all.failed, whole.all.errors) == (1, 1, 1)
+    assert results_in(path)[2].fault == other
+    assert len((path / "results.jsonl").read_bytes().splitlines()) == 5, "what was before is kept"
 
 
 def test_a_folder_is_not_shared_and_not_written_over(tmp_path: Path):

@@ -16,6 +16,7 @@ from realtime_client.deadline import Clock
 
 CALL_LIMIT_S = 0.15
 _ALIVE_CALLS = {"input": 1, "output": 4}  # for output more than fit into the device's buffer before it plays
+_SETTLED_CALLS = 10  # what a device says of its buffer before that is about its start
 _HELD_BLOCKS = 100  # 2 s
 
 Callback = Callable[[Any, int, Any, Any], None]
@@ -67,6 +68,11 @@ class Feed:
     def device(self) -> Device:
         """The device it was opened on."""
         return self.stream.device
+
+    @property
+    def settled(self) -> bool:
+        """It has run for some blocks."""
+        return self._calls >= _SETTLED_CALLS
 
     # Calls into the device; one at a time.
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
 from collections.abc import Callable
 
 import msgspec
 
-from realtime_client.audio import devices
+from realtime_client.audio import devices, lines
 from realtime_client.audio.devices import Device, DeviceError, Direction
 from realtime_client.audio.feed import CALL_LIMIT_S, Callback, Feed
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
@@ -33,14 +32,10 @@ _RETRY_EVERY_S = 0.5
 _ALIVE_LIMIT_S = 0.12
 _FIRST_LIMIT_S = 1.0
 _ASIDE_LIMIT_S = 1.0
-_REFRESH_LIMIT_S = 3.0
 _OVERLAP_S = 0.1  # until the old microphone has given what it heard before the new one began
 _HOME_EVERY_S = 5.0
 _HOME_AT_S = (0.0, 0.5, 1.5, 3.0)  # after it was plugged in: a device takes a moment to work
 _BUFFERS_S = (None, 0.1, 0.2)  # what a device is asked to hold: at first, and after it ran empty
-_open_lines: weakref.WeakSet[Line] = weakref.WeakSet()
-_lines_lock = threading.Lock()
-_rescan_lock = threading.Lock()  # one at a time: it holds the locks of all lines
 
 
 class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +55,7 @@ class Line:
     """Keeps a stream in one direction open. `open()` first; `close()` at the end.
 
     callback: moves bytes, `(data, count, time, status)`; never called by two streams at once. prepare: gets the
-    rate of a stream before its first callback. on_change: told from the line's own thread, or that of `rescan()`;
+    rate of a stream before its first callback. on_change: told from the line's own thread, or that of `lines.rescan()`;
     must not call `close()`.
     """
 
@@ -134,8 +129,7 @@ class Line:
         self._thread = threading.Thread(
             target=self._watch, name=f"realtime-{_KINDS[self.direction]}-watch", daemon=True
         )
-        with _lines_lock:
-            _open_lines.add(self)
+        lines.add(self)
         self._thread.start()
 
     def use(self, device: Device) -> None:
@@ -161,8 +155,9 @@ class Line:
 
     def ran_empty(self) -> None:
         """The device had nothing to play though there was sound: let it hold more. From its callback, and rarely."""
-        if len(self._buffers) > 1:
-            self._empty_feed = self._feed
+        feed = self._feed
+        if feed is not None and feed.settled and len(self._buffers) > 1:
+            self._empty_feed = feed
             self._wake.set()
 
     def restart(self) -> bool:
@@ -220,8 +215,7 @@ class Line:
         """Give the device back; idempotent. A device that hangs is left to itself."""
         self._closing.set()
         self._wake.set()
-        with _lines_lock:
-            _open_lines.discard(self)
+        lines.discard(self)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=3.0)
         with self._calls_lock:
@@ -424,14 +418,15 @@ class Line:
 
     # Reading the list again.
 
-    def _pause(self) -> Feed | None:
-        """Take the line down; `_resume` must follow, from the same thread. Returns what was in use."""
-        self._calls_lock.acquire()  # released by _resume
+    def pause(self) -> Feed | None:
+        """Take the line down; `resume` must follow, from the same thread. Returns what was in use."""
+        self._calls_lock.acquire()  # released by resume
         feed = self._feed
         self._give_up()
         return feed
 
-    def _resume(self, before: Feed | None) -> None:
+    def resume(self, before: Feed | None) -> None:
+        """Open it again after `pause`, on the device that was chosen if it is there. before: what `pause` returned."""
         try:
             if not self._closing.is_set() and not devices.stuck():
                 self._open_best(lost="", alive_s=_FIRST_LIMIT_S)
@@ -441,30 +436,6 @@ class Line:
         now = self.device
         if name != (None if now is None else now.name):
             self._tell(name, "the devices have changed")
-
-
-def open_lines(direction: Direction | None = None) -> list[Line]:
-    """Return the lines of this process that are open."""
-    with _lines_lock:
-        return [line for line in _open_lines if direction in (None, line.direction)]
-
-
-def rescan() -> bool:
-    """Read the list of devices again though lines are open: all of this process pause for that moment.
-
-    They go on where they were, or on the device that was chosen if it is in the list again. False if it could not be
-    done: a call hangs, or a stream is open that belongs to no line. Errors: DeviceError.
-    """
-    if not devices.can_refresh():
-        return False
-    paused: list[tuple[Line, Feed | None]] = []
-    with _rescan_lock:
-        try:
-            paused.extend((line, line._pause()) for line in open_lines())  # noqa: SLF001  # the line's own module
-            return devices.limited(devices.refresh, _REFRESH_LIMIT_S)
-        finally:
-            for line, before in paused:
-                line._resume(before)  # noqa: SLF001
 
 
 _KINDS: dict[str, str] = {"input": "microphone", "output": "speaker"}

@@ -67,7 +67,11 @@ class RunOptions:
 )
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="also write JUnit XML here")
 @click.option("--fast", is_flag=True, help="send audio at once and wait for no pause; where the server permits it")
-@click.option("--resume", is_flag=True, help="go on with the run in DIR, which was ended or killed")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="go on with the run in DIR, which was ended or killed; cases without a verdict are played again",
+)
 @click.option("--rate", type=click.FloatRange(min=0.01), metavar="N", help="start at most N sessions a minute")
 @click.option(
     "--retries",

@@ -14,7 +14,8 @@ from typing import Any
 
 from realtime_client.audio import devices
 from realtime_client.audio.devices import Device, DeviceError, Direction
-from realtime_client.audio.line import DeviceChange, open_lines, rescan
+from realtime_client.audio.line import DeviceChange
+from realtime_client.audio.lines import open_lines, rescan
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import Deadline
 from realtime_client.errors import MissingExtraError, RealtimeError, UsageError

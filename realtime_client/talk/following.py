@@ -13,7 +13,7 @@ import threading
 from typing import Protocol
 
 from realtime_client.audio.devices import Direction
-from realtime_client.audio.line import open_lines
+from realtime_client.audio.lines import open_lines
 from realtime_client.audio.pulse_watch import PulseWatch
 from realtime_client.audio.watch import News
 from realtime_client.errors import RealtimeError

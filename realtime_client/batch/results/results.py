@@ -61,10 +61,11 @@ def _encodable(value: Any) -> Any:
 
 
 def read_results(path: Path) -> tuple[list[CaseResult], int]:
-    """Return the results in results.jsonl, of a case the first, and how many lines were damaged and left out.
+    """Return the results in results.jsonl, one a case, and how many lines were damaged and left out.
 
-    A last line without its end is torn: the run was killed while it was written. Errors: RecordingError when the file
-    cannot be read or was written by a newer version; no file is no results.
+    Of a case the first verdict counts, or, without one, its last error: a resumed run plays those again. A last line
+    without its end is torn: the run was killed while it was written. Errors: RecordingError when the file cannot be
+    read or was written by a newer version; no file is no results.
     """
     try:
         data = path.read_bytes()
@@ -82,7 +83,9 @@ def read_results(path: Path) -> tuple[list[CaseResult], int]:
             _refuse_newer(path, line)
             damaged += 1
             continue
-        results.setdefault(result.case, result)
+        before = results.get(result.case)
+        if before is None or before.status == "error":
+            results[result.case] = result
     return list(results.values()), damaged
 
 

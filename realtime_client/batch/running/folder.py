@@ -43,8 +43,8 @@ def fingerprint(cases: Sequence[Case]) -> str:
 class RunFolder:
     """A run's folder while it is written. One process at a time has it; see `create` and `resume`.
 
-    info: what run.json says. done: ids of the cases that have a result. torn: damaged lines of results.jsonl that were
-    left out.
+    info: what run.json says. done: ids of the cases that have a result, or, at the start of a resumed run, a verdict.
+    torn: damaged lines of results.jsonl that were left out.
     """
 
     def __init__(self, path: Path, lock: int, info: RunInfo, clock: Clock) -> None:
@@ -73,7 +73,7 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path, info: RunInfo, clock: Clock = SYSTEM_CLOCK) -> Self:
-        """Go on with the run in a folder; it becomes a new run when there is none.
+        """Go on with the run in a folder; it becomes a new run when there is none. Errors are played again.
 
         Errors: UsageError when the run there is of other scenarios or against another endpoint; RecordingError.
         """
@@ -88,7 +88,7 @@ class RunFolder:
             before.state, before.ended = info.state, ""
             folder = cls(path, lock, before, clock)
             results, folder.torn = read_results(path / RESULTS)
-            folder.done = {result.case for result in results}
+            folder.done = {result.case for result in results if result.status != "error"}
             folder.finish_abandoned(results)
             return folder.begin()
         except BaseException:

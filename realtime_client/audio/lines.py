@@ -1,0 +1,55 @@
+"""The lines of this process that are open, and reading the list of devices again though they are."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from realtime_client.audio import devices
+from realtime_client.audio.devices import Direction
+
+if TYPE_CHECKING:
+    from realtime_client.audio.feed import Feed
+    from realtime_client.audio.line import Line
+
+_REFRESH_LIMIT_S = 3.0
+_open: weakref.WeakSet[Line] = weakref.WeakSet()
+_lock = threading.Lock()
+_rescan_lock = threading.Lock()  # one at a time: it holds the locks of all lines
+
+
+def add(line: Line) -> None:
+    """Take note of a line that was opened."""
+    with _lock:
+        _open.add(line)
+
+
+def discard(line: Line) -> None:
+    """Forget a line that is closed."""
+    with _lock:
+        _open.discard(line)
+
+
+def open_lines(direction: Direction | None = None) -> list[Line]:
+    """Return the lines of this process that are open."""
+    with _lock:
+        return [line for line in _open if direction in (None, line.direction)]
+
+
+def rescan() -> bool:
+    """Read the list of devices again though lines are open: all of this process pause for that moment.
+
+    They go on where they were, or on the device that was chosen if it is in the list again. False if it could not be
+    done: a call hangs, or a stream is open that belongs to no line. Errors: DeviceError.
+    """
+    if not devices.can_refresh():
+        return False
+    paused: list[tuple[Line, Feed | None]] = []
+    with _rescan_lock:
+        try:
+            paused.extend((line, line.pause()) for line in open_lines())
+            return devices.limited(devices.refresh, _REFRESH_LIMIT_S)
+        finally:
+            for line, before in paused:
+                line.resume(before)
