@@ -86,8 +86,8 @@ def examine(output: str | None, input_: str | None, *, echo: bool) -> Iterator[t
 
 def measure_echo(pair: Pair, clock: Clock = SYSTEM_CLOCK) -> EchoOutcome:
     """Play the sweep, measure, and remember what to do about echo on these devices."""
-    from realtime_client.audio import loop_test
-    from realtime_client.audio.echo import EchoMode, aec_available
+    from realtime_client.audio.echo import loop_test
+    from realtime_client.audio.echo.control import EchoMode, aec_available
 
     try:
         run, recorded = _record(pair, clock)
@@ -194,7 +194,7 @@ class _LoopRun:
         return (self.pair.output, "output"), (self.pair.input, "input")
 
     def _begin(self) -> None:
-        from realtime_client.audio.loop_test import sweep
+        from realtime_client.audio.echo.loop_test import sweep
 
         self.played = sweep(self.rate_hz)
         self._sound = self.played.tobytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from realtime_client.audio.loop_test import Advice
+from realtime_client.audio.echo.loop_test import Advice
 from realtime_client.errors import UsageError
 from realtime_client.recording.folder import replace_file
 from realtime_client.version import APP_NAME

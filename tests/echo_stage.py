@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from sound_card import RATE_HZ, SoundCard, Tape, wait_until
 from talk_stage import speech
 
 from realtime_client import updates as up
+from realtime_client.audio.devices import Device
+from realtime_client.audio.echo.control import EchoControl
 from realtime_client.opening import Opened, opened
 from realtime_client.protocol.session import Audio, AudioInput, RealtimeSession, ServerVad
 from realtime_client.settings import Settings, load_settings
@@ -139,11 +142,47 @@ class Listener:
         self.wait_silent(10)
 
 
+class Kept:
+    """What went through an echo control, in order, for `scripts/bench/echo_replay.py`.
+
+    said: when the user began and ended a sentence, on the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[tuple[float, float]] = []
+        self._blocks: list[tuple[bool, float, float, np.ndarray]] = []
+        self._rates: dict[str, int] = {}
+
+    def of(self, control: EchoControl, near_hz: int, far_hz: int) -> EchoControl:
+        far, near = control.far, control.near
+
+        def take_far(samples: np.ndarray, at_s: float) -> None:
+            self._blocks.append((True, at_s, time.monotonic(), samples.copy()))
+            far(samples, at_s)
+
+        def take_near(samples: np.ndarray, at_s: float) -> np.ndarray:
+            self._blocks.append((False, at_s, time.monotonic(), samples.copy()))
+            return near(samples, at_s)
+
+        control.far, control.near = take_far, take_near  # type: ignore[method-assign]
+        self._rates = {"near_hz": near_hz, "far_hz": far_hz}
+        return control
+
+    def save(self, path: Path) -> None:
+        far, at_s, came_s, blocks = zip(*self._blocks, strict=True)
+        sizes, samples = [block.size for block in blocks], np.concatenate(blocks)
+        said = np.array(self.said).reshape(-1, 2)
+        np.savez_compressed(
+            path, far=far, at_s=at_s, came_s=came_s, sizes=sizes, samples=samples, said=said, **self._rates
+        )
+
+
 class _Counting(LiveSound):
     """Live sound that notes when near speech is found, whether it interrupts or not."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kept: Kept | None = None) -> None:
         self.onsets_s: list[float] = []
+        self._kept = kept
         super().__init__(settings, lambda _text: None)
         voice, take = self.voice, self.voice.on_block
 
@@ -155,16 +194,24 @@ class _Counting(LiveSound):
 
         voice.on_block = on_block  # type: ignore[method-assign]
 
+    def _echo_control(self, microphone: Device | None) -> EchoControl:
+        control: EchoControl = super()._echo_control(microphone)
+        if self._kept is None or self.speaker is None or self._client is None:
+            return control
+        return self._kept.of(control, self._client.input_format.rate_hz, self.speaker.rate_hz)
+
 
 @contextlib.contextmanager
-def listening(card: SoundCard, echo: str, *, url: str = "", **values: Any) -> Iterator[Listener]:
+def listening(
+    card: SoundCard, echo: str, *, url: str = "", kept: Kept | None = None, **values: Any
+) -> Iterator[Listener]:
     """Open a session of live voice on the first card, with its own local server or the one at `url`.
 
     The server hears turns and lets them interrupt, but does not answer them: what is said is not the matter here.
     """
     place = {"url": url} if url else {"local": True}
     settings = load_settings({**place, "record": False, "echo": echo, "mic": "card1", "speaker": "card1", **values})
-    sound = _Counting(settings)
+    sound = _Counting(settings, kept)
     with opened(settings, sound=sound) as session:
         assert sound.echo_mode == echo
         detection = ServerVad(create_response=False, interrupt_response=True)
@@ -202,6 +249,7 @@ class BargeIn:
         self.found_s = next((at_s for at_s in listener.onsets_s if at_s > self.onset_s - 0.1), None)
         self.cut_s = next((at_s for update, at_s in listener.of(up.Interrupted) if update.cause == "speech"), None)
         self.server_s = next((at_s for _, at_s in listener.of(up.SpeechStarted) if at_s > self.onset_s), None)
+        self.end_s = self.onset_s + len(said) / 2 / RATE_HZ
         listener.hush()
 
 

@@ -15,7 +15,7 @@ from sound_card import RATE_HZ, SoundCard, Tape, wait_until
 
 from realtime_client import updates as up
 from realtime_client.audio import devices
-from realtime_client.audio.echo import EchoControl, EchoMode
+from realtime_client.audio.echo.control import EchoControl, EchoMode
 from realtime_client.audio.files import read_audio
 from realtime_client.audio.microphone import Microphone
 from realtime_client.audio.speaker import Speaker

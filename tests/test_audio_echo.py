@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime_client import echo_memory
-from realtime_client.audio import echo as echo_module
-from realtime_client.audio import loop_test
-from realtime_client.audio.echo import (
+from realtime_client.audio.echo import control as echo_module
+from realtime_client.audio.echo import loop_test
+from realtime_client.audio.echo.control import (
     LOOK_AHEAD_MS,
     UNKNOWN_PATH,
     EchoControl,
@@ -22,9 +22,9 @@ from realtime_client.audio.echo import (
     WebRtcCanceller,
     choose_mode,
 )
-from realtime_client.audio.echo_level import EchoPath
-from realtime_client.audio.far_line import FarLine, SampleHistory
-from realtime_client.audio.loop_test import (
+from realtime_client.audio.echo.far_line import FarLine, SampleHistory
+from realtime_client.audio.echo.level import EchoPath
+from realtime_client.audio.echo.loop_test import (
     Advice,
     Clipped,
     Disturbed,
@@ -34,7 +34,7 @@ from realtime_client.audio.loop_test import (
     measure,
     sweep,
 )
-from realtime_client.audio.onset import OnsetDetector, OnsetEvent, OnsetSettings, frame_levels
+from realtime_client.audio.echo.onset import OnsetDetector, OnsetEvent, OnsetSettings, frame_levels
 from realtime_client.audio.resample import resample
 from realtime_client.errors import MissingExtraError, UsageError
 from realtime_client.local.voice import EspeakVoice

@@ -19,9 +19,9 @@ import pytest
 from sound_card import RATE_HZ, SoundCard, again_after_a_stall, wait_until
 
 from realtime_client.audio import devices
+from realtime_client.audio.lines.pulse_watch import PulseWatch
+from realtime_client.audio.lines.watch import News, Side, Snapshot, compare
 from realtime_client.audio.microphone import Microphone, _Blocker
-from realtime_client.audio.pulse_watch import PulseWatch
-from realtime_client.audio.watch import News, Side, Snapshot, compare
 from realtime_client.opening import opened
 from realtime_client.settings import Settings, load_settings
 from realtime_client.talk.assembly import LiveSound

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_client.audio.jitter import BLOCK_MS, MAX_LATENESS_MS, START_MS, Jitter
-from realtime_client.audio.playback import Playback
-from realtime_client.audio.ramp import FADE_MS
+from realtime_client.audio.playback.jitter import BLOCK_MS, MAX_LATENESS_MS, START_MS, Jitter
+from realtime_client.audio.playback.playback import Playback
+from realtime_client.audio.playback.ramp import FADE_MS
 
 RATE_HZ = 24_000
 BLOCK = RATE_HZ * BLOCK_MS // 1000

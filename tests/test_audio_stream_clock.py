@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from realtime_client.audio.stream_clock import StreamClock
+from realtime_client.audio.lines.stream_clock import StreamClock
 
 RATE_HZ, BLOCK, BLOCK_S = 24_000, 480, 0.02
 DELAY_S = 0.042

@@ -19,8 +19,8 @@ from talking_server import TalkingServer
 
 from realtime_client import echo_memory, updates
 from realtime_client.audio import devices
-from realtime_client.audio.echo import EchoMode, EchoPath
-from realtime_client.audio.loop_test import Advice
+from realtime_client.audio.echo.control import EchoMode, EchoPath
+from realtime_client.audio.echo.loop_test import Advice
 from realtime_client.cli.status import Status, bar, status_row
 from realtime_client.cli.talk_key import HELD_S, KeyReports, TalkSwitch
 from realtime_client.errors import ConnectionLostError

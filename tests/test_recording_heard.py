@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recording_helpers import RATE, Stage, read_samples, runs, sound
 
 from realtime_client import updates as up
-from realtime_client.audio.sounding import JUMP_S, Sounding
+from realtime_client.audio.playback.sounding import JUMP_S, Sounding
 from realtime_client.recording import audio_path, recover
 from realtime_client.recording.timeline import RATE_HZ, Timeline
 

@@ -12,7 +12,7 @@ from sound_card import SoundCard, again_after_a_stall, wait_until
 from talk_stage import first_loud_s, last_loud_s, speech, stage
 
 from realtime_client import updates as up
-from realtime_client.audio.echo import EchoMode
+from realtime_client.audio.echo.control import EchoMode
 from realtime_client.recording.recorder import Recorder
 from realtime_client.talk.turns import TalkKey, TurnMode
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_client.audio.devices import Device
-from realtime_client.audio.line import DeviceChange, Line
+from realtime_client.audio.lines.line import DeviceChange, Line
 from realtime_client.audio.resample import Resampler
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from realtime_client.audio.devices import Device
-from realtime_client.audio.jitter import START_MS, Part
-from realtime_client.audio.line import DeviceChange, Line
-from realtime_client.audio.playback import Playback
+from realtime_client.audio.lines.line import DeviceChange, Line
+from realtime_client.audio.lines.stream_clock import StreamClock
+from realtime_client.audio.playback.jitter import START_MS, Part
+from realtime_client.audio.playback.playback import Playback
+from realtime_client.audio.playback.sounding import Sounding
 from realtime_client.audio.resample import Resampler, resample
-from realtime_client.audio.sounding import Sounding
-from realtime_client.audio.stream_clock import StreamClock
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 
 _UNTOLD = 1024

@@ -14,8 +14,8 @@ from typing import Any
 
 from realtime_client.audio import devices
 from realtime_client.audio.devices import Device, DeviceError, Direction
-from realtime_client.audio.line import DeviceChange
-from realtime_client.audio.lines import open_lines, rescan
+from realtime_client.audio.lines.line import DeviceChange
+from realtime_client.audio.lines.open_lines import open_lines, rescan
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import Deadline
 from realtime_client.errors import MissingExtraError, RealtimeError, UsageError
@@ -69,7 +69,7 @@ class LiveSound:
     def _check_echo(self) -> None:
         if self._settings.echo != "aec":
             return
-        from realtime_client.audio.echo import aec_available
+        from realtime_client.audio.echo.control import aec_available
 
         if not aec_available():
             raise MissingExtraError("echo cancellation", "aec")
@@ -200,7 +200,7 @@ class LiveSound:
     def _echo_control(self, microphone: Device | None) -> Any:
         """Make an echo control for the devices in use, with what was measured of them."""
         from realtime_client import echo_memory
-        from realtime_client.audio.echo import UNKNOWN_PATH, EchoControl, EchoMode, choose_mode
+        from realtime_client.audio.echo.control import UNKNOWN_PATH, EchoControl, EchoMode, choose_mode
 
         assert self._client is not None
         near_hz = self._client.input_format.rate_hz

@@ -13,9 +13,9 @@ import threading
 from typing import Protocol
 
 from realtime_client.audio.devices import Direction
-from realtime_client.audio.lines import open_lines
-from realtime_client.audio.pulse_watch import PulseWatch
-from realtime_client.audio.watch import News
+from realtime_client.audio.lines.open_lines import open_lines
+from realtime_client.audio.lines.pulse_watch import PulseWatch
+from realtime_client.audio.lines.watch import News
 from realtime_client.errors import RealtimeError
 
 _LOOK_EVERY_S = 3.0

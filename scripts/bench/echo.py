@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from realtime_client.audio.echo import UNKNOWN_PATH, EchoControl, EchoPath, WebRtcCanceller, aec_available
+from realtime_client.audio.echo.control import UNKNOWN_PATH, EchoControl, EchoPath, WebRtcCanceller, aec_available
+from realtime_client.audio.echo.onset import OnsetDetector, OnsetEvent, frame_levels
 from realtime_client.audio.files import read_audio
-from realtime_client.audio.onset import OnsetDetector, OnsetEvent, frame_levels
 from realtime_client.audio.resample import resample
 from realtime_client.local.vad import SileroModel, SpeechStarted, TurnDetector
 from realtime_client.local.voice import EspeakVoice

@@ -30,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from echo import WORDS
-from echo_stage import TALE, BargeIn, Listener, active_dbfs, listening, room, sentence
+from echo_stage import TALE, BargeIn, Kept, Listener, active_dbfs, listening, room, sentence
 from sound_card import SoundCard
 from talk_stage import last_loud_s
 
@@ -91,7 +91,7 @@ def alone(listener: Listener, minutes: float) -> str:
     )
 
 
-def interrupt(listener: Listener, count: int) -> str:
+def interrupt(listener: Listener, count: int, kept: Kept) -> str:
     """Sentences over the answer; how many were found, cut, reached the server, and how fast."""
     made: list[BargeIn] = []
     delays_ms: list[float] = []
@@ -100,6 +100,7 @@ def interrupt(listener: Listener, count: int) -> str:
             said = sentence(WORDS[index % len(WORDS)], USER_DBFS, VOICES[index // len(WORDS) % 3])
             one = BargeIn(listener, mic, said, wait_s=random.uniform(0.8, 4.0))
             made.append(one)
+            kept.said.append((one.onset_s, one.end_s))
             if one.cut_s is not None and one.cut_s > one.onset_s:
                 silent_s = last_loud_s(speaker, one.onset_s - 1, one.cut_s + 0.25)
                 delays_ms.append(1000 * (silent_s - one.onset_s))
@@ -127,11 +128,15 @@ def one_level(card: SoundCard, url: str, wanted: Any, loud_dbfs: float, echo_db:
         if wanted.measured:
             print(f"  loop test: {measure()}")
         for mode in wanted.modes:
-            with listening(card, mode, url=url) as listener:
+            kept = Kept()
+            with listening(card, mode, url=url, kept=kept if wanted.keep else None) as listener:
                 if wanted.minutes:
                     print(f"  {mode:11} {alone(listener, wanted.minutes)}", flush=True)
                 if wanted.barge_ins:
-                    print(f"  {mode:11} {interrupt(listener, wanted.barge_ins)}", flush=True)
+                    print(f"  {mode:11} {interrupt(listener, wanted.barge_ins, kept)}", flush=True)
+            if wanted.keep:
+                wanted.keep.mkdir(parents=True, exist_ok=True)
+                kept.save(wanted.keep / f"{mode}{echo_db:+g}.npz")
 
 
 def main() -> None:
@@ -141,6 +146,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--barge-ins", type=int, default=30)
     parser.add_argument("--measured", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="record the sessions there, for echo_replay.py")
     wanted = parser.parse_args()
     random.seed(1)
     card = SoundCard()

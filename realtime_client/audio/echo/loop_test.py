@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from realtime_client.audio.echo import EchoMode
-from realtime_client.audio.echo_level import EchoPath
-from realtime_client.audio.onset import OnsetSettings, Samples
+from realtime_client.audio.echo.control import EchoMode
+from realtime_client.audio.echo.level import EchoPath
+from realtime_client.audio.echo.onset import OnsetSettings, Samples
 
 SWEEP_S = 2.0
 LEAD_S = 0.5  # silence before: what the microphone hears of it is the noise

@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from realtime_client.audio.jitter import Jitter, Part
-from realtime_client.audio.ramp import SCRATCH, Ramp
+from realtime_client.audio.playback.jitter import Jitter, Part
+from realtime_client.audio.playback.ramp import SCRATCH, Ramp
 
 _PARTS = 256
 _RUNS = 1024

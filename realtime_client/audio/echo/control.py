@@ -12,7 +12,7 @@ handed to the speaker less than `hold_ms` ago), silence passes unless near speec
 the gate stays open until that speech stops. It looks 40 ms ahead, so that the beginning of a word is not lost; that is
 how much later the sound is in these modes.
 
-What is clear near speech: `far_line` brings both sides together, `echo_bands` tells how much of a frame no echo
+What is clear near speech: `far_line` brings both sides together, `bands` tells how much of a frame no echo
 explains, and until it has heard the assistant for 1.5 s the gate stays closed. In `aec` what the canceller leaves
 counts instead: a frame 4 dB above the level that it usually leaves of the assistant, if the bands give at least a hint.
 But only while the canceller can be trusted: it took 10 dB away, and nothing jumped since.
@@ -29,10 +29,10 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from realtime_client.audio.echo_bands import EchoBands
-from realtime_client.audio.echo_level import CancellerTrust, EchoLevel, EchoPath
-from realtime_client.audio.far_line import RESERVE_MS, FarLine
-from realtime_client.audio.onset import (
+from realtime_client.audio.echo.bands import EchoBands
+from realtime_client.audio.echo.far_line import RESERVE_MS, FarLine
+from realtime_client.audio.echo.level import CancellerTrust, EchoLevel, EchoPath
+from realtime_client.audio.echo.onset import (
     FRAME_MS,
     SILENCE_DBFS,
     OnsetDetector,

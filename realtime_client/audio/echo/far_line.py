@@ -13,7 +13,7 @@ from collections import deque
 
 import numpy as np
 
-from realtime_client.audio.onset import Samples
+from realtime_client.audio.echo.onset import Samples
 
 _RING_S = 2.0
 _SAME_S = 0.008  # times are this exact; what differs by less is no jump

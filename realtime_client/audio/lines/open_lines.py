@@ -10,8 +10,8 @@ from realtime_client.audio import devices
 from realtime_client.audio.devices import Direction
 
 if TYPE_CHECKING:
-    from realtime_client.audio.feed import Feed
-    from realtime_client.audio.line import Line
+    from realtime_client.audio.lines.feed import Feed
+    from realtime_client.audio.lines.line import Line
 
 _REFRESH_LIMIT_S = 3.0
 _open: weakref.WeakSet[Line] = weakref.WeakSet()

@@ -20,9 +20,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from realtime_client.audio import devices, lines
+from realtime_client.audio import devices
 from realtime_client.audio.devices import Device, DeviceError, Direction
-from realtime_client.audio.feed import CALL_LIMIT_S, Callback, Feed
+from realtime_client.audio.lines import open_lines
+from realtime_client.audio.lines.feed import CALL_LIMIT_S, Callback, Feed
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 
 LOST_AFTER_S = 0.3
@@ -55,8 +56,8 @@ class Line:
     """Keeps a stream in one direction open. `open()` first; `close()` at the end.
 
     callback: moves bytes, `(data, count, time, status)`; never called by two streams at once. prepare: gets the
-    rate of a stream before its first callback. on_change: told from the line's own thread, or that of `lines.rescan()`;
-    must not call `close()`.
+    rate of a stream before its first callback. on_change: told from the line's own thread, or that of
+    `open_lines.rescan()`; must not call `close()`.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Line:
         self._thread = threading.Thread(
             target=self._watch, name=f"realtime-{_KINDS[self.direction]}-watch", daemon=True
         )
-        lines.add(self)
+        open_lines.add(self)
         self._thread.start()
 
     def use(self, device: Device) -> None:
@@ -215,7 +216,7 @@ class Line:
         """Give the device back; idempotent. A device that hangs is left to itself."""
         self._closing.set()
         self._wake.set()
-        lines.discard(self)
+        open_lines.discard(self)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=3.0)
         with self._calls_lock:

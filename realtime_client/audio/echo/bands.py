@@ -14,7 +14,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from realtime_client.audio.onset import Samples
+from realtime_client.audio.echo.onset import Samples
 
 Levels = npt.NDArray[np.float64]
 BANDS = 18

@@ -19,7 +19,7 @@ from ctypes import POINTER, c_char_p, c_int, c_uint8, c_uint32, c_void_p
 from typing import Any, ClassVar
 
 from realtime_client.audio.devices import Direction
-from realtime_client.audio.watch import News, Side, Snapshot, compare
+from realtime_client.audio.lines.watch import News, Side, Snapshot, compare
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.version import APP_NAME
 

@@ -7,7 +7,7 @@ from collections import deque
 import msgspec
 import numpy as np
 
-from realtime_client.audio.onset import FRAME_MS, SILENCE_DBFS, Samples
+from realtime_client.audio.echo.onset import FRAME_MS, SILENCE_DBFS, Samples
 
 HOLD_MS = 750
 _AUDIBLE_DBFS = -60.0
