@@ -87,6 +87,33 @@ def test_running_tasks_can_be_told_to_stop_and_be_killed(tmp_path: Path):
     pool.shutdown()
 
 
+_MASKED = """
+import signal, threading
+from pathlib import Path
+import run_players as players
+from realtime_client.batch.running.pool import SessionPool
+if __name__ == "__main__":
+    wanted = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+    with SessionPool(1) as pool:
+        pool.submit(players.where).result(30)
+        thread = next(thread for thread in threading.enumerate() if thread.name == "realtime-pool")
+        status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+        blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+        print([bool(blocked >> number - 1 & 1) for number in sorted(wanted)])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads a thread's signal mask from /proc")
+def test_the_first_worker_does_not_let_ctrl_c_into_the_pools_thread(tmp_path: Path, project: Path):
+    """In a program of its own: what unblocks signals does so once in each."""
+    script = tmp_path / "masked.py"
+    script.write_text(_MASKED)
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), str(project / "tests")])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=LIMIT_S, env=environ)
+    assert done.stdout == "[True, True]\n", done.stderr
+
+
 def test_a_pool_that_was_never_used_ends():
     SessionPool(1).shutdown()
     with pytest.raises(UsageError):

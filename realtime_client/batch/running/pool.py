@@ -14,10 +14,12 @@ import math
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -49,6 +51,24 @@ class _Worker:
 def default_processes(jobs: int) -> int:
     """Return how many processes so many sessions at a time get: one for each 50, at most four for each core."""
     return max(1, min(4 * (os.cpu_count() or 1), math.ceil(jobs / SESSIONS_A_PROCESS)))
+
+
+@contextmanager
+def _same_signal_mask() -> Iterator[None]:
+    """Leave the thread's signal mask as it was.
+
+    The first process that `multiprocessing` starts brings its resource tracker, which unblocks SIGINT and SIGTERM in
+    the thread that starts it, for good. A Ctrl-C that came while `client.signals` was busy with another one then hit
+    this thread, and the run ended without its summary.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class SessionPool(Executor):
@@ -200,7 +220,8 @@ class SessionPool(Executor):
             name="realtime-worker",
             daemon=True,
         )
-        process.start()
+        with _same_signal_mask():
+            process.start()
         theirs.close()  # so that its death is the end of the pipe
         return _Worker(process, ours)
 
