@@ -74,7 +74,7 @@ def opened(
     stands, for those who listen in another way. tools: what the model may call.
     """
     with ExitStack() as stack:
-        place = _place(settings, stack)
+        place = _place(settings, stack, live=sound is not None)
         recorder = _recorder(settings, place) if settings.record else None
         client = RealtimeClient(
             place,
@@ -116,14 +116,20 @@ def _observe(client: RealtimeClient, settings: Settings, sound: LiveSound | None
         stack.callback(spans.close)
 
 
-def _place(settings: Settings, stack: ExitStack) -> Endpoint:
-    """Return where to connect; the built-in server is started if that is the place."""
+def _place(settings: Settings, stack: ExitStack, *, live: bool) -> Endpoint:
+    """Return where to connect; the built-in server is started if that is the place.
+
+    live: with microphone and speaker. Then the server has a process of its own: its ear holds Python's interpreter lock
+    for up to half a second, and no sound device waits so long.
+    """
     if target(settings) != "local":
         return endpoint(settings)
     from realtime_client.local import LocalServer
+    from realtime_client.local.server_process import ServerProcess
 
     token = settings.token.reveal() if settings.token else secrets.token_urlsafe(16)
-    server = stack.enter_context(LocalServer(token=token))
+    server: LocalServer | ServerProcess = ServerProcess(token=token, quiet=True) if live else LocalServer(token=token)
+    stack.enter_context(server)
     return endpoint(settings, local_url=server.url, local_token=token)
 
 

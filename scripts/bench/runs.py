@@ -36,10 +36,10 @@ from realtime_client.batch.running import pool_worker
 from realtime_client.batch.running.folder import RunFolder
 from realtime_client.batch.running.pool import SessionPool
 from realtime_client.batch.running.run import run, run_info
-from realtime_client.batch.running.server_process import SWITCH_S
 from realtime_client.batch.running.stage import at_server
 from realtime_client.batch.running.worker import WorkerLog, prepare
 from realtime_client.batch.scenario import Case, Scenario, Step
+from realtime_client.local.server_process import SWITCH_S
 from realtime_client.settings import Settings
 from realtime_client.updates import AudioDelta
 

@@ -25,11 +25,11 @@ from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import SESSIONS, CaseResult
 from realtime_client.batch.scenario import Case
 from realtime_client.errors import HostUnreachableError, MissingExtraError, RecordingError, UsageError
+from realtime_client.local.server_process import ServerProcess
 from realtime_client.logs import Log
 from realtime_client.version import __version__
 
 from .parcel import pack, unpack
-from .server_process import ServerProcess
 
 if TYPE_CHECKING:
     from .stage import Stage

@@ -13,13 +13,13 @@ from typing import Any
 from realtime_client.batch.plan import Plan
 from realtime_client.batch.result import SESSIONS, CaseResult
 from realtime_client.batch.scenario import Case
+from realtime_client.local.server_process import ServerProcess
 from realtime_client.secret import Secret
 from realtime_client.settings import FLAG, Settings
 from realtime_client.target import endpoint, target
 
 from .pool import SessionPool
 from .run import Play
-from .server_process import ServerProcess
 from .worker import WorkerLog, play_here, prepare
 
 

@@ -19,20 +19,24 @@ START_S = 60.0
 SWITCH_S = 0.02  # as in the workers of a run, for the same reason
 _END_S = 10.0
 _HEAD = "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config.pop('path')"
-_CODE = f"{_HEAD}; from realtime_client.batch.running.server_process import serve; serve(**config)"
+_CODE = f"{_HEAD}; from realtime_client.local.server_process import serve; serve(**config)"
 
 
 class ServerProcess:
     """A `LocalServer` on loopback with a token of its own, in a process that ends with this one, however that ends.
 
     max_sessions: most sessions at a time. pace: how much faster than real time answers come, 0 for as fast as possible.
-    token: default a random one. A context manager; `url` and `token` are what clients need.
+    token: default a random one. quiet: what it logs is not shown. A context manager; `url` and `token` are what clients
+    need.
     """
 
-    def __init__(self, *, max_sessions: int = 1_000, pace: float = 10.0, token: str | None = None) -> None:
+    def __init__(
+        self, *, max_sessions: int = 1_000, pace: float = 10.0, token: str | None = None, quiet: bool = False
+    ) -> None:
         self.token = token or secrets.token_urlsafe(16)
         self.url = ""
         self._config: dict[str, Any] = {"max_sessions": max_sessions, "pace": pace, "token": self.token}
+        self._quiet = quiet
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -59,7 +63,11 @@ class ServerProcess:
         """Start it and wait until it listens. Errors: RealtimeError when it does not."""
         # The token goes through the pipe: arguments and environment can be read by others.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
-            [sys.executable, "-P", "-c", _CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-P", "-c", _CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if self._quiet else None,
+            text=True,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
