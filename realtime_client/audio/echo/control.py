@@ -130,8 +130,7 @@ class EchoControl:
     `far` and `near` may be called from two threads; `far` never waits and belongs in the speaker's callback, with every
     block that is handed over, silence included. Errors: UsageError for a rate; MissingExtraError for `aec` without it.
 
-    speech: someone near is speaking. event: what the last block showed. passes_speech: the gate is open. speech_at_s:
-    at_s of the block in which speech last started.
+    speech: someone near is speaking. event: what the last block showed. passes_speech: the gate is open.
     """
 
     def __init__(
