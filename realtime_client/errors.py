@@ -12,7 +12,9 @@
     │   └── SessionRefusedError     the server speaks the protocol and refuses the session
     ├── ConnectionLostError     an open conversation ended against our will
     │   ├── PongMissedError         the keep-alive got no answer in time
+    │   ├── SessionEndedError       the server ended it for a reason that a new session would meet again
     │   └── SessionExpiredError     the server's maximum session time is over
+    ├── TimeLimitError          something was not there in time; a TimeoutError, too
     ├── ClosedError             the call came after close
     ├── QueueFullError          a bounded queue is full and its rule is to fail loudly
     ├── ResponseFailedError     the server ended an answer with status failed
@@ -21,7 +23,7 @@
     └── ShutdownError           threads did not end within the deadline; names them, with stacks
 
 Each message is one line that says what is wrong and, where there is one, what to do about it. No message
-ever holds a key.
+ever holds a key. All of them can be pickled, and one that was caused by another keeps it as its `__cause__`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ class MissingExtraError(UsageError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed: pip install 'realtime-client[{extra}]'")
-        self.extra = extra
+        self.what, self.extra = what, extra
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.what, self.extra)
 
 
 class ConnectError(RealtimeError):
@@ -103,8 +108,23 @@ class PongMissedError(ConnectionLostError):
     """The keep-alive ping got no answer in time."""
 
 
+class SessionEndedError(ConnectionLostError):
+    """The server ended an open session for a reason that a new one would meet again: key, quota, policy, settings.
+
+    code: the protocol's error code, or None.
+    """
+
+    def __init__(self, message: str, *, close_code: int = 1006, code: str | None = None) -> None:
+        super().__init__(message, close_code=close_code)
+        self.code = code
+
+
 class SessionExpiredError(ConnectionLostError):
     """The server's maximum session time is over."""
+
+
+class TimeLimitError(RealtimeError, TimeoutError):
+    """Something was not there within its time limit."""
 
 
 class ClosedError(RealtimeError):

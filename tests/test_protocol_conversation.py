@@ -34,10 +34,12 @@ class Scene:
 
     def __init__(self, **options: Any) -> None:
         ids = itertools.count(1)
+        self.now_s = 100.0
         self.heard: dict[tuple[str, int], int] | None = None
         self.it = Conversation(
             new_id=lambda prefix: f"{prefix}_{next(ids)}",
             heard_ms=lambda item, part: None if self.heard is None else self.heard.get((item, part), 0),
+            now_s=lambda: self.now_s,
             **options,
         )
 
@@ -48,7 +50,14 @@ class Scene:
         return self.it.receive(event)
 
     def sent(self) -> list[ev.ClientEvent]:
-        return self.it.take_commands()
+        commands = self.it.take_commands()
+        for command in commands:
+            self.it.left(command)
+        return commands
+
+    def later(self, seconds: float) -> list[up.Update]:
+        self.now_s += seconds
+        return self.it.tick()
 
     def kinds(self) -> list[str]:
         return [event.type for event in self.sent()]
@@ -79,9 +88,12 @@ class Scene:
         item |= {"arguments": "{}", **more}
         return self.get("response.output_item.done", response_id=response, output_index=0, item=item)
 
-    def error(self, code: str | None, event_id: str | None = None, message: str = "no") -> up.Failure:
+    def errors(self, code: str | None, event_id: str | None = None, message: str = "no") -> list[up.Update]:
         error = {"type": "invalid_request_error", "code": code, "message": message, "event_id": event_id}
-        (failure,) = (u for u in self.get("error", error=error) if isinstance(u, up.Failure))
+        return self.get("error", error=error)
+
+    def error(self, code: str | None, event_id: str | None = None, message: str = "no") -> up.Failure:
+        (failure,) = (u for u in self.errors(code, event_id, message) if isinstance(u, up.Failure))
         return failure
 
 
@@ -135,6 +147,7 @@ def test_a_refused_request_waits_and_is_sent_once_more(scene: Scene, named: bool
     request = scene.it.ask()
     scene.sent()
     if seen:  # the server's own voice detection was quicker
+        scene.get("input_audio_buffer.committed", item_id="item_u")
         scene.created("resp_vad")
     message = "Conversation already has an active response in progress: resp_vad. Wait until it is finished."
     failure = scene.error(BUSY, request if named else None, message)
@@ -180,7 +193,6 @@ def test_an_error_of_something_else_leaves_the_request_alone(scene: Scene) -> No
     request = scene.it.ask()
     scene.sent()
     assert not scene.error("invalid_value", "event_other").benign
-    assert not scene.error("invalid_value", None).benign
     assert scene.it.gate.busy
     assert not scene.error("invalid_value", request).benign
     assert not scene.it.gate.busy
@@ -334,7 +346,7 @@ def test_cancel_before_the_answer_has_begun(scene: Scene) -> None:
     scene.it.ask()
     scene.sent()
     assert scene.it.cancel()[0]
-    assert scene.it.cancel()[0]
+    assert not scene.it.cancel()[0]
     assert scene.sent() == []
     scene.created()
     assert scene.kinds() == ["response.cancel"]
@@ -622,6 +634,280 @@ def test_commit_needs_100_ms(scene: Scene, wire: str, bytes_a_ms: int) -> None:
         scene.it.commit()
 
 
+# --- a request must never wedge a session -------------------------------------------------------------------------------
+
+
+def failures(updates: list[up.Update]) -> list[tuple[str, str | None]]:
+    return [(u.message, u.event_id) for u in updates if isinstance(u, up.Failure)]
+
+
+def test_an_error_without_a_name_is_the_likely_refusal(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    assert scene.errors(None, message="no capacity") == []  # held
+    scene.it.ask({"instructions": "next"})
+    assert scene.later(1.9) == []
+    assert failures(scene.later(0.2)) == [("no capacity", request)]
+    assert [command.response for command in scene.sent()] == [{"instructions": "next"}]  # and not the first one again
+    assert scene.later(3600) != []
+
+
+def test_an_error_without_a_name_is_about_something_else_if_the_answer_begins(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    scene.errors(None, message="one")
+    scene.errors("invalid_value", message="two")
+    started = scene.created()
+    assert failures(started) == [("one", None), ("two", None)]
+    assert only(started, up.ResponseStarted).request_id == request
+    assert scene.it.due_s is None
+    assert scene.later(3600) == []
+    assert scene.error(None, message="three").event_id is None  # in an answer it is told at once
+    scene.done()
+    assert not scene.it.gate.busy
+
+
+def test_of_several_errors_the_first_is_the_refusal(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    for n in range(20):  # no more than some are held
+        for told in scene.errors(None, message=str(n)):
+            assert told.event_id is None
+    told = failures(scene.later(2))
+    assert told[0] == ("0", request)
+    assert {event_id for _, event_id in told[1:]} == {None}
+
+
+@pytest.mark.parametrize("code", ["session_expired", "response_cancel_not_active"])
+def test_what_is_known_to_be_something_else_is_not_held(scene: Scene, code: str) -> None:
+    scene.it.ask()
+    scene.sent()
+    assert scene.error(code).event_id is None
+    assert scene.it.due_s == scene.now_s + 30
+
+
+def test_a_refusal_by_name_frees_what_was_held(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    scene.errors(None, message="something")
+    assert scene.error("invalid_value", request).event_id == request
+    assert scene.it.due_s is None
+
+
+def test_an_end_tells_what_was_held(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    scene.errors("insufficient_quota", message="pay first")
+    assert failures(scene.it.end()) == [("pay first", request)]
+    assert scene.it.end() == []
+
+
+def test_a_request_that_is_never_answered(scene: Scene) -> None:
+    first = scene.it.ask()
+    assert scene.it.due_s is None  # not sent yet
+    scene.it.ask({"instructions": "two"})
+    scene.sent()
+    assert scene.it.due_s == scene.now_s + 30
+    assert scene.later(29.9) == []
+    (told,) = scene.later(0.1)
+    assert isinstance(told, up.Failure)
+    assert (told.event_id, told.code) == (first, "request_unanswered")
+    assert [command.type for command in scene.sent()] == ["response.create"]
+
+
+def test_an_answer_that_comes_after_all_is_shown(scene: Scene) -> None:
+    scene.it.ask()
+    scene.sent()
+    scene.later(30)
+    assert not scene.it.gate.wanted
+    scene.created()
+    assert scene.sent() == []
+    assert only(scene.text("late"), up.TextDelta).text == "late"
+    assert only(scene.done(), up.ResponseDone).text == "late"
+
+
+def test_no_limit_for_answers() -> None:
+    scene = Scene(answer_s=0)
+    scene.it.ask()
+    scene.sent()
+    assert scene.it.due_s is None
+    assert scene.later(1e6) == []
+
+
+def test_cancel_always_frees(scene: Scene) -> None:
+    scene.it.say("to a server that is silent")
+    scene.sent()
+    assert scene.it.cancel()[0]
+    assert not scene.it.gate.wanted
+    scene.it.say("the next")
+    assert scene.kinds() == ["conversation.item.create"]  # the first one's fate is waited for, but not for long
+    assert scene.later(2) == []  # nobody wants to hear of it
+    assert scene.kinds() == ["response.create"]
+    scene.created("resp_2")
+    assert scene.sent() == []
+    assert only(scene.text("now", response="resp_2"), up.TextDelta).text == "now"
+
+
+def test_cancel_frees_from_a_held_error(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    scene.errors(None, message="no")
+    scene.it.cancel()
+    assert failures(scene.later(2)) == [("no", request)]
+    assert not scene.it.gate.busy
+
+
+def test_a_cancelled_answer_that_comes_late_is_cancelled_then(scene: Scene) -> None:
+    scene.it.ask()
+    scene.sent()
+    scene.it.cancel()
+    scene.later(2)
+    scene.created()
+    assert scene.kinds() == ["response.cancel"]
+    assert scene.text("late") == []
+
+
+def test_somebody_elses_busy_error_does_not_ask_twice(scene: Scene) -> None:
+    """A proxy that asks for answers of its own: ours was never refused."""
+    scene.it.say("hello")
+    scene.sent()
+    scene.created()
+    told = scene.error(BUSY, message="Conversation already has an active response in progress: resp_1.")
+    assert (told.event_id, told.benign) == (None, False)
+    scene.done()
+    assert scene.sent() == []
+
+
+def test_own_commits_are_not_the_servers(scene: Scene) -> None:
+    scene.it.appended(48_000)
+    scene.it.commit()
+    scene.it.ask()
+    scene.sent()
+    scene.get("input_audio_buffer.committed", item_id="item_u")
+    scene.created()
+    assert not scene.error(BUSY).benign
+    scene.done()
+    assert scene.sent() == []
+
+
+def test_a_message_too_many_changes_nothing(scene: Scene) -> None:
+    for n in range(65):
+        scene.it.ask({"instructions": str(n)})
+    scene.created()
+    scene.sent()
+    last = scene.it.last_request_id
+    for too_many in (lambda: scene.it.say("x"), scene.it.ask):
+        with pytest.raises(UsageError, match="64 requests"):
+            too_many()
+        assert scene.sent() == []
+    assert scene.it.last_request_id == last
+    assert not scene.it._answers["resp_1"].cut
+
+
+# --- one way to an answer's text ----------------------------------------------------------------------------------------
+
+
+def shown(updates: list[up.Update]) -> str:
+    return "".join(u.text for u in updates if isinstance(u, up.TextDelta))
+
+
+PART = {"type": "output_text", "text": "Good morning."}
+MESSAGE = {"id": "item_a", "type": "message", "role": "assistant", "content": [PART]}
+
+
+@pytest.mark.parametrize("deltas", [[], ["Good"], ["Good", " morning."]])
+@pytest.mark.parametrize("where", ["text.done", "content_part.done", "output_item.done", "response.done", "all"])
+def test_text_that_deltas_do_not_bring(scene: Scene, deltas: list[str], where: str) -> None:
+    updates = scene.created()
+    for delta in deltas:
+        updates += scene.text(delta)
+    if where in ("text.done", "all"):
+        updates += scene.part("output_text.done", text="Good morning.")
+    if where in ("content_part.done", "all"):
+        updates += scene.part("content_part.done", part={**PART, "type": "text"})
+    if where in ("output_item.done", "all"):
+        updates += scene.get("response.output_item.done", response_id="resp_1", output_index=0, item=MESSAGE)
+    updates += scene.done(output=[MESSAGE] if where in ("response.done", "all") else [])
+    assert shown(updates) == "Good morning."
+    assert only(updates, up.ResponseDone).text == "Good morning."
+
+
+def test_several_dones_of_one_part_are_pieces(scene: Scene) -> None:
+    updates = scene.created()
+    for piece, deltas in (("One. ", ["One. "]), ("Two. ", ["Tw"]), ("Three.", [])):
+        for delta in deltas:
+            updates += scene.text(delta)
+        updates += scene.part("output_text.done", text=piece)
+    updates += scene.done(output=[{**MESSAGE, "content": [{**PART, "text": "One. Two. Three."}]}])
+    assert shown(updates) == "One. Two. Three."
+    assert [u.text for u in updates if isinstance(u, up.TextDone)][-1] == "One. Two. Three."
+    assert only(updates, up.ResponseDone).text == "One. Two. Three."
+
+
+def test_numbers_that_the_deltas_lack_do_not_show_a_text_twice(scene: Scene) -> None:
+    """Deltas without indices, then the whole output with them: a reasoning item stands in front of the message."""
+    updates = scene.created()
+    for delta in ("Good ", "morning."):
+        updates += scene.get("response.output_text.delta", delta=delta)
+    updates += scene.done(output=[{"id": "r", "type": "reasoning"}, {**MESSAGE, "id": "other"}])
+    assert shown(updates) == "Good morning."
+    assert {u.response_id for u in updates if isinstance(u, up.TextDelta | up.ResponseDone)} == {"resp_1"}
+
+
+@pytest.mark.parametrize("absent", ["response_id", "item_id", "output_index", "content_index", "all"])
+@pytest.mark.parametrize("value", ["absent", None])
+def test_a_whole_answer_without(scene: Scene, absent: str, value: str | None) -> None:
+    names = ("response_id", "item_id", "output_index", "content_index")
+    where = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+    where |= dict.fromkeys(names if absent == "all" else (absent,), value)
+    where = {key: value for key, value in where.items() if value != "absent"}
+    updates = scene.created()
+    updates += scene.get("response.output_item.added", **where, item={**MESSAGE, "content": []})
+    updates += scene.get("response.output_audio.delta", delta="AAAA", **where)
+    updates += scene.get("response.output_audio_transcript.delta", delta="Hi", **where)
+    updates += scene.get("response.output_audio_transcript.done", transcript="Hi.", **where)
+    updates += scene.done()
+    assert shown(updates) == "Hi."
+    audio = only(updates, up.AudioDelta)
+    assert (audio.response_id, audio.item_id, audio.content_index) == ("resp_1", "item_a", 0)
+    assert only(updates, up.ResponseDone).text == "Hi."
+
+
+def test_an_answer_without_any_id(scene: Scene) -> None:
+    updates = scene.get("response.created", response={})
+    updates += scene.get("response.output_text.delta", delta="Hi")
+    updates += scene.get("response.done", response={"status": "completed"})
+    assert shown(updates) == only(updates, up.ResponseDone).text == "Hi"
+    assert not scene.it.gate.busy
+
+
+@pytest.mark.parametrize(
+    ("deltas", "whole"),
+    [
+        (["a\ud83d", "\ude00b"], "a\U0001f600b"),
+        (["\ud83d", "", "\ude00"], "\U0001f600"),
+        (["a\ud83d", "b"], "a\ufffdb"),
+        (["a\ude00"], "a\ufffd"),
+        (["\ud83d\ud83d", "\ude00"], "\ufffd\U0001f600"),
+    ],
+)
+def test_half_characters(scene: Scene, deltas: list[str], whole: str) -> None:
+    scene.created()
+    assert shown([u for delta in deltas for u in scene.text(delta)]) == whole
+    heard = "conversation.item.input_audio_transcription.delta"
+    told = [u.text for delta in deltas for u in scene.get(heard, item_id="u", content_index=0, delta=delta)]
+    assert "".join(told) == whole
+    where = {"response_id": "resp_1", "item_id": "f", "output_index": 1, "call_id": "c"}
+    kind = "response.function_call_arguments.delta"
+    assert "".join(u.text for delta in deltas for u in scene.get(kind, delta=delta, **where)) == whole
+
+
+def test_half_a_character_at_the_end(scene: Scene) -> None:
+    scene.created()
+    assert shown(scene.text("Hi \ud83d")) == "Hi "
+    assert shown(scene.part("output_text.done", text="Hi \U0001f600")) == "\U0001f600"
+
+
 # --- text and items ---------------------------------------------------------------------------------------------------
 
 
@@ -844,8 +1130,10 @@ def test_a_result_without_a_wish_for_an_answer(scene: Scene) -> None:
     scene.done()
     scene.it.tool_result("c1", "x", respond=False)
     assert scene.kinds() == ["conversation.item.create"]
-    scene.it.tool_result("unknown", "x")
-    assert scene.kinds() == ["conversation.item.create", "response.create"]
+    for call_id in ("unknown", "c1"):
+        with pytest.raises(UsageError, match="no call"):
+            scene.it.tool_result(call_id, "x")
+        assert scene.sent() == []
 
 
 def test_a_result_after_an_interruption(scene: Scene) -> None:
@@ -1075,6 +1363,53 @@ def test_random_ids() -> None:
     ids = {random_id("item") for _ in range(100)}
     assert len(ids) == 100
     assert all(each.startswith("item_") and len(each) == 25 for each in ids)
+
+
+def test_items_that_only_their_answer_tells_have_a_place(scene: Scene) -> None:
+    scene.it.say("one")
+    scene.created()
+    item = {"id": "item_a", "type": "message", "role": "assistant", "content": []}
+    (added,) = scene.get("response.output_item.added", response_id="resp_1", output_index=0, item=item)
+    assert isinstance(added, up.ItemAdded)
+    question = next(iter(scene.it.items))
+    assert (added.item_id, added.role, added.previous_item_id) == ("item_a", "assistant", question)
+    assert scene.get("response.output_item.added", response_id="resp_1", output_index=0, item=item) == []
+    scene.done()
+    scene.it.say("two")
+    assert list(scene.it.items)[:2] == [question, "item_a"]
+
+
+def test_an_answer_with_parts_without_end(scene: Scene) -> None:
+    scene.created()
+    for n in range(3000):
+        scene.text("x", item=f"item_{n}", at=(n, n))
+        scene.audio(1, item=f"item_{n}", at=(n, n))
+        item = {"id": f"item_{n}", "type": "message", "role": "assistant"}
+        scene.get("response.output_item.added", response_id="resp_1", output_index=n, item=item)
+        scene.call(f"c{n}")
+    answer = scene.it._answers["resp_1"]
+    kept = (answer.texts, answer.audio_bytes, answer.item_ids, answer.calls, answer.open_calls)
+    assert all(len(each) <= 256 for each in kept)
+    assert len(only(scene.done(), up.ResponseDone).text.replace("\n", "")) == 3000  # not a word is lost
+
+
+def test_usage_with_keys_without_end(scene: Scene) -> None:
+    kind = "conversation.item.input_audio_transcription.completed"
+    for n in range(1000):
+        usage = {f"k{n}": 1, "seconds": 1.5, "huge": 10**400, "text": "x"}
+        scene.get(kind, item_id="u", content_index=0, transcript="x", usage=usage)
+    assert len(scene.it.transcription_usage) <= 32
+    assert scene.it.transcription_usage["seconds"] == 1500
+
+
+def test_many_items_behind_one_that_never_comes() -> None:
+    order = ItemOrder()
+    for n in range(32_000):
+        order.place(f"i{n}", "never")
+    assert len(order) <= 1024
+    assert sum(map(len, order._awaited.values())) <= 64
+    order.place("never", None)
+    assert order.previous("i31999") is not None
 
 
 def test_memory_does_not_grow_with_the_session(scene: Scene) -> None:

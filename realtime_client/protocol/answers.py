@@ -1,4 +1,9 @@
-"""What has arrived of each answer: its text by part, its audio by part, and whether it was cut."""
+"""What has arrived of each answer: its text by part, its audio by part, and whether it was cut.
+
+Servers give an answer's text up to five times: in deltas, in the part's `done`, in the content part, in the item and
+in the whole response. `Text` takes them all and keeps one; what comes late is told as one more delta, so that there is
+one way to an answer's text.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,74 @@ from dataclasses import dataclass, field, replace
 from realtime_client.updates import AudioFormat
 
 from .events import ClientEvent, ConversationItemDelete, ConversationItemTruncate
+from .lenient import whole_text
 
 Part = tuple[str, int]
 """(item_id, content_index): what audio positions and truncation are counted by."""
 HeardMs = Callable[[str, int], int | None]
 """(item_id, content_index) -> ms of that part the user heard; None when nothing plays here."""
+
+
+_MOST_PARTS = 256  # of one answer: a server that numbers on and on does not fill the memory
+
+
+class Text:
+    """The text of one content part. item_id: whose; spoken: it is the transcript of audio."""
+
+    __slots__ = ("_half", "_pieces", "_settled", "item_id", "spoken")
+
+    def __init__(self, item_id: str, *, spoken: bool) -> None:
+        self.item_id = item_id
+        self.spoken = spoken
+        self._pieces: list[str] = []
+        self._half = ""
+        self._settled = 0  # how much of it a `done` has confirmed
+
+    @property
+    def whole(self) -> str:
+        """All of it so far."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    def add(self, delta: str) -> str:
+        """Append a delta; returns what there is to show of it: half a character is kept for the next one."""
+        if self._half or not delta.isascii():
+            self._half, delta = split_half(self._half + delta)
+        if delta:
+            self._pieces.append(delta)
+        return delta
+
+    def settle(self, text: str, *, final: bool) -> str:
+        """Take the whole text from the server's last word on it; returns what the deltas had not brought.
+
+        final: from the part's own `done`, whose text counts where it differs; the others only add what is missing. A
+        part that has several of them brings a piece of the text with each.
+        """
+        self._half = ""
+        known = self.whole
+        tail = known[self._settled :]
+        missing = ""
+        if text.startswith(known):
+            missing = text[len(known) :]
+        elif not final:
+            return ""
+        elif self._settled and text.startswith(tail):
+            missing = text[len(tail) :]
+        elif not known.endswith(text):
+            self._pieces = [text]
+        if missing:
+            self._pieces.append(missing)
+        if final:
+            self._settled = len(self.whole)
+        return missing
+
+
+def split_half(text: str) -> tuple[str, str]:
+    """(half a character at the end, the rest in whole characters). text: not empty."""
+    if "\ud800" <= text[-1] <= "\udbff":
+        return text[-1], whole_text(text[:-1])
+    return "", whole_text(text)
 
 
 @dataclass(slots=True)
@@ -26,7 +94,7 @@ class Answer:
     id: str
     out_of_band: bool = False
     metadata: dict[str, str] | None = None
-    text: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    texts: dict[tuple[int, int], Text] = field(default_factory=dict)
     audio_bytes: dict[Part, int] = field(default_factory=dict)
     item_ids: list[str] = field(default_factory=list)
     audio_format: AudioFormat | None = None
@@ -37,16 +105,47 @@ class Answer:
     cut: bool = False
     done: bool = False
 
-    def add_text(self, output_index: int, content_index: int, delta: str) -> None:
-        """Append to one part's text."""
-        self.text.setdefault((output_index, content_index), []).append(delta)
+    def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> Text:
+        """One part's text; beyond 256 parts all that follows is one."""
+        key = (output_index, content_index)
+        part = self.texts.get(key)
+        if part is None:
+            if len(self.texts) >= _MOST_PARTS:
+                return self.texts[next(reversed(self.texts))]
+            part = self.texts[key] = Text(item_id, spoken=spoken)
+        return part
+
+    def received(self, part: Part, size_bytes: int) -> None:
+        """Count audio of one part; parts beyond 256 are played and not counted."""
+        if part in self.audio_bytes or len(self.audio_bytes) < _MOST_PARTS:
+            self.audio_bytes[part] = self.audio_bytes.get(part, 0) + size_bytes
+
+    def add_item(self, item_id: str) -> bool:
+        """Take note of an output item; False when it was known, or is one too many."""
+        if not item_id or item_id in self.item_ids or len(self.item_ids) >= _MOST_PARTS:
+            return False
+        self.item_ids.append(item_id)
+        return True
+
+    @property
+    def last_item(self) -> str:
+        """Its newest item, '' when none was told: what a server means that names none."""
+        return self.item_ids[-1] if self.item_ids else ""
+
+    def said_by(self, item_id: str) -> str:
+        """What is known of one item's text."""
+        return "".join(part.whole for _, part in sorted(self.texts.items(), key=_place) if part.item_id == item_id)
 
     def whole_text(self) -> str:
         """All text in the order of items and parts; items are separated by a line break."""
         by_item: dict[int, list[str]] = {}
-        for (output_index, _), pieces in sorted(self.text.items()):
-            by_item.setdefault(output_index, []).append("".join(pieces))
+        for (output_index, _), part in sorted(self.texts.items(), key=_place):
+            by_item.setdefault(output_index, []).append(part.whole)
         return "\n".join(text for pieces in by_item.values() if (text := "".join(pieces)))
+
+
+def _place(entry: tuple[tuple[int, int], Text]) -> tuple[int, int]:
+    return entry[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import msgspec
 import pybase64
 
 from . import events as ev
+from . import lenient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,61 +42,75 @@ class _AppendFrame(ev.ClientEvent, tag="input_audio_buffer.append", gc=False):
     audio: msgspec.Raw
 
 
-class _TypeOnly(msgspec.Struct):
-    """Enough of a message to name it."""
-
-    type: str = ""
-
-
-_decode_type = _json.Decoder(_TypeOnly).decode
-_UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _TYPE_NAME = re.compile(r'"type"\s*:\s*"([a-z0-9_.]{1,100})"')
 _GUESS_WITHIN = 4096
 
 
-def _without_nulls(node: Any) -> Any:
-    """A copy without the fields that are null."""
-    if isinstance(node, dict):
-        return {key: _without_nulls(value) for key, value in node.items() if value is not None}
-    return [_without_nulls(each) for each in node] if isinstance(node, list) else node
-
-
 class _Reader(Generic[T]):
-    """Decoder of one direction of one protocol."""
+    """Decoder of one direction of one protocol.
 
-    def __init__(self, kinds: Iterable[type[T]], frames: dict[type[ev.Event], type[ev.Event]]) -> None:
+    lenient: what can be understood is; otherwise only null for a field that may be absent is let pass.
+    """
+
+    def __init__(
+        self, kinds: Iterable[type[T]], frames: dict[type[ev.Event], type[ev.Event]], *, lenient: bool = True
+    ) -> None:
+        kinds = tuple(kinds)
         swapped = tuple(frames.get(kind, kind) for kind in kinds)
         self._decode: Callable[[bytes], Any] = _json.Decoder(Union[swapped]).decode  # noqa: UP007 - built at run time
-        self._known = {kind.__struct_config__.tag for kind in swapped}
+        self._known = {str(kind.__struct_config__.tag): kind for kind in kinds}
+        self._lenient = lenient
 
     def read(self, frame: bytes | str) -> Any:
         """Decode one frame; audio frames come back as the frame view."""
         try:
             return self._decode(frame)  # type: ignore[arg-type]
         except _UNREADABLE as error:
-            return self._second_look(frame, str(error))
+            return self.second_look(frame, str(error))
 
-    def _second_look(self, frame: bytes | str, error: str) -> Any:
-        """Tell beta names, unknown types and nulls for absent fields from malformed frames."""
+    def second_look(self, frame: bytes | str, error: str) -> Any:
+        """Tell beta names, unknown types and what servers spell otherwise from malformed frames."""
         kind = ""
         try:
-            kind = _decode_type(frame).type
-            if not kind:
+            data = self._parse(frame)
+            if not isinstance(data, dict):
+                raise ValueError(error or "it is no JSON object")
+            kind = data.get("type") or ""
+            if not isinstance(kind, str) or not kind:
                 return ev.MalformedEvent(type="", error="no `type`")
-            data = _decode_any(frame)
             modern = ev.BETA_ALIASES.get(kind, kind)
             if modern not in self._known:
-                return ev.UnknownEvent(type=kind, data=data)
-            return self._decode_leniently({**data, "type": modern})
+                return ev.UnknownEvent(type=lenient.whole_text(kind), data=lenient.clean(data))
+            return self._convert(modern, {**data, "type": modern})
         except _UNREADABLE as second:
-            return ev.MalformedEvent(type=kind or self._guess_type(frame), error=str(second) or error)
+            says = str(second) or error or "too deep"
+            return ev.MalformedEvent(type=kind or self._guess_type(frame), error=says.replace("\n", " "))
 
-    def _decode_leniently(self, data: dict[str, Any]) -> Any:
-        """Decode with null allowed for any field that may be absent."""
+    def _parse(self, frame: bytes | str) -> Any:
         try:
-            return self._decode(_encode(data))
-        except msgspec.ValidationError:
-            return self._decode(_encode(_without_nulls(data)))
+            return _decode_any(frame)
+        except _UNREADABLE:
+            if not self._lenient:
+                raise
+            return lenient.parse(frame)
+
+    def _convert(self, kind: str, data: dict[str, Any]) -> Any:
+        """Make a message of JSON data."""
+        struct = self._known[kind]
+        if not self._lenient:
+            try:
+                return msgspec.convert(data, struct)
+            except msgspec.ValidationError:
+                return msgspec.convert(lenient.without_nulls(data), struct)
+        delta = data.get("delta")
+        if struct is not ev.Error:  # whose words may stand anywhere; what is not read elsewhere need not be readable
+            fields = {"type", *struct.__struct_fields__}
+            data = {name: value for name, value in data.items() if name in fields}
+        data = lenient.clean(data)
+        if isinstance(delta, str):
+            data["delta"] = delta  # it may begin or end with half a character
+        return lenient.read(data, lambda mended: msgspec.convert(mended, struct, strict=False))
 
     def _guess_type(self, frame: bytes | str) -> str:
         """Find the type's name in a frame that is not valid JSON, or ''; items and parts have types, too."""
@@ -109,7 +124,7 @@ class _Reader(Generic[T]):
 
 
 _server = _Reader(ev.SERVER_EVENTS, {ev.ResponseOutputAudioDelta: _AudioDeltaFrame})
-_client = _Reader(ev.CLIENT_EVENTS, {ev.InputAudioBufferAppend: _AppendFrame})
+_client = _Reader(ev.CLIENT_EVENTS, {ev.InputAudioBufferAppend: _AppendFrame}, lenient=False)
 _translation = _Reader(get_args(ev.AnyTranslationServerEvent), {})
 _read_server = _server._decode  # noqa: SLF001 - the hot path saves a call
 _AnyServer = ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent
@@ -150,7 +165,20 @@ def decode_server(frame: bytes | str) -> _AnyServer:
             content_index=event.content_index,
             delta=audio,
         )
+    if type(event) in _TELLING and _wordless(event):
+        event = _server.second_look(frame, "")
     return event  # type: ignore[no-any-return]
+
+
+_TELLING = {ev.Error, ev.InputTranscriptionFailed, ev.ResponseDone}
+
+
+def _wordless(event: Any) -> bool:
+    """Whether a message tells of an error without the words; the server may have put them elsewhere."""
+    if type(event) is ev.ResponseDone:
+        details = event.response.status_details
+        return details is not None and details.error is not None and not details.error.message
+    return not event.error.message
 
 
 def decode_translation(frame: bytes | str) -> _AnyServer:

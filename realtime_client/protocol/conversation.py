@@ -1,6 +1,6 @@
 """The client's side of a conversation: events in, updates and commands out.
 
-A pure state machine: no socket, thread or clock. `receive(event)` returns what happened as updates; requests of the
+A pure state machine: no socket, no thread, and no clock but the one it is given. `receive(event)` returns what happened as updates; requests of the
 user are methods. Both append the messages to send to `commands`; the caller takes them with `take_commands()` and sends
 them in that order. Not thread-safe: the caller holds one lock around every call.
 """
@@ -17,18 +17,23 @@ from realtime_client.errors import UsageError
 
 from . import events as ev
 from . import translate
-from .answers import Answer, HeardMs, correction, plan_cuts
-from .gate import ALREADY_ACTIVE, ResponseGate
+from .answers import Answer, HeardMs, correction, plan_cuts, split_half
+from .gate import ALREADY_ACTIVE, GivenUp, ResponseGate
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
+from .lenient import whole_text
 from .order import ItemOrder
 from .session import audio_format, server_interrupts
+from .usage import quantity
 
 MIN_COMMIT_MS = 100
 _OWN_TAG = "realtime_client_request"
 _FATAL_CODES = {"session_expired", "invalid_api_key", "beta_api_shape_disabled", "invalid_model"}
 _BENIGN_CODES = {"response_cancel_not_active"}
 
+_TOO_MANY = "64 requests for an answer wait already: let the running answer end first"
 _KEPT_ANSWERS = 64
+_MOST_CALLS = 256
+_MOST_USAGE_KEYS = 32
 
 
 def random_id(prefix: str) -> str:
@@ -45,6 +50,8 @@ class Conversation:
 
     heard_ms: where playback stands; without it everything received counts as heard.
     interrupt_on_speech: whether the user's voice cuts a running answer.
+    answer_s, refusal_s: how long a request may stay unanswered; see `ResponseGate`. now_s: the clock of these, in
+    seconds. The caller says when a request left (`left`) and comes back at `due_s` (`tick`).
     """
 
     def __init__(
@@ -53,6 +60,9 @@ class Conversation:
         new_id: Callable[[str], str] = random_id,
         heard_ms: HeardMs = _nothing_plays,
         interrupt_on_speech: bool = True,
+        answer_s: float = 30.0,
+        refusal_s: float = 2.0,
+        now_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.commands: list[ev.ClientEvent] = []
         self.settings: dict[str, Any] = {}
@@ -60,11 +70,13 @@ class Conversation:
         self.input_format = up.PCM16_24K
         self.output_format = up.PCM16_24K
         self.items = ItemOrder()
-        self.gate = ResponseGate()
+        self.gate = ResponseGate(answer_s=answer_s, refusal_s=refusal_s)
         self.usage = up.Usage()
         self.transcription_usage: dict[str, float] = {}
         self.heard_ms = heard_ms
         self.interrupt_on_speech = interrupt_on_speech
+        self._answer_s = answer_s
+        self._now_s = now_s
         self._new_id = new_id
         self._answers: dict[str, Answer] = {}
         self._done: dict[str, Answer] = {}
@@ -73,6 +85,10 @@ class Conversation:
         self._asked_apart: dict[str, None] = {}
         self._calls: dict[str, Answer] = {}
         self._cancel_next = False
+        self._own_commits = 0  # asked for, not confirmed
+        self._voice_ended = False  # the server may answer by itself
+        self._by_voice = False  # the running answer may be one of those
+        self._halves: dict[tuple[str, str, int], str] = {}
         self.last_request_id: str | None = None
         self._uncommitted_bytes = 0
 
@@ -93,35 +109,41 @@ class Conversation:
 
     # deltas: the hot path
 
-    def _answer(self, response_id: str) -> Answer:
-        """The answer of that id, running or over; one whose start was not seen begins here."""
+    def _answer(self, response_id: str, item_id: str = "") -> Answer:
+        """The answer of that id, running or over; one whose start was not seen begins here.
+
+        A server that does not say which answer it is about means the one of that item, or else the running one.
+        """
+        if not response_id:
+            response_id = self._unnamed(item_id)
         answer = self._answers.get(response_id) or self._done.get(response_id)
         if answer is None:
             answer = self._answers[response_id] = Answer(response_id)
             _forget_oldest(self._answers, _KEPT_ANSWERS)  # answers whose end never came
         return answer
 
+    def _unnamed(self, item_id: str) -> str:
+        known = (*self._answers.values(), *self._recent) if item_id else ()
+        owner = next((answer.id for answer in known if item_id in answer.item_ids), None)
+        return owner or self.gate.active_id or next(reversed(self._answers), "")
+
     def _audio_delta(self, event: ev.ResponseOutputAudioDelta) -> list[up.Update]:
-        answer = self._answers.get(event.response_id) or self._answer(event.response_id)
+        answer = self._answers.get(event.response_id) or self._answer(event.response_id, event.item_id)
         if answer.cut:
             return []  # late audio of an interrupted answer: the server had not heard of the cut yet
-        part = (event.item_id, event.content_index)
-        answer.audio_bytes[part] = answer.audio_bytes.get(part, 0) + len(event.delta)
+        item_id = event.item_id or answer.last_item
+        answer.received((item_id, event.content_index), len(event.delta))
         return [
-            up.AudioDelta(
-                response_id=event.response_id,
-                item_id=event.item_id,
-                content_index=event.content_index,
-                audio=event.delta,
-            )
+            up.AudioDelta(response_id=answer.id, item_id=item_id, content_index=event.content_index, audio=event.delta)
         ]
 
     def _any_text_delta(self, event: Any, *, spoken: bool) -> list[up.Update]:
-        answer = self._answer(event.response_id)
+        answer = self._answers.get(event.response_id) or self._answer(event.response_id, event.item_id)
         if answer.cut:
             return []
-        answer.add_text(event.output_index, event.content_index, event.delta)
-        return [translate.text_delta(event, spoken=spoken)]
+        item_id = event.item_id or answer.last_item
+        text = answer.text(event.output_index, event.content_index, item_id, spoken=spoken).add(event.delta)
+        return [translate.text_delta(answer, item_id, event.content_index, text, spoken=spoken)] if text else []
 
     def _spoken_delta(self, event: ev.ResponseOutputAudioTranscriptDelta) -> list[up.Update]:
         return self._any_text_delta(event, spoken=True)
@@ -130,9 +152,12 @@ class Conversation:
         return self._any_text_delta(event, spoken=False)
 
     def _any_text_done(self, event: ev.ResponsePartEvent, text: str, *, spoken: bool) -> list[up.Update]:
-        answer = self._answer(event.response_id)
-        answer.text[event.output_index, event.content_index] = [text]
-        return [translate.text_done(event, text, spoken=spoken)]
+        answer = self._answer(event.response_id, event.item_id)
+        at = (event.output_index, event.content_index)
+        happened = self._settle(answer, at, event.item_id, text, spoken=spoken, final=True)
+        whole = answer.text(*at, event.item_id, spoken=spoken).whole
+        item_id = event.item_id or answer.last_item
+        return [*happened, translate.text_done(answer, item_id, event.content_index, whole, spoken=spoken)]
 
     def _spoken_done(self, event: ev.ResponseOutputAudioTranscriptDone) -> list[up.Update]:
         return self._any_text_done(event, event.transcript, spoken=True)
@@ -140,10 +165,63 @@ class Conversation:
     def _text_done(self, event: ev.ResponseOutputTextDone) -> list[up.Update]:
         return self._any_text_done(event, event.text, spoken=False)
 
+    def _part_done(self, event: ev.ResponseContentPartDone) -> list[up.Update]:
+        """A content part is complete; its text is news only where nothing else brought it."""
+        answer = self._answer(event.response_id, event.item_id)
+        at = (event.output_index, event.content_index)
+        return self._settle(answer, at, event.item_id, event.part.said, spoken=event.part.spoken, final=False)
+
+    def _settle(
+        self, answer: Answer, at: tuple[int, int], item_id: str, text: str, *, spoken: bool, final: bool
+    ) -> list[up.Update]:
+        """Take a part's whole text in; what the deltas had not brought is told as one more of them."""
+        if not text:
+            return []
+        item_id = item_id or answer.last_item
+        missing = answer.text(*at, item_id, spoken=spoken).settle(whole_text(text), final=final)
+        if not missing or answer.cut:
+            return []
+        return [translate.text_delta(answer, item_id, at[1], missing, spoken=spoken)]
+
+    def _settle_item(self, answer: Answer, output_index: int, item: Item) -> list[up.Update]:
+        """Take the text of a complete output item in, unless it is known from elsewhere."""
+        happened: list[up.Update] = []
+        known = answer.said_by(item.id or "") or answer.whole_text()
+        if item.type != "message" or (known and item.said in known):
+            return happened
+        for index, part in enumerate(item.content or ()):
+            at = (output_index, index)
+            happened += self._settle(answer, at, item.id or "", part.said, spoken=part.spoken, final=False)
+        return happened
+
+    # deltas that are only shown
+
+    def _joined(self, kind: str, item_id: str, index: int, delta: str) -> str:
+        """A delta in whole characters: half of one waits for the next delta of the same thing."""
+        if not delta or (not self._halves and delta.isascii()):
+            return delta
+        key = (kind, item_id, index)
+        half = self._halves.pop(key, "")
+        half, text = split_half(half + delta)
+        if half:
+            self._halves[key] = half
+            _forget_oldest(self._halves, 64)
+        return text
+
+    def _transcription_delta(self, event: ev.InputTranscriptionDelta) -> list[up.Update]:
+        text = self._joined("heard", event.item_id, event.content_index, event.delta)
+        return [up.UserTranscriptDelta(item_id=event.item_id, content_index=event.content_index, text=text)]
+
+    def _arguments_delta(self, event: ev.ResponseFunctionCallArgumentsDelta) -> list[up.Update]:
+        text = self._joined("arguments", event.item_id, event.output_index, event.delta)
+        answer = self._answer(event.response_id, event.item_id)
+        return [up.ToolCallDelta(response_id=answer.id, item_id=event.item_id, call_id=event.call_id, text=text)]
+
     # responses
 
     def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
         response = event.response
+        happened: list[up.Update] = []
         if self.gate.on_its_way:
             self._done.pop(response.id, None)  # a server that uses an id again
         answer = self._answer(response.id)
@@ -157,39 +235,58 @@ class Conversation:
             self._asked_apart.pop(str(tag), None)
             request_id = tag
         else:
+            happened = [translate.failure(error, None) for error in self.gate.acquitted()]
             request_id = self.gate.created(response.id)
+            self._by_voice, self._voice_ended = self._voice_ended, False
             if self._cancel_next:
                 self._cancel_next = False
                 self._cancel(answer)
-        return [translate.response_started(answer, request_id)]
+        return [*happened, translate.response_started(answer, request_id)]
 
     def _output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
-        answer = self._answer(event.response_id)
-        if event.item.id and event.item.id not in answer.item_ids:
-            answer.item_ids.append(event.item.id)
-        if event.item.type == "mcp_call" and event.item.id:
-            answer.open_mcp.add(event.item.id)
-        return []
+        item = modernise(event.item)
+        answer = self._answer(event.response_id, item.id or "")
+        if not answer.add_item(item.id or ""):
+            return []
+        assert item.id is not None
+        if item.type == "mcp_call":
+            answer.open_mcp.add(item.id)
+        if answer.out_of_band or item.id in self.items:
+            return []
+        # Servers that send no conversation.item.added for it: this is its place.
+        self.items.place(item.id, None)
+        return [translate.item_added(item, self.items.previous(item.id))]
 
     def _output_item_done(self, event: ev.ResponseOutputItemDone) -> list[up.Update]:
+        item = modernise(event.item)
+        answer = self._answer(event.response_id, item.id or "")
+        answer.add_item(item.id or "")
+        happened = self._settle_item(answer, event.output_index, item)
+        return [*happened, *self._called(answer, event)]
+
+    def _called(self, answer: Answer, event: ev.ResponseOutputItemDone) -> list[up.Update]:
+        """A complete function call is told once."""
         item = event.item
         call_id = item.call_id
         if item.type != "function_call" or not call_id or item.status not in {None, "completed"}:
             return []
-        answer = self._answer(event.response_id)
-        if call_id in answer.calls:
+        if call_id in answer.calls or len(answer.calls) >= _MOST_CALLS:
             return []
         answer.calls.add(call_id)
         answer.open_calls.add(call_id)
         self._calls[call_id] = answer
-        _forget_oldest(self._calls, 256)  # calls that nobody answered
-        return [translate.tool_call(event)]
+        _forget_oldest(self._calls, _MOST_CALLS)  # calls that nobody answered
+        return [translate.tool_call(answer, event)]
 
     def _response_done(self, event: ev.ResponseDone) -> list[up.Update]:
         response = event.response
         if response.id in self._done:
             return []
-        answer = self._answers.pop(response.id, None) or Answer(response.id)
+        answer_id = response.id or self._unnamed("")
+        answer = self._answers.pop(answer_id, None) or Answer(answer_id)
+        happened: list[up.Update] = []
+        for output_index, item in enumerate(response.output or ()):
+            happened += self._settle_item(answer, output_index, modernise(item))
         answer.done = True
         if response.id:
             self._done[response.id] = answer
@@ -200,10 +297,10 @@ class Conversation:
         if told.usage is not None:
             self.usage += told.usage
         if not answer.out_of_band:
-            self.gate.done(response.id)
+            self.gate.done(answer.id)
         self._reply_if_settled(answer)
         self._let_go()
-        return [told]
+        return [*happened, told]
 
     # items
 
@@ -236,14 +333,23 @@ class Conversation:
             return [started]
         return [started, *self._interrupt("speech", cancel=not server_interrupts(self.settings))]
 
+    def _speech_stopped(self, event: ev.InputAudioBufferSpeechStopped) -> list[up.Update]:
+        self._voice_ended = True
+        return [up.SpeechStopped(item_id=event.item_id, at_ms=event.audio_end_ms)]
+
     def _committed(self, event: ev.InputAudioBufferCommitted) -> list[up.Update]:
+        if self._own_commits:
+            self._own_commits -= 1
+        else:
+            self._voice_ended = True
         self.items.place(event.item_id, event.previous_item_id)
         return [up.InputCommitted(item_id=event.item_id, previous_item_id=self.items.previous(event.item_id))]
 
     def _transcription_completed(self, event: ev.InputTranscriptionCompleted) -> list[up.Update]:
         for key, value in (event.usage or {}).items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                self.transcription_usage[key] = self.transcription_usage.get(key, 0) + value
+            known = key in self.transcription_usage or len(self.transcription_usage) < _MOST_USAGE_KEYS
+            if known and (amount := quantity(value)) is not None:
+                self.transcription_usage[key] = self.transcription_usage.get(key, 0) + amount
         return [translate.user_transcript(event)]
 
     # the session
@@ -266,14 +372,56 @@ class Conversation:
 
     def _error(self, event: ev.Error) -> list[up.Update]:
         error = event.error
+        fatal = error.code in _FATAL_CODES
         request = self.gate.on_its_way
-        expected = self.gate.refused(error.event_id, error.code, error.message)
-        event_id = error.event_id or (request if request != self.gate.on_its_way else None)
+        expected = self.gate.refused(error.event_id, error.code, error.message, by_voice=self._by_voice)
+        freed = request is not None and request != self.gate.on_its_way
+        benign = expected or error.code in _BENIGN_CODES
+        nameless = not (error.event_id or freed or benign or fatal)
+        if nameless and self.gate.suspect(error, self._now_s()):
+            return []  # told when it is clear what it was about
         if error.event_id:
             self._asked_apart.pop(error.event_id, None)
         self._let_go()
-        benign = expected or error.code in _BENIGN_CODES
-        return [translate.failure(error, event_id, benign=benign, fatal=error.code in _FATAL_CODES)]
+        event_id = error.event_id or (request if freed else None)
+        return [translate.failure(error, event_id, benign=benign, fatal=fatal)]
+
+    # --- what never comes ---------------------------------------------------------------------------------------------
+
+    def left(self, event: ev.ClientEvent) -> None:
+        """Take note that a message was sent. Requests for an answer have their time from here."""
+        if type(event) is ev.ResponseCreate:
+            self.gate.left(event.event_id, self._now_s())
+
+    @property
+    def due_s(self) -> float | None:
+        """When `tick` should be called, in seconds of the clock; None for never."""
+        return self.gate.due_s
+
+    def tick(self) -> list[up.Update]:
+        """Give up what has waited too long; returns what to tell."""
+        given_up = self.gate.overdue(self._now_s())
+        if given_up is None:
+            return []
+        happened = self._tell_of(given_up)
+        self._let_go()
+        return happened
+
+    def end(self) -> list[up.Update]:
+        """The connection is over: tell what was held back."""
+        given_up = self.gate.give_up()
+        return self._tell_of(given_up) if given_up is not None and given_up.suspects else []
+
+    def _tell_of(self, given_up: GivenUp) -> list[up.Update]:
+        """A request that got no answer: with the server's likely words about it, if there are any."""
+        self._cancel_next = given_up.abandoned
+        if given_up.suspects:
+            first, *others = given_up.suspects
+            request_id = given_up.event_id
+            return [translate.failure(first, request_id), *(translate.failure(each, None) for each in others)]
+        if given_up.abandoned:
+            return []
+        return [translate.no_answer(given_up.event_id, self._answer_s)]
 
     def _mcp_ended(self, event: Any) -> list[up.Update]:
         """The model does not speak a remote tool's result by itself: ask once no call is pending."""
@@ -291,6 +439,8 @@ class Conversation:
 
         Returns the item's id and what to tell observers: the server does not echo typed text as speech.
         """
+        if respond and not self.gate.has_room():
+            raise UsageError(_TOO_MANY)  # before anything is decided
         happened = self._interrupt("typed", cancel=True) if respond else []
         item = user_text(text) if role == "user" else assistant_text(text)
         item_id = self._add(item, announced=True)
@@ -320,15 +470,17 @@ class Conversation:
         A response outside the conversation (`conversation: "none"`) is sent at once and may run beside others.
         Errors: UsageError when 64 requests wait already.
         """
-        event_id = self.last_request_id = event_id or self._new_id("event")
+        event_id = event_id or self._new_id("event")
         if response and response.get("conversation") == "none":
+            self.last_request_id = event_id
             metadata = {**(response.get("metadata") or {}), _OWN_TAG: event_id}
             self._asked_apart[event_id] = None
             _forget_oldest(self._asked_apart, 256)  # requests that a server never took up
             self.commands.append(ev.ResponseCreate(event_id=event_id, response={**response, "metadata": metadata}))
             return event_id
         if not self.gate.submit(ev.ResponseCreate(event_id=event_id, response=response or None)):
-            raise UsageError("64 requests for an answer wait already: let the running answer end first")
+            raise UsageError(_TOO_MANY)
+        self.last_request_id = event_id
         self._let_go()
         return event_id
 
@@ -339,17 +491,16 @@ class Conversation:
 
     def _let_go(self) -> None:
         """Send the next request for an answer if it may leave."""
-        if not self.gate.asked:
-            self._cancel_next = False
         event = self.gate.next()
         if event is not None:
+            self._cancel_next = False  # that was about an earlier one
             self.commands.append(event)
 
     def cancel(self) -> tuple[bool, list[up.Update]]:
         """Stop the running answer and drop the ones asked for; True if there was one."""
-        dropped = self.gate.drop_waiting()
-        running = self.gate.busy
-        return bool(dropped) or running, self._interrupt("cancel", cancel=True)
+        wanted = self.gate.wanted
+        self.gate.drop_waiting()
+        return wanted, self._interrupt("cancel", cancel=True)
 
     def interrupt(self, cause: str) -> tuple[bool, list[up.Update]]:
         """Cut the running answer and the unheard tail of finished ones; True if anything was cut."""
@@ -358,14 +509,12 @@ class Conversation:
 
     def tool_result(self, call_id: str, output: str, *, respond: bool = True) -> tuple[str, list[up.Update]]:
         """Send a tool's output; when no call of its answer is open any more, ask for ONE new answer."""
+        answer = self._calls.pop(call_id, None)
+        if answer is None:
+            raise UsageError(f"no call {call_id[:100]!r} waits for a result: it was not made, or has its result")
         item = function_output(call_id, output)
         item_id = self._add(item, announced=True)
         added = translate.own_item(item, None)
-        answer = self._calls.pop(call_id, None)
-        if answer is None:
-            if respond:
-                self._ask_once()
-            return item_id, [added]
         answer.open_calls.discard(call_id)
         answer.wants_reply |= respond
         self._reply_if_settled(answer)
@@ -391,6 +540,7 @@ class Conversation:
         if held_ms < MIN_COMMIT_MS:
             raise UsageError(f"only {held_ms} ms of audio to commit: at least {MIN_COMMIT_MS} ms are needed")
         self._uncommitted_bytes = 0
+        self._own_commits += 1
         self.commands.append(ev.InputAudioBufferCommit(event_id=self._new_id("event")))
 
     def clear_input(self) -> None:
@@ -414,6 +564,7 @@ class Conversation:
             self._uncommitted_bytes += len(event.audio)
         elif isinstance(event, ev.InputAudioBufferCommit | ev.InputAudioBufferClear):
             self._uncommitted_bytes = 0
+            self._own_commits += isinstance(event, ev.InputAudioBufferCommit)
         self.commands.append(event)
 
     # --- interruption -------------------------------------------------------------------------------------------------
@@ -427,8 +578,8 @@ class Conversation:
         happened: list[up.Update] = []
         active = self._answers.get(self.gate.active_id or "")
         if cancel:
-            self.gate.abandon()
-            self._cancel_next = self.gate.asked
+            self.gate.abandon(self._now_s())
+            self._cancel_next = self._cancel_next or self.gate.asked
         if active is not None and not active.cut:
             if cancel:
                 self._cancel(active)
@@ -474,6 +625,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.ResponseOutputTextDelta: Conversation._text_delta,
     ev.ResponseOutputAudioTranscriptDone: Conversation._spoken_done,
     ev.ResponseOutputTextDone: Conversation._text_done,
+    ev.ResponseContentPartDone: Conversation._part_done,
     ev.ResponseCreated: Conversation._response_created,
     ev.ResponseOutputItemAdded: Conversation._output_item_added,
     ev.ResponseOutputItemDone: Conversation._output_item_done,
@@ -482,7 +634,10 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.ConversationItemDone: Conversation._item_done,
     ev.ConversationItemDeleted: Conversation._item_deleted,
     ev.InputAudioBufferSpeechStarted: Conversation._speech_started,
+    ev.InputAudioBufferSpeechStopped: Conversation._speech_stopped,
     ev.InputAudioBufferCommitted: Conversation._committed,
+    ev.InputTranscriptionDelta: Conversation._transcription_delta,
+    ev.ResponseFunctionCallArgumentsDelta: Conversation._arguments_delta,
     ev.InputTranscriptionCompleted: Conversation._transcription_completed,
     ev.ResponseMcpCallCompleted: Conversation._mcp_ended,
     ev.ResponseMcpCallFailed: Conversation._mcp_ended,

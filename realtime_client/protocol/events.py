@@ -7,13 +7,15 @@ value that this version does not know is kept. Audio is bytes here and base64 on
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 
 from .items import ContentPart, Item
 
 Json = dict[str, Any]
+Ms = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""Milliseconds; the limit is the largest whole number that JSON keeps exact everywhere (RFC 8259, section 6)."""
 
 
 class Event(msgspec.Struct, tag_field="type", kw_only=True, omit_defaults=True):
@@ -182,7 +184,7 @@ class ConversationItemRetrieved(ServerEvent, tag="conversation.item.retrieved"):
 class ConversationItemTruncated(ServerEvent, tag="conversation.item.truncated"):
     item_id: str
     content_index: int
-    audio_end_ms: int
+    audio_end_ms: Ms
 
 
 class ConversationItemDeleted(ServerEvent, tag="conversation.item.deleted"):
@@ -223,12 +225,12 @@ class InputTranscriptionSegment(ServerEvent, tag="conversation.item.input_audio_
 
 class InputAudioBufferSpeechStarted(ServerEvent, tag="input_audio_buffer.speech_started"):
     item_id: str
-    audio_start_ms: int
+    audio_start_ms: Ms
 
 
 class InputAudioBufferSpeechStopped(ServerEvent, tag="input_audio_buffer.speech_stopped"):
     item_id: str
-    audio_end_ms: int
+    audio_end_ms: Ms
 
 
 class InputAudioBufferCommitted(ServerEvent, tag="input_audio_buffer.committed"):
@@ -242,8 +244,8 @@ class InputAudioBufferCleared(ServerEvent, tag="input_audio_buffer.cleared"):
 
 class InputAudioBufferTimeoutTriggered(ServerEvent, tag="input_audio_buffer.timeout_triggered"):
     item_id: str
-    audio_start_ms: int
-    audio_end_ms: int
+    audio_start_ms: Ms
+    audio_end_ms: Ms
 
 
 class InputAudioBufferDtmfEventReceived(ServerEvent, tag="input_audio_buffer.dtmf_event_received"):

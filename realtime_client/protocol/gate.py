@@ -3,31 +3,60 @@
 Requests are queued behind `response.done`. Server-side voice detection can start an answer at any moment, so a request
 may still be refused (`conversation_already_has_active_response`): then it waits for that answer's end and is sent once
 more. Responses outside the conversation never come here.
+
+A request never closes the gate for good. An error that names no request, while one is on its way and no answer has
+begun, is held as its likely refusal: if an answer begins all the same it was about something else, and if none begins
+within a short time the request is over. So is one to which nothing at all comes for long, and, after the short time,
+one that was cancelled. Times are seconds of a clock that the caller has.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from .events import ResponseCreate
+from .events import ErrorDetail, ResponseCreate
 
 ALREADY_ACTIVE = "conversation_already_has_active_response"
 
 
+_MOST_SUSPECTS = 8
+
+
 @dataclass(slots=True)
 class _Request:
-    """A response.create and how often it was refused."""
+    """A response.create on its way.
+
+    refused: how often. abandoned: nobody wants its answer any longer. until_s: when it is given up. suspects: errors
+    that may be about it.
+    """
 
     event: ResponseCreate
     refused: int = 0
     abandoned: bool = False
+    until_s: float | None = None
+    suspects: list[ErrorDetail] = field(default_factory=list)
+
+
+@dataclass(slots=True, frozen=True)
+class GivenUp:
+    """A request that got no answer. suspects: the errors that came meanwhile, the first one its likely refusal."""
+
+    event_id: str
+    abandoned: bool
+    suspects: tuple[ErrorDetail, ...]
 
 
 class ResponseGate:
-    """Decides which `response.create` may leave now. Holds no clock and sends nothing itself."""
+    """Decides which `response.create` may leave now. Holds no clock and sends nothing itself.
 
-    def __init__(self, limit: int = 64) -> None:
+    answer_s: how long a request may stay without any answer, 0 for no limit. refusal_s: the short time in which an
+    answer begins if it begins at all, once something speaks against it.
+    """
+
+    def __init__(self, limit: int = 64, *, answer_s: float = 30.0, refusal_s: float = 2.0) -> None:
+        self._answer_s = answer_s
+        self._refusal_s = refusal_s
         self._waiting: deque[_Request] = deque()
         self._sent: _Request | None = None
         self._limit = limit
@@ -38,6 +67,12 @@ class ResponseGate:
     def busy(self) -> bool:
         """True while an answer runs or was asked for."""
         return self.active_id is not None or self._sent is not None
+
+    @property
+    def wanted(self) -> bool:
+        """True while an answer runs, is asked for or waits to be, and nobody has cancelled it."""
+        sent = self._sent
+        return self.active_id is not None or bool(self._waiting) or (sent is not None and not sent.abandoned)
 
     @property
     def asked(self) -> bool:
@@ -71,10 +106,62 @@ class ResponseGate:
         """The event id of a request that waits and has no wishes of its own."""
         return next((each.event.event_id for each in self._waiting if not each.event.response), None)
 
-    def abandon(self) -> None:
+    def has_room(self) -> bool:
+        """Whether `submit` would take a request."""
+        return len(self._waiting) < self._limit
+
+    def abandon(self, now_s: float) -> None:
         """Do not send the request on its way once more, should it be refused: nobody wants it any longer."""
-        if self._sent is not None:
+        if self._sent is not None and not self._sent.abandoned:
             self._sent.abandoned = True
+            self._hurry(now_s)
+
+    # what never comes
+
+    def left(self, event_id: str | None, now_s: float) -> None:
+        """Take note that a request was sent: its time to be answered begins."""
+        request = self._sent
+        if request is not None and request.event.event_id == event_id and request.until_s is None and self._answer_s:
+            request.until_s = now_s + self._answer_s
+
+    def suspect(self, error: ErrorDetail, now_s: float) -> bool:
+        """Hold an error that names no request; False when it cannot be about one."""
+        request = self._sent
+        if request is None or self.active_id is not None or len(request.suspects) >= _MOST_SUSPECTS:
+            return False
+        request.suspects.append(error)
+        self._hurry(now_s)
+        return True
+
+    def _hurry(self, now_s: float) -> None:
+        request = self._sent
+        assert request is not None
+        soon_s = now_s + self._refusal_s
+        request.until_s = soon_s if request.until_s is None else min(request.until_s, soon_s)
+
+    @property
+    def due_s(self) -> float | None:
+        """When `overdue` has something to say; None for never."""
+        return self._sent.until_s if self._sent is not None and self.active_id is None else None
+
+    def overdue(self, now_s: float) -> GivenUp | None:
+        """Give the request on its way up if its time is over."""
+        return self.give_up() if self.due_s is not None and now_s >= self.due_s else None
+
+    def give_up(self) -> GivenUp | None:
+        """Wait no longer for an answer to the request on its way."""
+        request = self._sent
+        if request is None or self.active_id is not None:
+            return None
+        self._sent = None
+        return GivenUp(request.event.event_id or "", request.abandoned, tuple(request.suspects))
+
+    def acquitted(self) -> list[ErrorDetail]:
+        """The errors that were held and turn out to be about something else."""
+        if self._sent is None or not self._sent.suspects:
+            return []
+        suspects, self._sent.suspects = self._sent.suspects, []
+        return suspects
 
     def next(self) -> ResponseCreate | None:
         """The request that may leave now, or None. Counts it as sent."""
@@ -97,18 +184,20 @@ class ResponseGate:
             self.active_id = None
             self._sent = None
 
-    def refused(self, event_id: str | None, code: str | None, message: str = "") -> bool:
+    def refused(self, event_id: str | None, code: str | None, message: str = "", *, by_voice: bool = True) -> bool:
         """Take note of an error; True if it was about our request and needs nobody's care.
 
-        An error without event_id and with the code of a busy conversation is taken for the request on its way.
+        An error without event_id and with the code of a busy conversation is taken for the request on its way, unless
+        an answer to it has begun. by_voice: that answer may be the server's own, to something spoken.
         """
+        begun = self.active_id is not None
         named = _named_response(message) if code == ALREADY_ACTIVE else None
         if named:
             self._hold(named)
         request = self._sent
         if request is None:
             return False
-        ours = event_id == request.event.event_id if event_id else code == ALREADY_ACTIVE
+        ours = event_id == request.event.event_id if event_id else code == ALREADY_ACTIVE and (by_voice or not begun)
         if not ours:
             return False
         self._sent = None

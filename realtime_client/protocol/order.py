@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 
+_MOST_WAITING = 64
+
+
 class ItemOrder:
     """Item ids in conversation order; the oldest are forgotten beyond `limit`.
 
     Events may name an item before, after or instead of its predecessor: an item whose predecessor is not there yet
-    stands at the end and moves behind it, with all that follow it, when it comes.
+    stands at the end and moves behind it, with all that follow it, when it comes. Of those that wait for the same one
+    the newest 64 move: in a conversation it is one.
     """
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 1024) -> None:
         self._ids: list[str] = []
         self._named: dict[str, str | None] = {}  # every id here, and the predecessor it was last placed behind
-        self._awaited: dict[str, list[str]] = {}
+        self._awaited: dict[str, dict[str, None]] = {}
         self._limit = limit
 
     def __iter__(self) -> Iterator[str]:
@@ -40,9 +44,10 @@ class ItemOrder:
         if previous_item_id == "root" or previous_item_id in self._named:
             self._move(item_id, previous_item_id)
         elif previous_item_id is not None:
-            waiting = self._awaited.setdefault(previous_item_id, [])
-            if item_id not in waiting:
-                waiting.append(item_id)
+            waiting = self._awaited.setdefault(previous_item_id, {})
+            waiting[item_id] = None
+            if len(waiting) > _MOST_WAITING:
+                del waiting[next(iter(waiting))]
             if len(self._awaited) > self._limit:
                 del self._awaited[next(iter(self._awaited))]
         if not known:

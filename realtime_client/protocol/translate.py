@@ -10,29 +10,15 @@ from realtime_client import updates as up
 from . import events as ev
 from .answers import Answer, Cut
 from .items import Item, modernise
-from .usage import read_usage
+from .usage import quantity, read_usage
 
 
 def _audio_done(event: ev.ResponseOutputAudioDone) -> up.Update:
     return up.AudioDone(response_id=event.response_id, item_id=event.item_id, content_index=event.content_index)
 
 
-def _arguments_delta(event: ev.ResponseFunctionCallArgumentsDelta) -> up.Update:
-    return up.ToolCallDelta(
-        response_id=event.response_id, item_id=event.item_id, call_id=event.call_id, text=event.delta
-    )
-
-
-def _speech_stopped(event: ev.InputAudioBufferSpeechStopped) -> up.Update:
-    return up.SpeechStopped(item_id=event.item_id, at_ms=event.audio_end_ms)
-
-
 def _timed_out(event: ev.InputAudioBufferTimeoutTriggered) -> up.Update:
     return up.InputTimedOut(item_id=event.item_id, start_ms=event.audio_start_ms, end_ms=event.audio_end_ms)
-
-
-def _transcription_delta(event: ev.InputTranscriptionDelta) -> up.Update:
-    return up.UserTranscriptDelta(item_id=event.item_id, content_index=event.content_index, text=event.delta)
 
 
 def _transcription_failed(event: ev.InputTranscriptionFailed) -> up.Update:
@@ -72,10 +58,7 @@ def progress(event: Any) -> up.Update:
 
 STATELESS: dict[type, Callable[[Any], up.Update]] = {
     ev.ResponseOutputAudioDone: _audio_done,
-    ev.ResponseFunctionCallArgumentsDelta: _arguments_delta,
-    ev.InputAudioBufferSpeechStopped: _speech_stopped,
     ev.InputAudioBufferTimeoutTriggered: _timed_out,
-    ev.InputTranscriptionDelta: _transcription_delta,
     ev.InputTranscriptionFailed: _transcription_failed,
     ev.InputTranscriptionSegment: _transcription_segment,
     ev.ResponseMcpCallInProgress: progress,
@@ -89,26 +72,14 @@ STATELESS: dict[type, Callable[[Any], up.Update]] = {
 """One message, one update."""
 
 
-def text_delta(event: Any, *, spoken: bool) -> up.TextDelta:
+def text_delta(answer: Answer, item_id: str, content_index: int, text: str, *, spoken: bool) -> up.TextDelta:
     """More text of an answer."""
-    return up.TextDelta(
-        response_id=event.response_id,
-        item_id=event.item_id,
-        content_index=event.content_index,
-        text=event.delta,
-        spoken=spoken,
-    )
+    return up.TextDelta(response_id=answer.id, item_id=item_id, content_index=content_index, text=text, spoken=spoken)
 
 
-def text_done(event: ev.ResponsePartEvent, text: str, *, spoken: bool) -> up.TextDone:
+def text_done(answer: Answer, item_id: str, content_index: int, text: str, *, spoken: bool) -> up.TextDone:
     """One part's whole text."""
-    return up.TextDone(
-        response_id=event.response_id,
-        item_id=event.item_id,
-        content_index=event.content_index,
-        text=text,
-        spoken=spoken,
-    )
+    return up.TextDone(response_id=answer.id, item_id=item_id, content_index=content_index, text=text, spoken=spoken)
 
 
 def user_transcript(event: ev.InputTranscriptionCompleted) -> up.UserTranscript:
@@ -122,14 +93,14 @@ def session_started(
     session_id: str, session: dict[str, Any], input_format: up.AudioFormat, output_format: up.AudioFormat
 ) -> up.SessionStarted:
     """The greeting."""
-    expires = session.get("expires_at")
+    expires = quantity(session.get("expires_at"))
     return up.SessionStarted(
         session_id=session_id,
         model=str(session.get("model") or ""),
         settings=session,
         input_format=input_format,
         output_format=output_format,
-        expires_at=int(expires) if isinstance(expires, int | float) else None,
+        expires_at=None if expires is None else int(expires),
     )
 
 
@@ -180,11 +151,11 @@ def item_done(item: Item, previous: str | None) -> list[up.Update]:
     return [done, up.Progress(what="approval_requested", item_id=done.item_id, text=item.name or "")]
 
 
-def tool_call(event: ev.ResponseOutputItemDone) -> up.ToolCall:
+def tool_call(answer: Answer, event: ev.ResponseOutputItemDone) -> up.ToolCall:
     """A complete function call."""
     item = event.item
     return up.ToolCall(
-        response_id=event.response_id,
+        response_id=answer.id,
         item_id=item.id or "",
         call_id=item.call_id or "",
         name=item.name or "",
@@ -198,7 +169,7 @@ def response_done(response: ev.Response, answer: Answer) -> up.ResponseDone:
     error = details.error
     output = [modernise(item) for item in response.output or ()]
     return up.ResponseDone(
-        response_id=response.id,
+        response_id=answer.id,
         status=response.status or "completed",
         reason=details.reason or (error.code or error.type if error else None),
         error=error.message if error else None,
@@ -210,7 +181,16 @@ def response_done(response: ev.Response, answer: Answer) -> up.ResponseDone:
     )
 
 
-def failure(error: ev.ErrorDetail, event_id: str | None, *, benign: bool, fatal: bool) -> up.Failure:
+def no_answer(request_id: str, after_s: float) -> up.Failure:
+    """A request to which the server said nothing at all."""
+    return up.Failure(
+        message=f"the server has not answered for {after_s:g} s; the request is given up",
+        code="request_unanswered",
+        event_id=request_id,
+    )
+
+
+def failure(error: ev.ErrorDetail, event_id: str | None, *, benign: bool = False, fatal: bool = False) -> up.Failure:
     """An error message. event_id: what caused it, also where the message does not say so."""
     return up.Failure(
         message=error.message,

@@ -7,10 +7,19 @@ from typing import Any
 from realtime_client.updates import Usage
 
 
+_MOST = 2**53  # beyond it numbers are no quantities of anything that a session uses
+
+
+def quantity(value: Any) -> int | float | None:
+    """A number that can be added up; None for anything else, and for numbers without measure."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if -_MOST <= value <= _MOST else None  # false for NaN, too
+
+
 def _count(node: Any, key: str) -> int:
     """Return a count; anything that is not one is 0."""
-    value = node.get(key) if isinstance(node, dict) else None
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    return int(quantity(node.get(key)) or 0) if isinstance(node, dict) else 0
 
 
 def read_usage(data: dict[str, Any] | None) -> Usage | None:
