@@ -58,3 +58,6 @@ class Deadline:
     def expired(self) -> bool:
         """True once the moment has passed."""
         return self._at is not None and self._clock.monotonic() >= self._at
+
+
+NO_DEADLINE = Deadline(None)

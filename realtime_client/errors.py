@@ -56,7 +56,14 @@ class ConnectError(RealtimeError):
 
 
 class HostUnreachableError(ConnectError):
-    """No such host, nothing listens there, or it did not answer in time."""
+    """No such host, nothing listens there, it did not answer in time, or it is out of order.
+
+    retry_after_s: what the server's Retry-After header asked for, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class AuthenticationError(ConnectError):

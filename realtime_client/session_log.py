@@ -16,6 +16,7 @@ _LOUD: dict[type[up.Update], str] = {
     up.Interrupted: "info",
     up.Failure: "warning",
     up.Malformed: "warning",
+    up.Notice: "warning",
     up.ConnectionLost: "warning",
 }
 

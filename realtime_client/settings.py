@@ -246,13 +246,15 @@ _LIMIT_HELP = {
     "ping_interval_s": "seconds between keep-alive pings, 0 for none",
     "pong_timeout_s": "seconds to wait for the answer to a ping",
     "close_timeout_s": "seconds for the whole shutdown",
+    "answer_timeout_s": "seconds that a request may stay without an answer, 0 for no limit",
     "inbound_queue": "messages that may wait to be processed",
     "outbox_queue": "messages that may wait to be sent",
+    "outbox_bytes": "bytes that may wait to be sent",
     "updates_queue": "updates that may wait for the program",
     "max_frame_bytes": "longest message accepted, in bytes",
 }
 _LIMIT_NAMES = frozenset(Limits.__struct_fields__)
-_MAY_BE_ZERO = ("read_timeout_s", "ping_interval_s")
+_MAY_BE_ZERO = ("read_timeout_s", "ping_interval_s", "answer_timeout_s")
 
 
 def _limit_spec(name: str) -> Spec:

@@ -344,6 +344,13 @@ class Failure(Update, frozen=True):
     fatal: bool = False
 
 
+class Notice(Update, frozen=True):
+    """Something that people should know and that no server said; the session goes on. message: one line."""
+
+    kind: ClassVar[str] = "notice"
+    message: str
+
+
 class Malformed(Update, frozen=True):
     """A message that could not be understood. event_type: as far as it could be read, else ''."""
 
@@ -419,7 +426,10 @@ class ConnectionLost(Update, frozen=True):
 
 
 class SessionEnded(Update, frozen=True):
-    """The last update of a session. reason: `closed`, `lost`, or what failed."""
+    """The last update of a session.
+
+    reason: `closed` when this program ended it, else, for people, how the server ended it or what failed.
+    """
 
     kind: ClassVar[str] = "session_ended"
     reason: str

@@ -24,6 +24,7 @@ from websockets.http11 import Response
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
+from realtime_client.client.diagnosis import retry_after_s
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.client.limits import Limits
 from realtime_client.protocol.session import Audio, AudioInput, RealtimeSession, ServerVad
@@ -166,6 +167,7 @@ def test_ask_while_the_server_answers_by_itself(named: bool) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         request = peer.receive("response.create")
+        peer.send(type="input_audio_buffer.committed", event_id="e", item_id="item_u")
         peer.send(type="response.created", event_id="e", response={"id": "resp_vad"})
         error = {"type": "x", "code": "conversation_already_has_active_response", "message": "busy: resp_vad"}
         peer.send(type="error", event_id="e", error=error | ({"event_id": request["event_id"]} if named else {}))
@@ -413,10 +415,58 @@ def test_http_answers(status: int, content: bytes, kind: type[errors.ConnectErro
             assert error.code in {"beta_api_shape_disabled", "model_not_found"}
 
 
-def test_retry_after_as_a_date() -> None:
-    answer = http_answer(429, Retry_After="Fri, 20 Nov 2026 17:00:00 GMT")
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7.5", 7.5),
+        ("0", 0.0),
+        ("-3", 0.0),
+        ("99999", 99_999.0),
+        ("nan", None),
+        ("inf", None),
+        ("1e300", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("Fri, 20 Nov 2026 17:00:30 GMT", 30.0),
+        ("Fri, 20 Nov 2026 16:00:00 GMT", 0.0),
+        ("Fri, 20 Nov 2226 16:00:00 GMT", None),
+    ],
+)
+def test_retry_after(value: str | None, seconds: float | None) -> None:
+    assert retry_after_s(value, "Fri, 20 Nov 2026 17:00:00 GMT") == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind", "says"),
+    [
+        (400, b'{"detail": "no such voice"}', errors.SessionRefusedError, "no such voice"),
+        (422, b'{"detail": [{"loc": ["query", "model"], "msg": "x"}]}', errors.SessionRefusedError, "query.model: x"),
+        (400, b'{"message": "bad model name"}', errors.SessionRefusedError, "bad model name"),
+        (400, b'{"error": "a sentence"}', errors.SessionRefusedError, "a sentence"),
+        (404, b'{"detail": "Not Found"}', errors.NotRealtimeError, "Not Found"),
+        (403, b"this key has no realtime access", errors.AuthenticationError, "this key has no realtime access"),
+        (403, b"", errors.AuthenticationError, "the key may not use this, or nothing answers at this path"),
+        (503, b"upstream is down", errors.HostUnreachableError, "upstream is down"),
+        (429, b'{"detail": "slow down"}', errors.RateLimitedError, "slow down"),
+    ],
+)
+def test_the_servers_own_words_are_shown(
+    status: int, content: bytes, kind: type[errors.ConnectError], says: str
+) -> None:
+    with ScriptedServer(lambda peer: None, process_request=http_answer(status, content)) as server:
+        error = refused(server.url, kind)
+        assert says in str(error)
+        assert isinstance(error.__cause__, Exception)
+
+
+def test_a_redirect_names_its_target_without_secrets() -> None:
+    answer = http_answer(302, Location="https://user:pass@other.example/v1/realtime?api-key=secret")
     with ScriptedServer(lambda peer: None, process_request=answer) as server:
-        assert refused(server.url, errors.RateLimitedError).retry_after_s is None
+        error = str(refused(server.url, errors.NotRealtimeError))
+    assert "https://other.example/v1/realtime" in error
+    assert "pass" not in error
+    assert "secret" not in error
 
 
 def says_error(code: str, message: str, close: int = 1000) -> Callable[[Peer], None]:
@@ -468,18 +518,24 @@ def test_an_echo_server_and_a_silent_one() -> None:
             assert "sent no session.created within 0.3 s" in str(error)
 
 
-def test_a_server_that_echoes_a_session_it_never_had() -> None:
-    """Settings that nobody confirms."""
+def test_a_server_that_confirms_no_settings() -> None:
+    """The session goes on, with a warning."""
 
     def script(peer: Peer) -> None:
         peer.greet()
+        peer.receive("response.create")
+        peer.answer("Good enough.")
         peer.read_all()
 
     limits = Limits(open_timeout_s=0.3, close_timeout_s=2, ping_interval_s=0)
     with ScriptedServer(script) as server:
         client = RealtimeClient(Endpoint(url=server.url, proxy=None), session=RealtimeSession(), limits=limits)
-        with pytest.raises(errors.NotRealtimeError, match=r"no session\.updated within 0\.3 s"):
-            client.open()
+        told: list[up.Update] = []
+        client.observe(lambda update, _at: told.append(update))
+        with client:
+            assert client.ask("hello", timeout_s=5).text == "Good enough."
+        (notice,) = (update for update in told if isinstance(update, up.Notice))
+        assert "did not confirm the settings within 0.3 s" in notice.message
 
 
 def test_a_dead_port_and_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:

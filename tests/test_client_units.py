@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from realtime_client import errors
 from realtime_client import updates as up
+from realtime_client.client.ahead import Ahead
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.client.inbound import Inbound
 from realtime_client.client.keepalive import KeepAlive, RoundTrip
@@ -25,8 +27,14 @@ from realtime_client.client.outbox import Outbox, Ping
 from realtime_client.client.stats import TurnClock
 from realtime_client.client.subscription import Subscription
 from realtime_client.client.worker import Worker, stacks
-from realtime_client.deadline import Deadline
-from realtime_client.protocol.events import InputAudioBufferAppend, ResponseCancel, ResponseCreate
+from realtime_client.deadline import SYSTEM_CLOCK, Deadline
+from realtime_client.protocol.events import (
+    ConversationItemCreate,
+    InputAudioBufferAppend,
+    ResponseCancel,
+    ResponseCreate,
+)
+from realtime_client.protocol.items import user_text
 
 WAIT_S = 10
 
@@ -107,7 +115,8 @@ def test_an_old_pong_does_not_answer_a_new_ping() -> None:
     pinger.it.pong(pinger.sent[0], 11)
     pinger.step(20)
     pinger.it.pong(pinger.sent[0], 21)
-    assert isinstance(pinger.step(24), errors.PongMissedError)
+    assert pinger.step(24) is None  # but whoever answers at all is not gone
+    assert isinstance(pinger.step(26), errors.PongMissedError)
 
 
 def test_a_stall_of_our_own_proves_nothing() -> None:
@@ -209,11 +218,61 @@ def test_a_full_outbox_waits_then_fails_loudly() -> None:
         with pytest.raises(errors.QueueFullError, match=f"2 messages wait .* waited {wait_s:g} s"):
             outbox.put(audio(3), wait_s=wait_s)
     outbox.put_now(ResponseCreate())
+    outbox.check_room()
     outbox.put_now(ResponseCreate())
     with pytest.raises(errors.QueueFullError, match="4 messages wait"):
-        outbox.put_now(ResponseCreate())
-    outbox.put_now(ResponseCancel(), urgent=True)  # a cancel still gets through
+        outbox.check_room()  # no further decision
+    outbox.put_now(ResponseCancel(), urgent=True)  # what one has to say still gets through
     assert len(outbox.get()) == 5
+    outbox.check_room()
+
+
+def test_a_server_that_makes_us_talk_and_does_not_listen() -> None:
+    outbox = Outbox(2)
+    with pytest.raises(errors.QueueFullError):
+        for _ in range(2000):
+            outbox.put_now(ResponseCancel(), urgent=True)
+
+
+def test_the_outbox_is_bounded_in_bytes() -> None:
+    outbox = Outbox(1000, limit_bytes=1000)
+    outbox.put(InputAudioBufferAppend(audio=bytes(5000)), wait_s=0)  # alone it may be larger
+    for item in (audio(1), ConversationItemCreate(item=user_text("x"))):
+        with pytest.raises(errors.QueueFullError, match="5000 bytes"):
+            outbox.put(item, wait_s=0)
+    with pytest.raises(errors.QueueFullError):
+        outbox.wait_for_room(0)
+    outbox.get()
+    outbox.wait_for_room(0)
+    for _ in range(10):
+        outbox.put(InputAudioBufferAppend(audio=bytes(100)), wait_s=0)
+    with pytest.raises(errors.QueueFullError):
+        outbox.put(audio(1), wait_s=0)
+    thread, outcome = in_thread(lambda: outbox.put(audio(1), wait_s=WAIT_S))
+    outbox.get()
+    thread.join(WAIT_S)
+    assert outcome == [None]
+
+
+def test_a_file_stays_close_to_what_the_server_has_read() -> None:
+    ahead = Ahead(SYSTEM_CLOCK)
+    marks = [mark for _ in range(80) if (mark := ahead.sent(100)) is not None]
+    assert len(marks) == 16  # one every half second of eight seconds
+    with pytest.raises(errors.QueueFullError, match="read nothing"):
+        ahead.wait(0)
+    ahead.read(b"stranger")
+    thread, outcome = in_thread(lambda: ahead.wait(WAIT_S))
+    for mark in marks[:5]:
+        ahead.read(mark)
+    assert thread.is_alive()
+    ahead.read(marks[5])  # three seconds: five are left
+    thread.join(WAIT_S)
+    assert outcome == [None]
+    ahead.sent(1000)
+    thread, outcome = in_thread(lambda: ahead.wait(WAIT_S))
+    ahead.end()
+    thread.join(WAIT_S)
+    assert isinstance(outcome[0], errors.ClosedError)
 
 
 def test_a_waiting_put_goes_on_when_there_is_room() -> None:
@@ -412,6 +471,45 @@ def test_a_reader_waits_no_longer_than_asked() -> None:
     with reader:
         pass
     assert removed
+
+
+def test_closing_a_reader_wakes_it() -> None:
+    reader = Subscription(3, lambda: None, lambda: None, timeout_s=None)
+    thread, outcome = in_thread(lambda: list(reader))
+    reader.close()
+    thread.join(WAIT_S)
+    assert outcome == [[]]
+    reader.offer(words(), 0.0)
+    assert list(reader) == []
+
+
+def test_a_time_limit_is_ours_and_pythons() -> None:
+    reader, _ = subscription()
+    with pytest.raises(errors.RealtimeError) as caught:
+        next(reader)
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value, errors.TimeLimitError)
+
+
+def every_error() -> list[errors.RealtimeError]:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return [
+        *(kind("sounds", "aec") if kind is errors.MissingExtraError else kind("what is wrong") for kind in kinds),
+        errors.RateLimitedError("x", retry_after_s=3),
+        errors.SessionRefusedError("x", code="y"),
+        errors.ConnectionLostError("x", close_code=1011),
+        errors.SessionEndedError("x", close_code=4000, code="z"),
+        errors.ShutdownError("x", threads=("a", "b")),
+    ]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_errors_can_be_pickled(error: errors.RealtimeError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+    assert isinstance(error, errors.RealtimeError)
 
 
 def test_the_end_is_final_and_tells_why() -> None:

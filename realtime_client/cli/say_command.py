@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -82,25 +81,36 @@ def say(
         _check_out(out, settings)
     with command_session(settings, invocation) as (session, _state):
         show = _show_nothing if as_json else _print_answer
+
+        def tell(line: str) -> None:
+            notice(invocation, line)
+
         if speech is None:
-            turn = TurnFollower(session.client, show).follow(lambda: session.client.send_text(question), timeout_s)
+            follower = TurnFollower(session.client, show, tell=tell)
+            turn = follower.follow(lambda: session.client.send_text(question), timeout_s)
         else:
             speech = transcode(speech, input_format(settings), session.client.input_format)
-            turn = _speak(session, speech, show, fast=session.local if fast is None else fast, timeout_s=timeout_s)
+            fast = session.local if fast is None else fast
+            feeder = Feeder(session.client, speech, fast=fast)
+            turn = _speak(TurnFollower(session.client, show, feeder, tell), feeder, timeout_s)
         written = out if out is not None and _write_out(out, turn, session.client.output_format) else None
         _finish(session, turn, written, as_json=as_json)
-    if out is not None and written is None:
-        notice(invocation, f"the answer has no audio; {out} is not written")
     if turn.heard and not as_json:
         notice(invocation, f"heard: {turn.heard}")
+    if turn.unreadable_audio:
+        notice(invocation, f"{turn.unreadable_audio} pieces of the answer's sound could not be decoded and are missing")
     if turn.status != "completed":
         raise ResponseFailedError(f"the answer is {turn.status}: {turn.error or turn.reason or 'no reason given'}")
+    if turn.empty:
+        unread = f"; {turn.unreadable} messages could not be read" if turn.unreadable else ""
+        raise ResponseFailedError(f"the answer is empty: it holds no text, no sound and no call{unread}")
+    if out is not None and written is None:
+        raise ResponseFailedError(f"the answer has no sound: {out} is not written")
 
 
-def _speak(session: Opened, speech: bytes, show: Callable[[str], None], *, fast: bool, timeout_s: float) -> Turn:
-    feeder = Feeder(session.client, speech, fast=fast)
-    length_s = 0.0 if fast else session.client.input_format.ms(len(speech)) / 1000
-    follower = TurnFollower(session.client, show, feeder)
+def _speak(follower: TurnFollower, feeder: Feeder, timeout_s: float) -> Turn:
+    """Speak, and follow the answer. timeout_s: counts from the end of the speech where it takes its time."""
+    length_s = 0.0 if feeder.fast else feeder.length_s
     with ExitStack() as stack:
         return follower.follow(lambda: stack.enter_context(feeder.running()), timeout_s + length_s)
 
@@ -150,6 +160,8 @@ def _finish(session: Opened, turn: Turn, out: Path | None, *, as_json: bool) -> 
         "files": {"recording": recording, "audio": None if out is None else str(out)},
         "timings": None if turn.timings is None else msgspec.to_builtins(turn.timings),
         "usage": None if turn.usage is None else msgspec.to_builtins(turn.usage),
+        "tool_calls": turn.calls,
+        "unreadable": turn.unreadable,
         "session_id": session.client.session_id,
         "model": session.client.model,
     }

@@ -13,17 +13,22 @@ from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.stats import TurnStats
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError
+from realtime_client.errors import RealtimeError, ResponseFailedError, TimeLimitError
 from realtime_client.protocol.session import trailing_silence_ms
 
 CHUNK_MS = 100
+AUDIO_DELTAS = ("response.output_audio.delta", "response.audio.delta")
 SPEECH_WAIT_S = 5.0
 TRANSCRIPT_WAIT_S = 3.0
 _SILENCE = {"ulaw": b"\xff", "alaw": b"\xd5"}
 
 
 class Turn(msgspec.Struct):
-    """What one turn brought. text and the rest are those of the last answer, if speech interrupted earlier ones."""
+    """What one turn brought. text and the rest are those of the last answer, if speech interrupted earlier ones.
+
+    calls: how many tools it called. unreadable, unreadable_audio: messages that could not be read, and those of them
+    that held sound.
+    """
 
     text: str = ""
     heard: str = ""
@@ -33,22 +38,37 @@ class Turn(msgspec.Struct):
     error: str | None = None
     usage: up.Usage | None = None
     timings: TurnStats | None = None
+    calls: int = 0
+    unreadable: int = 0
+    unreadable_audio: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether it brought nothing at all."""
+        return not (self.text.strip() or self.audio or self.calls)
 
 
 class Feeder:
     """Sends audio as a microphone would, in a thread of its own.
 
-    Each chunk has its moment on one schedule, so that delays do not add up. fast: as quickly as the outbox takes it.
+    Each chunk has its moment on one schedule, so that delays do not add up. fast: as quickly as the server reads it.
+    request: the id of the request for an answer, once it is made; None where the server answers by itself.
     """
 
     def __init__(self, client: RealtimeClient, audio: bytes, *, fast: bool, clock: Clock = SYSTEM_CLOCK) -> None:
         self.done = threading.Event()
         self.error: BaseException | None = None
+        self.request: str | None = None
+        self.fast = fast
         self._client = client
         self._audio = audio
-        self._fast = fast
         self._clock = clock
         self._halt = threading.Event()
+
+    @property
+    def length_s(self) -> float:
+        """How long the audio is."""
+        return self._client.input_format.ms(len(self._audio)) / 1000
 
     @contextmanager
     def running(self) -> Iterator[Feeder]:
@@ -72,45 +92,69 @@ class Feeder:
     def _feed(self) -> None:
         client = self._client
         silence_ms = trailing_silence_ms(client.settings)
-        quiet = _SILENCE.get(client.input_format.encoding, b"\0")
-        audio = self._audio + quiet * (client.input_format.bytes_per_ms * silence_ms)
-        size = client.input_format.bytes_per_ms * CHUNK_MS
         start_s = self._clock.monotonic()
-        for number, offset in enumerate(range(0, len(audio), size)):
+        for number, chunk in enumerate(self._chunks(silence_ms)):
             due_s = start_s + number * CHUNK_MS / 1000
-            wait_s = 0.0 if self._fast else max(0.0, due_s - self._clock.monotonic())
+            wait_s = 0.0 if self.fast else max(0.0, due_s - self._clock.monotonic())
             if self._halt.wait(wait_s) or client.stop.is_set():
                 return
-            client.send_audio(audio[offset : offset + size])
+            client.send_audio(chunk, in_step=self.fast)
         if not silence_ms:
             client.commit()
-            client.respond()
+            self.request = client.respond()
+
+    def _chunks(self, silence_ms: int) -> Iterator[memoryview | bytes]:
+        """The audio, then the silence that ends the turn, in pieces of 100 ms; nothing is copied."""
+        audio_format = self._client.input_format
+        size = audio_format.bytes_per_ms * CHUNK_MS
+        audio = memoryview(self._audio)
+        for offset in range(0, len(audio), size):
+            yield audio[offset : offset + size]
+        quiet = _SILENCE.get(audio_format.encoding, b"\0")
+        for offset_ms in range(0, silence_ms, CHUNK_MS):
+            yield quiet * (audio_format.bytes_per_ms * min(CHUNK_MS, silence_ms - offset_ms))
 
 
 class TurnFollower:
-    """Follows the updates of one turn to its end, showing the answer's text as it comes."""
+    """Follows the updates of one turn to its end, showing the answer's text as it comes.
 
-    def __init__(self, client: RealtimeClient, show: Callable[[str], None], feeder: Feeder | None = None) -> None:
+    What became of it is decided by the updates in their order alone. show: takes the answer's text. tell: takes a line
+    for people about something that is not part of the answer.
+    """
+
+    def __init__(
+        self,
+        client: RealtimeClient,
+        show: Callable[[str], None],
+        feeder: Feeder | None = None,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         self.turn = Turn()
         self._client = client
         self._show = show
+        self._tell = tell
         self._feeder = feeder
+        self._request: str | None = None
+        self._current: str | None = None  # the answer that is followed
+        self._open: set[str] = set()  # answers that run
         self._speaking = False
         self._heard_speech = False
         self._transcripts: dict[str, str | None] = {}  # of the committed items; None while it is awaited
         self._answered = False
-        self._failure: up.Failure | None = None
+        self._complaint: up.Failure | None = None  # what the server said that is about no request of ours
         self._part: tuple[str, int] | None = None
 
     def follow(self, start: Callable[[], object], timeout_s: float) -> Turn:
         """Run `start`, then follow until the answer is complete.
 
-        Errors: TimeoutError as RealtimeError; ResponseFailedError; ConnectionLostError; what the feeder met with.
+        Errors: TimeLimitError; ResponseFailedError; ConnectionLostError; what the feeder met with.
         """
         client = self._client
         deadline = Deadline(timeout_s)
         with client.updates(timeout_s=0.5) as updates:
             start()
+            if self._feeder is None:
+                self._request = client.last_request
             silent_since: Deadline | None = None
             while not self._complete():
                 try:
@@ -118,7 +162,7 @@ class TurnFollower:
                 except TimeoutError:
                     pass  # the reasons to stop waiting are looked at below
                 except StopIteration:
-                    raise client.error or ClosedError("the session ended before the answer") from None
+                    raise client.over() from None
                 if self._fed() and silent_since is None:
                     silent_since = Deadline(SPEECH_WAIT_S)
                 self._give_up(silent_since, deadline, timeout_s)
@@ -127,24 +171,28 @@ class TurnFollower:
         return self.turn
 
     def _fed(self) -> bool:
-        if self._feeder is not None and self._feeder.done.is_set():
-            if self._feeder.error is not None:
-                raise self._feeder.error
-            return True
-        return False
+        if self._feeder is None or not self._feeder.done.is_set():
+            return False
+        if self._feeder.error is not None:
+            raise self._feeder.error
+        if self._request is None and self._feeder.request is not None:
+            self._request = self._feeder.request
+            if self._complaint is not None:
+                self._failed(self._complaint)  # it may have come before the request was known here
+        return True
 
     def _complete(self) -> bool:
         fed = self._feeder is None or self._fed()
-        return self._answered and fed and not self._speaking and not self._client.answering
+        return self._answered and fed and not self._speaking and not self._open
 
     def _give_up(self, silent_since: Deadline | None, deadline: Deadline, timeout_s: float) -> None:
-        if silent_since is not None and silent_since.expired and not (self._heard_speech or self._answered):
-            raise RealtimeError("the server heard no speech in the audio")
-        failure, fed = self._failure, self._feeder is None or self._fed()
-        if failure is not None and fed and not self._answered and not self._client.answering:
-            raise ResponseFailedError(failure.message, code=failure.code)
+        complaint = self._complaint
+        said = f"; the server says: {complaint.message or complaint.code}" if complaint is not None else ""
+        waiting_for_speech = self._request is None and silent_since is not None and silent_since.expired
+        if waiting_for_speech and not (self._heard_speech or self._answered or self._open):
+            raise RealtimeError(f"the server heard no speech in the audio{said}")
         if deadline.expired:
-            raise RealtimeError(f"no complete answer within {timeout_s:g} s (see --timeout)")
+            raise TimeLimitError(f"no complete answer within {timeout_s:g} s (see --timeout){said}")
 
     def _await_transcripts(self, updates: Any) -> None:
         """Transcripts of the user's audio come when they come; wait a little for those still due."""
@@ -156,11 +204,37 @@ class TurnFollower:
                 self._take(next(updates))
             except TimeoutError:
                 continue
-            except StopIteration:
-                return
+            except (StopIteration, RealtimeError):
+                return  # the answer is there: how the session ended is no matter of this turn
 
     def _take(self, update: up.Update) -> None:
-        turn = self.turn
+        match update:
+            case up.TextDelta() if update.response_id == self._current:
+                part = (update.item_id, update.content_index)
+                self._show(update.text if self._part in (None, part) else "\n" + update.text)
+                self._part = part
+            case up.AudioDelta() if update.response_id == self._current:
+                self.turn.audio += update.audio
+            case up.ToolCall() if update.response_id == self._current:
+                self.turn.calls += 1
+            case up.ResponseStarted(out_of_band=False):
+                self._begin(update)
+            case up.ResponseDone(out_of_band=False):
+                self._open.discard(update.response_id)
+                if update.response_id == self._current:
+                    self._finish(update)
+            case up.Failure():
+                self._failed(update)
+            case up.Malformed():
+                self.turn.unreadable += 1
+                self.turn.unreadable_audio += update.event_type in AUDIO_DELTAS
+            case up.Notice():
+                self._tell(update.message)
+            case _:
+                self._hear(update)
+
+    def _hear(self, update: up.Update) -> None:
+        """What the server made of the user's audio."""
         match update:
             case up.SpeechStarted():
                 self._speaking = self._heard_speech = True
@@ -171,21 +245,29 @@ class TurnFollower:
                 self._transcripts[update.item_id] = update.text.strip()
             case up.UserTranscriptFailed():
                 self._transcripts[update.item_id] = ""
-            case up.ResponseStarted(out_of_band=False):
-                turn.audio.clear()
-                self._answered = False
-            case up.TextDelta():
-                part = (update.item_id, update.content_index)
-                self._show(update.text if self._part in (None, part) else "\n" + update.text)
-                self._part = part
-            case up.AudioDelta():
-                turn.audio += update.audio
-            case up.Failure(benign=False):
-                self._failure = update
-            case up.ResponseDone(out_of_band=False):
-                self._finish(update)
             case _:
                 pass
+
+    def _begin(self, started: up.ResponseStarted) -> None:
+        if self._request is not None and started.request_id != self._request:
+            return  # somebody else's answer
+        self._open.add(started.response_id)
+        self._current = started.response_id
+        self.turn.audio.clear()
+        self.turn.calls = 0
+        self._answered = False
+
+    def _failed(self, failure: up.Failure) -> None:
+        ours = self._request is not None and failure.event_id == self._request
+        if failure.benign:
+            if ours and self._current is not None:  # what began was the server's own answer: ours is still to come
+                self._open.discard(self._current)
+                self._current = None
+        elif ours:
+            raise ResponseFailedError(failure.message or failure.code or "the request was refused", code=failure.code)
+        elif failure is not self._complaint:
+            self._complaint = failure
+            self._tell(f"the server reports: {failure.message or failure.code}")
 
     def _finish(self, done: up.ResponseDone) -> None:
         turn = self.turn

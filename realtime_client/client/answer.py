@@ -14,7 +14,8 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
     """One whole answer.
 
     text: all of it, in order. audio: in audio_format; empty for a text answer. heard: what the server understood of
-    the user's audio, when it said so in time. status, reason: as in `updates.ResponseDone`.
+    the user's audio, when it said so in time. status, reason: as in `updates.ResponseDone`. unreadable: messages that
+    came meanwhile and could not be read; what they held is missing.
     """
 
     text: str
@@ -28,6 +29,25 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
     tool_calls: tuple[up.ToolCall, ...] = ()
     item_ids: tuple[str, ...] = ()
     timings: TurnStats | None = None
+    unreadable: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds nothing at all: no text, no sound, no call."""
+        return not (self.text.strip() or self.audio or self.tool_calls)
+
+    def __repr__(self) -> str:
+        calls = ", ".join(call.name for call in self.tool_calls)
+        shown = {
+            "status": self.status,
+            "text": self.text if len(self.text) <= 60 else self.text[:57] + "...",
+            "audio": f"<{len(self.audio)} bytes, {self.audio_format.ms(len(self.audio)) / 1000:.1f} s>",
+            "reason": self.reason,
+            "error": self.error,
+            "heard": self.heard,
+            "tool_calls": f"<{calls}>" if calls else "",
+        }
+        return f"Answer({', '.join(f'{name}={value!r}' for name, value in shown.items() if value)})"
 
 
 class AnswerCollector:
@@ -43,6 +63,7 @@ class AnswerCollector:
         self._audio: list[bytes] = []
         self._heard: list[str] = []
         self._calls: list[up.ToolCall] = []
+        self._unreadable = 0
 
     def take(self, update: up.Update) -> Answer | None:
         """Take one update in. Errors: ResponseFailedError when the request was refused."""
@@ -52,6 +73,8 @@ class AnswerCollector:
             self._heard.append(update.text)
         elif isinstance(update, up.Failure):
             self._fail(update)
+        elif isinstance(update, up.Malformed):
+            self._unreadable += 1
         elif getattr(update, "response_id", None) != self.response_id or self.response_id is None:
             return None
         elif isinstance(update, up.AudioDelta):
@@ -86,4 +109,5 @@ class AnswerCollector:
             usage=done.usage,
             tool_calls=tuple(self._calls),
             item_ids=done.item_ids,
+            unreadable=self._unreadable,
         )

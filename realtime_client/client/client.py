@@ -5,33 +5,41 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
 from realtime_client import updates as up
+from realtime_client.audio.pcm import as_bytes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import (
     ClosedError,
     ConnectionLostError,
     NotRealtimeError,
+    QueueFullError,
     RealtimeError,
     SessionRefusedError,
+    TimeLimitError,
     UsageError,
 )
+from realtime_client.escape import one_line
 from realtime_client.protocol.conversation import Conversation, HeardMs
 from realtime_client.protocol.events import ClientEvent, InputAudioBufferAppend
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import SessionConfig, trailing_silence_ms
 
 from .answer import Answer, AnswerCollector
-from .diagnosis import refusal
+from .arguments import check_json, check_kind, check_text
+from .endings import Ending, Moment, refusal
 from .endpoint import Endpoint
 from .limits import Limits
 from .link import Link
 from .listeners import EventObserver, Observer, RecorderProtocol
 from .stats import Stats
 from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 T = TypeVar("T")
 CHUNK_MS = 100
@@ -62,7 +70,8 @@ class RealtimeClient:
         self._session = session
         self._limits = limits or Limits()
         self._clock = clock
-        self._conversation = Conversation(heard_ms=heard_ms) if heard_ms else Conversation()
+        waits: dict[str, Any] = {"answer_s": self._limits.answer_timeout_s, "now_s": clock.monotonic}
+        self._conversation = Conversation(heard_ms=heard_ms, **waits) if heard_ms else Conversation(**waits)
         self._link = Link(
             endpoint=endpoint,
             limits=self._limits,
@@ -76,6 +85,7 @@ class RealtimeClient:
         self.model = ""
         self.expires_at: int | None = None
         self._readers: list[Subscription] = []
+        self._read_out = False  # readers get nothing any more
         self._lists = threading.Lock()
         self._life = threading.Lock()
         self._state = "new"
@@ -119,6 +129,7 @@ class RealtimeClient:
             self._close_after(error)
             raise
         self._connect_ms = round((self._clock.monotonic() - self._started_s) * 1000, 3)
+        self._link.opened = True
         with self._life:
             if self._state == "opening":
                 self._state = "open"
@@ -150,16 +161,18 @@ class RealtimeClient:
                 elif isinstance(update, up.SessionChanged) and started is not None:
                     return
                 elif isinstance(update, up.Failure):
-                    raise refusal(update, where)
+                    says = one_line(update.message or update.code or "the session was refused", 300)
+                    raise refusal(update, f"{where}: {says}")
                 elif isinstance(update, up.Malformed) and started is None:
                     raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
-        except TimeoutError:
-            missing = "session.created" if started is None else "session.updated"
+        except TimeLimitError:
+            limit = f"{self._limits.open_timeout_s:g} s"
+            if started is not None:  # some servers never confirm settings: they may be in force all the same
+                self.tell(up.Notice(message=f"the server did not confirm the settings within {limit}; going on"))
+                return
             raise NotRealtimeError(
-                f"{where} accepted the connection but sent no {missing} within {self._limits.open_timeout_s:g} s"
+                f"{where} accepted the connection but sent no session.created within {limit}"
             ) from None
-        except ConnectionLostError as error:
-            raise SessionRefusedError(f"{where} ended the session before it began: {error}") from None
         if self._state == "opening" and self._link.error is None:
             raise SessionRefusedError(f"{where} ended the session before it began")
         raise self._link.error or ClosedError("closed while connecting")
@@ -168,7 +181,8 @@ class RealtimeClient:
         """End the session: send what is queued, close the connection, finish the files, join the threads.
 
         One deadline for everything (`Limits.close_timeout_s`); idempotent; from any thread. From an observer it only
-        asks for the end, because the audio thread cannot wait for itself.
+        begins the end, because the audio thread cannot wait for itself: readers end, and whoever holds the session
+        closes it.
         Errors: the first exception of a thread; ShutdownError for threads that do not end.
         """
         if self._link.owns(threading.current_thread()):
@@ -193,6 +207,11 @@ class RealtimeClient:
     def error(self) -> RealtimeError | None:
         """Why the session ended against our will; None while it runs or when it ended as asked."""
         return self._link.error
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the server ended the session, or the connection broke; None while it runs or when it ended as asked."""
+        return self._link.ending
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
@@ -223,9 +242,8 @@ class RealtimeClient:
 
     @property
     def answering(self) -> bool:
-        """Whether an answer runs or is asked for."""
-        gate = self._conversation.gate
-        return gate.busy or bool(gate.waiting)
+        """Whether an answer runs or is asked for, and nobody has cancelled it."""
+        return self._conversation.gate.wanted
 
     def stats(self) -> Stats:
         """Return the session's figures so far."""
@@ -244,10 +262,17 @@ class RealtimeClient:
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 
-    def _act(self, action: Callable[[], tuple[T, Sequence[up.Update]]]) -> T:
-        """Let the conversation decide and queue what follows, in one critical section."""
+    def _act(self, action: Callable[[], tuple[T, Sequence[up.Update]]], *, urgent: bool = False) -> T:
+        """Let the conversation decide and queue what follows, in one critical section.
+
+        Room for what follows is waited for before: a decision whose messages find no room would be half of one.
+        urgent: do not wait.
+        """
         self._check_open()
+        if not urgent:
+            self._link.wait_for_room()
         with self._link.lock:
+            self._link.outbox.check_room()
             result, happened = action()
             self._link.flush()
             finish = self._link.notice(happened)
@@ -266,28 +291,56 @@ class RealtimeClient:
     def _check_open(self) -> None:
         if self.error is not None:
             raise self.error
+        if self._state == "new":
+            raise ClosedError("the session is not open yet: use `with`, or call open()")
+        if self.ending is not None:
+            raise ClosedError(f"the session is over: {self.ending.words}")
         if self._state not in {"open", "opening"} or self.stop.is_set():
-            raise ClosedError("the session is closed" if self._state != "new" else "the session is not open yet")
+            raise ClosedError("the session is closed")
 
     def send_text(self, text: str, *, respond: bool = True) -> str:
         """Say something in writing; returns the item's id.
 
         With `respond`, a running answer is interrupted and a new one asked for.
-        Errors: UsageError for empty text; ClosedError; ConnectionLostError.
+        Waits for room when the network is slow. Errors: UsageError for text that is empty or cannot be sent;
+        QueueFullError after `Limits.write_timeout_s`; ClosedError; ConnectionLostError.
         """
+        return self._say(text, respond=respond)[0]
+
+    def _say(self, text: str, *, respond: bool) -> tuple[str, str | None]:
+        """(the item's id, the id of the request for an answer)."""
+        check_text(text, "the text")
         if not text.strip():
             raise UsageError("there is nothing to send: the text is empty")
-        return self._act(lambda: self._conversation.say(text, respond=respond))
 
-    def send_audio(self, audio: bytes) -> None:
+        def decide() -> tuple[tuple[str, str | None], Sequence[up.Update]]:
+            item_id, happened = self._conversation.say(text, respond=respond)
+            return (item_id, self._conversation.last_request_id), happened
+
+        return self._act(decide)
+
+    def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
         """Send audio of the user in `input_format`; any length, best 20 to 100 ms.
 
-        Waits for room when the network is slow. Errors: QueueFullError after `Limits.write_timeout_s`; ClosedError.
+        audio: bytes; for PCM also any C-contiguous buffer of 16-bit integers; for floats see `realtime_client.pcm16`.
+        in_step: for audio that comes faster than it was spoken: stay within five seconds of what the server has read.
+        Waits for room when the network is slow. Errors: UsageError for what is no such audio; QueueFullError after
+        `Limits.write_timeout_s`; ClosedError.
         """
         self._check_open()
+        data = as_bytes(audio, self.input_format)
+        if not data:
+            return
         with self._link.lock:
-            self._conversation.appended(len(audio))
-        self._link.put(InputAudioBufferAppend(audio=audio))  # last, so that the send thread finds this one done
+            self._conversation.appended(len(data))
+        try:
+            self._link.put(InputAudioBufferAppend(audio=data))  # last, so that the send thread finds this one done
+        except (QueueFullError, ClosedError):
+            with self._link.lock:
+                self._conversation.appended(-len(data))
+            raise
+        if in_step:
+            self._link.keep_step(len(data) / self.input_format.bytes_per_ms)
 
     def commit(self) -> None:
         """End the user's turn by hand (turn detection off). Errors: UsageError below 100 ms of audio."""
@@ -302,11 +355,12 @@ class RealtimeClient:
 
         response: fields of the wire's response.create, for example `conversation="none"`, `metadata={...}`.
         """
+        check_json(response, "the response")
         return self._act(lambda: (self._conversation.ask(response or None), ()))
 
     def cancel(self) -> bool:
         """Stop the running answer; True if there was one."""
-        return self._act(self._conversation.cancel)
+        return self._act(self._conversation.cancel, urgent=True)
 
     def interrupt(self, cause: str = "speech") -> bool:
         """Cut the running answer, and the unheard tail of one that has just ended, at what was heard.
@@ -314,30 +368,46 @@ class RealtimeClient:
         cause: `speech` or `typed`. Unlike `cancel`, answers that are asked for and have not begun stay asked for.
         True if something was cut.
         """
-        return self._act(lambda: self._conversation.interrupt(cause))
+        return self._act(lambda: self._conversation.interrupt(cause), urgent=True)
 
     def tell(self, update: up.Update) -> None:
         """Pass an update of this program's own (a device that changed) to observers and the recording."""
-        self._act(lambda: (None, (update,)))
+        check_kind(update, up.Update, "an update")
+        self._act(lambda: (None, (update,)), urgent=True)
 
     def add_item(self, item: Item) -> str:
         """Add an item (history, an image, a system message); returns its id."""
+        check_kind(item, Item, "an item")
+        check_json(item, "the item")
         return self._act(lambda: (self._conversation.add_item(item), ()))
 
     def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
-        """Send what a tool returned; after the last open call of an answer, a new answer is asked for."""
+        """Send what a tool returned; after the last open call of an answer, a new answer is asked for.
+
+        Errors: UsageError for a call that was not made or has its result, and for output that is no text.
+        """
+        check_text(call_id, "call_id")
+        check_text(output, "the output of a tool")
         return self._act(lambda: self._conversation.tool_result(call_id, output, respond=respond))
 
     def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
         """Allow or refuse a remote tool's call."""
+        check_text(request_id, "request_id")
+        check_text(reason or "", "the reason")
         self._do(lambda: self._conversation.approve(request_id, approve=approve, reason=reason))
 
     def update_session(self, session: SessionConfig) -> None:
         """Change settings; what is unset stays as it is. `SessionChanged` confirms."""
-        self._do(lambda: self._conversation.update_session(session.to_wire()))
+        check_kind(session, SessionConfig, "the settings of a session (RealtimeSession)")
+        wire = session.to_wire()
+        check_json(wire, "the settings")
+        self._do(lambda: self._conversation.update_session(wire))
 
     def send_event(self, event: ClientEvent) -> None:
         """Send any message of the protocol."""
+        check_kind(event, ClientEvent, "a message of a client")
+        if not isinstance(event, InputAudioBufferAppend):
+            check_json(event, "the message")
         self._do(lambda: self._conversation.send(event))
 
     # --- listening ----------------------------------------------------------------------------------------------------
@@ -377,7 +447,7 @@ class RealtimeClient:
         removers.append(self.observe(reader.offer))
         with self._lists:
             self._readers.append(reader)
-            over = self._state == "closed"
+            over = self._read_out
         if over:
             reader.end()
         return reader
@@ -391,26 +461,26 @@ class RealtimeClient:
 
     def _end_readers(self) -> None:
         with self._lists:
+            self._read_out = True
             readers, self._readers = self._readers, []
         for reader in readers:
             reader.end()
 
-    def ask(self, text: str | None = None, *, audio: bytes | None = None, timeout_s: float = 60.0) -> Answer:
+    def ask(self, text: str | None = None, *, audio: Buffer | None = None, timeout_s: float = 60.0) -> Answer:
         """Say one thing, in writing or as audio, and wait for the whole answer.
 
         audio: in `input_format`; silence that ends the turn is added, or it is committed when turn detection is off.
-        Errors: TimeoutError; ResponseFailedError when the request is refused; ConnectionLostError.
+        Errors: UsageError; TimeLimitError; ResponseFailedError when the request is refused; ConnectionLostError.
         """
+        if (text is None) == (audio is None):
+            raise UsageError("ask needs text or audio, one of them")
+        data = None if audio is None else as_bytes(audio, self.input_format)
+        if data is not None and not data:
+            raise UsageError("there is nothing to send: the audio is empty")
         deadline = Deadline(timeout_s, self._clock)
         with self.updates() as updates:
-            if text is not None:
-                self.send_text(text)
-                request = self._conversation.last_request_id
-            elif audio is not None:
-                request = self._speak(audio)
-            else:
-                raise UsageError("ask needs text or audio")
-            return self._collect(updates.until(deadline), request)
+            request = self._say(text, respond=True)[1] if text is not None else self._speak(data or b"")
+            return self._collect(updates.until(deadline), request, timeout_s)
 
     def _speak(self, audio: bytes) -> str | None:
         """Send a whole utterance and end the turn; returns the request for an answer, None if the server makes it."""
@@ -419,30 +489,41 @@ class RealtimeClient:
         quiet = {"ulaw": b"\xff", "alaw": b"\xd5"}.get(self.input_format.encoding, b"\0")
         whole = audio + quiet * (self.input_format.bytes_per_ms * silence_ms)
         for start in range(0, len(whole), size):
-            self.send_audio(whole[start : start + size])
+            self.send_audio(whole[start : start + size], in_step=True)
         if silence_ms:
             return None
         self.commit()
         return self.respond()
 
-    def _collect(self, updates: Iterator[up.Update], request: str | None) -> Answer:
+    def _collect(self, updates: Iterator[up.Update], request: str | None, timeout_s: float) -> Answer:
         """Follow one answer to its end."""
         collector = AnswerCollector(request, self.output_format)
-        for update in updates:
-            answer = collector.take(update)
-            if answer is not None:
-                turns = reversed(self._link.turns.turns)
-                timings = next((t for t in turns if t.response_id == collector.response_id), None)
-                return msgspec.structs.replace(answer, timings=timings)
-        raise self.error or ClosedError("the session ended before the answer")
+        try:
+            for update in updates:
+                answer = collector.take(update)
+                if answer is not None:
+                    turns = reversed(self._link.turns.turns)
+                    timings = next((t for t in turns if t.response_id == collector.response_id), None)
+                    return msgspec.structs.replace(answer, timings=timings)
+        except TimeLimitError:
+            raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from None
+        raise self.over()
+
+    def over(self) -> RealtimeError:
+        """What it means for whoever waited for an answer that the session is over."""
+        if self.error is not None:
+            return self.error
+        if self.ending is not None:
+            return ConnectionLostError(f"{self.ending.words}, {Moment.ASKED.value}", close_code=self.ending.code)
+        return ClosedError("the session was closed before the answer")
 
     def next_answer(self, *, after: Callable[[], object] | None = None, timeout_s: float = 60.0) -> Answer:
         """Wait for the next answer that begins from now on, without asking for one.
 
         after: what causes it, called once nothing of the answer can be missed, for example
-        `client.next_answer(after=lambda: client.send_tool_result(call_id, "5"))`.
+        `client.next_answer(after=lambda: client.send_tool_result(call_id, "5"))`. Errors: as those of `ask`.
         """
         with self.updates() as updates:
             if after is not None:
                 after()
-            return self._collect(updates.until(Deadline(timeout_s, self._clock)), None)
+            return self._collect(updates.until(Deadline(timeout_s, self._clock)), None, timeout_s)

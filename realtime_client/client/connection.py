@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from websockets.exceptions import (
@@ -27,6 +27,7 @@ from realtime_client.version import __version__
 from .diagnosis import RedirectedError, explain, lost
 from .endpoint import Endpoint
 from .limits import Limits
+from .outbox import Ping
 from .wire import FrameHandler, Wire
 
 try:
@@ -67,36 +68,37 @@ class Connection:
         response = self._wire.response
         return "" if response is None else response.headers.get("Date", "")
 
-    def send(self, frames: list[bytes]) -> None:
-        """Send text messages, in one write; blocks while the peer does not read. Errors: ConnectionLostError."""
-        try:
-            with self._wire.send_context():
-                for frame in frames:
-                    self._wire.protocol.send_text(frame)
-        except (WebSocketException, OSError) as error:
-            raise lost(error) from None
+    def send(self, messages: Sequence[bytes | Ping]) -> None:
+        """Send text messages and pings, in order and in one write; blocks while the peer does not read.
 
-    def ping(self, payload: bytes) -> None:
-        """Send a ping; the answer comes to `on_pong`. Errors: ConnectionLostError."""
+        Pongs come to `on_pong`. Errors: ConnectionLostError.
+        """
+        wire = self._wire
         try:
-            with self._wire.send_context():
-                self._wire.protocol.send_ping(payload)
+            with wire.send_context():
+                for message in messages:
+                    if type(message) is Ping:
+                        wire.protocol.send_ping(message.payload)
+                    else:
+                        wire.protocol.send_text(message)  # type: ignore[arg-type]
+            wire.write_out()
         except (WebSocketException, OSError) as error:
-            raise lost(error) from None
+            raise lost(error) from error
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Send the close frame and wait for the peer's, at most the time limit given at opening."""
-        with contextlib.suppress(WebSocketException, OSError):
-            self._wire.close(code, reason)
+        self._wire.finish(code, reason)
 
     def abort(self) -> None:
         """End the connection at once, without waiting for anybody."""
         self._wire.cut()
 
     def release(self) -> None:
-        """Give the last handle back, once the receive thread has ended."""
-        self._wire.release()
-        self._on_release()
+        """Give the last handle back; a receive thread that has not ended does it when it ends."""
+        self._wire.left_alone = True
+        if not self._wire.recv_events_thread.is_alive():
+            self._wire.release()
+            self._on_release()
 
 
 class Opening:
@@ -158,7 +160,7 @@ class Opening:
             )
         except (WebSocketException, OSError, EOFError, ValueError, RedirectedError) as error:
             self._release()
-            raise explain(error, endpoint, limits) from None
+            raise explain(error, endpoint, limits) from error
         wire.__enter__()
         assert isinstance(wire, Wire)
         return Connection(wire, self._release)
@@ -224,4 +226,6 @@ def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=endpoint.trust)
     except OSError as error:
-        raise errors.UsageError(f"the file of trusted certificates cannot be used: {endpoint.trust}: {error}") from None
+        raise errors.UsageError(
+            f"the file of trusted certificates cannot be used: {endpoint.trust}: {error}"
+        ) from error

@@ -1,10 +1,12 @@
-"""What went wrong with a connection, as one clear error."""
+"""What went wrong with a connection attempt, as one clear error; how an open one ends is in `endings`."""
 
 from __future__ import annotations
 
 import json
+import math
 import socket
 import ssl
+from email.utils import parsedate_to_datetime
 
 from websockets.exceptions import (
     ConnectionClosed,
@@ -17,41 +19,20 @@ from websockets.exceptions import (
 )
 
 from realtime_client import errors
-from realtime_client import updates as up
+from realtime_client.deadline import SYSTEM_CLOCK
+from realtime_client.escape import one_line
+from realtime_client.protocol.lenient import error_object
 
+from .endings import describe_close
 from .endpoint import Endpoint
 from .limits import Limits
 
-_REFUSED_KEY = {"invalid_api_key", "authentication_error", "unauthorized"}
-_REFUSED_RATE = {"rate_limit_exceeded", "insufficient_quota"}
-
-
+_LONGEST_WAIT_S = 7 * 86_400.0
 _REDIRECTS = "redirects to another address: give that one as the URL"
 
 
 class RedirectedError(Exception):
     """The server sent us elsewhere."""
-
-
-def describe_close(code: int, reason: str) -> str:
-    """One line for people about how a connection ended."""
-    meaning = {
-        1000: "the server ended the session",
-        1001: "the server goes away",
-        1002: "the server broke the WebSocket protocol",
-        1006: "the connection dropped",
-        1008: "the server refused a message",
-        1009: "a message was too long",
-        1011: "the server failed",
-        1012: "the server restarts",
-        1013: "the server is overloaded",
-    }.get(code, "the server closed the connection")
-    return f"{meaning} (close code {code}{': ' + _one_line(reason) if reason else ''})"
-
-
-def _one_line(text: str) -> str:
-    """What a server says, fit for one line of a message."""
-    return "".join(c if c.isprintable() else " " for c in text[:300]).strip()
 
 
 def lost(error: BaseException) -> errors.ConnectionLostError:
@@ -61,16 +42,6 @@ def lost(error: BaseException) -> errors.ConnectionLostError:
         if frame is not None:
             return errors.ConnectionLostError(describe_close(frame.code, frame.reason), close_code=frame.code)
     return errors.ConnectionLostError(describe_close(1006, ""))
-
-
-def refusal(failure: up.Failure, where: str) -> errors.ConnectError:
-    """What an error means that the server sends instead of a session."""
-    says = f"{where}: {_one_line(failure.message or failure.code or 'the session was refused')}"
-    if failure.code in _REFUSED_KEY:
-        return errors.AuthenticationError(says)
-    if failure.code in _REFUSED_RATE:
-        return errors.RateLimitedError(says)
-    return errors.SessionRefusedError(says, code=failure.code)
 
 
 def explain(error: Exception, endpoint: Endpoint, limits: Limits) -> errors.RealtimeError:
@@ -106,39 +77,81 @@ def explain(error: Exception, endpoint: Endpoint, limits: Limits) -> errors.Real
 
 def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
     """HTTP answered the handshake with something other than 101."""
-    status = error.response.status_code
-    code, message = _body_error(error.response.body)
+    status, headers = error.response.status_code, error.response.headers
+    code, message = _body_error(error.response.body, headers.get("Content-Type", ""))
     says = f": {message}" if message else ""
     if 300 <= status < 400:
-        return errors.NotRealtimeError(f"{where} {_REDIRECTS}")
-    if status in {401, 403}:
-        return errors.AuthenticationError(f"{where} refused the key (HTTP {status}){says}")
+        to = one_line(headers.get("Location", ""), 300)
+        return errors.NotRealtimeError(f"{where} {_REDIRECTS}{f' ({without_secrets(to)})' if to else ''}")
+    if status == 401:
+        return errors.AuthenticationError(f"{where} refused the key (HTTP 401){says}")
+    if status == 403:
+        causes = "" if message else ": the key may not use this, or nothing answers at this path"
+        return errors.AuthenticationError(f"{where} refused the key (HTTP 403){says}{causes}")
+    wait_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
     if status == 429:
         return errors.RateLimitedError(
-            f"{where}: too many requests, or the quota is used up (HTTP 429){says}",
-            retry_after_s=_seconds(error.response.headers.get("Retry-After")),
+            f"{where}: too many requests, or the quota is used up (HTTP 429){says}", retry_after_s=wait_s
         )
     # A 404 that speaks of the model is an answer of the right place; any other names the wrong one.
     wrong_place = status in {404, 405} and not any(word in (code or "").lower() for word in ("model", "deployment"))
     if code is not None and status < 500 and not wrong_place:
         return errors.SessionRefusedError(f"{where} refused the session (HTTP {status}){says}", code=code)
     if status >= 500:
-        return errors.HostUnreachableError(f"{where} is out of order (HTTP {status}){says}")
+        return errors.HostUnreachableError(f"{where} is out of order (HTTP {status}){says}", retry_after_s=wait_s)
     return errors.NotRealtimeError(f"{where} is not a Realtime endpoint (HTTP {status}){says}: check the URL")
 
 
-def _seconds(text: str | None) -> float | None:
+def without_secrets(url: str) -> str:
+    """A URL for people: without its query and without who is named in front of the host."""
+    scheme, slashes, rest = url.partition("?")[0].partition("://")
+    if not slashes:
+        return scheme
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def retry_after_s(value: str | None, now: str | None = None) -> float | None:
+    """Read a Retry-After header (RFC 9110, section 10.2.3): seconds or a date; None when it says nothing of sense.
+
+    now: the Date header of the same answer, what a date is measured against; default: this machine's clock.
+    """
+    if not value:
+        return None
     try:
-        return float(text) if text else None
+        seconds = float(value)
     except ValueError:
+        until = _date_s(value)
+        if until is None:
+            return None
+        said = _date_s(now) if now else None
+        seconds = until - (SYSTEM_CLOCK.wall() if said is None else said)
+    return max(0.0, seconds) if math.isfinite(seconds) and seconds < _LONGEST_WAIT_S else None
+
+
+def _date_s(text: str) -> float | None:
+    """An HTTP date in seconds since the epoch."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _body_error(body: bytes | bytearray | memoryview | None) -> tuple[str | None, str | None]:
-    """(code, message) of an error in OpenAI's JSON shape; Nones when it is none."""
+def _body_error(body: bytes | bytearray | memoryview | None, kind: str) -> tuple[str | None, str | None]:
+    """(code, message) of an error in any of the shapes that servers have; Nones for what is not there.
+
+    code: '' where an API speaks that gives none.
+    """
+    raw = bytes(body or b"")[:65536]
     try:
-        error = json.loads(bytes(body or b"")[:65536]).get("error")
-        message = _one_line(str(error.get("message") or ""))
-        return str(error.get("code") or error.get("type")), message or None
-    except (ValueError, AttributeError):
-        return None, None
+        told = json.loads(raw)
+    except (ValueError, RecursionError):
+        text = raw.decode("utf-8", "replace").strip()
+        plain = kind.partition(";")[0].strip().lower() in {"text/plain", ""} and not text.startswith("<")
+        return None, one_line(text, 300) if plain and text else None
+    if isinstance(told, dict) and "error" in told and isinstance(told["error"], dict):
+        told = told["error"]
+    error = error_object(told)
+    message = one_line(str(error.get("message") or ""), 300)
+    code = error.get("code") or error.get("type") or ("" if message else None)
+    return code, message or None

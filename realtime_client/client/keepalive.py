@@ -1,4 +1,9 @@
-"""The keep-alive: when to ping, when the answer is overdue, how long a round trip takes."""
+"""The keep-alive: when to ping, when the answer is overdue, how long a round trip takes.
+
+A server that is busy is not gone: it may have seconds of audio to work through before it comes to a ping. So a pong is
+overdue only when nothing else was heard either, and whoever sends much faster than real time stays close to what the
+server has read (`Ahead`).
+"""
 
 from __future__ import annotations
 
@@ -55,9 +60,9 @@ class KeepAlive:
 
     @property
     def _waiting_since(self) -> float | None:
-        """When the unanswered ping was asked for; None when all are answered."""
+        """The last sign of life since the unanswered ping was asked for; None when all are answered."""
         sent = self._sent
-        return sent[1] if sent is not None and self._answered != sent[0] else None
+        return max(sent[1], self.last_heard_s) if sent is not None and self._answered != sent[0] else None
 
     def next_step_s(self, now_s: float) -> float | None:
         """Seconds until there is something to do; None for never."""

@@ -3,7 +3,7 @@
     receive     decodes frames, asks the conversation what they mean   -> inbound queue.Queue
     audio       takes the inbound queue in order: recorder, observers
     send        takes the outbox; the only one that writes to the connection; sends the close frame last
-    keep-alive  pings on schedule, notices a missing pong
+    keep-alive  pings on schedule, notices a missing pong and a request without an answer; sees to it that an end ends
 
 The conversation is shared under one lock, held for the decision only; what follows from it is queued in the same
 critical section, so order is kept. A message that ends an answer's audio travels through the same queue as the audio.
@@ -11,27 +11,32 @@ critical section, so order is kept. A message that ends an answer's audio travel
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from realtime_client import errors
 from realtime_client import updates as up
-from realtime_client.deadline import Clock, Deadline
+from realtime_client.deadline import NO_DEADLINE, Clock, Deadline
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
-from realtime_client.protocol.conversation import Conversation
+from realtime_client.protocol.conversation import BENIGN_CODES, Conversation
+from realtime_client.protocol.translate import failure
 
+from .ahead import Ahead
 from .connection import Connection, Opening
-from .diagnosis import describe_close
+from .endings import Ending, Moment
 from .endpoint import Endpoint
 from .inbound import Inbound
 from .keepalive import KeepAlive
 from .limits import Limits
 from .listeners import AnyEvent, EventObserver, Observer, RecorderProtocol
-from .outbox import Outbox, Outgoing, Ping
+from .outbox import WRITE_OUT, Outbox, Outgoing, Ping
 from .stats import Traffic, TurnClock
+from .stop import StopEvent
 from .worker import Worker, stacks
 
 _RECEIVED, _SENT, _NOTICED = range(3)
@@ -55,11 +60,14 @@ class Link:
         clock: Clock,
         final_stats: Callable[[], dict[str, Any]],
     ) -> None:
-        self.stop = threading.Event()
+        self.stop = StopEvent()
         self.error: errors.RealtimeError | None = None
+        self.ending: Ending | None = None
+        self.opened = False
         self.conversation = conversation
         self.lock = threading.Lock()
-        self.outbox = Outbox(limits.outbox_queue, clock)
+        self.outbox = Outbox(limits.outbox_queue, limits.outbox_bytes, clock)
+        self.ahead = Ahead(clock)
         self.traffic = Traffic()
         self.turns = TurnClock()
         self.inbound_high_water = 0
@@ -73,12 +81,14 @@ class Link:
         self._recorder = recorder
         self._final_stats = final_stats
         self._inbound: Inbound[_Entry | None] = Inbound(limits.inbound_queue)
-        self._late: list[up.Update] = []
+        self._late: deque[up.Update] = deque()
         self._audio_gone = False
         self._starting = threading.Lock()
         self._ending = False
         self._stalled = False
         self._fatal: up.Failure | None = None
+        self._last_word: up.Failure | None = None
+        self._where = endpoint.label
         self._opening = Opening(endpoint, limits, self)
         self._connection: Connection | None = None
         self._outcome: queue.Queue[Connection | BaseException] = queue.Queue(4)
@@ -143,10 +153,12 @@ class Link:
                     kept.append((event, frame, updates))
                 if type(event) in _TROUBLE:
                     self._count(event, updates)
+            self._last_word = _error_of(decoded[-1])
             for update in happened:
                 self.turns.take(update, now)
             if conversation.commands:
-                self.flush()
+                with contextlib.suppress(errors.ClosedError):  # what would follow from it is of no use any more
+                    self.flush()
             entry: _Entry = (_RECEIVED, kept, None, happened, now)
             waits = (records or (self.observers and happened)) and not self._offer(entry)
         for tell in self.event_observers:
@@ -169,42 +181,52 @@ class Link:
             self.traffic.unknown += 1
         else:
             self.traffic.failures += 1
+            self.stop.wake.set()  # a request may be over soon
         for update in updates:
             if isinstance(update, up.Failure) and update.fatal:
                 self._fatal = update
 
     def on_pong(self, payload: bytes) -> None:
-        """Measure the round trip."""
+        """Measure the round trip, or how far the server has read."""
+        self.ahead.read(payload)
         self.keep_alive.pong(payload, self._now())
 
-    def on_end(self, code: int, reason: str) -> None:
+    def on_unwritten(self) -> None:
+        """Let the send thread write what the receive thread cannot without waiting."""
+        with contextlib.suppress(errors.ClosedError):
+            self.outbox.put_now(WRITE_OUT, urgent=True)
+
+    def on_end(self, code: int, reason: str, *, by_us: bool = False) -> None:
         """Tell everybody that the connection is over."""
         asked = self.stop.is_set() and self.error is None
-        reason = reason[:200]
+        now = self._now()
+        with self.lock:
+            moment = self._moment()
+            held = self.conversation.end()
         if not asked:
-            self.error = self.error or self._why(code, reason)
-            lost = up.ConnectionLost(code=code, reason=str(self.error or describe_close(code, reason)))
-            if code != 1000 or self.error is not None:
-                now = self._now()
-                self._wait_to_put((_NOTICED, None, None, (lost,), now))
-                self._tell_directly((lost,), now)
+            said = next((each for each in held if isinstance(each, up.Failure) and each.event_id), None)
+            ending = Ending(code=code, reason=reason, says=self._fatal or said or self._last_word, by_us=by_us)
+            self.ending = ending
+            self.error = self.error or ending.error(moment, self._where)
+            words = str(self.error or ending.words)
+            if self.error is not None:
+                held = [*held, up.ConnectionLost(code=code, reason=words)]
+        if held:
+            self._wait_to_put((_NOTICED, None, None, held, now))
+            self._tell_directly(held, now)
         self.stop.set()
+        self.ahead.end()
         self.outbox.close(drop=True)
         self._wait_to_put(None)
 
-    def _why(self, code: int, reason: str) -> errors.RealtimeError | None:
-        """What a close that nobody here asked for means; None for a normal end."""
-        says = describe_close(code, reason)
-        fatal = self._fatal
-        if (fatal and fatal.code == "session_expired") or (code == 1001 and "maximum duration" in reason):
-            return errors.SessionExpiredError(says, close_code=code)
-        if fatal is not None:
-            return errors.SessionRefusedError(f"{fatal.message or fatal.code} ({says})", code=fatal.code)
-        if code == 3000:
-            return errors.AuthenticationError(f"the server refused the key ({says})")
-        if code == 4000:
-            return errors.SessionRefusedError(says)
-        return None if code == 1000 else errors.ConnectionLostError(says, close_code=code)
+    def _moment(self) -> Moment:
+        """What the session is doing."""
+        gate = self.conversation.gate
+        if not self.opened:
+            return Moment.OPENING
+        if gate.active_id is not None:
+            return Moment.ANSWERING
+        return Moment.ASKED if gate.wanted else Moment.IDLE
 
     def _offer(self, entry: _Entry) -> bool:
         """Queue for the audio thread if there is room (called under the lock, so in order)."""
@@ -219,10 +241,10 @@ class Link:
             return False
         return True
 
-    def _wait_to_put(self, entry: _Entry | None) -> None:
+    def _wait_to_put(self, entry: _Entry | None, deadline: Deadline = NO_DEADLINE) -> None:
         """Queue for the audio thread, waiting for room: this stops reading, and TCP tells the server to wait."""
         self._stalled = self._inbound.full()
-        while not self._audio_gone:
+        while not (self._audio_gone or deadline.expired):
             try:
                 self._inbound.put(entry, timeout=0.25)
                 break
@@ -234,13 +256,16 @@ class Link:
 
     def flush(self) -> None:
         """Queue what the conversation wants sent; call it under the lock, so that order is kept."""
+        if self.conversation.due_s is not None:
+            self.stop.wake.set()  # it may be due sooner than it was
         for command in self.conversation.take_commands():
             self.outbox.put_now(command, urgent=type(command) is ev.ResponseCancel)
 
-    def notice(self, updates: Sequence[up.Update]) -> Callable[[], None]:
+    def notice(self, updates: Sequence[up.Update], *, waiting: bool = True) -> Callable[[], None]:
         """Tell the observers of updates that no frame told; call it under the lock.
 
-        Returns what remains to be done after the lock is released: direct observers, waiting for room.
+        Returns what remains to be done after the lock is released: direct observers, waiting for room. waiting: False
+        for a thread that must not wait; the audio thread never does.
         """
         if not updates:
             return lambda: None
@@ -249,8 +274,8 @@ class Link:
             self.turns.take(update, now)
         entry: _Entry = (_NOTICED, None, None, updates, now)
         waits = not self._offer(entry)
-        if waits and threading.current_thread() is self._audio.thread:
-            self._late.extend(updates)  # it cannot wait for itself
+        if waits and (not waiting or threading.current_thread() is self._audio.thread):
+            self._late.extend(updates)  # told after what is being handled now
             waits = False
 
         def finish() -> None:
@@ -260,10 +285,30 @@ class Link:
 
         return finish
 
-    def put(self, event: ev.ClientEvent) -> None:
-        """Queue a message behind everything else, waiting for room (never in the audio thread, which must not wait)."""
-        waits = threading.current_thread() is not self._audio.thread
-        self.outbox.put(event, wait_s=self._limits.write_timeout_s if waits else 0.0)
+    def put(self, event: Outgoing) -> None:
+        """Queue a message behind everything else, waiting for room."""
+        self.outbox.put(event, wait_s=self._patience_s())
+
+    def wait_for_room(self) -> None:
+        """Wait until the outbox takes a message. Errors: QueueFullError; ClosedError."""
+        self.outbox.wait_for_room(self._patience_s())
+
+    def _patience_s(self) -> float:
+        """How long the calling thread may wait for the network: not at all if it is one of ours."""
+        return 0.0 if self.owns(threading.current_thread()) else self._limits.write_timeout_s
+
+    def keep_step(self, ms: float) -> None:
+        """After audio was queued: wait until the server has read all but the last seconds of it.
+
+        Needs pings. Errors: QueueFullError when the server reads nothing; ClosedError.
+        """
+        if not self._limits.ping_interval_s:
+            return
+        mark = self.ahead.sent(ms)
+        if mark is not None:
+            self.put(Ping(mark))
+            if not self.owns(threading.current_thread()):
+                self.ahead.wait(self._limits.write_timeout_s + self._limits.pong_timeout_s)
 
     def owns(self, thread: threading.Thread) -> bool:
         """Whether this thread is one of ours."""
@@ -276,8 +321,7 @@ class Link:
             take = self._inbound.get
             while (entry := take()) is not None:
                 self._handle(entry)
-            reason = "closed" if self.error is None else str(self.error)
-            ended = up.SessionEnded(reason=reason)
+            ended = up.SessionEnded(reason=self._how_it_ended())
             self._tell(ended, self._now())
             self._tell_directly((ended,), self._now())
         finally:
@@ -302,7 +346,7 @@ class Link:
             for update in updates:
                 self._tell(update, at_s)
         while self._late:
-            self._tell(self._late.pop(0), at_s)
+            self._tell(self._late.popleft(), at_s)
 
     def _observe(self, updates: Sequence[up.Update], at_s: float) -> None:
         for update in updates:
@@ -315,9 +359,15 @@ class Link:
             self._recorder.noticed(update, at_s)
         self._observe((update,), at_s)
 
+    def _how_it_ended(self) -> str:
+        """`closed` when this program ended the session; else what the server's end means, or what failed."""
+        if self.error is not None:
+            return str(self.error)
+        return "closed" if self.ending is None else self.ending.words
+
     def _finish_recording(self) -> None:
         if self._recorder is not None:
-            ended = "closed" if self.error is None else f"lost: {self.error}"
+            ended = self._how_it_ended() if self.error is None else f"lost: {self.error}"
             if self._audio.error is not None:
                 ended = "failed"
             self._recorder.close(ended=ended, stats=self._final_stats())
@@ -335,24 +385,25 @@ class Link:
             connection.abort()  # the receive thread tells why
 
     def _send_all(self, connection: Connection, items: Sequence[Outgoing]) -> None:
-        """Send what waited, messages in one write."""
+        """Send what waited, in one write."""
         events = [item for item in items if isinstance(item, ev.ClientEvent)]
-        for item in items:
-            if type(item) is Ping:
-                connection.ping(item.payload)
-        if not events:
-            return
-        frames = [codec.encode(event) for event in events]
-        connection.send(frames)
-        self.traffic.frames_out += len(frames)
-        self.traffic.bytes_out += sum(map(len, frames))
-        now, records = self._now(), self._recorder is not None
-        if any(type(event) in _ASKING for event in events):
+        asks = any(type(event) in _ASKING for event in events)
+        if asks:
+            with self.lock:  # before it leaves: an answer can be quicker than this thread
+                self.turns.asked(self._now())
+        frames = {id(event): codec.encode(event) for event in events}
+        connection.send([item if type(item) is Ping else frames[id(item)] for item in items if item is not WRITE_OUT])
+        self.traffic.frames_out += len(events)
+        self.traffic.bytes_out += sum(map(len, frames.values()))
+        now = self._now()
+        if asks:
             with self.lock:
-                self.turns.asked(now)
-        if records:
-            for event, frame in zip(events, frames, strict=True):
-                entry: _Entry = (_SENT, event, frame, (), now)
+                for event in events:
+                    self.conversation.left(event)
+            self.stop.wake.set()
+        if self._recorder is not None:
+            for event in events:
+                entry: _Entry = (_SENT, event, frames[id(event)], (), now)
                 if type(event) is not ev.InputAudioBufferAppend or not self._inbound.put_quietly(entry):
                     self._wait_to_put_sent(entry)
 
@@ -367,16 +418,49 @@ class Link:
     # --- keep-alive thread --------------------------------------------------------------------------------------------
 
     def _run_keep_alive(self) -> None:
-        assert self._connection is not None
-        while not self.stop.wait(self.keep_alive.next_step_s(self._now())):
+        connection, stop = self._connection, self.stop
+        assert connection is not None
+        while not stop.is_set():
+            stop.wake.wait(self._next_step_s())
+            stop.wake.clear()
+            if stop.is_set():
+                break
             try:
                 error = self.keep_alive.step(self._now(), self._ping, stalled_here=self._stalled)
+                self._tick()
             except errors.ClosedError:
-                return
+                break
             if error is not None:
                 self.error = error
-                self._connection.abort()
+                connection.abort()
                 return
+        self._see_the_end(connection)
+
+    def _next_step_s(self) -> float | None:
+        """Seconds until there is something to do; None for never."""
+        now = self._now()
+        step_s = self.keep_alive.next_step_s(now)
+        due_s = self.conversation.due_s
+        if due_s is None:
+            return step_s
+        return max(0.0, due_s - now) if step_s is None else max(0.0, min(step_s, due_s - now))
+
+    def _tick(self) -> None:
+        """Give up a request that has no answer."""
+        with self.lock:
+            happened = self.conversation.tick()
+            if not happened and not self.conversation.commands:
+                return
+            self.flush()
+            finish = self.notice(happened, waiting=False)
+        finish()
+
+    def _see_the_end(self, connection: Connection) -> None:
+        """The end was asked for, perhaps from within: say goodbye, and do not wait for the server's for ever."""
+        self.outbox.close()
+        connection.receive_thread.join(self._limits.close_timeout_s * 0.7)
+        if connection.receive_thread.is_alive():
+            connection.abort()
 
     def _ping(self, payload: bytes) -> None:
         self.outbox.put_now(Ping(payload), urgent=True)
@@ -386,10 +470,9 @@ class Link:
     def _failed(self, error: BaseException) -> None:
         """A thread failed: end the session; `shut_down` raises the error."""
         if self.error is None:
-            self.error = (
-                error if isinstance(error, errors.RealtimeError) else errors.RealtimeError(f"internal error: {error!r}")
-            )
+            self.error = _as_ours(error)
         self.stop.set()
+        self.ahead.end()
         self.outbox.close(drop=True)
         if self._connection is not None:
             self._connection.abort()
@@ -410,6 +493,7 @@ class Link:
         with self._starting:
             self._ending = True
         self.stop.set()
+        self.ahead.end()
         self.outbox.close()
         if not self._send.thread.ident:  # nobody will say goodbye to the server
             self._opening.abort()
@@ -420,13 +504,15 @@ class Link:
             if connection.receive_thread.is_alive():
                 connection.abort()
                 self.outbox.close(drop=True)
-                self._join([connection.receive_thread, self._send.thread], deadline)
+                self._join([connection.receive_thread, self._send.thread], Deadline(total_s * 0.15, self._clock))
+            if connection.receive_thread.is_alive():
+                self._wait_to_put(None, deadline)  # it is held up by an observer: the files are finished without it
         elif self._audio.thread.ident:
-            self._wait_to_put(None)
-        self._join(self._threads(), deadline)
+            self._wait_to_put(None, deadline)
+        self._join([self._audio.thread, *self._threads()], deadline)
         stuck = [thread for thread in self._threads() if thread.is_alive()]
         self._audio_gone = True  # lets a thread go that waits for room in a queue nobody empties
-        if connection is not None and not connection.receive_thread.is_alive():
+        if connection is not None:
             connection.release()
         if stuck:
             names = tuple(thread.name for thread in stuck)
@@ -443,3 +529,19 @@ class Link:
         received = self._connection.receive_error if self._connection is not None else None
         failures = (received, self._audio.error, self._send.error, self._pings.error)
         return next((error for error in failures if error is not None), None)
+
+
+def _as_ours(error: BaseException) -> errors.RealtimeError:
+    """The same error as one of this package's, with its cause."""
+    if isinstance(error, errors.RealtimeError):
+        return error
+    ours = errors.RealtimeError(f"internal error: {error!r}")
+    ours.__cause__ = error
+    return ours
+
+
+def _error_of(event: AnyEvent) -> up.Failure | None:
+    """An error message in the words of updates; None for any other message, and for a known race."""
+    if type(event) is not ev.Error or event.error.code in BENIGN_CODES:
+        return None
+    return failure(event.error, event.error.event_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ClosedError, QueueFullError
-from realtime_client.protocol.events import ClientEvent
+from realtime_client.protocol.events import ClientEvent, ConversationItemCreate, InputAudioBufferAppend
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +18,46 @@ class Ping:
     payload: bytes
 
 
-Outgoing = ClientEvent | Ping
+@dataclass(frozen=True, slots=True)
+class WriteOut:
+    """Ask the send thread to write what the receive thread has to say."""
+
+
+WRITE_OUT = WriteOut()
+Outgoing = ClientEvent | Ping | WriteOut
 
 
 _BATCH = 64
+_SLACK = 1024  # the messages of one decision, and of the server's doings, beyond twice the limit
+
+
+def weight(item: Outgoing) -> int:
+    """Roughly how many bytes a message carries: its audio, or its text."""
+    if type(item) is InputAudioBufferAppend:
+        return len(item.audio)
+    if type(item) is ConversationItemCreate:
+        parts = item.item.content or ()
+        said = sum(len(part.audio or part.text or part.image_url or "") for part in parts)
+        return said + len(item.item.output or "")
+    return 0
 
 
 class Outbox:
     """A bounded, closable queue with two lanes.
 
     The normal lane keeps order. The urgent lane (pings, cancels) overtakes it: a cancel must not wait behind seconds
-    of queued microphone audio. When the normal lane is full, `put` waits, then fails loudly. Control messages that the
-    protocol's rules produce (`put_now`) may exceed the limit by as much again, then fail loudly.
+    of queued microphone audio. When the normal lane is full, in messages or in bytes, `put` and `wait_for_room` wait,
+    then fail loudly. Control messages that the protocol's rules produce (`put_now`) never wait: whoever makes a
+    decision asks for room before it.
     """
 
-    def __init__(self, limit: int, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, limit: int, limit_bytes: int = 8 * 2**20, clock: Clock = SYSTEM_CLOCK) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._clock = clock
         self._normal: deque[Outgoing] = deque()
         self._urgent: deque[Outgoing] = deque()
+        self._bytes = 0
         lock = threading.Lock()
         self._ready = threading.Condition(lock)
         self._room = threading.Condition(lock)
@@ -48,28 +69,51 @@ class Outbox:
 
         Errors: ClosedError after close; QueueFullError when there was no room within wait_s.
         """
-        deadline = Deadline(wait_s, self._clock)
+        size = weight(item)
         with self._room:
-            while len(self._normal) >= self._limit and not self._closed:
-                left = deadline.remaining_s()
-                if not left or not self._room.wait(left):
-                    raise QueueFullError(
-                        f"{self._limit} messages wait to be sent and the server does not take them: waited {wait_s:g} s"
-                    )
-            self._add(self._normal, item)
+            self._await_room(size, wait_s)
+            self._add(self._normal, item, size)
+
+    def wait_for_room(self, wait_s: float) -> None:
+        """Wait until a message would fit. Errors: ClosedError after close; QueueFullError after wait_s."""
+        with self._room:
+            self._await_room(0, wait_s)
+            if self._closed:
+                raise ClosedError("the session is closed")
+
+    def _await_room(self, size: int, wait_s: float) -> None:
+        deadline = Deadline(wait_s, self._clock)
+        while self._full(size) and not self._closed:
+            left = deadline.remaining_s()
+            if not left or not self._room.wait(left):
+                raise QueueFullError(
+                    f"{len(self._normal)} messages wait to be sent ({self._bytes} bytes) and the server does not take"
+                    f" them: waited {wait_s:g} s"
+                )
+
+    def _full(self, size: int) -> bool:
+        """Whether one more must wait; one that is larger than everything allowed is let in when nothing waits."""
+        return len(self._normal) >= self._limit or (self._bytes > 0 and self._bytes + size > self._limit_bytes)
+
+    def check_room(self) -> None:
+        """Refuse a decision whose messages could not be queued. Errors: QueueFullError at twice the limit."""
+        with self._room:
+            if len(self._normal) + len(self._urgent) >= 2 * self._limit:
+                raise QueueFullError(f"{len(self._normal)} messages wait to be sent and the server does not take them")
 
     def put_now(self, item: Outgoing, *, urgent: bool = False) -> None:
-        """Queue without waiting. Errors: ClosedError after close; QueueFullError at twice the limit."""
+        """Queue without waiting. Errors: ClosedError after close; QueueFullError far beyond the limit."""
         with self._room:
             lane = self._urgent if urgent else self._normal
-            if len(lane) >= 2 * self._limit:
+            if len(lane) >= 2 * self._limit + _SLACK:
                 raise QueueFullError(f"{len(lane)} messages wait to be sent and the server does not take them")
-            self._add(lane, item)
+            self._add(lane, item, 0 if urgent else weight(item))
 
-    def _add(self, lane: deque[Outgoing], item: Outgoing) -> None:
+    def _add(self, lane: deque[Outgoing], item: Outgoing, size: int) -> None:
         if self._closed:
             raise ClosedError("the session is closed")
         lane.append(item)
+        self._bytes += size
         self.high_water = max(self.high_water, len(self._normal))
         self._ready.notify()
 
@@ -80,10 +124,11 @@ class Outbox:
                 self._ready.wait()  # ends by close at the latest, and close has a deadline
             taken = list(self._urgent)
             self._urgent.clear()
-            room = min(len(self._normal), _BATCH - len(taken))
-            taken += [self._normal.popleft() for _ in range(room)]
-            if room > 0:
-                self._room.notify_all()
+            for _ in range(min(len(self._normal), _BATCH - len(taken))):
+                item = self._normal.popleft()
+                self._bytes -= weight(item)
+                taken.append(item)
+            self._room.notify_all()
             return taken
 
     def close(self, *, drop: bool = False) -> None:
@@ -93,5 +138,6 @@ class Outbox:
             if drop:
                 self._normal.clear()
                 self._urgent.clear()
+                self._bytes = 0
             self._ready.notify_all()
             self._room.notify_all()

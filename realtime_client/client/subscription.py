@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import queue
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 from realtime_client.deadline import Deadline
-from realtime_client.errors import QueueFullError
+from realtime_client.errors import QueueFullError, TimeLimitError
 from realtime_client.updates import Update
 
 
@@ -16,7 +17,8 @@ class Subscription:
     """An iterator over updates, from the moment it was made to the end of the session.
 
     `SessionEnded` is the last one. A reader that lags behind by more than the queue's limit gets a QueueFullError: the
-    session itself never waits for a reader. Use it as a context manager, or call `close()`, to end it early.
+    session itself never waits for a reader. Use it as a context manager, or call `close()`, to end it early: whoever
+    waits for an update then gets the end.
     """
 
     def __init__(
@@ -26,29 +28,34 @@ class Subscription:
         failure: Callable[[], BaseException | None],
         timeout_s: float | None,
     ) -> None:
-        self._queue: queue.Queue[Update | None] = queue.Queue(limit)
+        self._limit = limit
+        self._updates: deque[Update] = deque()
+        self._changed = threading.Condition()
         self._remove = remove
         self._failure = failure
         self._timeout_s = timeout_s
         self._overflowed = False
-        self._over = False
+        self._ended = False  # nothing more comes
+        self._closed = False  # nobody wants more
+        self._told = False  # the end has been raised
 
     def offer(self, update: Update, _at_s: float) -> None:
         """Take one update in, without waiting (called by the audio thread)."""
-        if self._overflowed:
-            return
-        try:
-            self._queue.put_nowait(update)
-        except queue.Full:
-            self._overflowed = True
+        with self._changed:
+            if self._overflowed or self._closed:
+                return
+            full = self._overflowed = len(self._updates) >= self._limit
+            if not full:
+                self._updates.append(update)
+            self._changed.notify()
+        if full:
             self._remove()
 
     def end(self) -> None:
-        """Wake a waiting reader for the last time."""
-        try:
-            self._queue.put_nowait(None)
-        except queue.Full:
-            self._overflowed = True
+        """The session is over: wake whoever waits, once what is here has been read."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Update]:
         return self
@@ -56,38 +63,41 @@ class Subscription:
     def __next__(self) -> Update:
         """Return the next update.
 
-        Errors: TimeoutError after timeout_s; QueueFullError; ConnectionLostError when the connection was lost.
+        Errors: TimeLimitError after timeout_s; QueueFullError; ConnectionLostError when the connection was lost.
         """
-        return self._next(self._timeout_s)
+        return self._next(Deadline(self._timeout_s))
 
     def until(self, deadline: Deadline) -> Iterator[Update]:
-        """Iterate up to a moment. Errors: TimeoutError at the deadline, and those of iteration."""
+        """Iterate up to a moment. Errors: TimeLimitError at the deadline, and those of iteration."""
         while True:
             try:
-                update = self._next(deadline.remaining_s())
+                update = self._next(deadline)
             except StopIteration:
                 return
             yield update
 
-    def _next(self, timeout_s: float | None) -> Update:
-        if self._over:
-            raise StopIteration
-        if self._overflowed and self._queue.empty():
-            raise QueueFullError(f"this reader is more than {self._queue.maxsize} updates behind")
-        try:
-            update = self._queue.get(timeout=timeout_s)
-        except queue.Empty:
-            raise TimeoutError("no update in time") from None
-        if update is None:
-            self._over = True
-            if (failure := self._failure()) is not None:
-                raise failure
-            raise StopIteration
-        return update
+    def _next(self, deadline: Deadline) -> Update:
+        with self._changed:
+            while not (self._updates or self._overflowed or self._ended or self._closed):
+                if not self._changed.wait(deadline.remaining_s()) and deadline.expired:
+                    raise TimeLimitError("no update in time")
+            if self._closed:
+                raise StopIteration
+            if self._updates:
+                return self._updates.popleft()
+            if self._overflowed:
+                raise QueueFullError(f"this reader is more than {self._limit} updates behind")
+            told, self._told = self._told, True
+        if not told and (failure := self._failure()) is not None:
+            raise failure
+        raise StopIteration
 
     def close(self) -> None:
-        """Stop taking updates. Idempotent."""
+        """Stop taking updates, and end whoever reads. Idempotent; from any thread."""
         self._remove()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def __enter__(self) -> Self:
         return self

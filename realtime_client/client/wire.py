@@ -3,17 +3,23 @@
 Messages are handed over in the library's own reading thread, which is our receive thread: one thread and one hand-off
 less a session than `recv()` in a thread of our own. What one read delivered is handed over at once. The library's
 message queue, keep-alive and compression are not used.
+
+The library writes to the socket while it holds the lock that its reading needs, too: two peers that both wait for room
+would stand still for good. Here the lock is held to make frames, and they are written after it is released.
 """
 
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection
 
 from .frames import FrameSplitter, OtherFrame
@@ -34,8 +40,15 @@ class FrameHandler(Protocol):
         """The answer to `Connection.ping`."""
         ...
 
-    def on_end(self, code: int, reason: str) -> None:
-        """The connection is over; called exactly once, last. code 1006: it dropped without a close frame."""
+    def on_unwritten(self) -> None:
+        """Something is to be written (a pong) and cannot be at once: the send thread is to call `write_out`."""
+        ...
+
+    def on_end(self, code: int, reason: str, *, by_us: bool) -> None:
+        """The connection is over; called exactly once, last.
+
+        code 1006: it dropped without a close frame. by_us: the code says what we found wrong with the server.
+        """
         ...
 
 
@@ -60,6 +73,9 @@ class Wire(ClientConnection):
         self._parts: list[bytes] = []
         self._events: list[Any] = []
         self.failure: BaseException | None = None
+        self._unwritten: deque[bytes] = deque()
+        self._writing = threading.Lock()
+        self.left_alone = False  # nobody waits for the receive thread any more
         sock, protocol = args[:2]
         self.raw_fd = _duplicate(sock)
         self._splitter: FrameSplitter | None = None
@@ -121,6 +137,71 @@ class Wire(ClientConnection):
             return [b"".join(writes)]
         return writes
 
+    # writing
+
+    def send_data(self) -> None:
+        """Keep what the library wants written (an override; the library calls it under its lock).
+
+        `write_out` writes it. What the receive thread itself has to say it writes here if that takes no waiting.
+        """
+        if self.response is None:
+            super().send_data()
+            return
+        self._unwritten += self.protocol.data_to_send()
+        if threading.current_thread() is self.recv_events_thread and self._unwritten and not self._write_at_once():
+            self._handler.on_unwritten()
+
+    def write_out(self) -> None:
+        """Write what is kept; blocks while the peer does not read. Errors: OSError."""
+        while self._unwritten:
+            with self._writing:
+                self._write()
+
+    def _write(self) -> None:
+        while self._unwritten:
+            data = self._unwritten.popleft()
+            if data:
+                self.socket.sendall(data)
+            else:
+                with contextlib.suppress(OSError):  # it is over already
+                    self.socket.shutdown(socket.SHUT_WR)
+
+    def _write_at_once(self) -> bool:
+        """Write what is kept unless that means waiting; True if somebody has written it or is about to."""
+        if not self._writing.acquire(blocking=False):
+            return True  # whoever writes looks again afterwards
+        try:
+            if not self._writable():
+                return False
+            with contextlib.suppress(OSError):  # the connection is over, which reading finds out
+                self._write()
+            return True
+        finally:
+            self._writing.release()
+
+    def _writable(self) -> bool:
+        """Whether the socket takes a short message now."""
+        with selectors.DefaultSelector() as selector:
+            try:
+                selector.register(self.socket, selectors.EVENT_WRITE)
+            except (OSError, ValueError):
+                return True  # closed: writing fails at once
+            return bool(selector.select(0))
+
+    def finish(self, code: int, reason: str) -> None:
+        """Send the close frame, then wait for the peer's; at most the close time limit each."""
+        with self.protocol_mutex:
+            if self.protocol.state is State.OPEN:
+                self.protocol.send_close(code, reason)
+                self.send_data()
+        with contextlib.suppress(OSError):
+            self.write_out()
+        self.recv_events_thread.join(self.close_timeout)
+        if self.recv_events_thread.is_alive():
+            self.cut()
+
+    # reading
+
     def process_event(self, event: Any) -> None:
         """Hand over what arrived (an override: the library calls it for each event)."""
         if self.response is None:
@@ -153,15 +234,19 @@ class Wire(ClientConnection):
             super().recv_events()
         finally:
             if self.response is not None and self.protocol.handshake_exc is None:
-                self._handler.on_end(*self._end())
+                self.cut()  # the newest versions of the library close their handle of the socket and no more
+                code, reason, by_us = self._end()
+                self._handler.on_end(code, reason, by_us=by_us)
+            if self.left_alone:
+                self.release()
 
-    def _end(self) -> tuple[int, str]:
-        """(code, reason): the server's close frame, or the fault of the server for which we closed, or 1006."""
+    def _end(self) -> tuple[int, str, bool]:
+        """(code, reason, by us): the server's close frame, or the fault of the server for which we closed, or 1006."""
         protocol = self.protocol
-        frame = protocol.close_rcvd
-        if frame is None and protocol.close_sent is not None and protocol.close_sent.code in _FAULTS:
-            frame = protocol.close_sent
-        return (1006, "") if frame is None else (frame.code, frame.reason)
+        came, went = protocol.close_rcvd, protocol.close_sent
+        if went is not None and went.code in _FAULTS and not protocol.close_rcvd_then_sent:
+            return went.code, went.reason, True
+        return (1006, "", False) if came is None else (came.code, came.reason, False)
 
     def cut(self) -> None:
         """End the TCP connection at once. Takes no lock: a send that is stuck holds the library's."""

@@ -75,7 +75,7 @@ class _Reader(Generic[T]):
         try:
             data = self._parse(frame)
             if not isinstance(data, dict):
-                raise ValueError(error or "it is no JSON object")
+                return ev.MalformedEvent(type="", error=error or "it is no JSON object")
             kind = data.get("type") or ""
             if not isinstance(kind, str) or not kind:
                 return ev.MalformedEvent(type="", error="no `type`")

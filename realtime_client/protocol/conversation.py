@@ -1,8 +1,8 @@
 """The client's side of a conversation: events in, updates and commands out.
 
-A pure state machine: no socket, no thread, and no clock but the one it is given. `receive(event)` returns what happened as updates; requests of the
-user are methods. Both append the messages to send to `commands`; the caller takes them with `take_commands()` and sends
-them in that order. Not thread-safe: the caller holds one lock around every call.
+A pure state machine: no socket, no thread, and no clock but the one it is given. `receive(event)` returns what happened
+as updates; requests of the user are methods. Both append the messages to send to `commands`; the caller takes them with
+`take_commands()` and sends them in that order. Not thread-safe: the caller holds one lock around every call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .usage import quantity
 MIN_COMMIT_MS = 100
 _OWN_TAG = "realtime_client_request"
 _FATAL_CODES = {"session_expired", "invalid_api_key", "beta_api_shape_disabled", "invalid_model"}
-_BENIGN_CODES = {"response_cancel_not_active"}
+BENIGN_CODES = {"response_cancel_not_active"}
 
 _TOO_MANY = "64 requests for an answer wait already: let the running answer end first"
 _KEPT_ANSWERS = 64
@@ -222,7 +222,7 @@ class Conversation:
     def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
         response = event.response
         happened: list[up.Update] = []
-        if self.gate.on_its_way:
+        if self.gate.on_its_way or self.gate.assumed:
             self._done.pop(response.id, None)  # a server that uses an id again
         answer = self._answer(response.id)
         tag = (response.metadata or {}).get(_OWN_TAG)
@@ -376,7 +376,7 @@ class Conversation:
         request = self.gate.on_its_way
         expected = self.gate.refused(error.event_id, error.code, error.message, by_voice=self._by_voice)
         freed = request is not None and request != self.gate.on_its_way
-        benign = expected or error.code in _BENIGN_CODES
+        benign = expected or error.code in BENIGN_CODES
         nameless = not (error.event_id or freed or benign or fatal)
         if nameless and self.gate.suspect(error, self._now_s()):
             return []  # told when it is clear what it was about
@@ -605,7 +605,7 @@ class Conversation:
         return happened
 
 
-def _forget_oldest(kept: dict[str, Any], limit: int) -> None:
+def _forget_oldest(kept: dict[Any, Any], limit: int) -> None:
     """Hold a dictionary that a server can make grow to its limit."""
     if len(kept) > limit:
         del kept[next(iter(kept))]
@@ -647,4 +647,4 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
 }
 
 
-__all__ = ["ALREADY_ACTIVE", "MIN_COMMIT_MS", "Conversation", "HeardMs", "random_id"]
+__all__ = ["ALREADY_ACTIVE", "BENIGN_CODES", "MIN_COMMIT_MS", "Conversation", "HeardMs", "random_id"]

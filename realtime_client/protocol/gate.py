@@ -61,6 +61,7 @@ class ResponseGate:
         self._sent: _Request | None = None
         self._limit = limit
         self._ended: deque[str] = deque(maxlen=16)
+        self.assumed: str | None = None  # the request taken for answered by an end without a beginning
         self.active_id: str | None = None
 
     @property
@@ -142,7 +143,8 @@ class ResponseGate:
     @property
     def due_s(self) -> float | None:
         """When `overdue` has something to say; None for never."""
-        return self._sent.until_s if self._sent is not None and self.active_id is None else None
+        request = self._sent  # read once: whoever only asks when to come back holds no lock
+        return request.until_s if request is not None and self.active_id is None else None
 
     def overdue(self, now_s: float) -> GivenUp | None:
         """Give the request on its way up if its time is over."""
@@ -167,20 +169,23 @@ class ResponseGate:
         """The request that may leave now, or None. Counts it as sent."""
         if self.busy or not self._waiting:
             return None
-        self._sent = self._waiting.popleft()
+        self._sent, self.assumed = self._waiting.popleft(), None
         return self._sent.event
 
     def created(self, response_id: str) -> str | None:
         """Take note that an answer started; returns the event id of the request it seems to answer."""
-        if response_id and response_id in self._ended and self._sent is None:
+        assumed, self.assumed = self.assumed, None
+        if response_id and response_id in self._ended and self._sent is None and assumed is None:
             return None  # told late or twice: it would be waited for without end
         self.active_id = response_id
-        return self.on_its_way
+        return self.on_its_way or assumed
 
     def done(self, response_id: str) -> None:
         """Take note that an answer ended. A request that was not refused by now was that answer's."""
         self._ended.append(response_id)
         if self.active_id == response_id or self.active_id is None:
+            if self.active_id is None:
+                self.assumed = self.on_its_way
             self.active_id = None
             self._sent = None
 

@@ -131,7 +131,7 @@ def _nodes(data: Any, steps: list[str | None]) -> list[Json]:
     return [node for node in nodes if isinstance(node, dict)]
 
 
-# --- errors, which every server spells its own way ----------------------------------------------------------------------
+# --- errors, which every server spells its own way --------------------------------------------------------------------
 
 
 def _error_as_object(data: Json) -> Json:

@@ -6,7 +6,6 @@ from typing import Any
 
 from realtime_client.updates import Usage
 
-
 _MOST = 2**53  # beyond it numbers are no quantities of anything that a session uses
 
 

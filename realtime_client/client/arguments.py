@@ -1,0 +1,38 @@
+"""Judging what callers hand in, in the call: what cannot be sent must not be found out later, in another thread."""
+
+from __future__ import annotations
+
+from types import UnionType
+
+import msgspec
+
+from realtime_client.errors import UsageError
+
+
+def check_text(text: object, what: str) -> None:
+    """Refuse what is no text, or text that UTF-8 has no bytes for. Errors: UsageError."""
+    if not isinstance(text, str):
+        raise UsageError(f"{what} must be text (str), not {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{what} cannot be sent: at character {error.start + 1} it holds half of a surrogate pair, or a byte that"
+            " was not UTF-8"
+        ) from None
+
+
+def check_kind(value: object, kind: type | UnionType, what: str) -> None:
+    """Refuse an argument of another kind. Errors: UsageError."""
+    if not isinstance(value, kind):
+        raise UsageError(f"this must be {what}, not {type(value).__name__}")
+
+
+def check_json(value: object, what: str) -> None:
+    """Refuse what JSON cannot say. Errors: UsageError."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} cannot be sent: some text in it holds half of a surrogate pair") from None
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise UsageError(f"{what} cannot be sent as JSON: {error}") from None
