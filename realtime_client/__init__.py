@@ -17,6 +17,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import errors, updates
+    from .audio.pcm import pcm16
     from .client.answer import Answer
     from .client.client import RealtimeClient
     from .client.endpoint import Endpoint
@@ -43,6 +44,7 @@ _WHERE = {
     "connect": "opening",
     "errors": "errors",
     "load_settings": "settings",
+    "pcm16": "audio.pcm",
     "signals": "client.signals",
     "updates": "updates",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "connect",
     "errors",
     "load_settings",
+    "pcm16",
     "signals",
     "updates",
 ]

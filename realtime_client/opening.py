@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from realtime_client.client.client import RealtimeClient
@@ -41,8 +42,7 @@ class Opened:
     sound: LiveSound | None = None
 
 
-@contextmanager
-def connect(settings: Settings | None = None, **values: Any) -> Iterator[RealtimeClient]:
+def connect(settings: Settings | None = None, **values: Any) -> Connecting:
     """Open a session, and close it with everything that belongs to it at the end of the block.
 
     settings: default those of the environment, `.env` and the config file. values: settings by name, stronger than
@@ -55,8 +55,31 @@ def connect(settings: Settings | None = None, **values: Any) -> Iterator[Realtim
             raise UsageError(f"there is no setting {name!r}; `realtime settings` lists all names")
     if settings is not None and values:
         raise UsageError("give connect() either settings or single values")
-    with opened(settings or load_settings(values)) as session:
-        yield session.client
+    return Connecting(settings, values)
+
+
+class Connecting:
+    """A session that `with` opens: until then there is nothing to talk to."""
+
+    def __init__(self, settings: Settings | None, values: dict[str, Any]) -> None:
+        self._given = (settings, values)
+        self._session: AbstractContextManager[Opened] | None = None
+
+    def __enter__(self) -> RealtimeClient:
+        settings, values = self._given
+        self._session = opened(settings or load_settings(values))
+        return self._session.__enter__().client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._session is not None
+        return self._session.__exit__(kind, error, trace)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python itself asks for
+            raise AttributeError(name)
+        raise UsageError("connect() opens the session by `with`: `with realtime_client.connect() as client:`")
 
 
 @contextmanager

@@ -69,6 +69,8 @@ def pcm16(samples: Any) -> bytes:
         floats = array_.astype(np.float64)
     except (TypeError, ValueError):
         raise UsageError(f"samples must be numbers from -1 to 1, not {type(samples).__name__}") from None
+    if array_.dtype.kind not in "fiu":
+        raise UsageError(f"samples must be numbers from -1 to 1, not {type(samples).__name__}")
     if array_.dtype.kind != "f":
         raise UsageError(
             f"samples must be floats from -1 to 1, not {array_.dtype}: send_audio takes 16-bit integers as they are"

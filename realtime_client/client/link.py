@@ -204,7 +204,7 @@ class Link:
             moment = self._moment()
             held = self.conversation.end()
         if not asked:
-            said = next((each for each in held if isinstance(each, up.Failure) and each.event_id), None)
+            said = next((each for each in held if isinstance(each, up.Failure)), None)
             ending = Ending(code=code, reason=reason, says=self._fatal or said or self._last_word, by_us=by_us)
             self.ending = ending
             self.error = self.error or ending.error(moment, self._where)

@@ -408,9 +408,9 @@ class Conversation:
         return happened
 
     def end(self) -> list[up.Update]:
-        """The connection is over: tell what was held back."""
+        """The connection is over: tell what was held back. It is what the whole session, not a request, ended of."""
         given_up = self.gate.give_up()
-        return self._tell_of(given_up) if given_up is not None and given_up.suspects else []
+        return [] if given_up is None else [translate.failure(each, None) for each in given_up.suspects]
 
     def _tell_of(self, given_up: GivenUp) -> list[up.Update]:
         """A request that got no answer: with the server's likely words about it, if there are any."""
