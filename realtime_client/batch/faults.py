@@ -13,7 +13,7 @@ _PASSING_CODES = frozenset(
 _ALWAYS_SAID = "or the quota is used up"  # of every HTTP 429; the server's own words follow
 
 
-class TimeLimitError(errors.RealtimeError):
+class TimeLimitError(errors.TimeLimitError):
     """An answer was not complete within its time limit."""
 
 
@@ -53,7 +53,8 @@ def fault_of(error: BaseException, *, connected: bool) -> Fault:
 def may_pass(error: BaseException) -> bool:
     """Whether the same thing may work in a while: the endpoint was away, busy or failed by itself.
 
-    Never for a refused key, a wrong address or setting, a used-up quota or a time limit.
+    Never for a refused key, a wrong address or setting, a used-up quota or a time limit, nor for a session that the
+    server ended for a reason that a new one would meet again.
     """
     if isinstance(error, errors.RateLimitedError):
         return "quota" not in str(error).lower().replace(_ALWAYS_SAID, "")
@@ -63,4 +64,5 @@ def may_pass(error: BaseException) -> bool:
         return error.code in _PASSING_CODES or error.code is None
     if isinstance(error, errors.ResponseFailedError):
         return error.code in _PASSING_CODES
-    return isinstance(error, errors.ConnectionLostError) and not isinstance(error, errors.SessionExpiredError)
+    final = errors.SessionExpiredError | errors.SessionEndedError
+    return isinstance(error, errors.ConnectionLostError) and not isinstance(error, final)

@@ -7,6 +7,7 @@ for news of the session, for the next such moment, and a few times a second to s
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import threading
@@ -17,7 +18,7 @@ from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedEr
 from realtime_client.batch.scenario import After, Case, Step, seconds
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ClosedError, ConnectionLostError, RealtimeError, ResponseFailedError
+from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError
 from realtime_client.protocol.session import RealtimeSession, trailing_silence_ms
 
 from .listener import Listener, Part, PatientListener
@@ -69,7 +70,11 @@ class Player:
         speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast
         self.microphone = Microphone(
-            client.input_format, client.send_audio, live=live, captured=self._captured, clock=clock
+            client.input_format,
+            functools.partial(client.send_audio, in_step=True) if self._fast else client.send_audio,
+            live=live,
+            captured=self._captured,
+            clock=clock,
         )
         self._told = Deadline(_TELL_S, clock)
         if not self._fast and client.settings.get("output_modalities") != ["text"]:
@@ -378,7 +383,7 @@ class Player:
             self._client.send_tool_result(call.call_id, output)
 
     def _why_over(self) -> Exception:
-        return self._client.error or ConnectionLostError("the server ended the session before its end", close_code=1000)
+        return self._client.over()
 
     # --- tools --------------------------------------------------------------------------------------------------------
 
