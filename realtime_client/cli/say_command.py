@@ -37,7 +37,7 @@ from realtime_client.updates import AudioFormat
     default=120.0,
     show_default=True,
     metavar="SECONDS",
-    help="longest wait for the answer",
+    help="longest wait for the answer, once all is sent",
 )
 @session_options
 def command(
@@ -109,10 +109,9 @@ def say(
 
 
 def _speak(follower: TurnFollower, feeder: Feeder, timeout_s: float) -> Turn:
-    """Speak, and follow the answer. timeout_s: counts from the end of the speech where it takes its time."""
-    length_s = 0.0 if feeder.fast else feeder.length_s
+    """Speak, and follow the answer."""
     with ExitStack() as stack:
-        return follower.follow(lambda: stack.enter_context(feeder.running()), timeout_s + length_s)
+        return follower.follow(lambda: stack.enter_context(feeder.running()), timeout_s)
 
 
 def _question(text: str | None) -> str:

@@ -18,7 +18,7 @@ from realtime_client.protocol.session import trailing_silence_ms
 
 CHUNK_MS = 100
 AUDIO_DELTAS = ("response.output_audio.delta", "response.audio.delta")
-SPEECH_WAIT_S = 5.0
+SPEECH_WAIT_S = 10.0
 TRANSCRIPT_WAIT_S = 3.0
 _SILENCE = {"ulaw": b"\xff", "alaw": b"\xd5"}
 
@@ -64,11 +64,6 @@ class Feeder:
         self._audio = audio
         self._clock = clock
         self._halt = threading.Event()
-
-    @property
-    def length_s(self) -> float:
-        """How long the audio is."""
-        return self._client.input_format.ms(len(self._audio)) / 1000
 
     @contextmanager
     def running(self) -> Iterator[Feeder]:
@@ -147,12 +142,13 @@ class TurnFollower:
     def follow(self, start: Callable[[], object], timeout_s: float) -> Turn:
         """Run `start`, then follow until the answer is complete.
 
+        timeout_s: counts from the moment when all has been sent; a server that reads slowly takes its time before.
         Errors: TimeLimitError; ResponseFailedError; ConnectionLostError; what the feeder met with.
         """
         client = self._client
-        deadline = Deadline(timeout_s)
         with client.updates(timeout_s=0.5) as updates:
             start()
+            deadline = Deadline(timeout_s if self._feeder is None else None)
             if self._feeder is None:
                 self._request = client.last_request
             silent_since: Deadline | None = None
@@ -164,7 +160,7 @@ class TurnFollower:
                 except StopIteration:
                     raise client.over() from None
                 if self._fed() and silent_since is None:
-                    silent_since = Deadline(SPEECH_WAIT_S)
+                    silent_since, deadline = Deadline(SPEECH_WAIT_S), Deadline(timeout_s)
                 self._give_up(silent_since, deadline, timeout_s)
             self._await_transcripts(updates)
         self.turn.heard = " ".join(text for text in self._transcripts.values() if text)
