@@ -33,8 +33,8 @@ def as_bytes(audio: Any, audio_format: AudioFormat) -> bytes:
 def _buffer(audio: Any, audio_format: AudioFormat) -> bytes:
     try:
         view = memoryview(audio)
-    except TypeError:
-        raise UsageError(f"audio must be bytes or a buffer of 16-bit integers, not {type(audio).__name__}") from None
+    except TypeError as error:
+        raise UsageError(f"audio must be bytes or a buffer of 16-bit integers, not {type(audio).__name__}") from error
     kind = view.format.lstrip("@=")
     if not view.c_contiguous:
         raise UsageError("audio must lie in one piece in memory (C-contiguous): make a copy of it first")
@@ -67,8 +67,8 @@ def pcm16(samples: Any) -> bytes:
     try:
         array_ = np.asarray(samples)
         floats = array_.astype(np.float64)
-    except (TypeError, ValueError):
-        raise UsageError(f"samples must be numbers from -1 to 1, not {type(samples).__name__}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"samples must be numbers from -1 to 1, not {type(samples).__name__}") from error
     if array_.dtype.kind not in "fiu":
         raise UsageError(f"samples must be numbers from -1 to 1, not {type(samples).__name__}")
     if array_.dtype.kind != "f":

@@ -19,7 +19,7 @@ def check_text(text: object, what: str) -> None:
         raise UsageError(
             f"{what} cannot be sent: at character {error.start + 1} it holds half of a surrogate pair, or a byte that"
             " was not UTF-8"
-        ) from None
+        ) from error
 
 
 def check_kind(value: object, kind: type | UnionType, what: str) -> None:
@@ -32,7 +32,7 @@ def check_json(value: object, what: str) -> None:
     """Refuse what JSON cannot say. Errors: UsageError."""
     try:
         msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        raise UsageError(f"{what} cannot be sent: some text in it holds half of a surrogate pair") from None
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} cannot be sent: some text in it holds half of a surrogate pair") from error
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise UsageError(f"{what} cannot be sent as JSON: {error}") from None
+        raise UsageError(f"{what} cannot be sent as JSON: {error}") from error

@@ -165,14 +165,14 @@ class RealtimeClient:
                     raise refusal(update, f"{where}: {says}")
                 elif isinstance(update, up.Malformed) and started is None:
                     raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
-        except TimeLimitError:
+        except TimeLimitError as error:
             limit = f"{self._limits.open_timeout_s:g} s"
             if started is not None:  # some servers never confirm settings: they may be in force all the same
                 self.tell(up.Notice(message=f"the server did not confirm the settings within {limit}; going on"))
                 return
             raise NotRealtimeError(
                 f"{where} accepted the connection but sent no session.created within {limit}"
-            ) from None
+            ) from error
         if self._state == "opening" and self._link.error is None:
             raise SessionRefusedError(f"{where} ended the session before it began")
         raise self._link.error or ClosedError("closed while connecting")
@@ -505,8 +505,8 @@ class RealtimeClient:
                     turns = reversed(self._link.turns.turns)
                     timings = next((t for t in turns if t.response_id == collector.response_id), None)
                     return msgspec.structs.replace(answer, timings=timings)
-        except TimeLimitError:
-            raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from None
+        except TimeLimitError as error:
+            raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from error
         raise self.over()
 
     def over(self) -> RealtimeError:
