@@ -149,6 +149,7 @@ class Stage:
 
     def close(self, ended="closed"):
         self.recorder.close(ended=ended, stats={"turns": 1})
+        assert not self.recorder.degraded
 
     # what is on disk
 

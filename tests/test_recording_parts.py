@@ -316,17 +316,9 @@ def test_heard_text_is_a_beginning_of_the_text(text, heard_ms, received_ms):
 
 
 @given(st.text(max_size=80))
-def test_subtitles_hold_one_cue_and_nothing_acts(text):
+def test_markdown_holds_one_paragraph_and_nothing_acts(text):
     line = {"who": "user", "heard": text, "text": text, "interrupted": False, "start_s": 3723.5, "end_s": 3724.0}
-    srt, vtt, md = render.srt(line, 7), render.vtt(line), render.markdown(line)
-    for cue, first in ((srt, "7"), (vtt, "01:02:03.500 --> 01:02:04.500")):
-        if cue:
-            assert cue.count("-->") == 1
-            assert cue.endswith("\n\n")
-            assert "\n\n" not in cue[:-2]
-            assert cue.splitlines()[0] == first
-    assert "<" not in srt
-    assert vtt.count("<") <= 1
+    md = render.markdown(line)
     assert "<" not in md
     assert md.count("\n") == 2
 

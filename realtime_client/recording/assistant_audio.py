@@ -18,6 +18,7 @@ from .wav import HEADER_BYTES, WavWriter, to_flac
 
 Part = tuple[str, int]
 _REMEMBERED = 256
+_MOST_OPEN = 32  # files, of parts that are being spoken, and of parts that wait to be heard
 
 
 @dataclass(slots=True)
@@ -178,6 +179,8 @@ class AssistantAudio:
         name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
         key = (update.item_id, update.content_index)
         part = _Open(turn, name, wav, self.format, update.response_id, not turn.out_of_band)
+        if len(self._open) >= _MOST_OPEN:
+            self._finish(next(iter(self._open)))
         self._open[key] = part
         self._names[key] = name, turn
         self._names.move_to_end(key)
@@ -193,6 +196,8 @@ class AssistantAudio:
             self._close(part)
             return
         self._waiting[part.name] = part
+        if len(self._waiting) > _MOST_OPEN:
+            part.wav.rest()
         self._stereo.answer_complete(part.name)
         self._set_span(part.name, part.turn)
 

@@ -9,7 +9,12 @@ offset and length are bytes of the file's audio data (PCM16, after the header); 
 answer that was cut off). conversation.wav is stereo: `channel` is `left`, and offset and length count both channels. A
 file that became FLAC when it was finished, with the same samples, is told by a note `{"type":"flac","file":...,
 "now":...}`: the .wav that the lines name, and the .flac; `recording.audio_path` finds either. A frame that is not a
-message is a string, cut to 4,096 characters, with `error`.
+message is a string, cut to 4,096 characters, with `error` and its `size` in bytes.
+
+Every line is one object of valid JSON in UTF-8, whatever came. A message with bytes that are not UTF-8 or halves of
+surrogate pairs in fields that nobody reads has `changed`, which says what was written otherwise. One that cannot be
+written as JSON at all (lists nested without end, numbers that no program holds) is the whole frame as a string, with
+`error` and its `type`.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import msgspec
 
 from realtime_client.deadline import Clock
 
+from .frames import UnfitError, as_text, fit
 from .masking import Masker
 from .wav import create_private, write_all
 
@@ -58,40 +64,77 @@ class Journal:
         self._file = create_private(path)
 
     def audio_frame(
-        self, direction: str, frame: bytes, *, field: bytes, audio_bytes: int, place: bytes, at_s: float
+        self,
+        direction: str,
+        frame: bytes,
+        *,
+        field: bytes,
+        audio_bytes: int,
+        place: bytes,
+        at_s: float,
+        kind: str = "",
     ) -> None:
         r"""Write the line of an audio delta or append: the hot path.
 
         field: how its audio begins in the frame, `"delta":"` or `"audio":"`. audio_bytes: how long the audio is when
-        decoded. place: the reference as JSON.
+        decoded. place: the reference as JSON. kind: the message's type.
         """
+        tail = b',"audio":[' + place + b"]"
         begin = frame.find(field) + len(field)
         end = frame.find(b'"', begin)
-        if begin < len(field) or (end - begin) < audio_bytes or b"\n" in frame[:begin]:
-            name = field[1 : field.index(b'"', 1)].decode()
-            self._write(direction, self._emptied(frame, name), b',"audio":[' + place + b"]", at_s)
+        name = field[1 : field.index(b'"', 1)].decode()
+        if begin >= len(field) and end - begin >= audio_bytes:
+            rest = frame[:begin] + frame[end:]
+            try:
+                event, data, changed = fit(rest)
+            except UnfitError as error:
+                self._write_text(direction, rest, str(error), kind, tail, at_s)
+                return
+            if data.get(name) == "":
+                self._write(direction, self._masker.frame(event), tail + _changed(changed), at_s)
+                return
+        try:
+            _, data, changed = fit(frame)
+        except UnfitError as error:
+            self._write_text(direction, frame, str(error), kind, tail, at_s)
             return
-        event = self._masker.frame(frame[:begin] + frame[end:])
-        self._write(direction, event, b',"audio":[' + place + b"]", at_s)
+        data[name] = ""  # the slow way, for frames that are written unlike ours
+        self._write(direction, self._masker.frame(_encode(data)), tail + _changed(changed), at_s)
 
-    def frame(self, direction: str, frame: bytes, at_s: float, keep: Keep | None = None) -> None:
-        """Write a frame of valid JSON. keep: takes audio out of it; None when there is none."""
-        tail = b""
+    def frame(self, direction: str, frame: bytes, at_s: float, keep: Keep | None = None, kind: str = "") -> None:
+        """Write a frame that was a message. keep: takes audio out of it; None when there is none. kind: its type."""
+        try:
+            fitted, data, changed = fit(frame)
+        except UnfitError as error:
+            self._write_text(direction, frame, str(error), kind, b"", at_s)
+            return
+        tail = _changed(changed)
         if keep is not None:
-            data = _decode(frame)
             references = _take_audio(data, keep)
             if references:
-                frame = _encode(data)
-                tail = b',"audio":' + _encode(references)
-        self._write(direction, self._masker.frame(_one_line(frame)), tail, at_s)
+                fitted = _encode(data)
+                tail += b',"audio":' + _encode(references)
+        self._write(direction, self._masker.frame(fitted), tail, at_s)
 
     def bad_frame(self, direction: str, frame: bytes, error: str, at_s: float) -> None:
         """Write a frame that is not a message."""
-        text = bytes(frame[: 4 * _LONGEST_BAD_FRAME]).decode("utf-8", "replace")
         # Masked first: the cut must not go through the middle of a key.
-        shown = self._masker.text(text)[:_LONGEST_BAD_FRAME]
-        tail = b',"error":' + _encode(self._masker.text(error)) + b',"size":%d' % len(frame)
-        self._write(direction, _encode(shown), tail, at_s)
+        begin = as_text(self._masker.frame(bytes(frame[: 8 * _LONGEST_BAD_FRAME])))
+        shown = self._masker.text(begin)[:_LONGEST_BAD_FRAME]
+        self._write(direction, _encode(shown), self._error(error, "", len(frame)), at_s)
+
+    def text(self, direction: str, frame: bytes, error: str, kind: str, at_s: float) -> None:
+        """Write a frame as a string, whatever it is. error: why not as JSON. kind: its type."""
+        self._write_text(direction, frame, error, kind, b"", at_s)
+
+    def _write_text(self, direction: str, frame: bytes, error: str, kind: str, tail: bytes, at_s: float) -> None:  # noqa: PLR0917
+        """Write the whole frame as a string."""
+        shown = self._masker.text(as_text(self._masker.frame(frame)))
+        self._write(direction, _encode(shown), self._error(error, kind, len(frame)) + tail, at_s)
+
+    def _error(self, error: str, kind: str, size: int) -> bytes:
+        tail = b',"error":' + _encode(self._masker.value(error)) + b',"size":%d' % size
+        return tail + (b',"type":' + _encode(self._masker.value(kind)) if kind else b"")
 
     def note(self, event: dict[str, Any], at_s: float) -> None:
         """Write something that no frame says."""
@@ -129,22 +172,9 @@ class Journal:
         if at_s - self._flushed_s >= FLUSH_S or self._pending_bytes >= _FLUSH_BYTES:
             self.flush(at_s)
 
-    def _emptied(self, frame: bytes, name: str) -> bytes:
-        """The slow way, for frames that are written unlike ours."""
-        data = _decode(frame)
-        data[name] = ""
-        return self._masker.frame(_encode(data))
 
-
-def _one_line(frame: bytes) -> bytes:
-    """A frame that decoded as JSON, fit for one line: line ends can only stand between its tokens."""
-    try:
-        frame.decode()
-    except UnicodeDecodeError:  # fields nobody reads are not checked when decoding
-        frame = frame.decode("utf-8", "replace").encode()
-    if b"\n" in frame or b"\r" in frame:
-        frame = frame.replace(b"\r", b" ").replace(b"\n", b" ")
-    return frame
+def _changed(what: str) -> bytes:
+    return b',"changed":' + _encode(what) if what else b""
 
 
 def _take_audio(node: Any, keep: Keep) -> list[Reference]:

@@ -1,14 +1,15 @@
 """The recorder: takes every frame and update of a session, and keeps the folder up to date.
 
 One thread calls it (the session's audio thread), in the order things happened. Nothing here waits, and no memory grows
-with the session.
+with the session. What a server sends does not end it: a message that trips it is written down as it came, what it would
+have changed is left out, and one warning and a note in session.json say so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pybase64
@@ -16,6 +17,8 @@ import pybase64
 from realtime_client import updates as up
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RecordingError
+from realtime_client.escape import one_line
+from realtime_client.logs import Log
 from realtime_client.protocol import events as ev
 
 from .assistant_audio import AssistantAudio, FlacMaker
@@ -24,21 +27,24 @@ from .journal import Journal, Reference, reference
 from .masking import Masker
 from .stereo import Stereo
 from .summary import Summary
-from .transcripts import Transcript, TranscriptFiles
+from .transcript_files import TranscriptFiles
+from .transcripts import Transcript
 from .turns import Turn
 from .user_audio import UserAudio
 from .wav import WavWriter
 
 _SETTLE_S = 0.5
+_TURN_ENDS_PER_S = 32  # with more than that the files wait for the next half second
 _encode = msgspec.json.encode
+_T = TypeVar("_T")
 _TURN_ENDS = (up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded)
 
 
 class Recorder:
     """Records one session into one folder; see `create`.
 
-    Errors: RecordingError once, from the call that could not write; by then all that could be finished is. Later calls
-    do nothing.
+    Errors: RecordingError once, from the call that could not write to the disk; by then all that could be finished is.
+    Later calls do nothing. degraded: how many things could not be recorded in full, for another reason than the disk.
     """
 
     def __init__(
@@ -64,6 +70,9 @@ class Recorder:
         self._user = UserAudio(folder, self._stereo, self._transcript, self._flac)
         self._assistant = AssistantAudio(folder, self._stereo, self._flac, self._transcript.changed)
         self._retrieved = 0
+        self._settles = (0, 0)  # in this second
+        self.degraded = 0
+        self._log = Log("recorder")
         self._on_update: dict[type[up.Update], Callable[[Any], Any]] = {
             up.SessionStarted: self._configure,
             up.SessionChanged: self._configure,
@@ -113,7 +122,7 @@ class Recorder:
         if self._closed:
             return
         try:
-            self._move_to(at_s)
+            self._attempt(self._move_to, at_s)
             if type(event) is ev.ResponseOutputAudioDelta:
                 self._received_audio(event, frame, updates)
                 return
@@ -128,18 +137,16 @@ class Recorder:
         if self._closed:
             return
         try:
-            self._move_to(at_s)
+            self._attempt(self._move_to, at_s)
             if type(event) is ev.InputAudioBufferAppend:
-                place = _encode(self._user.append(event.audio, self._at_s))
-                self._journal.audio_frame(
-                    "out", frame, field=b'"audio":"', audio_bytes=len(event.audio), place=place, at_s=at_s
-                )
+                place = self._attempt(self._user.append, event.audio, self._at_s)
+                self._journal_audio("out", event, frame, len(event.audio), place)
                 return
             self._journal_frame("out", event, frame)
             if type(event) is ev.InputAudioBufferCommit:
-                self._user.commit_sent(at_s)
+                self._attempt(self._user.commit_sent, at_s)
             elif type(event) is ev.InputAudioBufferClear:
-                self._user.clear_sent(at_s)
+                self._attempt(self._user.clear_sent, at_s)
         except OSError as error:
             self._fail(error)
 
@@ -148,9 +155,9 @@ class Recorder:
         if self._closed:
             return
         try:
-            self._move_to(at_s)
+            self._attempt(self._move_to, at_s)
             if isinstance(update, up.ConnectionLost | up.SessionEnded | up.Interrupted):
-                self._note({"type": update.kind, **msgspec.to_builtins(update)})
+                self._attempt(self._notice, update)
             self._hear(update)
         except OSError as error:
             self._fail(error)
@@ -169,6 +176,29 @@ class Recorder:
             raise self._error(errors[0]) from errors[0]
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _attempt(self, step: Callable[..., _T], *given: Any) -> _T | None:
+        """Do one thing. What goes wrong with it, but for the disk, must not end the session. Errors: OSError."""
+        try:
+            return step(*given)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a server can cause
+            self._degrade(error)
+            return None
+
+    def _degrade(self, error: Exception) -> None:
+        """Go on without what could not be recorded, and say so once."""
+        self.degraded += 1
+        self._summary.degraded = self.degraded
+        if self.degraded > 1:
+            return
+        why = one_line(f"{type(error).__name__}: {error}", 200)
+        self._summary.note(f"Not all of this session is recorded as it was; what came is in {JOURNAL}. First: {why}")
+        self._log.warning("a message could not be recorded in full; the session goes on", error=why, folder=self.folder)
+
+    def _notice(self, update: up.Update) -> None:
+        self._note({"type": update.kind, **msgspec.to_builtins(update)})
 
     def _move_to(self, at_s: float) -> None:
         """Time goes on: write what has become due."""
@@ -194,28 +224,47 @@ class Recorder:
         kind = type(update)
         handler = self._on_update.get(kind)
         if handler is not None:
-            handler(update)
-        self._transcript.hear(update, self._at_s)
-        self._summary.hear(update, self._at_s - self._start_s)
-        if kind in _TURN_ENDS:
-            self._settle()
+            self._attempt(handler, update)
+        self._attempt(self._transcript.hear, update, self._at_s)
+        self._attempt(self._summary.hear, update, self._at_s - self._start_s)
+        if kind in _TURN_ENDS and self._may_settle():
+            self._attempt(self._settle)
             self._journal.flush(self._at_s)
 
+    def _may_settle(self) -> bool:
+        """Not with every message of a flood."""
+        second, count = int(self._at_s), 0
+        if self._settles[0] == second:
+            count = self._settles[1]
+        self._settles = second, count + 1
+        return count < _TURN_ENDS_PER_S
+
     def _received_audio(self, event: ev.ResponseOutputAudioDelta, frame: bytes, updates: Sequence[up.Update]) -> None:
-        place = reference(None, 0, len(event.delta))
+        place = None
         for update in updates:
             if type(update) is up.AudioDelta:
-                place = self._audio_delta(update)
+                place = self._attempt(self._audio_delta, update)
             else:
                 self._hear(update)
-        self._journal.audio_frame(
-            "in",
-            frame,
-            field=b'"delta":"',
-            audio_bytes=len(event.delta),
-            place=_encode(place),
-            at_s=self._at_s,
-        )
+        self._journal_audio("in", event, frame, len(event.delta), place)
+
+    def _journal_audio(self, direction: str, event: Any, frame: bytes, size: int, place: Reference | None) -> None:
+        """Write the line of sound. place: None when it is nowhere."""
+        try:
+            self._journal.audio_frame(
+                direction,
+                frame,
+                field=b'"audio":"' if direction == "out" else b'"delta":"',
+                audio_bytes=size,
+                place=_encode(place or reference(None, 0, size)),
+                at_s=self._at_s,
+                kind=event.type,
+            )
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a server can cause
+            self._degrade(error)
+            self._journal.text(direction, frame, repr(error), event.type, self._at_s)
 
     def _audio_delta(self, update: up.AudioDelta) -> Reference:
         turn = self._transcript.turn(update.item_id, "assistant", update.response_id)
@@ -247,19 +296,27 @@ class Recorder:
             self._user.commit_refused()
 
     def _journal_frame(self, direction: str, event: Any, frame: bytes) -> None:
-        if isinstance(event, ev.MalformedEvent):
-            self._journal.bad_frame(direction, frame, event.error, self._at_s)
-            return
-        keep = None
-        if b'"audio"' in frame:
-            item = getattr(event, "item", None)
-            item_id = (item.id if item is not None else getattr(event, "item_id", "")) or ""
-            user = item is not None and item.role == "user"
-            if isinstance(event, ev.ConversationItemCreate):
-                keep = self._keeper(lambda audio: self._user.item(audio, item_id, self._at_s))
+        try:
+            if isinstance(event, ev.MalformedEvent):
+                self._journal.bad_frame(direction, frame, event.error, self._at_s)
             else:
-                keep = self._keeper(lambda audio: self._keep_retrieved(audio, item_id, user=user))
-        self._journal.frame(direction, frame, self._at_s, keep)
+                self._journal.frame(direction, frame, self._at_s, self._sound_in(event, frame), event.type)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a server can cause
+            self._degrade(error)
+            self._journal.text(direction, frame, repr(error), str(event.type), self._at_s)
+
+    def _sound_in(self, event: Any, frame: bytes) -> Callable[[bytes], Reference] | None:
+        """What to do with the sound in a message, None when it can hold none."""
+        if b'"audio"' not in frame:
+            return None
+        item = getattr(event, "item", None)
+        item_id = (item.id if item is not None else getattr(event, "item_id", "")) or ""
+        user = item is not None and item.role == "user"
+        if isinstance(event, ev.ConversationItemCreate):
+            return self._keeper(lambda audio: self._user.item(audio, item_id, self._at_s))
+        return self._keeper(lambda audio: self._keep_retrieved(audio, item_id, user=user))
 
     def _keeper(self, keep: Callable[[bytes], Reference]) -> Callable[[bytes], Reference]:
         """Base64 first; what is not base64 is not kept."""
@@ -269,7 +326,7 @@ class Recorder:
                 audio = pybase64.b64decode(base64, validate=True)
             except ValueError:
                 return reference(None, 0, 0)
-            return keep(audio)
+            return self._attempt(keep, audio) or reference(None, 0, len(audio))
 
         return decoded
 
@@ -321,7 +378,7 @@ class Recorder:
             assistant_audio_s=self._assistant.seconds,
         )
 
-    def _finish(self) -> list[OSError]:
+    def _finish(self) -> list[Exception]:
         """Finish file by file; one that fails does not keep the others from it. Returns the failures."""
         at_s = self._at_s
         steps: list[Callable[[], None]] = [
@@ -337,31 +394,37 @@ class Recorder:
             errors += _try(self._user.abandon) + _try(self._assistant.abandon)
         return errors
 
-    def _write_end(self, state: str, ended: str, stats: dict[str, Any], errors: list[OSError]) -> None:
+    def _write_end(self, state: str, ended: str, stats: dict[str, Any], errors: list[Exception]) -> None:
         self._count()
-        notes = [*self._flac.failed, *(f"could not be written: {error.strerror or error}" for error in errors)]
+        notes = [*self._flac.failed, *(f"could not be written: {_reason(error)}" for error in errors)]
         self._summary.end(state, ended, stats, notes, self._at_s)
 
     def _fail(self, error: OSError) -> None:
         """Finish what can be finished, then tell."""
         self._closed = True
-        errors = [error, *self._finish()]
+        errors: list[Exception] = [error, *self._finish()]
         _try(lambda: self._write_end("failed", "recording failed", {}, errors))
         raise self._error(error) from error
 
-    def _error(self, error: OSError) -> RecordingError:
+    def _error(self, error: Exception) -> RecordingError:
         return RecordingError(
-            f"the recording in {self.folder} had to stop: {error.strerror or error} (what was said before is kept)"
+            f"the recording in {self.folder} had to stop: {_reason(error)} (what was said before is kept)"
         )
 
 
-def _try(step: Callable[[], None]) -> list[OSError]:
+def _try(step: Callable[[], None]) -> list[Exception]:
     """Run one step; returns its failure, if any."""
     try:
         step()
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - one file that fails must not keep the others from being finished
         return [error]
     return []
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"internal error: {one_line(repr(error), 200)}"
 
 
 def audio_path(folder: Path, name: str) -> Path:

@@ -1,7 +1,8 @@
 """Finishes a folder whose recording was killed.
 
-Sound files get headers that fit, the journal loses a torn last line, conversation.wav gets what was received and not
-yet written, the transcript is made anew from the journal, session.json says `killed`. Doing it twice changes nothing.
+Sound files get headers that fit, the journal loses a torn last line, conversation.wav gets what the files of the turns
+have and it has not (and silence as far as the journal tells of sound), the transcript is made anew from the journal,
+session.json says `killed`. Doing it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -15,20 +16,19 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.audio.pcm import interleave
-from realtime_client.audio.resample import resample
 from realtime_client.errors import RecordingError
 
 from .folder import CONVERSATION, JOURNAL, RETRIEVED, SESSION, TURNS, iso, process_alive, replace_file
 from .masking import Masker
+from .recover_sound import Placed, SoundStory, finish_conversation, frames_24k
 from .summary import VERSION
 from .timeline import RATE_HZ
-from .transcripts import write_transcripts
-from .turns import heard_text
-from .wav import create_private, repair_wav, write_all
+from .transcript_files import write_transcripts
+from .turns import Said, heard_text
+from .wav import create_private, repair_wav
 
 _decode = msgspec.json.decode
-_BLOCK = RATE_HZ * 10
+_LINE = {"n", "who", "item_id", "text", "heard", "cut_ms", "start_s", "end_s", "audio", "interrupted", "status"}
 _DELTAS = {
     "response.output_audio_transcript.delta": "delta",
     "response.audio_transcript.delta": "delta",
@@ -47,7 +47,8 @@ _WHOLE = {
 class RecoverReport(msgspec.Struct, kw_only=True):
     """What was done. repaired: files whose sizes were wrong. added_s: sound added to conversation.wav.
 
-    complete: there was nothing to do. dropped_bytes: of a torn last line of the journal.
+    lost_s: sound of the user that the journal tells of and no file has: it is silent. complete: there was nothing to
+    do. dropped_bytes: of a torn last line of the journal.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class RecoverReport(msgspec.Struct, kw_only=True):
     repaired: list[str] = []
     dropped_bytes: int = 0
     added_s: float = 0.0
+    lost_s: float = 0.0
     turns: int = 0
 
 
@@ -66,10 +68,8 @@ class _Story:
     last_t: float = 0.0
     last_wall: float = 0.0
     turns: dict[int, dict[str, Any]] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    placed: list[tuple[str, int, int]] = field(default_factory=list)
-    heard: set[str] = field(default_factory=set)  # files of which only what was heard is placed, when it was
-    cuts: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, Said] = field(default_factory=dict)
+    sound: SoundStory = field(default_factory=SoundStory)
 
 
 def recover(folder: Path | str, *, force: bool = False) -> RecoverReport:
@@ -85,7 +85,7 @@ def recover(folder: Path | str, *, force: bool = False) -> RecoverReport:
         report = RecoverReport(folder=folder, repaired=_repair_files(folder))
         report.dropped_bytes = _trim(folder / JOURNAL)
         story = _read(folder / JOURNAL)
-        report.added_s = _finish_conversation(folder, story)
+        report.added_s, report.lost_s = finish_conversation(folder, story.sound)
         lines = _transcript(folder, story)
         write_transcripts(folder, lines, Masker())
         report.turns = len(lines)
@@ -152,17 +152,17 @@ def _read(journal: Path) -> _Story:
     for row in _rows(journal):
         event = row.get("event")
         story.lines += 1
-        story.last_t = max(story.last_t, row.get("t", 0.0))
-        story.last_wall = max(story.last_wall, row.get("wall", 0.0))
-        if not isinstance(event, dict):
-            continue
-        if row.get("dir") == "note":
-            try:
+        story.last_t = max(story.last_t, _number(row.get("t")))
+        story.last_wall = max(story.last_wall, _number(row.get("wall")))
+        try:
+            if row.get("dir") == "note" and isinstance(event, dict):
                 _take_note(story, event)
-            except (KeyError, TypeError):
-                continue  # not a note of ours
-        elif row.get("dir") == "in":
-            _take_text(story, event)
+            elif row.get("dir") == "in" and isinstance(event, dict):
+                _take_text(story, event)
+            elif row.get("dir") == "out":
+                _take_place(story, row.get("audio"))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            continue  # not a line of ours
     return story
 
 
@@ -179,91 +179,67 @@ def _rows(journal: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
+def _number(value: Any) -> float:
+    return value if isinstance(value, float) or (isinstance(value, int) and value.bit_length() < 60) else 0.0
+
+
 def _take_note(story: _Story, event: dict[str, Any]) -> None:
     kind = event.get("type")
     if kind == "turn":
         line = event["line"]
-        story.turns[line["n"]] = event
+        if not (event.keys() >= {"done", "after", "received_ms"} and line.keys() >= _LINE):
+            return
+        story.turns[int(line["n"])] = event
         if event["done"] and line["text"]:
             story.texts.pop(line["item_id"], None)
     elif kind == "placed":
-        story.placed.append((event["file"], event["source"], event["frame"]))
+        left = event.get("channel") == "left"
+        story.sound.placed.append(Placed(str(event["file"]), int(event["source"]), int(event["frame"]), left))
         if event.get("heard"):
-            story.heard.add(event["file"])
+            story.sound.heard.add(event["file"])
     elif kind == "cut":
-        story.cuts[event["file"]] = event["keep"]
+        story.sound.cuts[event["file"]] = int(event["keep"])
 
 
 def _take_text(story: _Story, event: dict[str, Any]) -> None:
-    kind, item_id = event.get("type"), event.get("item_id")
+    kind, item_id, part = event.get("type"), event.get("item_id"), event.get("content_index")
     if not isinstance(kind, str) or not isinstance(item_id, str):
         return
+    part = part if isinstance(part, int) else 0
     if kind in _DELTAS:
-        story.texts[item_id] = story.texts.get(item_id, "") + str(event.get(_DELTAS[kind], ""))
+        story.texts.setdefault(item_id, Said()).add(_text(event, _DELTAS[kind]), part)
     elif kind in _WHOLE:
-        story.texts[item_id] = str(event.get(_WHOLE[kind], ""))
+        story.texts.setdefault(item_id, Said()).whole(_text(event, _WHOLE[kind]), part)
 
 
-def _finish_conversation(folder: Path, story: _Story) -> float:
-    """Append what was received of the assistant and not yet due; returns its seconds."""
-    path = folder / CONVERSATION
-    if not path.exists():
-        return 0.0
-    with create_private(path, new=False) as file:
-        at = first = (file.seek(0, os.SEEK_END) - 44) // 4
-        for name, source, frame, frames in _stretches(folder, story):
-            skip = max(0, at - frame)
-            if skip >= frames:
-                continue
-            _append_silence(file, frame + skip - at)
-            right = _at_24k(folder / name)[(source + skip) * 2 : (source + frames) * 2]
-            for begin in range(0, len(right), _BLOCK * 2):
-                write_all(file, interleave(b"", right[begin : begin + _BLOCK * 2]))
-            at = frame + skip + len(right) // 2
-    repair_wav(path)
-    return (at - first) / RATE_HZ
+def _text(event: dict[str, Any], name: str) -> str:
+    value = event.get(name)
+    return value if isinstance(value, str) else ""
 
 
-def _stretches(folder: Path, story: _Story) -> Iterator[tuple[str, int, int, int]]:
-    """Every stretch of an answer that stands in conversation.wav: file, source, frame, frames; in order of time."""
-    for i, (name, source, frame) in enumerate(story.placed):
-        path = folder / name
-        if not path.is_file() or path.parent.name != TURNS or ".." in name:
-            continue  # became FLAC: then all of it is written
-        if name in story.heard:
-            continue  # what is not written was not heard when it ended, or in the last half second
-        later = [begin for other, begin, _ in story.placed[i + 1 :] if other == name]
-        end = min([*later[:1], story.cuts.get(name, 1 << 62), _frames_24k(path)])
-        if end > source:
-            yield name, source, frame, end - source
-
-
-def _append_silence(file: Any, frames: int) -> None:
-    if frames > 0:
-        file.truncate(file.seek(0, os.SEEK_END) + frames * 4)
-        file.seek(0, os.SEEK_END)
-
-
-def _frames_24k(path: Path) -> int:
-    with wave.open(str(path)) as file:
-        return int(file.getnframes() * RATE_HZ // file.getframerate())
-
-
-def _at_24k(path: Path) -> bytes:
-    with wave.open(str(path)) as file:
-        return resample(file.readframes(file.getnframes()), file.getframerate(), RATE_HZ)
+def _take_place(story: _Story, places: Any) -> None:
+    for place in places if isinstance(places, list) else ():
+        if place["file"] == CONVERSATION and place.get("channel") == "left":
+            story.sound.user_end = max(story.sound.user_end, (int(place["offset"]) + int(place["length"])) // 4)
 
 
 def _transcript(folder: Path, story: _Story) -> list[dict[str, Any]]:
     """Return the lines in the order of the conversation."""
     lines: list[dict[str, Any]] = []
+    known: set[str] = set()
     for _, turn in sorted(story.turns.items()):
         line = dict(turn["line"])
         _complete(folder, line, turn, story)
-        after = next((i for i, other in enumerate(lines) if other["item_id"] == turn["after"]), None)
         # Only an item that says so stands elsewhere than where it came.
-        lines.insert(len(lines) if after is None or not line["item_id"] else _behind(lines, after, story), line)
+        moves = line["item_id"] and turn["after"] in known
+        lines.insert(_behind(lines, _last(lines, turn["after"]), story) if moves else len(lines), line)
+        known.add(line["item_id"])
     return lines
+
+
+def _last(lines: list[dict[str, Any]], item_id: str) -> int:
+    """Where the line of an item is; it is nearly always among the last."""
+    return next(i for i in range(len(lines) - 1, -1, -1) if lines[i]["item_id"] == item_id)
 
 
 def _behind(lines: list[dict[str, Any]], index: int, story: _Story) -> int:
@@ -277,7 +253,7 @@ def _behind(lines: list[dict[str, Any]], index: int, story: _Story) -> int:
 def _complete(folder: Path, line: dict[str, Any], turn: dict[str, Any], story: _Story) -> None:
     """Fill in what the turn's last note could not know."""
     if not line["text"]:
-        text = story.texts.get(line["item_id"], "")
+        text = story.texts.get(line["item_id"], Said()).text
         cut_ms = line["cut_ms"]
         line["text"] = text
         line["heard"] = text if cut_ms is None else heard_text(text, cut_ms, max(1, turn["received_ms"]))
@@ -287,13 +263,13 @@ def _complete(folder: Path, line: dict[str, Any], turn: dict[str, Any], story: _
         line["audio"], *more = names
         if more:
             line["more_audio"] = more
-    if story.heard.intersection(files):
+    if story.sound.heard.intersection(files):
         line["end_s"] = max(line["start_s"], min(line["end_s"], round(story.last_t, 3)))
     if not turn["done"]:
         line["status"] = "killed"
-        if story.heard.intersection(files):
+        if story.sound.heard.intersection(files):
             return
-        length = sum(_frames_24k(folder / name) for name in names if name.endswith(".wav") and (folder / name).exists())
+        length = sum(frames_24k(folder / name) for name in names if name.endswith(".wav") and (folder / name).exists())
         line["end_s"] = max(line["end_s"], round(line["start_s"] + length / RATE_HZ, 3))
 
 
@@ -304,12 +280,12 @@ def _present(folder: Path, name: str) -> str:
 
 def _finish_session(folder: Path, session: dict[str, Any], story: _Story, lines: list[dict[str, Any]]) -> None:
     session.setdefault("version", VERSION)
-    totals = session.setdefault("totals", {})
+    totals = session["totals"] = session["totals"] if isinstance(session.get("totals"), dict) else {}
     totals["turns"] = len(lines)
     for who in ("user", "assistant"):
         files = folder.glob(f"{TURNS}/*-{who}*.wav")
-        heard = round(sum(_frames_24k(path) for path in files) / RATE_HZ, 3)
-        totals[f"{who}_audio_s"] = max(totals.get(f"{who}_audio_s", 0.0), heard)
+        heard = round(sum(frames_24k(path) for path in files) / RATE_HZ, 3)
+        totals[f"{who}_audio_s"] = max(_number(totals.get(f"{who}_audio_s")), heard)
     session.update(state="killed", how_it_ended="killed", duration_s=round(story.last_t, 3))
     session["ended"] = iso(story.last_wall) if story.last_wall else None
     replace_file(folder / SESSION, msgspec.json.format(msgspec.json.encode(session), indent=2) + b"\n")

@@ -22,6 +22,7 @@ _STEP = RATE_HZ // 20  # written in steps of 50 ms or more
 _BLOCK = RATE_HZ
 _HELD_BACK_S = 0.1  # more than a resampler of any rate keeps to itself
 _KEPT = 64  # frames behind the last that were read; a slip of the timeline goes one back
+_HELD_S = 0.05  # what comes is behind by the time in which it settles already
 _HEARD_WHOLE = RATE_HZ // 1000
 _MOST_UNHEARD = 64
 
@@ -75,7 +76,7 @@ class Stereo:
     def __init__(self, path: Path, note: Note) -> None:
         self.timeline = Timeline()
         self.told = False  # answers that begin from here on stand where `heard` says
-        self._wav = WavWriter(path, RATE_HZ, 2)
+        self._wav = WavWriter(path, RATE_HZ, 2, held_s=_HELD_S)
         self._note = note
         self._left: deque[tuple[int, bytes]] = deque()
         self._sources: dict[Key, Source] = {}
@@ -85,6 +86,10 @@ class Stereo:
     def frames(self) -> int:
         """Frames written so far."""
         return self._wav.frames
+
+    def spoken(self, name: str, source: int, frame: int) -> None:
+        """Note where a turn of the user stands, for recovery: from a frame (at 24 kHz) of its file on, here."""
+        self._note({"type": "placed", "file": name, "source": source, "frame": frame, "channel": "left"})
 
     def write_due(self) -> None:
         """Write what is settled."""

@@ -17,6 +17,10 @@ from .masking import Masker
 VERSION = 1
 EVERY_S = 2.0
 _LISTED = 1_000
+_NAMES = 64
+_LONGEST_NAME = 100
+_LONGEST = 500
+_NO_COUNT = 1e15  # seconds and tokens are fewer
 
 
 class Summary:
@@ -28,6 +32,8 @@ class Summary:
         self._masker = masker
         self._clock = clock
         self._written_s = self.started_s
+        self.degraded = 0
+        self._notes: list[str] = []
         self._usage = up.Usage()
         self._transcription: dict[str, float] = {}
         self._data: dict[str, Any] = {
@@ -60,17 +66,18 @@ class Summary:
         """Take one update in; the kinds that do not count here are passed over."""
         data = self._data
         if isinstance(update, up.SessionStarted):
-            data["session_id"], data["model"], data["session"] = update.session_id, update.model, update.settings
+            data["session_id"], data["model"] = update.session_id, update.model
+            data["session"] = self._masker.value(update.settings)
             self._close_gap(elapsed_s)
         elif isinstance(update, up.SessionChanged):
-            data["session"] = update.settings
+            data["session"] = self._masker.value(update.settings)
         elif isinstance(update, up.ResponseDone):
-            data["responses"][update.status] = data["responses"].get(update.status, 0) + 1
-            self._usage += update.usage or up.Usage()
+            _count(data["responses"], update.status, 1)
+            self._add_usage(update.usage or up.Usage())
         elif isinstance(update, up.UserTranscript):
             self._add_transcription(update.usage or {})
         elif isinstance(update, up.RateLimits):
-            data["rate_limits"] = update.limits
+            data["rate_limits"] = dict(list(update.limits.items())[:_NAMES])
         elif isinstance(update, up.Failure):
             self._failure(update, elapsed_s)
         elif isinstance(update, up.Malformed):
@@ -78,10 +85,8 @@ class Summary:
         elif isinstance(update, up.Unknown):
             data["unknown"] += 1
         elif isinstance(update, up.ConnectionLost) and len(data["gaps"]) < _LISTED:
-            data["gaps"].append(
-                {"from_s": round(elapsed_s, 3), "to_s": None, "code": update.code, "reason": update.reason}
-            )
-
+            gap = {"from_s": round(elapsed_s, 3), "to_s": None, "code": update.code}
+            data["gaps"].append({**gap, "reason": update.reason[:_LONGEST]})
         elif isinstance(update, up.DeviceChanged) and update.gap_ms and len(data["gaps"]) < _LISTED:
             gap = {"from_s": round(elapsed_s - update.gap_ms / 1000, 3), "to_s": round(elapsed_s, 3)}
             data["gaps"].append({**gap, "direction": update.direction, "reason": update.reason})
@@ -105,22 +110,30 @@ class Summary:
         data["duration_s"] = round(at_s - self.started_s, 3)
         data["usage"] = {name: getattr(self._usage, name) for name in up.Usage.__struct_fields__}
         data["transcription_usage"] = self._transcription
+        if self._notes:
+            data["notes"] = self._notes
+        if self.degraded:
+            data["degraded"] = self.degraded
         masked = self._masker.value(msgspec.to_builtins(data, str_keys=True))
         replace_file(self._path, msgspec.json.format(msgspec.json.encode(masked), indent=2) + b"\n")
 
     def end(self, state: str, how: str, stats: dict[str, Any], notes: list[str], at_s: float) -> None:
         """Write it for the last time. state: `ended` or `failed`."""
         self._data.update(state=state, how_it_ended=how, stats=stats, ended=iso(self._clock.wall()))
-        if notes:
-            self._data["notes"] = notes
+        self._notes += notes
         self.write(at_s)
+
+    def note(self, sentence: str) -> None:
+        """Add what whoever looks at the recording should know."""
+        self._notes.append(sentence)
 
     def _failure(self, update: up.Failure, elapsed_s: float) -> None:
         if update.benign:
             return
         self._data["errors"] += 1
         kept = self._data["last_errors"]
-        kept.append({"at_s": round(elapsed_s, 3), "code": update.code, "message": update.message[:500]})
+        code = update.code and update.code[:_LONGEST]
+        kept.append({"at_s": round(elapsed_s, 3), "code": code, "message": update.message[:_LONGEST]})
         del kept[:-10]
 
     def _close_gap(self, elapsed_s: float) -> None:
@@ -128,7 +141,18 @@ class Summary:
             if gap["to_s"] is None:
                 gap["to_s"] = round(elapsed_s, 3)
 
+    def _add_usage(self, usage: up.Usage) -> None:
+        if all(abs(getattr(usage, name)) < _NO_COUNT for name in usage.__struct_fields__):
+            self._usage += usage
+
     def _add_transcription(self, usage: dict[str, Any]) -> None:
         for name, value in usage.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and len(self._transcription) < 64:
-                self._transcription[name] = self._transcription.get(name, 0) + value
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _NO_COUNT:
+                _count(self._transcription, name, value)
+
+
+def _count(counts: dict[str, Any], name: str, value: float) -> None:
+    """Add to a figure that a server names: not to ever more of them, nor by names of any length."""
+    name = name[:_LONGEST_NAME]
+    if name in counts or len(counts) < _NAMES:
+        counts[name] = counts.get(name, 0) + value

@@ -1,116 +1,34 @@
-"""The transcript: turns as they happen, written when they have settled, in the order of the conversation.
+"""The transcript: turns as they happen, in the order of the conversation.
 
-A turn settles when it is done, its transcript is there (the user's speech) and its sound is over (an answer may still
-be cut while it plays) or a later turn of the user has begun. One that does not settle holds the later ones back until 8
-of those are ready or it has been done for 15 s; then it is written as it is. What comes later still changes the files
-when the session is closed.
+A turn is in the files as soon as it is over; one of the user that was spoken waits for what it was heard to say, for at
+most 15 s. The last 24 turns change in the files when they change; what changes further up does so when the session is
+closed, or with 256 others.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
-
-import msgspec
 
 from realtime_client import updates as up
 
-from . import render
-from .folder import TRANSCRIPT, replace_file
-from .masking import Masker
-from .timeline import RATE_HZ
+from .transcript_files import TranscriptFiles
 from .turns import SPEAKERS, Turn
-from .wav import create_private, write_all
 
-WAIT_TURNS = 8
 WAIT_S = 15.0
+_TAIL = 24
 _REMEMBERED = 256
+_MOST_LATE = 256
+_LONGEST_REASON = 200
 _TURN_KINDS = {"message", "function_call", "function_call_output", "mcp_call"}
 
 Settled = Callable[[Turn], None]
 
 
-class TranscriptFiles:
-    """transcript.jsonl, .md, .srt, .vtt: lines are appended; `rewrite` replaces all. Errors: OSError."""
-
-    def __init__(self, folder: Path, masker: Masker) -> None:
-        self._base = folder / TRANSCRIPT
-        self._masker = masker
-        self._cues = 0
-        self._files = {kind: create_private(self.path(kind)) for kind in ("jsonl", "md", "srt", "vtt")}
-        write_all(self._files["md"], render.MD_HEAD.encode())
-        write_all(self._files["vtt"], render.VTT_HEAD.encode())
-
-    def path(self, kind: str) -> Path:
-        """Return the path of one of the four."""
-        return self._base.with_suffix("." + kind)
-
-    def append(self, line: render.Line) -> None:
-        """Write one turn to all four."""
-        for kind, text in self._render(line).items():
-            write_all(self._files[kind], text)
-
-    def close(self) -> None:
-        """Close all four; idempotent."""
-        for file in self._files.values():
-            file.close()
-
-    def rewrite(self, changes: dict[int, render.Line], moved: dict[str, str]) -> None:
-        """Replace lines by number, put moved items (item_id: after) in their places, write all four anew."""
-        lines = [msgspec.json.decode(row) for row in self.path("jsonl").read_bytes().splitlines()]
-        lines = [changes.get(line["n"], line) for line in lines]
-        for item_id, after in moved.items():
-            lines = _move(lines, item_id, after)
-        self.write_all(lines)
-
-    def write_all(self, lines: list[render.Line]) -> None:
-        """Write all four files anew, each in one step."""
-        write_transcripts(self._base.parent, lines, self._masker)
-
-    def _render(self, line: render.Line) -> dict[str, bytes]:
-        line = self._masker.value(line)
-        cue = render.srt(line, self._cues + 1)
-        self._cues += bool(cue)
-        return _encoded(line, cue)
-
-
-def _encoded(line: render.Line, cue: str) -> dict[str, bytes]:
-    texts = {"md": render.markdown(line), "srt": cue, "vtt": render.vtt(line)}
-    return {
-        "jsonl": msgspec.json.encode(line) + b"\n",
-        **{kind: text.encode("utf-8", "replace") for kind, text in texts.items()},
-    }
-
-
-def write_transcripts(folder: Path, lines: list[render.Line], masker: Masker) -> None:
-    """Write the four transcript files of a folder anew, each in one step. Errors: OSError."""
-    whole = {"jsonl": b"", "md": render.MD_HEAD.encode(), "srt": b"", "vtt": render.VTT_HEAD.encode()}
-    cues = 0
-    for raw in lines:
-        line = masker.value(raw)
-        cue = render.srt(line, cues + 1)
-        cues += bool(cue)
-        for kind, text in _encoded(line, cue).items():
-            whole[kind] += text
-    for kind, data in whole.items():
-        replace_file((folder / TRANSCRIPT).with_suffix("." + kind), data)
-
-
-def _move(lines: list[render.Line], item_id: str, after: str) -> list[render.Line]:
-    """Put the line of an item behind the line of another, when both are there."""
-    mine = next((line for line in lines if line["item_id"] == item_id), None)
-    if mine is None or not any(line["item_id"] == after for line in lines):
-        return lines
-    rest = [line for line in lines if line is not mine]
-    at = next(i for i, line in enumerate(rest) if line["item_id"] == after)
-    return [*rest[: at + 1], mine, *rest[at + 1 :]]
-
-
 class Transcript:
     """Follows the updates of a session and keeps its turns. Errors of every method: OSError.
 
-    settled: called when a turn begins, is done, or changes after that; for the journal.
+    changed: called when a turn begins, is done, or changes after that; for the journal.
     """
 
     def __init__(self, files: TranscriptFiles, changed: Settled) -> None:
@@ -118,9 +36,12 @@ class Transcript:
         self.count = 0
         self.transcribes = False
         self._files = files
-        self._changed = changed
-        self._open: list[Turn] = []  # not yet written, in the order of the conversation
-        self._written: OrderedDict[str, Turn] = OrderedDict()
+        self._tell = changed
+        self._turns: list[Turn] = []  # the last ones, in the order of the conversation
+        self._kept: OrderedDict[str, Turn] = OrderedDict()  # those before, as far as they are remembered
+        self._shown: list[Turn] = []
+        self._stale = False
+        self._untold: dict[int, Turn] = {}
         self._late: dict[int, Turn] = {}
         self._moved: dict[str, str] = {}
         self._apart: set[str] = set()
@@ -137,6 +58,7 @@ class Transcript:
             up.ResponseDone: self._response_done,  # type: ignore[dict-item]
             up.Interrupted: self._interrupted,  # type: ignore[dict-item]
             up.DeviceChanged: self._device_changed,  # type: ignore[dict-item]
+            up.ConnectionLost: self._connection_lost,  # type: ignore[dict-item]
         }
 
     # --- turns --------------------------------------------------------------------------------------------------------
@@ -146,19 +68,19 @@ class Transcript:
         self.count += 1
         who = who if who in SPEAKERS else "system"
         turn = Turn(self.count, who, item_id, after=after, start=self.position, end=self.position)
-        self._open.append(turn)
+        self._turns.append(turn)
         self._place(turn, after)
-        self._changed(turn)
+        self._tell(turn)
         return turn
 
     def find(self, item_id: str) -> Turn | None:
         """Return the turn of an item, or None when there is none, or one so old that it is forgotten."""
         if not item_id:
             return None
-        for turn in reversed(self._open):
+        for turn in reversed(self._turns):
             if turn.item_id == item_id:
                 return turn
-        return self._written.get(item_id)
+        return self._kept.get(item_id)
 
     def turn(self, item_id: str, who: str, response_id: str = "") -> Turn:
         """Return the turn of an item; begin it when there is none."""
@@ -171,17 +93,22 @@ class Transcript:
     def bind(self, turn: Turn, item_id: str, after: str | None) -> None:
         """Give a turn that was spoken before the server named it its item."""
         known = self.find(item_id)
-        if known is not None and known is not turn and known in self._open:
-            self._open.remove(known)  # announced in between: one turn, not two
+        if known is not None and known is not turn and known in self._turns:
+            self._turns.remove(known)  # announced in between: one turn, not two
         turn.item_id = item_id
         self._place(turn, after)
         self.changed(turn)
 
     def changed(self, turn: Turn) -> None:
-        """Something about a turn is different now; when it is written already, the files change at the end."""
-        if turn.written:
+        """Something about a turn is different now."""
+        turn.drawn = None
+        self._stale = True
+        if turn.kept:
             self._late[turn.n] = turn
-        self._changed(turn)
+        if turn.written:
+            self._untold[turn.n] = turn  # told when it settles: it may change with every word
+        else:
+            self._tell(turn)
 
     def spoken(self, turn: Turn, at_s: float, status: str = "completed") -> None:
         """The user's spoken turn is over; its transcript may come."""
@@ -207,8 +134,8 @@ class Transcript:
         else:
             self._place(turn, update.previous_item_id)
         turn.kind = update.item_type
-        if update.text and not turn.texts and update.item_type != "function_call":
-            turn.set_text(update.text)
+        if update.text and not turn.said and update.item_type != "function_call":
+            turn.said.add(update.text)
         turn.spoken = turn.spoken or (update.has_audio and turn.who == "user")
         given = update.local or update.role in {"user", "system"} or update.item_type == "function_call_output"
         if given and not turn.spoken:
@@ -219,32 +146,36 @@ class Transcript:
             return
         turn = self.find(update.item_id) or self.begin(update.role, update.item_id, update.previous_item_id)
         turn.kind = update.item_type
-        if update.text and not turn.name and (turn.cut_ms is None or not turn.texts):
-            turn.texts = {0: [update.text]}
+        if update.text and not turn.name and (turn.cut_ms is None or not turn.said):
+            turn.said.final(update.text)
             turn.transcribed = True
         turn.spoken = turn.spoken or (update.has_audio and turn.who == "user")
         self._done(turn, update.status if update.status != "in_progress" else "completed", at_s)
+        self._freshen(turn)
 
     def _text_delta(self, update: up.TextDelta, _at_s: float) -> None:
         turn = self.turn(update.item_id, "assistant", update.response_id)
-        turn.texts.setdefault(update.content_index, []).append(update.text)
-        if turn.written:
-            self.changed(turn)
+        turn.said.add(update.text, update.content_index)
+        self._freshen(turn)
 
     def _text_done(self, update: up.TextDone, _at_s: float) -> None:
         turn = self.turn(update.item_id, "assistant", update.response_id)
-        turn.set_text(update.text, update.content_index)
+        turn.said.whole(update.text, update.content_index)
+        self._freshen(turn)
+
+    def _freshen(self, turn: Turn) -> None:
+        """What was written already has changed."""
         if turn.written:
             self.changed(turn)
 
     def _user_delta(self, update: up.UserTranscriptDelta, _at_s: float) -> None:
         turn = self.turn(update.item_id, "user")
         if not turn.transcribed:
-            turn.texts.setdefault(update.content_index, []).append(update.text)
+            turn.said.add(update.text, update.content_index)
 
     def _user_transcript(self, update: up.UserTranscript, _at_s: float) -> None:
         turn = self.turn(update.item_id, "user")
-        turn.set_text(update.text, update.content_index)
+        turn.said.whole(update.text, update.content_index)
         turn.transcribed = True
         self.changed(turn)
 
@@ -257,13 +188,13 @@ class Transcript:
     def _tool_call(self, update: up.ToolCall, at_s: float) -> None:
         turn = self.turn(update.item_id, "tool", update.response_id)
         turn.who, turn.kind, turn.name = "tool", "function_call", update.name
-        turn.texts = {0: [update.arguments]}
+        turn.said.replace(update.arguments)
         self._done(turn, "completed", at_s)
 
     def _device_changed(self, update: up.DeviceChanged, at_s: float) -> None:
         """A mark where sound is missing, or another device was taken."""
         turn = self.begin("note")
-        turn.texts = {0: [f"{update.reason} ({update.gap_ms} ms without sound)" if update.gap_ms else update.reason]}
+        turn.said.add(f"{update.reason} ({update.gap_ms} ms without sound)" if update.gap_ms else update.reason)
         self._done(turn, "completed", at_s)
 
     def _response_started(self, update: up.ResponseStarted, _at_s: float) -> None:
@@ -272,11 +203,31 @@ class Transcript:
 
     def _response_done(self, update: up.ResponseDone, at_s: float) -> None:
         self._apart.discard(update.response_id)
-        for turn in [*self._open, *self._written.values()]:
-            if (turn.response_id and turn.response_id == update.response_id) or turn.item_id in update.item_ids:
+        for turn in [*self._turns, *self._kept.values()]:
+            if _of(turn, update):
                 turn.interrupted = turn.interrupted or (update.status == "cancelled" and turn.who == "assistant")
+                if update.status != "completed":
+                    turn.reason = (update.reason or "")[:_LONGEST_REASON]
                 status = turn.status if turn.done and update.status == "completed" else update.status
                 self._done(turn, status, at_s)
+        if update.text:
+            self._answered(update, at_s)
+
+    def _answered(self, update: up.ResponseDone, at_s: float) -> None:
+        """The text of a whole answer: what nothing else told of it is told here."""
+        mine = [turn for turn in self._turns if turn.who == "assistant" and _of(turn, update)]
+        if not mine:
+            first = next((item_id for item_id in update.item_ids if not self.find(item_id)), "")
+            if update.item_ids and not first:
+                return
+            mine = [self.turn(first, "assistant", update.response_id)]
+            mine[0].out_of_band = update.out_of_band
+            self._done(mine[0], update.status, at_s)
+        if len(mine) == 1 and mine[0].cut_ms is None:
+            mine[0].said.final(update.text)
+        elif not any(turn.said for turn in mine):
+            mine[-1].said.replace(update.text)
+        self._freshen(mine[-1])
 
     def _interrupted(self, update: up.Interrupted, _at_s: float) -> None:
         turn = self.find(update.item_id)
@@ -288,47 +239,78 @@ class Transcript:
             turn.cut_ms = update.heard_ms
         self.changed(turn)
 
+    def _connection_lost(self, _update: up.ConnectionLost, at_s: float) -> None:
+        """Nothing more comes of what is under way."""
+        self._break_off("lost", at_s)
+
+    def _break_off(self, reason: str, at_s: float) -> None:
+        for turn in [*self._turns, *self._kept.values()]:
+            turn.transcribed = turn.transcribed or (turn.spoken and turn.done)
+            if not turn.done:
+                turn.reason = reason
+                if not turn.sounding:  # the user's file is finished by those who write it
+                    self._done(turn, "incomplete", at_s)
+
     # --- order and writing --------------------------------------------------------------------------------------------
 
     def settle(self, at_s: float, *, everything: bool = False) -> bool:
-        """Write the turns that have settled, in order. Returns whether any was written."""
-        before = len(self._open)
-        while self._open:
-            head = self._open[0]
-            if not (everything or self._settled(head, 0) or self._waited_enough(head, at_s)):
-                break
-            self._write(self._open.pop(0))
-        return len(self._open) < before
+        """Bring the files up to date. Returns whether a turn was written that was not there."""
+        while len(self._turns) > _TAIL:
+            self._keep(self._turns[: _TAIL // 2])
+        shown = [turn for turn in self._turns if everything or self._ready(turn, at_s)]
+        fresh = [turn for turn in shown if not turn.written]
+        for turn in fresh:
+            turn.written = True
+            self._untold[turn.n] = turn
+        told, self._untold = self._untold, {}
+        for turn in told.values():
+            self._tell(turn)
+        if len(self._late) + len(self._moved) > _MOST_LATE:
+            self._rewrite()
+            self._files.reopen()
+            self._stale = True
+        if self._stale or shown != self._shown:
+            self._stale, self._shown = False, shown
+            self._files.show(shown)
+        return bool(fresh)
 
     def close(self, at_s: float) -> None:
         """Write all that is left, and what has changed since it was written."""
-        self.settle(at_s, everything=True)
-        self._files.close()
-        if self._late or self._moved:
-            self._files.rewrite({n: turn.line() for n, turn in self._late.items()}, self._moved)
+        self._break_off("ended", at_s)
+        for turn in self._turns:
+            turn.drawn = None
+        self._stale = True
+        try:
+            self.settle(at_s, everything=True)
+            if self._late or self._moved:
+                self._rewrite()
+        finally:
+            self._files.close()
 
-    def _settled(self, turn: Turn, index: int) -> bool:
+    def _ready(self, turn: Turn, at_s: float) -> bool:
         if not turn.done or turn.sounding:
             return False
-        if turn.who == "user":
-            return turn.transcribed or not (turn.spoken and self.transcribes)
-        return turn.end <= self.position or any(later.who == "user" for later in self._open[index + 1 :])
+        waits = turn.who == "user" and turn.spoken and self.transcribes and not turn.transcribed
+        return not waits or at_s - turn.done_at_s >= WAIT_S
 
-    def _waited_enough(self, head: Turn, at_s: float) -> bool:
-        if head.done and head.who == "user" and at_s - head.done_at_s >= WAIT_S:
-            return True
-        if len(self._open) <= WAIT_TURNS:
-            return False
-        return sum(self._settled(turn, i) for i, turn in enumerate(self._open)) >= WAIT_TURNS
+    def _keep(self, turns: list[Turn]) -> None:
+        """Let the oldest stand as they are."""
+        del self._turns[: len(turns)]
+        for turn in turns:
+            if not turn.written:
+                self._untold[turn.n] = turn
+            turn.written = turn.kept = True
+            if turn.item_id:
+                self._kept[turn.item_id] = turn
+        self._files.keep(turns)
+        for turn in turns:
+            turn.drawn = None
+        while len(self._kept) > _REMEMBERED:
+            self._kept.popitem(last=False)
 
-    def _write(self, turn: Turn) -> None:
-        turn.written = True
-        self._files.append(turn.line())
-        self._changed(turn)
-        if turn.item_id:
-            self._written[turn.item_id] = turn
-            if len(self._written) > _REMEMBERED:
-                self._written.popitem(last=False)
+    def _rewrite(self) -> None:
+        self._files.rewrite({n: turn.line() for n, turn in self._late.items()}, self._moved)
+        self._late, self._moved = {}, {}
 
     def _done(self, turn: Turn, status: str, at_s: float) -> None:
         if not turn.done:
@@ -342,37 +324,42 @@ class Transcript:
     def _place(self, turn: Turn, after: str | None) -> None:
         """Put a turn behind the item it follows, when that is known."""
         turn.after = after or turn.after
-        if not after:
+        if not after or turn.kept:
             return
-        if turn.written or after in self._written:
-            self._place_written(turn, after)
-            return
-        for i, before in enumerate(self._open):
-            if before.item_id == after and before is not turn:
-                at = self._open.index(turn)
-                if at != i + 1 and not self._follows(turn, i):
-                    self._open.remove(turn)
-                    self._open.insert(self._open.index(before) + 1, turn)
-                return
+        index = next((i for i, before in enumerate(self._turns) if before.item_id == after), None)
+        if index is None:
+            if after in self._kept:
+                self._place_behind_kept(turn, after)
+        elif self._turns[index] is not turn and not self._follows(self._turns[index + 1 :], turn):
+            before = self._turns[index]
+            self._turns.remove(turn)
+            self._turns.insert(self._turns.index(before) + 1, turn)
+            self._stale = True
 
-    def _follows(self, turn: Turn, index: int) -> bool:
-        """Tell whether a turn stands behind another with nothing between that has a place of its own."""
-        at = self._open.index(turn)
-        return at > index and not any(between.after for between in self._open[index + 1 : at])
+    @staticmethod
+    def _follows(behind: list[Turn], turn: Turn) -> bool:
+        """Tell whether a turn stands here with nothing before it that has a place of its own."""
+        for other in behind:
+            if other is turn:
+                return True
+            if other.after:
+                return False
+        return False
 
-    def _place_written(self, turn: Turn, after: str) -> None:
-        """A place among what is written already: if it is not the last one, the files change at the end."""
-        if turn.written:
+    def _place_behind_kept(self, turn: Turn, after: str) -> None:
+        """A place among what does not change any more: if it is not the last one, the files change later."""
+        kept = list(self._kept)
+        behind = [self._kept[item_id] for item_id in kept[kept.index(after) + 1 :]]
+        if self._follows([*behind, *self._turns], turn):
             return
-        last = next(reversed(self._written), None)
-        if last == after:
-            if self._open and self._open[0] is not turn and turn in self._open:
-                self._open.remove(turn)
-                self._open.insert(0, turn)
+        if not any(other.after for other in behind):
+            self._turns.remove(turn)
+            self._turns.insert(0, turn)
+            self._stale = True
         elif turn.item_id:
             self._moved[turn.item_id] = after
 
-    @property
-    def seconds(self) -> float:
-        """Where the conversation stands, in seconds of conversation.wav."""
-        return self.position / RATE_HZ
+
+def _of(turn: Turn, response: up.ResponseDone) -> bool:
+    """Tell whether a turn is part of this answer."""
+    return (turn.response_id != "" and turn.response_id == response.response_id) or turn.item_id in response.item_ids

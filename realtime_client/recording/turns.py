@@ -1,7 +1,8 @@
-"""The turns of a conversation: what one of them is, and what was heard of it. Pure."""
+"""The turns of a conversation: what one of them is, what was said in it, and what was heard of it. Pure."""
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,100 @@ from .timeline import RATE_HZ
 SPEAKERS = {"user", "assistant", "system", "tool", "note"}
 
 
-@dataclass(slots=True)
+MOST_PARTS = 256
+LONGEST_TEXT = 200_000
+_JOIN_AFTER = 512
+
+
+class Said:
+    """The text of a turn, as it comes: by content part, in pieces, with or without a word at the end of each.
+
+    Servers differ: one sends the pieces and then the whole, one only the whole, one a whole for each sentence. Of a
+    text of more than 200,000 characters the beginning is kept, and `clipped` is True; the journal has all of it.
+    """
+
+    __slots__ = ("_done", "_open", "_size", "clipped")
+
+    def __init__(self) -> None:
+        self.clipped = False
+        self._done: dict[int, str] = {}  # what was told to be whole
+        self._open: dict[int, list[str]] = {}  # what came since then
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        return any(self._done.values()) or any(map(any, self._open.values()))
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        parts = sorted(self._done.keys() | self._open.keys())
+        return "".join(self._done.get(part, "") + "".join(self._open.get(part, ())) for part in parts)
+
+    def add(self, text: str, part: int = 0) -> None:
+        """More of a part."""
+        pieces = self._open.setdefault(self._part(part), [])
+        pieces.append(self._fitting(text))
+        if len(pieces) > _JOIN_AFTER:
+            pieces[:] = ["".join(pieces)]
+
+    def whole(self, text: str, part: int = 0) -> None:
+        """What came of a part since the last such word was, as a whole, this.
+
+        It replaces the pieces. When it begins with all that the part had said before, it is the whole part; else the
+        part goes on with it. Nothing is nothing new.
+        """
+        if not text:
+            return
+        part = self._part(part)
+        before = self._done.get(part, "")
+        pieces = self._open.pop(part, [])
+        if not pieces and before.endswith(text):
+            return  # said twice
+        if before and not text.startswith(before):
+            text = joined(before, text)
+        self._done[part] = ""
+        self._size = len(self.text)
+        self._done[part] = self._fitting(text)
+
+    def final(self, text: str) -> None:
+        """All of it was this, unless more is known already."""
+        if text and "".join(text.split()) not in "".join(self.text.split()):
+            self.replace(text)
+
+    def replace(self, text: str) -> None:
+        """All of it is this."""
+        self._done, self._open, self._size = {}, {}, 0
+        self._done[0] = self._fitting(text)
+
+    def _part(self, part: int) -> int:
+        """Beyond 256 parts the last one goes on."""
+        known = self._done.keys() | self._open.keys()
+        return part if part in known or len(known) < MOST_PARTS else max(known)
+
+    def _fitting(self, text: str) -> str:
+        room = LONGEST_TEXT - self._size
+        if len(text) > room:
+            self.clipped, text = True, text[: max(0, room)]
+        self._size += len(text)
+        return text
+
+
+def joined(before: str, text: str) -> str:
+    """Put two pieces of speech together, with a space between them where their script has spaces."""
+    if not before or not text or before[-1].isspace() or text[0].isspace():
+        return before + text
+    wide = unicodedata.east_asian_width(before[-1]) in "WF" or unicodedata.east_asian_width(text[0]) in "WF"
+    return f"{before}{'' if wide else ' '}{text}"
+
+
+@dataclass(slots=True, eq=False)
 class Turn:
-    """One turn. start, end: frames at 24 kHz in conversation.wav. texts: by content part, in pieces.
+    """One turn. start, end: frames at 24 kHz in conversation.wav.
 
     cut_ms: how much of its audio was heard, None for all. received_ms: how much of it arrived. files: its audio,
-    relative to the folder. done: it is over; sounding: the user's
-    sound is still coming; written: it stands in the transcript. noted: what the journal knows of it.
+    relative to the folder. reason: why it is not complete. done: it is over; sounding: the user's sound is still
+    coming; written: it stands in the transcript; kept: in the part of it that does not change any more before the end.
+    drawn: how it looks there. noted: what the journal knows of it.
     """
 
     n: int
@@ -28,30 +116,29 @@ class Turn:
     response_id: str = ""
     start: int = 0
     end: int = 0
-    texts: dict[int, list[str]] = field(default_factory=dict)
+    said: Said = field(default_factory=Said)
     files: list[str] = field(default_factory=list)
     cut_ms: int | None = None
     received_ms: int = 0
     interrupted: bool = False
     out_of_band: bool = False
     status: str = "in_progress"
+    reason: str = ""
     done: bool = False
     spoken: bool = False
     transcribed: bool = False
     done_at_s: float = 0.0
     sounding: bool = False
     written: bool = False
+    kept: bool = False
+    drawn: object | None = None
     noted: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
         """All its text, as far as it is known."""
-        said = "".join("".join(pieces) for _, pieces in sorted(self.texts.items()))
+        said = self.said.text
         return f"{self.name}({said})" if self.name else said
-
-    def set_text(self, text: str, part: int = 0) -> None:
-        """Replace the text of one part."""
-        self.texts[part] = [text]
 
     def line(self) -> dict[str, Any]:
         """Return its line of transcript.jsonl."""
@@ -69,6 +156,10 @@ class Turn:
             "interrupted": self.interrupted,
             "status": self.status,
         }
+        if self.reason and self.status not in {"completed", "in_progress"}:
+            line["reason"] = self.reason
+        if self.said.clipped:
+            line["clipped"] = True
         if len(self.files) > 1:
             line["more_audio"] = self.files[1:]
         if self.who == "tool":

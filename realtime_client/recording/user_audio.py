@@ -29,6 +29,8 @@ LOOK_BACK_S = 600
 _COPY_BYTES = 1 << 18
 _RUNS = 512
 _PLAUSIBLE = 10 * RATE_HZ
+_AHEAD_S = 30.0  # so much of what a server heard may still be on its way here; nothing is later than that
+_MOST_ENDING = 8
 _PREFIX_S = 1.0  # more than the sound that servers put before the speech they find
 
 
@@ -115,8 +117,10 @@ class UserAudio:
         self.manual = manual
 
     def _at_ms(self, ms: float) -> int:
-        """Input position of an offset that the server states in ms."""
-        samples = round((ms - self._origin_ms) * self.format.rate_hz / 1000)
+        """Input position of an offset that the server states in ms; what makes no sense is brought near."""
+        sent_s = (self._look_back.end - self._origin) / (2 * self.format.rate_hz)
+        stated_ms = min(max(ms, 0), self._origin_ms + (sent_s + _AHEAD_S) * 1000)
+        samples = round((stated_ms - self._origin_ms) * self.format.rate_hz / 1000)
         return self._origin + 2 * max(0, samples)
 
     # --- sound --------------------------------------------------------------------------------------------------------
@@ -184,7 +188,19 @@ class UserAudio:
         frames = self._stereo.timeline.user_end - start
         if start != expected or frames != len(pcm) // 2 or not self._runs:
             self._runs.append((begin, start))
+            if self._speaking is not None and begin > self._speaking.first:
+                self._note_place(self._speaking, begin, start)
         return start, frames
+
+    def _note_places(self, speaking: _Speaking) -> None:
+        self._note_place(speaking, speaking.first, self._position(speaking.first))
+        for begin, start in self._runs:
+            if begin > speaking.first and (speaking.last is None or begin < speaking.last):
+                self._note_place(speaking, begin, start)
+
+    def _note_place(self, speaking: _Speaking, begin: int, frame: int) -> None:
+        """From this input position on the turn's sound stands there."""
+        self._stereo.spoken(speaking.name, (begin - speaking.first) // 2 * RATE_HZ // self.format.rate_hz, frame)
 
     def pause(self) -> None:
         """At each moment: what the resampler kept belongs to the end of what was said, not to what comes later."""
@@ -223,7 +239,8 @@ class UserAudio:
         if self.manual:
             return
         self._end_speaking(at_s)
-        self._begin(self._transcript.turn(update.item_id, "user"), max(self._at_ms(update.at_ms), self._claimed))
+        claimed = min(self._claimed, self._look_back.end)  # more cannot be meant: this turn comes after it
+        self._begin(self._transcript.turn(update.item_id, "user"), max(self._at_ms(update.at_ms), claimed))
 
     def speech_stopped(self, update: up.SpeechStopped, at_s: float) -> None:
         """The server hears that the user stopped."""
@@ -337,6 +354,7 @@ class UserAudio:
         self._speaking = _Speaking(turn, name, wav, first, first)
         self._fill(self._speaking)
         turn.start = turn.end = self._beginning(first)
+        self._note_places(self._speaking)
         self._transcript.changed(turn)
 
     def _fill(self, speaking: _Speaking) -> None:
@@ -356,9 +374,9 @@ class UserAudio:
         first = min(max(first, self._look_back.begin), last)
         speaking = _Speaking(turn, name, wav, first, first, last)
         turn.start = self._beginning(first)
+        self._note_places(speaking)
         self._claimed = max(self._claimed, last)
-        self._ending.append(speaking)
-        self._end_filled(at_s)
+        self._wait_for_end(speaking, at_s)
 
     def _end_speaking(self, at_s: float, status: str = "completed", last: int | None = None) -> None:
         """The turn that is being spoken ends. last: where; None for here."""
@@ -371,8 +389,13 @@ class UserAudio:
         if status != "completed":
             self._finish(speaking, at_s, status)
             return
+        self._wait_for_end(speaking, at_s)
+
+    def _wait_for_end(self, speaking: _Speaking, at_s: float) -> None:
         self._ending.append(speaking)
         self._end_filled(at_s)
+        while len(self._ending) > _MOST_ENDING:
+            self._finish(self._ending.pop(0), at_s)
 
     def _end_filled(self, at_s: float) -> None:
         """Finish the turns whose last sound is here."""

@@ -42,9 +42,12 @@ def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
 
 
 class WavWriter:
-    """One PCM16 file, written as the sound comes. Errors of every method: OSError."""
+    """One PCM16 file, written as the sound comes. held_s: how much may wait in memory.
 
-    def __init__(self, path: Path, rate_hz: int, channels: int = 1) -> None:
+    Errors of every method: OSError.
+    """
+
+    def __init__(self, path: Path, rate_hz: int, channels: int = 1, *, held_s: float = HELD_S) -> None:
         self.path = path
         self.rate_hz = rate_hz
         self.frame_bytes = 2 * channels
@@ -53,9 +56,16 @@ class WavWriter:
         self._channels = channels
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._hold_bytes = int(HELD_S * rate_hz) * self.frame_bytes
-        self._file = create_private(path)
-        write_all(self._file, header(rate_hz, channels, 0))
+        self._hold_bytes = int(held_s * rate_hz) * self.frame_bytes
+        self._handle: io.FileIO | None = create_private(path)
+        write_all(self._handle, header(rate_hz, channels, 0))
+
+    @property
+    def _file(self) -> io.FileIO:
+        """The open file; opened again if it was let go of."""
+        if self._handle is None:
+            self._handle = create_private(self.path, new=False)
+        return self._handle
 
     @property
     def frames(self) -> int:
@@ -118,10 +128,16 @@ class WavWriter:
         if self.closed:
             return
         self.closed = True
+        self.rest()
+
+    def rest(self) -> None:
+        """Finish the file for now; the next call that needs it opens it again. A program has few open files."""
         try:
             self.flush()
         finally:
-            self._file.close()
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
 
     def _patch(self) -> None:
         self._file.seek(0)

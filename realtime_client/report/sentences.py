@@ -8,14 +8,14 @@ longer or shorter than expected costs (squared, in parts of its expected length)
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from realtime_client.recording.subtitles import sentences
+
 MOST_SENTENCES = 200
-_END = re.compile("(?<=[.!?\u2026])[\"'\u201d\u2019)\\]]*\\s+|(?<=[\u3002\uff01\uff1f])|\\n+")
 _SILENT = 14  # of 255 on the square root scale of the peaks: -50 dBFS
 _SHORTEST_PAUSE_S = 0.06
 _LONGEST_COUNTED_S = 0.5
@@ -46,15 +46,7 @@ class _Border:
 
 def split(text: str) -> list[str]:
     """Cut a text after its sentences. The pieces put together are the text."""
-    pieces: list[str] = []
-    start = 0
-    for found in _END.finditer(text):
-        if found.end() > start and len(pieces) < MOST_SENTENCES - 1:
-            pieces.append(text[start : found.end()])
-            start = found.end()
-    if start < len(text):
-        pieces.append(text[start:])
-    return pieces
+    return sentences(text, MOST_SENTENCES)
 
 
 def place(text: str, start_s: float, end_s: float, peaks: npt.NDArray[np.uint8], peak_s: float) -> list[Sentence]:
