@@ -38,8 +38,8 @@ _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 
 Reference = dict[str, Any]
-Keep = Callable[[bytes], Reference]
-"""Audio as it is on the wire (base64) -> reference to where it was put."""
+Keep = Callable[[bytes], Reference | None]
+"""Audio as it is on the wire (base64) -> reference to where it was put; None for what is no audio, and stays."""
 
 
 def reference(file: str | None, offset: int, length: int, channel: str | None = None) -> Reference:
@@ -189,6 +189,8 @@ def _take_audio(node: Any, keep: Keep) -> list[Reference]:
                 found += _take_audio(entry, keep)
         audio = node.get("audio")
         if isinstance(audio, str) and audio and str(node.get("type")).endswith("audio"):
-            node["audio"] = ""
-            found.append(keep(audio.encode("utf-8", "replace")))
+            place = keep(audio.encode("utf-8", "replace"))
+            if place is not None:
+                node["audio"] = ""
+                found.append(place)
     return found

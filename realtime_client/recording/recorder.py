@@ -23,7 +23,7 @@ from realtime_client.protocol import events as ev
 
 from .assistant_audio import AssistantAudio, FlacMaker
 from .folder import CONVERSATION, JOURNAL, RETRIEVED, TURNS, make_folder
-from .journal import Journal, Reference, reference
+from .journal import Journal, Keep, Reference, reference
 from .masking import Masker
 from .stereo import Stereo
 from .summary import Summary
@@ -307,7 +307,7 @@ class Recorder:
             self._degrade(error)
             self._journal.text(direction, frame, repr(error), str(event.type), self._at_s)
 
-    def _sound_in(self, event: Any, frame: bytes) -> Callable[[bytes], Reference] | None:
+    def _sound_in(self, event: Any, frame: bytes) -> Keep | None:
         """What to do with the sound in a message, None when it can hold none."""
         if b'"audio"' not in frame:
             return None
@@ -318,14 +318,14 @@ class Recorder:
             return self._keeper(lambda audio: self._user.item(audio, item_id, self._at_s))
         return self._keeper(lambda audio: self._keep_retrieved(audio, item_id, user=user))
 
-    def _keeper(self, keep: Callable[[bytes], Reference]) -> Callable[[bytes], Reference]:
-        """Base64 first; what is not base64 is not kept."""
+    def _keeper(self, keep: Callable[[bytes], Reference]) -> Keep:
+        """Base64 first; what is not base64 is no audio."""
 
-        def decoded(base64: bytes) -> Reference:
+        def decoded(base64: bytes) -> Reference | None:
             try:
                 audio = pybase64.b64decode(base64, validate=True)
             except ValueError:
-                return reference(None, 0, 0)
+                return None
             return self._attempt(keep, audio) or reference(None, 0, len(audio))
 
         return decoded

@@ -103,10 +103,16 @@ class TranscriptFiles:
         for file in self._files.values():
             file.close()
 
-    def rewrite(self, changes: dict[int, render.Line], moved: dict[str, str]) -> None:
-        """Replace lines by number, put moved items (item_id: after) in their places, write all four anew."""
+    def rewrite(self, changes: dict[int, render.Line], moved: dict[str, str], *, over: bool) -> None:
+        """Replace lines by number, put moved items (item_id: after) in their places, write all four anew.
+
+        over: nothing is in progress any more.
+        """
         lines = [msgspec.json.decode(row) for row in self.path("jsonl").read_bytes().splitlines()]
         lines = [changes.get(line["n"], line) for line in lines]
+        if over:
+            unfinished = {"status": "incomplete", "reason": "ended"}
+            lines = [line | unfinished if line["status"] == "in_progress" else line for line in lines]
         for item_id, after in moved.items():
             lines = _move(lines, item_id, after)
         cues = write_transcripts(self._folder, lines, self._masker)

@@ -44,6 +44,7 @@ class Transcript:
         self._untold: dict[int, Turn] = {}
         self._late: dict[int, Turn] = {}
         self._moved: dict[str, str] = {}
+        self._open_kept = False  # one of the kept was not over
         self._apart: set[str] = set()
         self._handlers: dict[type, Callable[[up.Update, float], None]] = {
             up.ItemAdded: self._item_added,  # type: ignore[dict-item]
@@ -150,7 +151,7 @@ class Transcript:
             turn.said.final(update.text)
             turn.transcribed = True
         turn.spoken = turn.spoken or (update.has_audio and turn.who == "user")
-        self._done(turn, update.status if update.status != "in_progress" else "completed", at_s)
+        self._done(turn, update.status, at_s)
         self._freshen(turn)
 
     def _text_delta(self, update: up.TextDelta, _at_s: float) -> None:
@@ -282,8 +283,8 @@ class Transcript:
         self._stale = True
         try:
             self.settle(at_s, everything=True)
-            if self._late or self._moved:
-                self._rewrite()
+            if self._late or self._moved or self._open_kept:
+                self._rewrite(over=True)
         finally:
             self._files.close()
 
@@ -300,6 +301,7 @@ class Transcript:
             if not turn.written:
                 self._untold[turn.n] = turn
             turn.written = turn.kept = True
+            self._open_kept |= not turn.done
             if turn.item_id:
                 self._kept[turn.item_id] = turn
         self._files.keep(turns)
@@ -308,11 +310,12 @@ class Transcript:
         while len(self._kept) > _REMEMBERED:
             self._kept.popitem(last=False)
 
-    def _rewrite(self) -> None:
-        self._files.rewrite({n: turn.line() for n, turn in self._late.items()}, self._moved)
+    def _rewrite(self, *, over: bool = False) -> None:
+        self._files.rewrite({n: turn.line() for n, turn in self._late.items()}, self._moved, over=over)
         self._late, self._moved = {}, {}
 
     def _done(self, turn: Turn, status: str, at_s: float) -> None:
+        status = "completed" if status == "in_progress" else status  # a server's word for one that it ended
         if not turn.done:
             turn.done, turn.done_at_s = True, at_s
         elif turn.status == status:

@@ -38,6 +38,7 @@ class _Line(msgspec.Struct):
     event: msgspec.Raw = msgspec.Raw(b"null")
     audio: list[_Place] = []
     error: str = ""
+    type: str = ""
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -141,7 +142,7 @@ class EventList:
         if not isinstance(event, dict):
             shown = code(event, 500) if isinstance(event, str) else ""
             told = f"{code(record.error, 200)}: {shown}"[:_SUMMARY]
-            self._add(record.n, record.t, record.dir, "not a message", told=told, detail=shown)
+            self._add(record.n, record.t, record.dir, record.type or "not a message", told=told, detail=shown)
             return
         kind = text(event, "type") or "without a type"
         if record.dir == "note" and kind in _RECORDER:

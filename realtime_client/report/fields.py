@@ -9,9 +9,13 @@ from typing import Any
 def number(node: Any, key: str) -> float | None:
     """Return a finite number, or None."""
     value = node.get(key) if isinstance(node, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number may have hundreds of digits
+        return None
+    return found if math.isfinite(found) else None
 
 
 def text(node: Any, key: str) -> str:

@@ -1,0 +1,173 @@
+"""Whatever a server sends, byte by byte: the recorder goes on, and all that it leaves can be read.
+
+Well-formed messages of a session are changed at random, with a fixed seed. REALTIME_SOAK sets how many (`scripts/soak`
+runs 150,000); here a few thousand.
+"""
+
+import json
+import os
+import random
+import shutil
+import wave
+
+import pytest
+from recording_helpers import Stage, sound
+
+from realtime_client.protocol import codec
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.items import ContentPart, Item
+from realtime_client.recording import recover
+from realtime_client.report import write_report
+
+COUNT = int(os.environ.get("REALTIME_SOAK") or 3_000)
+SESSION = 300  # messages
+
+PART = {"response_id": "r1", "item_id": "a1", "output_index": 0, "content_index": 0}
+VALUES = [
+    b"1" + b"0" * 400, b"-1" + b"0" * 400, b"1e999", b"-0.0", b"null", b"true", b"[]", b"{}", b'""', b"0", b"-1", b"1e18",
+    b"[" * 500 + b"]" * 500, b'{"a":' * 500 + b'"\\u00e9"' + b"}" * 500, b"[" * 3000 + b"]" * 3000, b"9" * 5000,
+    b'"\\ud83d"', b'"\\ude00\\ud83d"', b'"\\u0000"', b'"\xff\xfe"', b'"\xed\xa0\x80"', b'"a\nb"', b'"\\q"', b"NaN",
+    b'"' + b"x" * 3000 + b'"', b'"\xe2\x80\xa8 --> <b>{\\\\an8}&amp;"', b'{"type":"a","audio":"AAAA"}', b'["a","a"]',
+]  # fmt: skip
+PIECES = [
+    b"\n", b"\r\n", b"\xff", b"\xc3", b"\xf0\x9f\x98", b"\\", b'"', b"\\u", b"\\ud800", b"{", b"}", b"[", b",", b":",
+    b"\x00", b"\xef\xbb\xbf", b" ", b"\\/", b"null", b'"x":"\xff",', b'"headers":{"k":"abcdefgh12"},',
+]  # fmt: skip
+
+
+def messages():
+    """One of each kind that a recorder does something with."""
+    item = Item(type="message", id="a1", role="assistant", status="completed", content=[ContentPart(type="output_audio", transcript="Hi.", audio=sound(0.01))])
+    said = Item(type="message", id="u1", role="user", status="completed", content=[ContentPart(type="input_audio", transcript="Yes.")])
+    call = Item(type="function_call", id="f1", call_id="c1", name="clock", arguments="{}", status="completed")
+    usage = {"total_tokens": 3, "input_tokens": 1, "output_tokens": 2, "input_token_details": {"audio_tokens": 1}}
+    whole = ev.Response(id="r1", status="completed", output=[item, call], usage=usage)
+    session = {"id": "s", "model": "m", "audio": {"input": {"format": {"type": "audio/pcm", "rate": 24000}}}}
+    return [
+        ev.SessionCreated(session=session),
+        ev.SessionUpdated(session=session),
+        ev.Error(error=ev.ErrorDetail(code="invalid_value", message="no")),
+        ev.ConversationItemAdded(item=said, previous_item_id="a1"),
+        ev.ConversationItemDone(item=said, previous_item_id="a1"),
+        ev.ConversationItemRetrieved(item=item),
+        ev.ConversationItemDeleted(item_id="u1"),
+        ev.InputTranscriptionDelta(item_id="u1", delta="Ye"),
+        ev.InputTranscriptionCompleted(item_id="u1", content_index=0, transcript="Yes.", usage={"seconds": 1.5, "type": "duration"}),
+        ev.InputTranscriptionFailed(item_id="u1", content_index=0, error=ev.ErrorDetail(message="no")),
+        ev.InputAudioBufferSpeechStarted(item_id="u1", audio_start_ms=100),
+        ev.InputAudioBufferSpeechStopped(item_id="u1", audio_end_ms=600),
+        ev.InputAudioBufferCommitted(item_id="u1", previous_item_id="a1"),
+        ev.InputAudioBufferTimeoutTriggered(item_id="u2", audio_start_ms=0, audio_end_ms=500),
+        ev.ResponseCreated(response=ev.Response(id="r1", status="in_progress", output=[])),
+        ev.ResponseOutputItemAdded(response_id="r1", output_index=0, item=item),
+        ev.ResponseOutputItemDone(response_id="r1", output_index=0, item=call),
+        ev.ResponseOutputAudioDelta(**PART, delta=sound(0.02)),
+        ev.ResponseOutputAudioDelta(**PART, delta=sound(0.02)),
+        ev.ResponseOutputAudioDelta(**PART, delta=sound(0.02)),
+        ev.ResponseOutputAudioDone(**PART),
+        ev.ResponseOutputAudioTranscriptDelta(**PART, delta="Hi "),
+        ev.ResponseOutputAudioTranscriptDone(**PART, transcript="Hi."),
+        ev.ResponseOutputTextDelta(**PART, delta="Hi "),
+        ev.ResponseOutputTextDone(**PART, text="Hi."),
+        ev.ResponseDone(response=whole),
+        ev.RateLimitsUpdated(rate_limits=[ev.RateLimit(name="tokens", limit=10, remaining=9, reset_seconds=1.5)]),
+    ]  # fmt: skip
+
+
+class Mutations:
+    """Frames that are nearly messages."""
+
+    def __init__(self, seed):
+        self.chance = random.Random(seed)
+        self.frames = [codec.encode(message) for message in messages()]
+
+    def next(self):
+        chance = self.chance
+        frame = chance.choice(self.frames)
+        for name in (b"a1", b"u1", b"r1"):  # of several items and answers
+            if chance.random() < 0.5:
+                frame = frame.replace(name, name[:1] + b"%d" % chance.randint(1, 40))
+        for _ in range(chance.choice([0, 1, 1, 1, 2, 4])):
+            frame = chance.choice([self.value, self.value, self.field, self.insert, self.flip, self.cut, self.copy])(frame)
+        return frame
+
+    def value(self, frame):
+        """Another value for a field."""
+        spots = [i for i in range(len(frame)) if frame[i : i + 2] == b'":']
+        if not spots:
+            return frame
+        begin = self.chance.choice(spots) + 2
+        end = begin + 1
+        if frame[begin : begin + 1] == b'"':
+            end = frame.find(b'"', begin + 1) + 1 or len(frame)
+        else:
+            while end < len(frame) and frame[end] not in b",}]":
+                end += 1
+        return frame[:begin] + self.chance.choice(VALUES) + frame[end:]
+
+    def field(self, frame):
+        """One more field, that nobody reads."""
+        return frame[:-1] + b',"new":' + self.chance.choice(VALUES) + b"}"
+
+    def insert(self, frame):
+        at = self.chance.randint(0, len(frame))
+        return frame[:at] + self.chance.choice(PIECES) + frame[at:]
+
+    def flip(self, frame):
+        at = self.chance.randint(0, len(frame) - 1) if frame else 0
+        return frame[:at] + bytes([self.chance.randint(0, 255)]) + frame[at + 1 :]
+
+    def cut(self, frame):
+        at = self.chance.randint(0, len(frame))
+        return frame[:at] if self.chance.random() < 0.5 else frame[:at] + frame[at + self.chance.randint(0, 9) :]
+
+    def copy(self, frame):
+        begin = self.chance.randint(0, len(frame))
+        end = min(len(frame), begin + self.chance.randint(0, 60))
+        return frame[:end] + frame[begin:end] + frame[end:]
+
+
+def check_lines(folder):
+    """Every line of the journal and of the transcript is one object, for the strictest and for the standard reader."""
+    data = (folder / "journal.jsonl").read_bytes()
+    assert data.endswith(b"\n")
+    rows = [json.loads(line) for line in data.split(b"\n")[:-1]]
+    assert [row["n"] for row in rows] == list(range(1, len(rows) + 1))
+    assert all(isinstance(row, dict) and {"t", "wall", "dir", "event"} <= row.keys() for row in rows)
+    lines = [json.loads(line) for line in (folder / "transcript.jsonl").read_text().split("\n")[:-1]]
+    assert len({line["n"] for line in lines}) == len(lines)
+    for line in lines:
+        assert line["end_s"] >= line["start_s"] >= 0
+        assert line["audio"] is None or (folder / line["audio"]).exists()
+        assert line["status"] != "in_progress"
+    for path in folder.rglob("*.wav"):
+        with wave.open(str(path)) as file:
+            file.readframes(file.getnframes())
+    json.loads((folder / "session.json").read_bytes())
+    return rows, lines
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_nothing_that_a_server_sends_stops_the_recorder(tmp_path, part):
+    """The session ends as always, nothing was left out, and recovery and report read what is there."""
+    mutations = Mutations(part)
+    for number in range(max(1, COUNT // 8 // SESSION)):
+        stage = Stage(tmp_path, vad=number % 2 == 0)
+        for sent in range(SESSION):
+            stage.mic(sound(0.02), live=True)
+            stage.raw(mutations.next())
+            if sent == SESSION * 2 // 3:
+                stage.recorder._journal.flush(stage.clock.now)
+                killed = tmp_path / "killed"
+                shutil.copytree(stage.folder, killed)
+        stage.close()  # asserts that nothing was left out
+        rows, _ = check_lines(stage.folder)
+        assert sum(row["dir"] == "in" for row in rows) == SESSION + 1
+        assert stage.session_json()["state"] == "ended"
+        recover(killed, force=True)
+        check_lines(killed)
+        assert recover(killed).complete
+        for folder in (stage.folder, killed):
+            written = write_report(folder)
+            assert not [problem for problem in written.problems if "cannot be read" in problem]
+            shutil.rmtree(folder)
