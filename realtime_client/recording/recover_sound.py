@@ -16,6 +16,7 @@ from .timeline import RATE_HZ
 from .wav import HEADER_BYTES, create_private, repair_wav, write_all
 
 _BLOCK = RATE_HZ * 10
+_DRAFT = RATE_HZ * 3  # where the file ends there may be only one side of it yet
 _LONGEST_SILENCE = RATE_HZ * 60  # that a journal can ask for: nothing waits longer to be written
 
 
@@ -50,16 +51,17 @@ def finish_conversation(folder: Path, story: SoundStory) -> tuple[float, float]:
     with create_private(path, new=False) as file:
         end = first = max(0, file.seek(0, os.SEEK_END) - HEADER_BYTES) // 4
         spoken_end = first
+        begin = max(0, first - _DRAFT)
         for stretch, frames in _stretches(folder, story):
-            skip = max(0, first - stretch.frame)
+            skip = max(0, begin - stretch.frame)
             if skip >= frames or stretch.frame - end > _LONGEST_SILENCE:
                 continue
             mono = _at_24k(folder / stretch.file)[(stretch.source + skip) * 2 : (stretch.source + frames) * 2]
             at = stretch.frame + skip
             end = max(end, at + len(mono) // 2)
             _lengthen(file, end)
-            for begin in range(0, len(mono), _BLOCK * 2):
-                _put(file, at + begin // 2, mono[begin : begin + _BLOCK * 2], left=stretch.left)
+            for offset in range(0, len(mono), _BLOCK * 2):
+                _put(file, at + offset // 2, mono[offset : offset + _BLOCK * 2], left=stretch.left)
             if stretch.left:
                 spoken_end = max(spoken_end, at + len(mono) // 2)
         told_end = min(story.user_end, end + _LONGEST_SILENCE)

@@ -1,7 +1,8 @@
 """conversation.wav: both sides on one clock, written as time comes to them.
 
 What is settled (see timeline.py) is written; what is not yet due of an answer is read back from the answer's own file
-when its time has come, so memory does not grow with it. While a speaker tells what it has played (`told`), only that is
+when its time has come, so memory does not grow with it. The user's sound is nowhere else, so it goes into the file at
+once, and is written again when the other side is known. While a speaker tells what it has played (`told`), only that is
 placed, and where it is told late it goes into what is written already.
 """
 
@@ -21,6 +22,7 @@ from .wav import WavWriter
 _STEP = RATE_HZ // 20  # written in steps of 50 ms or more
 _BLOCK = RATE_HZ
 _HELD_BACK_S = 0.1  # more than a resampler of any rate keeps to itself
+_LONGEST_DRAFT = 2 * RATE_HZ
 _KEPT = 64  # frames behind the last that were read; a slip of the timeline goes one back
 _HELD_S = 0.05  # what comes is behind by the time in which it settles already
 _HEARD_WHOLE = RATE_HZ // 1000
@@ -104,11 +106,24 @@ class Stereo:
         start = self.timeline.user(len(pcm) // 2, captured)
         self._put_left(start, pcm)
         self._catch_up()
+        self._draft()
         return start
 
     def user_tail(self, pcm: bytes) -> None:
         """Place the very end of what the user said before a pause."""
         self._put_left(self.timeline.user_tail(len(pcm) // 2), pcm)
+
+    def _draft(self) -> None:
+        """Write the user's sound before its time has come: a kill must not lose it."""
+        begin, end = self._wav.frames, self.timeline.user_end
+        if not _STEP <= end - begin <= _LONGEST_DRAFT:
+            return
+        left = bytearray()
+        for start, pcm in self._left:
+            skip = max(0, begin - start) * 2
+            if skip < len(pcm):
+                left += bytes(max(0, start - begin) * 2 - len(left)) + pcm[skip:]
+        self._wav.write(interleave(bytes(left), b""))
 
     def _put_left(self, start: int, pcm: bytes) -> None:
         """Keep it until its time has come; what stands in what is written already goes there."""
@@ -235,23 +250,34 @@ class Stereo:
     def _write(self, until: int) -> None:
         begin = self.timeline.written
         pieces = self.timeline.take(until)
-        assert self._wav.frames == begin
+        assert self._wav.frames >= begin
         while begin < until:
             edge = min([until, begin + _BLOCK])
             left, right = self._take_left(begin, edge), self._take_right(pieces, begin, edge)
             if left or right:
                 stereo = interleave(left, right)
-                self._wav.write(stereo.ljust((edge - begin) * 4, b"\0"))
+                self._write_at(begin, stereo.ljust((edge - begin) * 4, b"\0"))
             else:
                 edge = self._next_sound(pieces, edge, until)
-                self._silence(edge - begin)
+                self._silence(begin, edge)
             begin = edge
 
-    def _silence(self, frames: int) -> None:
-        if frames < _BLOCK:
-            self._wav.write(bytes(frames * 4))
+    def _write_at(self, frame: int, stereo: bytes) -> None:
+        """Write what comes next, over what is a draft of it."""
+        there = max(0, self._wav.frames - frame) * 4
+        if there:
+            self._wav.overwrite(frame * 4, stereo[:there])
+        if there < len(stereo):
+            self._wav.write(stereo[there:])
+
+    def _silence(self, begin: int, end: int) -> None:
+        drafted = min(end, max(begin, self._wav.frames))
+        if drafted > begin:
+            self._write_at(begin, bytes((drafted - begin) * 4))
+        if end - drafted < _BLOCK:
+            self._write_at(drafted, bytes((end - drafted) * 4))
         else:
-            self._wav.write_silence(frames)
+            self._wav.write_silence(end - drafted)
 
     def _next_sound(self, pieces: list[Piece], at: int, until: int) -> int:
         """Where silence ends."""
