@@ -33,9 +33,10 @@ _SENTENCE_END = re.compile("(?<=[.!?\u2026])[\"'\u201d\u2019)\\]]*\\s+|(?<=[\u30
 _PAUSE = (",", ";", ":", "\u2013", "\u2014", "\u3001", "\uff0c", ")")
 _VOICES = {"user": "You", "assistant": "Assistant"}
 # SubRip has no escapes, and players obey braces and backslashes in both kinds: `{\\an8}` moves text, `\\N` breaks it.
-_FULL_WIDTH = {ord(sign): ord(sign) + 0xFEE0 for sign in "{}\\"}
-_SRT = str.maketrans(_FULL_WIDTH | {ord(sign): ord(sign) + 0xFEE0 for sign in "<>"})
-_VTT = str.maketrans(_FULL_WIDTH | {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"})
+_TIME = re.compile(r"(?<=:\d\d)[.,](?=\d)")  # two of these on a line begin a cue to some readers, whatever is between
+_WIDENED = "{}\\<>"
+_SRT = str.maketrans({sign: ord(sign) + 0xFEE0 for sign in _WIDENED})
+_VTT = str.maketrans({sign: ord(sign) + 0xFEE0 for sign in _WIDENED} | {"&": "&amp;"})
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,8 +91,8 @@ def block(line: dict[str, Any]) -> Block | None:
     """Return what is shown of a transcript line: what was heard of it. None for tools, asides, and nothing said."""
     if line["who"] not in _VOICES or line.get("out_of_band"):
         return None
-    start_ms, end_ms = (min(max(0, round(float(line[key]) * 1000)), 1 << 40) for key in ("start_s", "end_s"))
-    text = printable(str(line["heard"]))[:_LONGEST_LINE]
+    start_ms, end_ms = (_on_grid(min(max(0, float(line[key])), 1e9) * 1000) for key in ("start_s", "end_s"))
+    text = _TIME.sub(lambda found: chr(ord(found[0]) + 0xFEE0), printable(str(line["heard"]))[:_LONGEST_LINE])
     ms = max(0, end_ms - start_ms)
     per_column_ms = ms / max(1, columns(text))
     pieces = [piece for sentence in sentences(text) for piece in _pieces(_words(sentence), per_column_ms)]
@@ -135,7 +136,7 @@ def sentences(text: str, most: int = _MOST_SENTENCES) -> list[str]:
 
 def columns(text: str) -> int:
     """How much room a text takes: wide characters take two columns, marks on others none."""
-    if text.isascii():
+    if text.isascii() and not any(sign in text for sign in _WIDENED):
         return len(text)
     return sum(map(_width, text))
 
@@ -143,7 +144,7 @@ def columns(text: str) -> int:
 def _width(char: str) -> int:
     if unicodedata.category(char) in {"Mn", "Me", "Cf"}:
         return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return 2 if char in _WIDENED or unicodedata.east_asian_width(char) in "WF" else 1
 
 
 Words = list[str]
@@ -242,8 +243,13 @@ def _ends(sizes: Sequence[int], total_ms: int) -> list[int]:
     ends, at = [], 0
     for extra in rich:
         at += SHORTEST_MS + extra * spare // all_rich
-        ends.append(at)
-    return ends
+        ends.append(_on_grid(at))
+    return [*ends[:-1], _on_grid(total_ms)]
+
+
+def _on_grid(ms: float) -> int:
+    """Hundredths of a second: finer times overlap once a program has rounded them."""
+    return round(ms / 10) * 10
 
 
 def _cut(lines: tuple[str, ...]) -> tuple[str, ...]:
