@@ -18,12 +18,14 @@ from typing import Any
 
 from realtime_client.errors import UsageError
 from realtime_client.escape import printable
+from realtime_client.masks import Secrets, names_secret
 
 ROOT = "realtime_client"
-_SECRET_NAMES = re.compile(r"(?i)api.?key|token$|secret|password|authorization|credential")
+_OWN = {"event", "level", "logger", "timestamp", "kind", "type", "status", "role"}
 _SECRET_VALUES = re.compile(r"(?i)\b(?:sk|ek|sess_key)[-_][\w-]{8,}|\bbearer\s+\S+|insecure-api-key\.\S+")
 _LONG_BASE64 = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
 _LONGEST = 2_000
+_DEEPEST = 50
 
 
 class Log:
@@ -61,26 +63,35 @@ class Log:
 
 
 def scrub(value: Any, secrets: tuple[str, ...] = ()) -> Any:
-    """Return `value` without keys, audio or long encoded data, at any depth. secrets: values known to be secret."""
+    """Return `value` without keys, audio or long encoded data, at any depth. secrets: values known to be secret.
+
+    Short ones are masked where a secret can stand (see `masks`); names are not masked, nor what the line itself says:
+    its event, level, logger and time.
+    """
+    return _scrub(value, Secrets(secrets), "", 0)
+
+
+def _scrub(value: Any, secrets: Secrets, name: str, depth: int) -> Any:
     if isinstance(value, str):
-        return _scrub_text(value, secrets)
+        return _scrub_text(value, secrets, name)
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping | list | tuple | set | frozenset) and depth >= _DEEPEST:
+        return "<nested too deeply>"
     if isinstance(value, Mapping):
         return {
-            str(name): "***" if _SECRET_NAMES.search(str(name)) and item else scrub(item, secrets)
-            for name, item in value.items()
+            str(key): "***" if names_secret(str(key)) and item else _scrub(item, secrets, str(key), depth + 1)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
-        return [scrub(item, secrets) for item in value]
+        return [_scrub(item, secrets, name, depth + 1) for item in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _scrub_text(str(value), secrets)
+    return _scrub_text(str(value), secrets, name)
 
 
-def _scrub_text(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
+def _scrub_text(text: str, secrets: Secrets, name: str) -> str:
+    text = secrets.structure(text) if name in _OWN or name.endswith("_id") else secrets.text(text)
     text = _SECRET_VALUES.sub("***", text)
     text = _LONG_BASE64.sub(lambda found: f"<{len(found[0])} characters>", text)
     text = printable(text)
@@ -132,7 +143,7 @@ class _Handler(logging.Handler):
         super().__init__(level)
         self._file = None if file is None else _open_private(file)
         self._as_json = as_json
-        self._secrets = secrets
+        self._secrets = Secrets(secrets)
         self._write = self._to_file if self._file else write or _to_stderr
         self._colors = write is None and self._file is None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         self._render: Callable[[logging.LogRecord], str] | None = None
@@ -166,7 +177,7 @@ class _Handler(logging.Handler):
         )
 
         def drop_secrets(_logger: Any, _method: str, event: Any) -> Any:
-            return scrub(dict(event), self._secrets)
+            return _scrub(dict(event), self._secrets, "", 0)
 
         formatter = structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[

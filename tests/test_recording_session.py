@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import re
 import stat
 
 import numpy as np
@@ -454,7 +455,7 @@ def test_hostile_text_and_names(tmp_path):
         assert "<b>" not in text
         assert "</script" not in text
     srt = (stage.folder / "transcript.srt").read_text()
-    assert srt.count("-->") == 5
+    assert srt.count("-->") == len(re.findall(r"(?m)^\d+\n[\d:,]+ --> [\d:,]+\n", srt)) >= 5
     assert len(stage.lines()) == 6
     assert stage.lines()[0]["text"] == evil  # the data file keeps what was said
 

@@ -123,7 +123,8 @@ def test_what_has_no_room_is_cut_off():
 @given(
     st.lists(
         st.tuples(
-            st.text(max_size=60) | st.sampled_from([STORY, LONG, "a. b. c. d. e. f. g.", "\u6f22" * 300, "e\u0301" * 90]),
+            st.text(max_size=60)
+            | st.sampled_from([STORY, LONG, "a. b. c. d. e. f. g.", "\u6f22" * 300, "e\u0301" * 90]),
             st.floats(0, 30),
             st.floats(0, 30),
             st.sampled_from(["user", "assistant"]),
@@ -199,11 +200,18 @@ def read_by_ffmpeg(path):
     ffmpeg = shutil.which("ffmpeg")
     assert ffmpeg, "Debian's ffmpeg is needed: scripts/test installs it"
     done = subprocess.run(
-        [ffmpeg, "-v", "warning", "-i", str(path), "-f", "ass", "-"], capture_output=True, text=True, timeout=60, check=True
+        [ffmpeg, "-v", "warning", "-i", str(path), "-f", "ass", "-"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stderr == ""
     rows = [row.split(",", 9) for row in done.stdout.splitlines() if row.startswith("Dialogue:")]
-    times = [tuple(round(1000 * sum(map(float.__mul__, map(float, row[i].split(":")), (3600.0, 60.0, 1.0)))) for i in (1, 2)) for row in rows]
+    times = [
+        tuple(round(1000 * sum(map(float.__mul__, map(float, row[i].split(":")), (3600.0, 60.0, 1.0)))) for i in (1, 2))
+        for row in rows
+    ]
     texts = [row[9] for row in rows]
     assert not [text for text in texts if re.search(r"(?<!\\)\{", text)]  # nothing that libass would obey
     return times, [text.replace("\\N", "\n") for text in texts]

@@ -66,6 +66,8 @@ class Transcript:
 
     def begin(self, who: str, item_id: str = "", after: str | None = None) -> Turn:
         """Begin a turn here and now; it takes the next number."""
+        if len(self._turns) >= 4 * _TAIL:
+            self._keep(self._turns[:-_TAIL])
         self.count += 1
         who = who if who in SPEAKERS else "system"
         turn = Turn(self.count, who, item_id, after=after, start=self.position, end=self.position)
@@ -256,8 +258,8 @@ class Transcript:
 
     def settle(self, at_s: float, *, everything: bool = False) -> bool:
         """Bring the files up to date. Returns whether a turn was written that was not there."""
-        while len(self._turns) > _TAIL:
-            self._keep(self._turns[: _TAIL // 2])
+        if len(self._turns) > _TAIL:
+            self._keep(self._turns[: -_TAIL // 2])
         shown = [turn for turn in self._turns if everything or self._ready(turn, at_s)]
         fresh = [turn for turn in shown if not turn.written]
         for turn in fresh:
