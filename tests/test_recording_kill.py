@@ -11,6 +11,7 @@ import time
 import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from recording_helpers import RATE, Stage, read_samples, runs, sound
@@ -118,6 +119,44 @@ def test_recovery_keeps_a_cut(tmp_path):
     assert runs(read_samples(folder / "conversation.wav")[1::2])[0][1] <= 2.1
     line = json.loads((folder / "transcript.jsonl").read_text().splitlines()[0])
     assert (line["heard"], line["cut_ms"]) == ("one", 2000)
+
+
+@pytest.mark.parametrize("rate_hz", [24_000, 8_000])
+@pytest.mark.parametrize("vad", [False, True])
+def test_recovery_takes_the_users_sound_from_the_turns(tmp_path, vad, rate_hz):
+    """conversation.wav ends before the turn's file, and the journal tells of more than either has."""
+    stage = Stage(tmp_path, vad=vad, fmt={"type": "audio/pcm", "rate": rate_hz})
+    stage.mic(sound(1.0, 1000, rate_hz), block=rate_hz // 25, rate=2 * rate_hz)
+    stage.wait(0.7)
+    if vad:
+        stage.hear(ev.InputAudioBufferSpeechStarted(item_id="u1", audio_start_ms=400))
+    stage.mic(sound(2.0, 2000, rate_hz), block=rate_hz // 25, rate=2 * rate_hz)
+    stage.answer_begins("a1", "r1")
+    stage.answer_audio("a1", "r1", sound(0.2, 3000, rate_hz))
+    stage.mic(sound(0.4, 4000, rate_hz), block=rate_hz // 25, rate=2 * rate_hz)
+    folder = copied(stage, tmp_path)
+    whole_left, whole_right = stage.stereo()
+    wav, turn = folder / "conversation.wav", folder / "turns" / "0001-user.wav"
+    with wav.open("r+b") as file:
+        file.truncate(44 + (len(whole_left) - RATE) * 4)  # a second too short
+    with turn.open("r+b") as file:
+        file.truncate(44 + 2 * round((3.4 - 0.4 * vad - 0.1) * rate_hz))  # a tenth is in no file
+    report = recover(folder, force=True)
+    samples = read_samples(wav)
+    left, right = samples[0::2], samples[1::2]
+    places = [place for row in journal(folder) for place in row.get("audio", ()) if place.get("channel") == "left"]
+    assert len(left) >= max(place["offset"] + place["length"] for place in places) // 4
+    assert report.added_s == pytest.approx(1.0, abs=0.05)
+    assert report.lost_s == pytest.approx(0.1, abs=0.03)
+    there = len(whole_left) - round(0.13 * RATE)
+    near = 0 if rate_hz == RATE else 200  # resampled from another place, and in one go
+    assert abs(left[:there].astype(int) - whole_left[:there]).mean() <= near
+    assert np.count_nonzero(right) == pytest.approx(np.count_nonzero(whole_right), abs=RATE // 20)
+    assert recover(folder).complete
+
+
+def journal(folder):
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_bytes().split(b"\n")[:-1]]
 
 
 def copied(stage, tmp_path):

@@ -37,7 +37,9 @@ _SETTLE_S = 0.5
 _TURN_ENDS_PER_S = 32  # with more than that the files wait for the next half second
 _encode = msgspec.json.encode
 _T = TypeVar("_T")
-_TURN_ENDS = (up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded)
+_TURN_ENDS = {
+    up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded, up.ConnectionLost,
+}  # fmt: skip
 
 
 class Recorder:
