@@ -37,7 +37,11 @@ def command(*, settings: Settings, invocation: Invocation, folder: Path, force: 
         click.echo(
             one_line(
                 f"{folder} is finished: {report.turns} turns, {len(report.repaired)} sound files repaired, "
-                f"{report.added_s:.1f} s added to conversation.wav, "
+                f"{report.added_s:.1f} s added to conversation.wav{_lost(report.lost_s)}, "
                 f"{report.dropped_bytes} bytes of a torn journal line dropped"
             )
         )
+
+
+def _lost(seconds: float) -> str:
+    return f" ({seconds:.1f} s of them silent: no file has that sound)" if seconds >= 0.05 else ""
