@@ -34,6 +34,7 @@ from .wav import create_private, write_all
 FLUSH_S = 0.5
 _FLUSH_BYTES = 1 << 16
 _LONGEST_BAD_FRAME = 4_096
+_AUDIO = {b'"delta":"': "response.output_audio.delta", b'"audio":"': "input_audio_buffer.append"}
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 
@@ -72,12 +73,11 @@ class Journal:
         audio_bytes: int,
         place: bytes,
         at_s: float,
-        kind: str = "",
     ) -> None:
         r"""Write the line of an audio delta or append: the hot path.
 
         field: how its audio begins in the frame, `"delta":"` or `"audio":"`. audio_bytes: how long the audio is when
-        decoded. place: the reference as JSON. kind: the message's type.
+        decoded. place: the reference as JSON.
         """
         tail = b',"audio":[' + place + b"]"
         begin = frame.find(field) + len(field)
@@ -88,7 +88,7 @@ class Journal:
             try:
                 event, data, changed = fit(rest)
             except UnfitError as error:
-                self._write_text(direction, rest, str(error), kind, tail, at_s)
+                self._write_text(direction, rest, str(error), _AUDIO[field], tail, at_s)
                 return
             if data.get(name) == "":
                 self._write(direction, self._masker.frame(event), tail + _changed(changed), at_s)
@@ -96,7 +96,7 @@ class Journal:
         try:
             _, data, changed = fit(frame)
         except UnfitError as error:
-            self._write_text(direction, frame, str(error), kind, tail, at_s)
+            self._write_text(direction, frame, str(error), _AUDIO[field], tail, at_s)
             return
         data[name] = ""  # the slow way, for frames that are written unlike ours
         self._write(direction, self._masker.frame(_encode(data)), tail + _changed(changed), at_s)

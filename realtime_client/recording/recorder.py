@@ -260,7 +260,6 @@ class Recorder:
                 audio_bytes=size,
                 place=_encode(place or reference(None, 0, size)),
                 at_s=self._at_s,
-                kind=event.type,
             )
         except OSError:
             raise

@@ -19,7 +19,7 @@ from realtime_client.audio.resample import Resampler
 from .timeline import JITTER, RATE_HZ, Key, Piece, Timeline
 from .wav import WavWriter
 
-_STEP = RATE_HZ // 20  # written in steps of 50 ms or more
+_STEP = RATE_HZ // 10  # written in steps of 100 ms or more
 _BLOCK = RATE_HZ
 _HELD_BACK_S = 0.1  # more than a resampler of any rate keeps to itself
 _LONGEST_DRAFT = 2 * RATE_HZ
