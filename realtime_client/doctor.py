@@ -21,10 +21,11 @@ import msgspec
 
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ConnectError, RealtimeError, TLSError
+from realtime_client.errors import ConnectError, RealtimeError, TLSError, UsageError
 from realtime_client.opening import opened
+from realtime_client.secret import shown_url
 from realtime_client.settings import Settings, recordings_folder
-from realtime_client.target import endpoint, shown_url, target
+from realtime_client.target import endpoint, key_setting, target
 from realtime_client.version import __version__
 
 Status = Literal["ok", "warn", "fail"]
@@ -92,17 +93,12 @@ def _version(name: str) -> str:
 
 def check_key(settings: Settings) -> Check:
     """Tell whether there is a key for the server in question, and where it came from; never what it is."""
-    kind = target(settings)
-    names = {
-        "local": ("token",),
-        "url": ("token", "api_key"),
-        "base_url": ("token", "api_key"),
-        "openai": ("api_key",),
-        "azure": ("azure_api_key", "azure_ad_token"),
-    }
-    for name in names[kind]:
-        if settings.value(name):
-            return Check(name="key", status="ok", text=f"from {settings.source(name)}")
+    try:
+        kind, name = target(settings), key_setting(settings)
+    except UsageError as error:
+        return Check(name="key", status="warn", text=str(error))
+    if name is not None:
+        return Check(name="key", status="ok", text=f"from {settings.source(name)}")
     if kind == "local":
         return Check(name="key", status="ok", text="none is needed: the built-in local server is used")
     return Check(

@@ -26,6 +26,7 @@ _SECRET_VALUES = re.compile(r"(?i)\b(?:sk|ek|sess_key)[-_][\w-]{8,}|\bbearer\s+\
 _LONG_BASE64 = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
 _LONGEST = 2_000
 _DEEPEST = 50
+logging.getLogger(ROOT).addHandler(logging.NullHandler())  # else Python writes warnings of a library to stderr itself
 
 
 class Log:

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ConnectError, UsageError
+from realtime_client.logs import Log
 from realtime_client.protocol.conversation import HeardMs
 from realtime_client.protocol.session import Tool
+from realtime_client.secret import shown_url, url_secrets
 from realtime_client.session_log import SessionLog
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
-from realtime_client.target import endpoint, session_config, shown_url, shown_value, target
+from realtime_client.target import endpoint, session_config, target
 
 if TYPE_CHECKING:
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
 
+_log = Log("settings")
 Prepared = Callable[[RealtimeClient], object]
 
 
@@ -66,8 +69,10 @@ class Connecting:
         self._session: AbstractContextManager[Opened] | None = None
 
     def __enter__(self) -> RealtimeClient:
-        settings, values = self._given
-        self._session = opened(settings or load_settings(values))
+        settings = self._given[0] or load_settings(self._given[1])
+        for warning in settings.warnings:
+            _log.warning(warning)
+        self._session = opened(settings)
         return self._session.__enter__().client
 
     def __exit__(
@@ -160,8 +165,9 @@ def _recorder(settings: Settings, place: Endpoint) -> Recorder:
     """Make the session's folder, before anything is sent: a session that cannot be recorded does not begin."""
     from realtime_client.recording.recorder import Recorder
 
-    shown = {name: shown_value(settings, name) for name in SPECS} | {"endpoint": shown_url(place.url)}
-    secrets_used = {value.removeprefix("Bearer ") for value in place.headers.values()}
+    shown = {name: settings.shown(name) for name in SPECS} | {"endpoint": shown_url(place.url)}
+    secrets_used = {value.removeprefix("Bearer ").removeprefix("Basic ") for value in place.headers.values()}
+    secrets_used |= set(url_secrets(place.url))
     return Recorder.create(
         recordings_folder(settings),
         settings={name: value for name, value in shown.items() if value is not None},

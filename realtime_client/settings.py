@@ -11,123 +11,30 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
+from realtime_client import setting_values as read
 from realtime_client.client.limits import Limits
 from realtime_client.errors import UsageError
-from realtime_client.secret import Secret
+from realtime_client.secret import Secret, shown_url, url_secrets
 from realtime_client.version import APP_NAME
 
 MODALITIES = ("audio", "text")
 TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")
 ECHO_MODES = ("auto", "headphones", "aec", "half-duplex")
 FORMATS = ("pcm16", "g711_ulaw", "g711_alaw")
+PREFIX = "REALTIME_"
+CONFIG_VARIABLE = "REALTIME_CONFIG"
+# Ours, and no settings: read here, by scripts/, and by the tests.
+_OTHER_VARIABLES = (CONFIG_VARIABLE, "REALTIME_PYTHON", "REALTIME_TEST_EXAMPLES")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _T = TypeVar("_T")
-_Parser = Callable[[Any], Any]
 
 # Sources in order of precedence: the smaller the rank, the stronger.
 FLAG, ENVIRONMENT, DOTENV, CONFIG, DEFAULT = range(5)
-
-
-def _text(raw: Any) -> str:
-    if not isinstance(raw, str):
-        raise TypeError("must be text in quotes")
-    return raw
-
-
-def _secret(raw: Any) -> Secret:
-    value = raw.reveal() if isinstance(raw, Secret) else _text(raw)
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("holds a space, a line break or another character that no key has; copy the key again")
-    return Secret(value)
-
-
-def _header(raw: Any) -> str:
-    value = _text(raw)
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("holds a space, a line break or another character that does not belong there")
-    return value
-
-
-def _word(raw: Any) -> str:
-    value = _text(raw)
-    if not value.isprintable() or value != value.strip():
-        raise ValueError("holds a line break or another character that does not belong there")
-    return value
-
-
-def _device(raw: Any) -> str:
-    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else _word(raw)
-
-
-def _path(raw: Any) -> Path:
-    if isinstance(raw, Path):
-        return raw
-    value = _text(raw)
-    if "\0" in value:
-        raise ValueError("is not the name of a file")
-    return Path(value).expanduser()
-
-
-def _flag(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    word = str(raw).strip().lower()
-    if word in ("1", "true", "yes", "on"):
-        return True
-    if word in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be true or false")
-
-
-def _number(least: float, most: float) -> _Parser:
-    def parse(raw: Any) -> float:
-        if isinstance(raw, bool):
-            raise TypeError("must be a number")
-        try:
-            value = float(raw)
-        except (TypeError, ValueError):
-            raise ValueError("must be a number") from None
-        if not least <= value <= most:  # also refuses nan
-            raise ValueError(f"must be from {least:g} to {most:g}")
-        return value
-
-    return parse
-
-
-def _count(least: int, most: int) -> _Parser:
-    def parse(raw: Any) -> int:
-        try:
-            value = raw if isinstance(raw, int) and not isinstance(raw, bool) else int(str(raw))
-        except ValueError:
-            raise ValueError("must be a whole number") from None
-        if not least <= value <= most:
-            raise ValueError(f"must be from {least} to {most}")
-        return value
-
-    return parse
-
-
-def _tokens(raw: Any) -> int | str:
-    if raw == "inf":
-        return "inf"
-    try:
-        return cast("int", _count(1, 1_000_000)(raw))
-    except ValueError as error:
-        raise ValueError(f"{error}, or inf") from None
-
-
-def _choice(*words: str) -> _Parser:
-    def parse(raw: Any) -> str:
-        if raw not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return str(raw)
-
-    return parse
 
 
 class Spec(NamedTuple):
@@ -137,7 +44,7 @@ class Spec(NamedTuple):
     """
 
     name: str
-    parse: _Parser
+    parse: read.Parser
     env: str
     flag: str
     help: str
@@ -147,17 +54,22 @@ class Spec(NamedTuple):
     @property
     def is_switch(self) -> bool:
         """True for a flag without a value."""
-        return self.parse is _flag
+        return self.parse is read.flag
 
     @property
     def is_secret(self) -> bool:
         """True for a value that must not be shown."""
-        return self.parse is _secret
+        return self.parse is read.secret
+
+    @property
+    def is_path(self) -> bool:
+        """True for the name of a file or folder."""
+        return self.parse is read.path
 
 
 def _setting(
     default: _T,
-    parse: _Parser,
+    parse: read.Parser,
     text: str,
     *,
     env: str = "",
@@ -166,60 +78,81 @@ def _setting(
     negative: bool = False,
 ) -> _T:
     """Declare a setting. env, flag: '' for REALTIME_<NAME> and --<name>; '-' for none."""
-    parse = _choice(*choices) if choices else parse
+    parse = read.choice(*choices) if choices else parse
     spec = {"parse": parse, "env": env, "flag": flag, "help": text, "choices": choices, "negative": negative}
     return dataclasses.field(default=default, metadata=spec)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All settings of a session. Frozen; secrets show themselves masked.
+URLS = ("url", "base_url", "azure_endpoint", "proxy")
+"""The settings that are URLs: user names, passwords and keys may stand in them."""
 
-    sources: for each setting that is not at its default, its rank and a phrase that says where it came from.
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """All settings of a session. Frozen; secrets show themselves masked, also those in URLs; paths are absolute.
+
+    sources: for each setting that is not at its default, its rank and a phrase that says where it came from. warnings:
+    what is to be told about the sources, such as a mistyped variable.
     """
 
-    url: str | None = _setting(None, _word, "full WebSocket URL of a Realtime server")
-    local: bool = _setting(False, _flag, "use the built-in local server", flag="--local")
+    url: str | None = _setting(None, read.word, "full WebSocket URL of a Realtime server")
+    local: bool = _setting(False, read.flag, "use the built-in local server", flag="--local")
     base_url: str | None = _setting(
-        None, _word, "base URL of an API, such as http://127.0.0.1:8000/v1", env="OPENAI_BASE_URL", flag="-"
+        None, read.word, "base URL of an API, such as http://127.0.0.1:8000/v1", env="OPENAI_BASE_URL", flag="-"
     )
-    api_key: Secret | None = _setting(None, _secret, "OpenAI key", env="OPENAI_API_KEY", flag="-")
-    token: Secret | None = _setting(None, _secret, "bearer token of the server at --url or of `realtime serve`")
-    organization: str | None = _setting(None, _header, "OpenAI organization", env="OPENAI_ORG_ID", flag="-")
-    project: str | None = _setting(None, _header, "OpenAI project", env="OPENAI_PROJECT_ID", flag="-")
+    api_key: Secret | None = _setting(None, read.secret, "OpenAI key", env="OPENAI_API_KEY", flag="-")
+    token: Secret | None = _setting(None, read.secret, "bearer token of the server at --url or of `realtime serve`")
+    organization: str | None = _setting(None, read.header, "OpenAI organization", env="OPENAI_ORG_ID", flag="-")
+    project: str | None = _setting(None, read.header, "OpenAI project", env="OPENAI_PROJECT_ID", flag="-")
     azure_endpoint: str | None = _setting(
-        None, _word, "Azure OpenAI resource, https://NAME.openai.azure.com", env="AZURE_OPENAI_ENDPOINT", flag="-"
+        None, read.word, "Azure OpenAI resource, https://NAME.openai.azure.com", env="AZURE_OPENAI_ENDPOINT", flag="-"
     )
-    azure_api_key: Secret | None = _setting(None, _secret, "Azure OpenAI key", env="AZURE_OPENAI_API_KEY", flag="-")
+    azure_api_key: Secret | None = _setting(None, read.secret, "Azure OpenAI key", env="AZURE_OPENAI_API_KEY", flag="-")
     azure_ad_token: Secret | None = _setting(
-        None, _secret, "Azure Entra ID token", env="AZURE_OPENAI_AD_TOKEN", flag="-"
+        None, read.secret, "Azure Entra ID token", env="AZURE_OPENAI_AD_TOKEN", flag="-"
     )
-    model: str = _setting("gpt-realtime-2.1", _word, "model, or Azure deployment")
-    proxy: str | None = _setting(None, _word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
-    ca_file: Path | None = _setting(None, _path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
-    voice: str | None = _setting(None, _word, "voice of the answers", flag="--voice-name")
-    instructions: str | None = _setting(None, _text, "what the model is told about its part")
-    modality: str = _setting("audio", _text, "answers as audio with transcript, or text only", choices=MODALITIES)
-    turn_detection: str = _setting("server_vad", _text, "who ends a spoken turn; ptt: a key", choices=TURN_DETECTIONS)
-    input_format: str = _setting("pcm16", _text, "audio format to the server", choices=FORMATS)
-    output_format: str = _setting("pcm16", _text, "audio format from the server", choices=FORMATS)
-    transcription: str = _setting("gpt-transcribe", _word, "model that transcribes the user's audio, or none")
-    speed: float | None = _setting(None, _number(0.25, 1.5), "speed of speech, 0.25 to 1.5")
-    max_output_tokens: int | str | None = _setting(None, _tokens, "longest answer in tokens, or inf")
-    mic: str | None = _setting(None, _device, "microphone: its number or a part of its name")
-    speaker: str | None = _setting(None, _device, "speaker: its number or a part of its name")
-    echo: str = _setting("auto", _text, "what is done against echo", choices=ECHO_MODES)
-    volume: float = _setting(1.0, _number(0.0, 1.0), "loudness of the answers, 0 to 1")
-    record: bool = _setting(True, _flag, "do not record the session", flag="--no-record", negative=True)
-    record_dir: Path | None = _setting(None, _path, "folder of the recordings")
-    flac: bool = _setting(False, _flag, "also write each turn's audio as FLAC")
-    log_level: str = _setting("warning", _text, "least level to log", choices=LOG_LEVELS)
-    log_file: Path | None = _setting(None, _path, "log to this file, not to stderr")
-    log_json: bool = _setting(False, _flag, "log as JSON lines")
-    metrics_port: int = _setting(0, _count(0, 65_535), "serve Prometheus figures on this port of loopback, 0 for none")
-    otel: bool = _setting(False, _flag, "make OpenTelemetry spans; where they go: the OTEL_* variables")
+    model: str = _setting("gpt-realtime-2.1", read.word, "model, or Azure deployment")
+    proxy: str | None = _setting(None, read.word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
+    ca_file: Path | None = _setting(None, read.path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
+    voice: str | None = _setting(None, read.word, "voice of the answers", flag="--voice-name")
+    instructions: str | None = _setting(None, read.text, "what the model is told about its part")
+    modality: str = _setting("audio", read.text, "answers as audio with transcript, or text only", choices=MODALITIES)
+    turn_detection: str = _setting(
+        "server_vad", read.text, "who ends a spoken turn; ptt: a key", choices=TURN_DETECTIONS
+    )
+    input_format: str = _setting("pcm16", read.text, "audio format to the server", choices=FORMATS)
+    output_format: str = _setting("pcm16", read.text, "audio format from the server", choices=FORMATS)
+    transcription: str = _setting("gpt-transcribe", read.word, "model that transcribes the user's audio, or none")
+    speed: float | None = _setting(None, read.number(0.25, 1.5), "speed of speech, 0.25 to 1.5")
+    max_output_tokens: int | str | None = _setting(None, read.tokens, "longest answer in tokens, or inf")
+    mic: str | None = _setting(None, read.device, "microphone: its number or a part of its name")
+    speaker: str | None = _setting(None, read.device, "speaker: its number or a part of its name")
+    echo: str = _setting("auto", read.text, "what is done against echo", choices=ECHO_MODES)
+    volume: float = _setting(1.0, read.number(0.0, 1.0), "loudness of the answers, 0 to 1")
+    record: bool = _setting(True, read.flag, "do not record the session", flag="--no-record", negative=True)
+    record_dir: Path | None = _setting(None, read.path, "folder of the recordings")
+    flac: bool = _setting(False, read.flag, "also write each turn's audio as FLAC")
+    log_level: str = _setting("warning", read.text, "least level to log", choices=LOG_LEVELS)
+    log_file: Path | None = _setting(None, read.path, "log to this file, not to stderr")
+    log_json: bool = _setting(False, read.flag, "log as JSON lines")
+    metrics_port: int = _setting(
+        0, read.count(0, 65_535), "serve Prometheus figures on this port of loopback, 0 for none"
+    )
+    otel: bool = _setting(False, read.flag, "make OpenTelemetry spans; where they go: the OTEL_* variables")
     limits: Limits = dataclasses.field(default_factory=Limits)
-    sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, compare=False)
+    warnings: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Make paths absolute: they mean the folder that is current now, whatever becomes current later."""
+        for name in _PATHS:
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, read.absolute(Path(path)))
+
+    def __repr__(self) -> str:
+        given = (f"{f.name}={self.shown(f.name)!r}" for f in dataclasses.fields(self) if f.name in SPECS)
+        return f"Settings({', '.join(given)}, limits={self.limits!r})"
 
     def source(self, name: str) -> str:
         """Return where the value of setting `name` came from, for example `environment REALTIME_MODEL`."""
@@ -233,10 +166,19 @@ class Settings:
         """Return the value of setting `name`, limits included."""
         return getattr(self.limits if name in _LIMIT_NAMES else self, name)
 
+    def shown(self, name: str) -> Any:
+        """Return the value of setting `name` as people and files may see it: plain JSON types, secrets masked."""
+        value = self.value(name)
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return shown_url(value) if name in URLS else str(value)
+
     def secrets(self) -> tuple[str, ...]:
-        """Return the secret values themselves, for those who must blank them out."""
+        """Return the secret values themselves, those in URLs included, for those who must blank them out."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return tuple(value.reveal() for value in values if isinstance(value, Secret))
+        keys = [value.reveal() for value in values if isinstance(value, Secret)]
+        in_urls = [secret for name in URLS for secret in url_secrets(getattr(self, name) or "")]
+        return tuple(dict.fromkeys(keys + in_urls))
 
 
 _LIMIT_HELP = {
@@ -260,9 +202,9 @@ _MAY_BE_ZERO = ("read_timeout_s", "ping_interval_s", "answer_timeout_s")
 def _limit_spec(name: str) -> Spec:
     if name.endswith("_s"):
         least = 0.0 if name in _MAY_BE_ZERO else 0.001
-        parse = _number(least, 86_400.0)
+        parse = read.number(least, 86_400.0)
     else:
-        parse = _count(1, 2**31)
+        parse = read.count(1, 2**31)
     flag = "--" + name.removesuffix("_s").replace("_", "-")
     return Spec(name, parse, "REALTIME_" + name.upper(), flag, _LIMIT_HELP.get(name, name.replace("_", " ")))
 
@@ -279,6 +221,8 @@ def _specs() -> Iterator[Spec]:
 
 
 SPECS: dict[str, Spec] = {spec.name: spec for spec in _specs()}
+_CONFIG_SPEC = Spec("config", read.path, CONFIG_VARIABLE, "", "the user's config file")
+_PATHS = tuple(name for name, spec in SPECS.items() if spec.is_path)
 
 
 class Layer(NamedTuple):
@@ -289,9 +233,10 @@ class Layer(NamedTuple):
     values: Mapping[str, Any]
 
 
-def resolve(layers: list[Layer]) -> Settings:
+def resolve(layers: list[Layer], warnings: tuple[str, ...] = ()) -> Settings:
     """Build the settings: for each name, the value of the first layer that has one.
 
+    warnings: what is to be told about the layers.
     Errors: UsageError names the source of a value that cannot be right; it never shows a secret.
     """
     values: dict[str, Any] = {}
@@ -305,7 +250,7 @@ def resolve(layers: list[Layer]) -> Settings:
                 sources[name] = (layer.rank, where)
                 break
     limits = Limits(**{name: values.pop(name) for name in _LIMIT_NAMES & values.keys()})
-    return Settings(**values, limits=limits, sources=sources)
+    return Settings(**values, limits=limits, sources=sources, warnings=warnings)
 
 
 def _where(layer: Layer, spec: Spec) -> str:
@@ -315,9 +260,11 @@ def _where(layer: Layer, spec: Spec) -> str:
 
 def _parsed(spec: Spec, raw: Any, where: str) -> Any:
     try:
+        read.encodable(raw)
         return spec.parse(raw)
     except (TypeError, ValueError) as error:
-        shown = "" if spec.is_secret else f" {str(raw)[:60]!r}"
+        text = shown_url(str(raw)) if spec.name in URLS else str(raw)
+        shown = "" if spec.is_secret else f" {text[:60]!r}"
         raise UsageError(f"{where}: the value{shown} {error}") from None
 
 
@@ -331,21 +278,23 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     config = config_path(environ)
+    dotenv = _read_dotenv((folder or Path()) / ".env")
     return resolve(
         [
             Layer(FLAG, "flag", flags or {}),
             Layer(ENVIRONMENT, "environment", _by_name(environ)),
-            Layer(DOTENV, ".env", _by_name(_read_dotenv((folder or Path.cwd()) / ".env"))),
-            Layer(CONFIG, f"config file {config}:", _read_config(config)),
-        ]
+            Layer(DOTENV, ".env", _by_name(dotenv)),
+            Layer(CONFIG, f"config file {config}:", _read_config(config, named=bool(environ.get(CONFIG_VARIABLE)))),
+        ],
+        (*_unknown("environment", environ), *_unknown(".env", dotenv)),
     )
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
     """Return where the user's config file is, whether it exists or not. REALTIME_CONFIG names another one."""
-    named = (os.environ if environ is None else environ).get("REALTIME_CONFIG")
+    named = (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return cast("Path", _parsed(_CONFIG_SPEC, named, f"environment {CONFIG_VARIABLE}"))
     import platformdirs
 
     return Path(platformdirs.user_config_dir(APP_NAME, appauthor=False)) / "config.toml"
@@ -356,31 +305,45 @@ def _by_name(environ: Mapping[str, str | None]) -> dict[str, str]:
     return {spec.name: value for spec in SPECS.values() if spec.env and (value := environ.get(spec.env))}
 
 
-def _read_dotenv(path: Path) -> dict[str, str | None]:
-    if not path.is_file():
-        return {}
-    from dotenv import dotenv_values
+def _unknown(label: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each variable that looks like one of ours and is none: it would be passed over in silence."""
+    known = {spec.env for spec in SPECS.values() if spec.env.startswith(PREFIX)}
+    for name in sorted(names):
+        if name.startswith(PREFIX) and name not in known and name not in _OTHER_VARIABLES:
+            yield f"{label} {name[:60]}: there is no such setting{_nearest(name, known)}"
 
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else "; `realtime settings` lists all names"
+
+
+def _read_dotenv(path: Path) -> dict[str, str | None]:
     try:
+        if not path.is_file():
+            return {}
+        from dotenv import dotenv_values
+
         return dict(dotenv_values(path))
     except (OSError, UnicodeError) as error:
         raise UsageError(f"{path} cannot be read ({error}); correct or remove it") from None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, *, named: bool) -> dict[str, Any]:
+    """Read the config file; none is none, unless it was named."""
     import tomllib
 
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); correct or remove it") from None
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not named:
+            return {}
+        reason = error.strerror if isinstance(error, OSError) else error
+        name = f"{CONFIG_VARIABLE}: " if named else ""
+        raise UsageError(f"{name}{path} cannot be read ({reason}); correct or remove it") from None
     for key in data:
         if key not in SPECS:
-            near = difflib.get_close_matches(key, SPECS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; `realtime settings` lists all names"
-            raise UsageError(f"{path}: there is no setting {key!r}{hint}")
+            raise UsageError(f"{path}: there is no setting {key!r}{_nearest(key, SPECS)}")
     return data
 
 
@@ -388,13 +351,18 @@ def recordings_folder(settings: Settings, folder: Path | None = None) -> Path:
     """Return the folder that holds the session folders.
 
     record_dir if it is set; `recordings/` of the current folder (or `folder`) if there is one, as in the project's
-    own; else the user's data folder.
+    own; else the user's data folder. Errors: UsageError when the user has none.
     """
     if settings.record_dir is not None:
         return settings.record_dir
-    here = (folder or Path.cwd()) / "recordings"
+    here = (folder or Path()) / "recordings"
     if here.is_dir():
-        return here
+        return read.absolute(here)
     import platformdirs
 
-    return Path(platformdirs.user_data_dir(APP_NAME, appauthor=False)) / "recordings"
+    place = Path(platformdirs.user_data_dir(APP_NAME, appauthor=False))
+    if not place.is_absolute():  # HOME is not set, and this user has no home in the system's list
+        raise UsageError(
+            "there is no home folder to record into: set HOME, name a folder with --record-dir, or --no-record"
+        )
+    return place / "recordings"

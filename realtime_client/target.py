@@ -7,7 +7,7 @@ Conventions: OPENAI_BASE_URL names an API root to which `/realtime` is added, ht
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from realtime_client.client.endpoint import Endpoint
@@ -24,6 +24,7 @@ from realtime_client.protocol.session import (
     TurnDetection,
     wire_format,
 )
+from realtime_client.secret import Secret
 from realtime_client.settings import FLAG, Settings
 from realtime_client.updates import AudioFormat
 
@@ -31,8 +32,15 @@ OPENAI_URL = "https://api.openai.com/v1"
 Target = Literal["url", "local", "base_url", "openai", "azure"]
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_SECRET_QUERY = ("key", "token", "secret", "sig", "password")
-_URL_SETTINGS = ("url", "base_url", "azure_endpoint", "proxy")
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
+# The settings that may hold the key for a kind of server, the one made for it first. As a flag `token` is for all.
+_KEYS: dict[Target, tuple[str, ...]] = {
+    "local": ("token",),
+    "url": ("token", "api_key"),
+    "base_url": ("token", "api_key"),
+    "openai": ("api_key",),
+    "azure": ("azure_api_key", "azure_ad_token"),
+}
 _AUDIO_FORMATS = {
     "pcm16": AudioFormat("pcm16", 24_000),
     "g711_ulaw": AudioFormat("ulaw", 8_000),
@@ -74,13 +82,52 @@ def endpoint(settings: Settings, *, local_url: str = "", local_token: str = "") 
         return Endpoint(url=url, headers=_bearer(local_token), proxy=None, name="the built-in local server")
     parts = _URLS[kind](settings)
     host = parts.hostname or ""
+    key = key_setting(settings)
+    if key != kind:  # else the user name in the URL is the key
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     return Endpoint(
         url=urlunsplit(parts),
-        headers=_headers(settings, kind),
+        headers=_headers(settings, kind, key),
         proxy=_proxy(settings),
         name=host if parts.scheme == "wss" or _is_loopback(host) else f"{host} (not encrypted)",
         trust=str(settings.ca_file) if settings.ca_file else None,
     )
+
+
+def key_setting(settings: Settings) -> str | None:
+    """Return the name of the setting that gives the key the server is shown; None if none does.
+
+    A flag beats the rest; else the setting made for this kind of server comes first. `url` and `base_url` give one
+    where a user name stands in them: of that and a key the stronger source decides.
+    Errors: UsageError when one source gives both.
+    """
+    kind = target(settings)
+    key = _key_setting(settings, kind)
+    if kind not in ("url", "base_url") or not _has_user(settings.value(kind)):
+        return key
+    if key is not None and settings.rank(kind) == settings.rank(key):
+        raise UsageError(
+            f"{settings.source(kind)} holds a user name, and {settings.source(key)} a key: the server takes one of "
+            "them; leave one out"
+        )
+    return kind if key is None or settings.rank(kind) < settings.rank(key) else key
+
+
+def _key_setting(settings: Settings, kind: Target) -> str | None:
+    names = _KEYS[kind]
+    if settings.rank("token") == FLAG and "token" not in names:
+        names = ("token", *names)
+    given = [name for name in names if settings.value(name)]
+    if kind == "azure":  # of the two the one from the stronger source
+        given.sort(key=settings.rank)
+    return next((name for name in given if settings.rank(name) == FLAG), given[0] if given else None)
+
+
+def _has_user(url: str) -> bool:
+    try:
+        return "@" in urlsplit(url).netloc
+    except ValueError:  # no URL; that is told where it is needed
+        return False
 
 
 def _full_url(settings: Settings) -> SplitResult:
@@ -104,6 +151,8 @@ def _from_root(root: str, source: str, model: str, path: str = "") -> SplitResul
 
 def _azure_url(settings: Settings) -> SplitResult:
     root = settings.azure_endpoint or ""
+    if _has_user(root):
+        raise UsageError(f"{settings.source('azure_endpoint')}: Azure takes no user name; leave it out of the URL")
     path = "" if root.rstrip("/").endswith("/openai/v1") else "/openai/v1"
     return _from_root(root, settings.source("azure_endpoint"), settings.model, path)
 
@@ -128,26 +177,22 @@ def _split(text: str, source: str) -> SplitResult:
     return url._replace(scheme=_SCHEMES[url.scheme], fragment="")
 
 
-def _headers(settings: Settings, kind: Target) -> dict[str, str]:
+def _headers(settings: Settings, kind: Target, key: str | None) -> dict[str, str]:
+    """Return the headers. key: the setting that gives the key. Errors: UsageError for Azure without one."""
+    if kind == "azure" and key is None:
+        raise UsageError(
+            "AZURE_OPENAI_ENDPOINT is set without a key: set AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN too"
+        )
+    secret = settings.value(key) if key else None
+    value = secret.reveal() if isinstance(secret, Secret) else ""
+    headers = {"api-key": value} if key == "azure_api_key" else _bearer(value)
     if kind == "azure":
-        return _azure_headers(settings)
-    secret = (settings.token if kind != "openai" else None) or settings.api_key
-    headers = _bearer(secret.reveal() if secret else "")
+        return headers
     if settings.organization:
         headers["OpenAI-Organization"] = settings.organization
     if settings.project:
         headers["OpenAI-Project"] = settings.project
     return headers
-
-
-def _azure_headers(settings: Settings) -> dict[str, str]:
-    if settings.azure_api_key:
-        return {"api-key": settings.azure_api_key.reveal()}
-    if settings.azure_ad_token:
-        return _bearer(settings.azure_ad_token.reveal())
-    raise UsageError(
-        "AZURE_OPENAI_ENDPOINT is set without a key: set AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN too"
-    )
 
 
 def _bearer(value: str) -> dict[str, str]:
@@ -159,32 +204,21 @@ def _proxy(settings: Settings) -> str | bool | None:
         return True
     if settings.proxy.lower() == "none":
         return None
-    if urlsplit(settings.proxy).scheme not in ("http", "https", "socks5", "socks5h", "socks4", "socks4a"):
-        raise UsageError(f"{settings.source('proxy')}: a proxy looks like http://HOST:PORT (or none, for no proxy)")
+    try:
+        url = urlsplit(settings.proxy)
+        fits = url.scheme in _PROXY_SCHEMES and bool(url.hostname) and url.port != 0 and "@" not in url.path
+    except ValueError:  # a port that is no number, as where a password holds a slash
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"{settings.source('proxy')}: a proxy looks like http://HOST:PORT, or none for no proxy (in a user name or "
+            "password write / as %2F and @ as %40)"
+        )
     return settings.proxy
 
 
 def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def shown_url(text: str) -> str:
-    """Return a URL as people may see it: without password, and without the values of secret-looking parameters."""
-    url = urlsplit(text)
-    place = url.netloc.rpartition("@")[2]
-    query = [
-        (name, "***" if any(word in name.lower() for word in _SECRET_QUERY) else value)
-        for name, value in parse_qsl(url.query, keep_blank_values=True)
-    ]
-    return urlunsplit(url._replace(netloc=place, query=urlencode(query, safe="*")))
-
-
-def shown_value(settings: Settings, name: str) -> Any:
-    """Return a setting as people and files may see it: plain JSON types, secrets and passwords masked."""
-    value = settings.value(name)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return shown_url(value) if name in _URL_SETTINGS else str(value)
 
 
 def input_format(settings: Settings) -> AudioFormat:

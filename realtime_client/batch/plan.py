@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from realtime_client.errors import UsageError
-from realtime_client.secret import Secret
-from realtime_client.settings import SPECS, Settings, load_settings
+from realtime_client.secret import Secret, has_secret, shown_url
+from realtime_client.settings import SPECS, URLS, Settings, load_settings
 
 _GIVEN: dict[str, str] = {}
 
@@ -26,8 +26,9 @@ class Plan:
     first retry, doubled for each further one, up to backoff_max_s (unless the server asks for longer). worker: who
     runs it, for the result.
 
-    Keys do not travel with it: where it is unpickled they come from `give_secrets` or from that machine's own
-    environment. missing: settings that should hold a key and found none there.
+    Keys do not travel with it, nor URLs and proxies that hold a password or a key: where it is unpickled they come from
+    `give_secrets` or from that machine's own environment. missing: settings that should hold a key and found none
+    there, and URLs that are not there or lead elsewhere.
     """
 
     settings: Settings
@@ -40,22 +41,30 @@ class Plan:
     missing: tuple[str, ...] = ()
 
     def secrets(self) -> dict[str, str]:
-        """Return the keys themselves by setting: for `give_secrets` in a process of the same user, never for a file."""
+        """Return the keys themselves by setting, and the URLs that hold one.
+
+        For `give_secrets` in a process of the same user, never for a file.
+        """
         values = {name: self.settings.value(name) for name, spec in SPECS.items() if spec.is_secret}
-        return {name: value.reveal() for name, value in values.items() if isinstance(value, Secret)}
+        keys = {name: value.reveal() for name, value in values.items() if isinstance(value, Secret)}
+        urls = {name: self.settings.value(name) or "" for name in URLS}
+        return keys | {name: url for name, url in urls.items() if has_secret(url)}
 
     def check(self) -> None:
         """Errors: UsageError when a key is missing here; without it the session would be with somebody else."""
-        if self.missing:
-            names = ", ".join(SPECS[name].env for name in self.missing)
-            raise UsageError(f"this worker has no key: set {names} in its environment (keys do not travel)")
+        if not self.missing:
+            return
+        names = ", ".join(SPECS[name].env for name in self.missing)
+        urls = {name: self.settings.value(name) for name in self.missing if name in URLS}
+        as_here = "".join(f"; {SPECS[name].env} as {url}" for name, url in urls.items())
+        raise UsageError(f"this worker has no key: set {names} in its environment (keys do not travel{as_here})")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the keys behind."""
-        names = tuple(self.secrets())
-        settings = dataclasses.replace(self.settings, **dict.fromkeys(names), sources=dict(self.settings.sources))  # type: ignore[arg-type]
+        """Leave the keys behind; of a URL that holds one goes what may be shown."""
+        bare = {name: shown_url(self.settings.value(name)) if name in URLS else None for name in self.secrets()}
+        settings = dataclasses.replace(self.settings, **bare, sources=dict(self.settings.sources))  # type: ignore[arg-type]
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return _restore, ({**fields, "settings": settings}, names)
+        return _restore, ({**fields, "settings": settings}, tuple(bare))
 
 
 def give_secrets(values: Mapping[str, str]) -> None:
@@ -64,10 +73,23 @@ def give_secrets(values: Mapping[str, str]) -> None:
 
 
 def _restore(fields: dict[str, Any], names: tuple[str, ...]) -> Plan:
-    found: dict[str, Any] = {name: Secret(_GIVEN[name]) for name in names if name in _GIVEN}
+    settings: Settings = fields["settings"]
+    found: dict[str, Any] = {
+        name: _typed(name, _GIVEN[name]) for name in names if _fits(settings, name, _GIVEN.get(name))
+    }
     if len(found) < len(names):
         own = load_settings()
-        found |= {name: own.value(name) for name in names if name not in found and own.value(name)}
+        found |= {
+            name: own.value(name) for name in names if name not in found and _fits(settings, name, own.value(name))
+        }
     missing = tuple(name for name in names if name not in found)
-    settings = dataclasses.replace(fields["settings"], **found)
-    return Plan(**{**fields, "settings": settings, "missing": missing})
+    return Plan(**{**fields, "settings": dataclasses.replace(settings, **found), "missing": missing})
+
+
+def _fits(settings: Settings, name: str, value: Any) -> bool:
+    """Whether a value of this machine can stand for the one that did not travel: a URL must lead to the same place."""
+    return bool(value) and (name not in URLS or shown_url(value) == settings.value(name))
+
+
+def _typed(name: str, value: str) -> Any:
+    return Secret(value) if SPECS[name].is_secret else value

@@ -4,7 +4,7 @@ Only this module knows exit codes:
 
     0    done
     1    a check failed, or the answer did
-    2    usage: a wrong flag, setting or file
+    2    usage: a wrong flag, setting or file; a recording, a file or standard output cannot be written
     3    cannot connect: no such host, refused, session refused
     4    the connection was lost and not restored
     5    the key was refused
@@ -14,7 +14,7 @@ Only this module knows exit codes:
     70   a fault in this program
     130  ended by Ctrl-C
     129  the terminal was closed
-    141  standard output was closed early
+    141  standard output was closed while it was written
     143  ended by SIGTERM
 
 It imports almost nothing at the top, so that `realtime --version` answers at once.
@@ -22,11 +22,13 @@ It imports almost nothing at the top, so that `realtime --version` answers at on
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Sequence
 
+from realtime_client.cli import streams
 from realtime_client.version import __version__
 
 _EXIT_CODES = {
@@ -40,7 +42,10 @@ _EXIT_CODES = {
     "ConnectionLostError": 4,
     "RealtimeError": 1,
 }
-_FAULT, _INTERRUPTED, _PIPE_CLOSED = 70, 130, 141
+_USAGE, _FAULT, _INTERRUPTED, _PIPE_CLOSED = 2, 70, 130, 141
+_COMPLETE = "_REALTIME_COMPLETE"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_LONGEST_LINE = 1_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,15 +54,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments without the program's name; default: the process's.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    if not streams.prepare():
+        _complain("standard output is closed; if the result is not wanted: >/dev/null")
+        return _USAGE
     try:
         code = _print_version() if args in (["--version"], ["-V"]) else _run(args)
         sys.stdout.flush()
-    except BrokenPipeError:
-        _silence_stdout()
-        return _PIPE_CLOSED
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except OSError as error:  # of standard output: all others end in _run
+        return _without_stdout(error)
     return code
+
+
+def _without_stdout(error: OSError) -> int:
+    """Say that standard output cannot be written, unless who read it is gone."""
+    streams.silence_stdout()
+    if isinstance(error, BrokenPipeError):
+        return _PIPE_CLOSED
+    _complain(f"standard output cannot be written: {error.strerror or error}")
+    return _USAGE
 
 
 def _print_version() -> int:
@@ -69,14 +85,18 @@ def _run(args: list[str]) -> int:
     """Run a command; every error becomes one line on stderr and a code."""
     import click
 
-    from realtime_client.cli.group import Invocation, realtime
+    from realtime_client.cli.group import Invocation, complete, realtime
     from realtime_client.cli.interruption import SignalledError
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an answer may hold what the user's encoding has no sign for
     invocation = Invocation()
+    instruction = os.environ.get(_COMPLETE)
     try:
+        if instruction:
+            return complete(instruction, _COMPLETE)
+        _check_text(args)
         with realtime.make_context("realtime", args, obj=invocation) as context:
             realtime.invoke(context)
     except click.exceptions.Exit as end:
@@ -86,14 +106,29 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         _complain(_click_message(error))
         return 2
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback at users
         return _failed(error, verbose=invocation.verbose)
     return 0
 
 
+def _check_text(args: Sequence[str]) -> None:
+    """Errors: UsageError for an argument that is not text in UTF-8."""
+    from realtime_client.errors import UsageError
+
+    shown = streams.not_text(args)
+    if shown is not None:
+        raise UsageError(f"the argument {shown} is not text in UTF-8")
+
+
 def _failed(error: Exception, *, verbose: int) -> int:
+    """Tell an error, and return the code. One of standard output goes on to `main`."""
+    fault = streams.stdout_fault()
+    if fault is not None:
+        if isinstance(error, OSError) and error.errno == fault.errno:
+            raise fault
+        streams.silence_stdout()
     if verbose > 1:
         import traceback
 
@@ -102,6 +137,10 @@ def _failed(error: Exception, *, verbose: int) -> int:
     if code != _FAULT:
         _complain(f"{error}{_advice(error)}")
         return code
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _NO_ROOM):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _complain(f"{where}{error.strerror}")
+        return _USAGE
     hint = "" if verbose > 1 else "; run it again with -vv to see where"
     _complain(f"unexpected {type(error).__name__}: {error}{hint}")
     return _FAULT
@@ -123,17 +162,16 @@ def _advice(error: Exception) -> str:
 def _click_message(error: object) -> str:
     context = getattr(error, "ctx", None)
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+    if type(error).__name__ == "NoSuchOption" and context is not None and context.parent is None:
+        hint = f"; options stand behind a command{hint}"
     return f"{error.format_message()}{hint}"  # type: ignore[attr-defined]
 
 
 def _complain(message: str) -> None:
     from realtime_client.escape import one_line
+    from realtime_client.secret import shown_text
 
-    print(f"realtime: {one_line(message, 1000)}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain about the closed pipe."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
+    line = one_line(shown_text(message), 1_000_000)
+    if len(line) > _LONGEST_LINE:  # a name may be as long as it likes; what is wrong with it stands behind
+        line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 3 :]}"
+    print(f"realtime: {line}", file=sys.stderr, flush=True)  # noqa: T201

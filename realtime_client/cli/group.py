@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from realtime_client.version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMANDS = {
     "chat": "Hold a conversation: speak or type, and interrupt.",
@@ -40,6 +44,27 @@ class LazyGroup(click.Group):
         """Return the names in the order of the help page."""
         return list(_COMMANDS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for a mistyped one the nearest is named."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(_COMMANDS)}"
+            if " " in name:
+                hint = "to say it: realtime say TEXT"
+            ctx.fail(f"there is no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, without importing one; for what begins with a dash, the options."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the module of a command."""
         if cmd_name not in _COMMANDS:
@@ -63,3 +88,17 @@ def realtime(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+def complete(instruction: str, variable: str) -> int:
+    """Do what a shell asks for that completes our command line; returns the exit code.
+
+    instruction: `bash_source` prints the script for bash, `bash_complete` is what that script asks; the same for zsh
+    and fish. variable: the environment variable that holds it. Errors: UsageError for anything else.
+    """
+    from click.shell_completion import shell_complete
+
+    code = shell_complete(realtime, {}, "realtime", variable, instruction)
+    if code:
+        raise click.UsageError(f"{variable}={instruction}: it should be bash_source, zsh_source or fish_source")
+    return code

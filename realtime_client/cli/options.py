@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from realtime_client.cli.group import Invocation
 from realtime_client.client.limits import Limits
+from realtime_client.escape import one_line
 from realtime_client.settings import SPECS, Settings, Spec, load_settings
 
 _SOUND = ("mic", "speaker", "echo", "volume")
@@ -76,7 +78,10 @@ def _with_settings(function: Callable[..., Any], specs: list[Spec]) -> Callable[
             flags["modality"] = "text"
         if flags.get("log_level") is None and invocation.verbose:
             flags["log_level"] = "info" if invocation.verbose == 1 else "debug"
-        return function(settings=load_settings(flags), invocation=invocation, **values)
+        settings = load_settings(flags)
+        for warning in () if invocation.quiet else settings.warnings:
+            print(one_line(f"realtime: {warning}", 1_000), file=sys.stderr)  # noqa: T201
+        return function(settings=settings, invocation=invocation, **values)
 
     options = [_option(spec) for spec in specs]
     if any(spec.name == "modality" for spec in specs):
@@ -99,7 +104,9 @@ def _option(spec: Spec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     text = spec.help + (f" [{spec.env}]" if spec.env else "")
     if spec.is_switch:
         return click.option(spec.flag, spec.name, is_flag=True, default=None, help=text)
-    kind = click.Choice(spec.choices) if spec.choices else None
+    kind: Any = click.Choice(spec.choices) if spec.choices else None
+    if spec.is_path:  # for shells that complete names
+        kind = click.Path(file_okay=spec.name != "record_dir", dir_okay=spec.name == "record_dir")
     return click.option(spec.flag, spec.name, type=kind, default=None, metavar=_metavar(spec), help=text)
 
 

@@ -22,7 +22,7 @@ from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.settings import SPECS, Settings, recordings_folder
-from realtime_client.target import shown_value, target
+from realtime_client.target import target
 
 if TYPE_CHECKING:
     from realtime_client.batch.result import RunInfo
@@ -232,7 +232,7 @@ class _Command:
         from realtime_client.version import __version__
 
         options, settings = self._options, self._settings
-        shown = {name: shown_value(settings, name) for name in SPECS if not SPECS[name].is_secret}
+        shown = {name: settings.shown(name) for name in SPECS if not SPECS[name].is_secret}
         chosen = dataclasses.asdict(options) | {name: value for name, value in shown.items() if value is not None}
         plain = {name: _plain(value) for name, value in chosen.items() if value is not None}
         return run_info(
@@ -285,7 +285,8 @@ def _folder(settings: Settings, options: RunOptions) -> Path:
 
 def _where(settings: Settings) -> str:
     """Return the endpoint as people and run.json name it: the same for every run of the built-in server."""
-    from realtime_client.target import endpoint, shown_url
+    from realtime_client.secret import shown_url
+    from realtime_client.target import endpoint
 
     return "the built-in local server" if target(settings) == "local" else shown_url(endpoint(settings).url)
 

@@ -11,8 +11,9 @@ import click
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.escape import one_line
+from realtime_client.secret import shown_url
 from realtime_client.settings import SPECS, Settings, config_path, recordings_folder
-from realtime_client.target import endpoint, shown_url, shown_value, target
+from realtime_client.target import endpoint, key_setting, target
 
 
 @click.command("settings", cls=SectionedCommand)
@@ -36,17 +37,18 @@ def _report(settings: Settings) -> dict[str, Any]:
         "endpoint": _endpoint_report(settings),
         "recordings": str(recordings_folder(settings)) if settings.record else None,
         "config_file": str(config_path()),
-        "settings": {name: {"value": shown_value(settings, name), "source": settings.source(name)} for name in SPECS},
+        "settings": {name: {"value": settings.shown(name), "source": settings.source(name)} for name in SPECS},
     }
 
 
 def _endpoint_report(settings: Settings) -> dict[str, Any]:
-    place = endpoint(settings)
+    place, key = endpoint(settings), key_setting(settings)
     return {
         "kind": target(settings),
         "name": place.name,
         "url": shown_url(place.url) if place.url else None,
         "headers": sorted(place.headers),
+        "key": settings.source(key) if key else None,
     }
 
 
@@ -56,6 +58,7 @@ def _lines(settings: Settings) -> list[str]:
     headers = f" (with {', '.join(place['headers'])})" if place["headers"] else ""
     lines = [
         f"talks to     {place['url'] or place['name']}{headers}",
+        f"key          {place['key'] or '-'}",
         f"records in   {report['recordings'] or 'nothing is recorded'}",
         f"config file  {report['config_file']}",
         "",

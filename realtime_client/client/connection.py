@@ -158,7 +158,7 @@ class Opening:
                 logger=_SILENT,
                 create_connection=self._make_wire,  # type: ignore[arg-type]  # any callable of that shape
             )
-        except (WebSocketException, OSError, EOFError, ValueError, RedirectedError) as error:
+        except (WebSocketException, OSError, EOFError, ValueError, ImportError, RedirectedError) as error:
             self._release()
             raise explain(error, endpoint, limits) from error
         wire.__enter__()

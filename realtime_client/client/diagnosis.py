@@ -22,6 +22,7 @@ from realtime_client import errors
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.escape import one_line
 from realtime_client.protocol.lenient import error_object
+from realtime_client.secret import shown_text, shown_url
 
 from .endings import describe_close
 from .endpoint import Endpoint
@@ -53,11 +54,11 @@ def explain(error: Exception, endpoint: Endpoint, limits: Limits) -> errors.Real
     if isinstance(error, RedirectedError):
         return errors.NotRealtimeError(f"{where} {_REDIRECTS}")
     if isinstance(error, InvalidURI):
-        return errors.UsageError(
-            f"not a WebSocket URL: {endpoint.url.partition('?')[0]} (it begins with ws:// or wss://)"
-        )
+        return errors.UsageError(f"not a WebSocket URL: {shown_url(endpoint.url)} (it begins with ws:// or wss://)")
     if isinstance(error, ProxyError | InvalidProxy):
-        return errors.HostUnreachableError(f"{where}: the proxy refused or failed: {error}")
+        return errors.HostUnreachableError(f"{where}: the proxy refused or failed: {shown_text(str(error))}")
+    if isinstance(error, ImportError):  # of the library for SOCKS, which the proxy asks for
+        return errors.UsageError(f"{where}: the proxy cannot be used: {error} (pip install python-socks)")
     if isinstance(error, InvalidHandshake | WebSocketException | EOFError):
         return errors.NotRealtimeError(f"{where} does not answer as a WebSocket server: check the URL")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -72,7 +73,7 @@ def explain(error: Exception, endpoint: Endpoint, limits: Limits) -> errors.Real
         return errors.HostUnreachableError(f"{where}: connection refused: nothing listens there")
     if isinstance(error, OSError):
         return errors.HostUnreachableError(f"{where}: {error.strerror or error}")
-    return errors.UsageError(f"{where}: {error}")
+    return errors.UsageError(f"{where}: {shown_text(str(error))}")
 
 
 def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:

@@ -1,7 +1,8 @@
 """Playing cases on a Dask cluster: cases and their audio go there, results and recordings come back.
 
-Keys do not travel: each worker takes them from its own environment. With the built-in server, each worker process has
-one of its own. Whoever controls the cluster can run code here and there (Dask sends pickled objects): use your own.
+Keys do not travel, nor URLs that hold one: each worker takes them from its own environment. With the built-in server,
+each worker process has one of its own. Whoever controls the cluster can run code here and there (Dask sends pickled
+objects): use your own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from realtime_client.batch.scenario import Case
 from realtime_client.errors import HostUnreachableError, MissingExtraError, RecordingError, UsageError
 from realtime_client.local.server_process import ServerProcess
 from realtime_client.logs import Log
+from realtime_client.settings import URLS
 from realtime_client.version import __version__
 
 from .parcel import pack, unpack
@@ -119,7 +121,8 @@ def dask_stage(address: str, plan: Plan, folder: Path) -> Iterator[Stage]:
     from .stage import Stage, without_keys
 
     if plan.local:
-        plan = dataclasses.replace(plan, settings=without_keys(plan.settings))
+        elsewhere: dict[str, Any] = dict.fromkeys(URLS)  # of no use there, and a password may stand in them
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(without_keys(plan.settings), **elsewhere))
     with _client(_dask_address(address)) as client:
         _check_workers(client, plan)
         executor = client.get_executor(pure=False)

@@ -15,6 +15,7 @@ from realtime_client.batch.plan import Plan, give_secrets
 from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import CaseResult
 from realtime_client.batch.scenario import Case
+from realtime_client.secret import url_secrets
 
 from . import pool_worker
 
@@ -44,7 +45,7 @@ def prepare(secrets: Mapping[str, str], log: WorkerLog) -> None:
     if log.quiet and log.file is None:
         logging.getLogger(logs.ROOT).addHandler(logging.NullHandler())
         return
-    values = tuple(secrets.values())
+    values = tuple(part for value in secrets.values() for part in (value, *url_secrets(value)))
     _open.enter_context(logs.configured(log.level, file=log.file, as_json=log.as_json, secrets=values))
 
 

@@ -1,0 +1,147 @@
+"""How the value of a setting is read, from text or from a native type.
+
+Each function returns the value, or raises ValueError or TypeError that ends a sentence: "the value X ...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from realtime_client.errors import UsageError
+from realtime_client.secret import Secret
+
+Parser = Callable[[Any], Any]
+
+
+def text(raw: Any) -> str:
+    """Read any text."""
+    if not isinstance(raw, str):
+        raise TypeError("must be text in quotes")
+    return raw
+
+
+def secret(raw: Any) -> Secret:
+    """Read a key: what may stand in a header line."""
+    value = raw.reveal() if isinstance(raw, Secret) else text(raw)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("holds a space, a line break or another character that no key has; copy the key again")
+    return Secret(value)
+
+
+def header(raw: Any) -> str:
+    """Read what may stand in a header line."""
+    value = text(raw)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("holds a space, a line break or another character that does not belong there")
+    return value
+
+
+def word(raw: Any) -> str:
+    """Read text on one line."""
+    value = text(raw)
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("holds a line break or another character that does not belong there")
+    return value
+
+
+def device(raw: Any) -> str:
+    """Read the number of a device, or a part of its name."""
+    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else word(raw)
+
+
+def path(raw: Any) -> Path:
+    """Read the name of a file or folder; it becomes absolute, `~` is the home folder."""
+    if isinstance(raw, Path):
+        return absolute(raw)
+    value = text(raw)
+    if "\0" in value:
+        raise ValueError("is not the name of a file")
+    try:
+        return absolute(Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError("begins with ~, and that home folder is not known; give the whole path") from None
+
+
+def absolute(path: Path) -> Path:
+    """Return the path seen from the current folder. Errors: UsageError when that is gone."""
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise UsageError(
+            f"the current folder was removed: change to another one, or give the whole path of {path}"
+        ) from None
+
+
+def encodable(raw: Any) -> None:
+    """Refuse half characters, which Python makes of bytes that are not UTF-8 in arguments and variables (PEP 383)."""
+    try:
+        (raw.reveal() if isinstance(raw, Secret) else str(raw)).encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not text in UTF-8") from None
+
+
+def flag(raw: Any) -> bool:
+    """Read a yes or no."""
+    if isinstance(raw, bool):
+        return raw
+    word = str(raw).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def number(least: float, most: float) -> Parser:
+    """Return what reads a number from `least` to `most`."""
+
+    def parse(raw: Any) -> float:
+        if isinstance(raw, bool):
+            raise TypeError("must be a number")
+        try:
+            value = float(raw)
+        except (TypeError, ValueError):
+            raise ValueError("must be a number") from None
+        if not least <= value <= most:  # also refuses nan
+            raise ValueError(f"must be from {least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+def count(least: int, most: int) -> Parser:
+    """Return what reads a whole number from `least` to `most`."""
+
+    def parse(raw: Any) -> int:
+        try:
+            value = raw if isinstance(raw, int) and not isinstance(raw, bool) else int(str(raw))
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not least <= value <= most:
+            raise ValueError(f"must be from {least} to {most}")
+        return value
+
+    return parse
+
+
+def tokens(raw: Any) -> int | str:
+    """Read a number of tokens, or `inf`."""
+    if raw == "inf":
+        return "inf"
+    try:
+        return cast("int", count(1, 1_000_000)(raw))
+    except ValueError as error:
+        raise ValueError(f"{error}, or inf") from None
+
+
+def choice(*words: str) -> Parser:
+    """Return what reads one of `words`."""
+
+    def parse(raw: Any) -> str:
+        if raw not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return str(raw)
+
+    return parse
