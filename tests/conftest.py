@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import pytest
@@ -46,11 +47,58 @@ def _strict(report: Any) -> Any:
     return report
 
 
+# What a test needs besides this package, as a mark; `scripts/test --quick` leaves out what needs anything. It is found in
+# the test and in the helpers and fixtures of ours that it uses, so nobody has to keep it up.
+
+PEERS = {
+    *("LocalServer", "ServerProcess", "SessionPool"),
+    *("cli_helpers", "recording_victim", "scripted_server", "talking_server"),
+    *("agents", "asyncio", "http", "multiprocessing", "openai", "socket", "subprocess", "websockets"),
+}
+_HERE = Path(__file__).parent
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the machine for itself: tests of sound in real time."""
+    """Mark what uses another program or a socket (`peer`), the machine's sound, which is for one at a time, a browser."""
     for item in items:
-        if "sound_card" in getattr(item, "fixturenames", ()):
-            item.add_marker("sound")
+        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        used: set[str] = set()
+        for function in [getattr(item, "function", None), *(found[-1].func for found in fixtures.values())]:
+            _gather(function, used, set())
+        for mark, needed in (
+            ("peer", used & PEERS),
+            ("sound", "sound_card" in fixtures),
+            ("browser", "Browser" in used),
+        ):
+            if needed:
+                item.add_marker(mark)
+
+
+def _gather(thing: Any, names: set[str], seen: set[int]) -> None:
+    """Add to `names` what a function or class of the tests uses: its names, and the modules that these come from."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, type):
+        for member in vars(thing).values():
+            _gather(member, names, seen)
+        return
+    thing = inspect.unwrap(getattr(thing, "func", getattr(thing, "fget", thing)))
+    code = getattr(thing, "__code__", None)
+    if code is None or Path(code.co_filename).parent != _HERE or code.co_filename == __file__:
+        return
+    for name in _names(code):
+        value = thing.__globals__.get(name)
+        module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
+        names.update((name, module, module.partition(".")[0]))
+        _gather(value, names, seen)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
 
 
 # Isolation.

@@ -285,6 +285,7 @@ def test_the_gate_is_closed_for_the_tail_and_then_opens():
 # Echo.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss_db", "measured"), [(3, True), (12, False)])
 def test_half_duplex_two_minutes_of_assistant_are_no_speech(loss_db, measured):
     far = assistant(120)
@@ -296,6 +297,7 @@ def test_half_duplex_two_minutes_of_assistant_are_no_speech(loss_db, measured):
     assert levels.max() < -50  # nothing of the assistant went through, only the room's noise in the pauses
 
 
+@pytest.mark.slow
 def test_aec_two_minutes_of_assistant_are_no_speech_and_the_echo_is_gone():
     far = assistant(120)
     echo = through(far, room(12))
@@ -318,6 +320,7 @@ def test_the_canceller_takes_25_db_away():
     assert 10 * np.log10(np.mean(echo[part] ** 2) / np.mean(rest[part] ** 2)) >= 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "path"), [("aec", UNKNOWN_PATH), ("aec", MEASURED), ("half-duplex", MEASURED)])
 def test_interruptions_over_the_assistant_get_through(mode, path):
     far = assistant(90)

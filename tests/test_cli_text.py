@@ -101,6 +101,7 @@ def test_an_exception_in_the_log_is_scrubbed_too(tmp_path):
 
 
 def test_log_levels_and_end(tmp_path, capsys):
+    before = list(logging.getLogger("realtime_client").handlers)
     with logs.configured("warning"):
         logs.Log("test").info("unseen")
         logs.Log("test").warning("seen", n=1)
@@ -108,7 +109,7 @@ def test_log_levels_and_end(tmp_path, capsys):
     assert "seen" in shown
     assert "n=1" in shown
     assert "unseen" not in shown
-    assert not logging.getLogger("realtime_client").handlers
+    assert logging.getLogger("realtime_client").handlers == before
 
 
 def test_a_log_file_that_cannot_be_written_is_a_usage_error():

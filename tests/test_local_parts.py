@@ -125,6 +125,7 @@ def test_the_ear_understands_what_no_grammar_has():
     assert {"quick", "brown", "fox", "lazy", "dog"} <= set(heard.split())
 
 
+@pytest.mark.slow
 def test_the_ear_does_not_put_words_of_the_grammar_into_a_formant_voice():
     pytest.importorskip("pocketsphinx")
     heard = PocketsphinxEar().transcribe(espeak("the quick brown fox jumps over the lazy dog", 16_000))

@@ -33,6 +33,7 @@ def held():
     return tracemalloc.get_traced_memory()[0]
 
 
+@pytest.mark.slow
 def test_an_hour_needs_no_more_memory_than_ten_minutes(tmp_path):
     stage = Stage(tmp_path)
     files = open_files()

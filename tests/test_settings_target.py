@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from realtime_client.errors import UsageError
+from realtime_client.secret import shown_url
 from realtime_client.settings import load_settings
-from realtime_client.target import endpoint, session_config, shown_url, target
+from realtime_client.target import endpoint, session_config, target
 
 KEY = "sk-abcdefghijklmnop-1234"
 

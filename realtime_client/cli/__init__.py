@@ -106,8 +106,6 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         _complain(_click_message(error))
         return 2
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback at users
         return _failed(error, verbose=invocation.verbose)
     return 0
@@ -123,12 +121,13 @@ def _check_text(args: Sequence[str]) -> None:
 
 
 def _failed(error: Exception, *, verbose: int) -> int:
-    """Tell an error, and return the code. One of standard output goes on to `main`."""
+    """Tell an error, and return the code.
+
+    Where standard output cannot be written, that is the reason, whatever came of it in threads: OSError, for `main`.
+    """
     fault = streams.stdout_fault()
     if fault is not None:
-        if isinstance(error, OSError) and error.errno == fault.errno:
-            raise fault
-        streams.silence_stdout()
+        raise fault
     if verbose > 1:
         import traceback
 
