@@ -8,8 +8,8 @@ import msgspec
 
 from realtime_client.audio.echo.loop_test import Advice
 from realtime_client.errors import UsageError
+from realtime_client.home import user_folder
 from realtime_client.recording.folder import replace_file
-from realtime_client.version import APP_NAME
 
 _MOST_PAIRS = 100
 _FILE = "echo.json"
@@ -24,9 +24,7 @@ class _Remembered(msgspec.Struct):
 
 def memory_path() -> Path:
     """Return where the file is, whether it exists or not."""
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir(APP_NAME, appauthor=False)) / _FILE
+    return user_folder("state") / _FILE
 
 
 def pair_name(output: str, input_: str) -> str:

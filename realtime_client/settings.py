@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 from realtime_client import setting_values as read
 from realtime_client.client.limits import Limits
 from realtime_client.errors import UsageError
+from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import Secret, shown_url, url_secrets
-from realtime_client.version import APP_NAME
 
 MODALITIES = ("audio", "text")
 TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")
@@ -295,9 +295,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
     named = (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
     if named:
         return cast("Path", _parsed(_CONFIG_SPEC, named, f"environment {CONFIG_VARIABLE}"))
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir(APP_NAME, appauthor=False)) / "config.toml"
+    return user_folder("config") / "config.toml"
 
 
 def _by_name(environ: Mapping[str, str | None]) -> dict[str, str]:
@@ -358,11 +356,9 @@ def recordings_folder(settings: Settings, folder: Path | None = None) -> Path:
     here = (folder or Path()) / "recordings"
     if here.is_dir():
         return read.absolute(here)
-    import platformdirs
-
-    place = Path(platformdirs.user_data_dir(APP_NAME, appauthor=False))
-    if not place.is_absolute():  # HOME is not set, and this user has no home in the system's list
+    place = user_folder("data")
+    if NOWHERE in place.parents:
         raise UsageError(
-            "there is no home folder to record into: set HOME, name a folder with --record-dir, or --no-record"
+            "there is no home folder to record into: set HOME, or name one with --record-dir, or --no-record"
         )
     return place / "recordings"

@@ -86,14 +86,16 @@ def http_answer(status: int, body: bytes = b"no", **headers: str) -> Iterator[st
 class Terminal:
     """The command in a terminal of its own, whose screen can be read and typed at."""
 
-    def __init__(self, *args: str, columns: int = 80, lines: int = 40, **environ: str) -> None:
+    def __init__(self, *args: str, columns: int = 80, lines: int = 40, redirect: str = "", **environ: str) -> None:
+        """redirect: what a shell does with the command's streams before it begins."""
         self._master, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self.raw = b""
+        program = ["/bin/sh", "-c", f'exec "$0" "$@" {redirect}', *COMMAND] if redirect else COMMAND
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, *COMMAND, *args],
+            [sys.executable, "-c", _TAKE_TERMINAL, *program, *args],
             stdin=follower,
             stdout=follower,
             stderr=follower,

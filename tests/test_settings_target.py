@@ -129,7 +129,7 @@ def test_proxy_and_trust():
 
 def test_a_shown_url_has_no_secrets():
     shown = shown_url("wss://user:pass@h:1/x?model=m&api-key=abc&sig=def")
-    assert shown == "wss://h:1/x?model=m&api-key=***&sig=***"
+    assert shown == "wss://***@h:1/x?model=m&api-key=***&sig=***"
 
 
 def test_the_session_says_only_what_was_asked():

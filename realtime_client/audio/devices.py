@@ -22,7 +22,7 @@ import msgspec
 
 from realtime_client.audio.quiet import quiet_call, silence_alsa
 from realtime_client.errors import RealtimeError, UsageError
-from realtime_client.version import APP_NAME
+from realtime_client.home import user_folder
 
 Direction = Literal["input", "output"]
 RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
@@ -290,9 +290,7 @@ def candidates(
 
 
 def _choice_path() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir(APP_NAME, appauthor=False)) / "devices.json"
+    return user_folder("state") / "devices.json"
 
 
 def remember(direction: Direction, name: str | None) -> None:

@@ -317,11 +317,11 @@ class PlainScreen:
         self._at_start = True
         self._done = threading.Event()
         self._to_terminal = sys.stdout.isatty()
-        self._pipe_closed = False
+        self._failure: OSError | None = None
         self._listens = False
 
     def write(self, text: str) -> None:
-        """Show more of the running answer. A closed standard output ends `run` with BrokenPipeError."""
+        """Show more of the running answer. A standard output that is closed or full ends `run` with its OSError."""
         shown = printable(text) if self._to_terminal else text
         if not shown:
             return
@@ -330,8 +330,8 @@ class PlainScreen:
             try:
                 sys.stdout.write(shown)
                 sys.stdout.flush()
-            except BrokenPipeError:
-                self._pipe_closed = True
+            except OSError as error:
+                self._failure = error
                 self._done.set()
 
     def end_line(self) -> None:
@@ -370,8 +370,8 @@ class PlainScreen:
 
         threading.Thread(target=read, name="realtime-stdin", daemon=True).start()
         self._done.wait()
-        if self._pipe_closed:
-            raise BrokenPipeError
+        if self._failure is not None:
+            raise self._failure
 
 
 def dim(text: str) -> str:
