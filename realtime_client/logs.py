@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +150,21 @@ class _Handler(logging.Handler):
         self._render: Callable[[logging.LogRecord], str] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line. A full disk or closed stderr must not end the session: logging's own rule applies."""
+        """Write one line. A full disk must not end the session: it is told once, and the rest of the log is lost."""
         try:
             if self._render is None:
                 self._render = self._renderer()
             self._write(self._render(record))
+        except OSError as error:
+            self._lose(error)
         except Exception:  # noqa: BLE001  # the contract of logging handlers
             self.handleError(record)
+
+    def _lose(self, error: OSError) -> None:
+        self._write = lambda _line: None
+        if self._file is not None:
+            with suppress(OSError):
+                _to_stderr(f"realtime: the log cannot be written from here on: {error.strerror or error}")
 
     def _to_file(self, line: str) -> None:
         if self._file is not None:
@@ -166,7 +174,8 @@ class _Handler(logging.Handler):
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what could not be written has been told
+                self._file.close()
             self._file = None
         super().close()
 

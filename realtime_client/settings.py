@@ -308,11 +308,12 @@ def _unknown(label: str, names: Iterable[str]) -> Iterator[str]:
     known = {spec.env for spec in SPECS.values() if spec.env.startswith(PREFIX)}
     for name in sorted(names):
         if name.startswith(PREFIX) and name not in known and name not in _OTHER_VARIABLES:
-            yield f"{label} {name[:60]}: there is no such setting{_nearest(name, known)}"
+            yield f"{label} {name[:60]}: there is no such setting{_nearest(name, known, PREFIX)}"
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], n=1)
+    near = [prefix + one for one in near]
     return f"; did you mean {near[0]}?" if near else "; `realtime settings` lists all names"
 
 

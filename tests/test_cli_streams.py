@@ -63,7 +63,7 @@ COMMANDS = [
     ["doctor", "--no-record"],
     ["check", "scenario.yaml"],
     ["check", "--schema"],
-    ["run", "scenario.yaml", "--local", "--no-record", "--out", "new"],
+    ["run", "scenario.yaml", "--local", "--no-record", "--out", "new", "--fast", "--jobs", "1"],
     ["compare", "run", "run"],
     ["report", "session", "--out", "report.html"],
     ["recover", "session"],

@@ -115,3 +115,10 @@ def test_log_levels_and_end(tmp_path, capsys):
 def test_a_log_file_that_cannot_be_written_is_a_usage_error():
     with pytest.raises(UsageError, match="--log-file"), logs.configured(file=Path("/nowhere/at/all")):
         pass
+
+
+def test_a_full_disk_behind_the_log_is_told_once_and_ends_nothing(capsys):
+    with logs.configured("debug", file=Path("/dev/full")):
+        for _ in range(3):
+            logs.Log("test").warning("something", text="x" * 1000)
+    assert capsys.readouterr().err == ("realtime: the log cannot be written from here on: No space left on device\n")

@@ -141,3 +141,72 @@ def test_recordings_go_to_the_project_or_the_users_own_folder(tmp_path):
     assert "realtime-client" in str(recordings_folder(Settings(), tmp_path))
     (tmp_path / "recordings").mkdir()
     assert recordings_folder(Settings(), tmp_path) == tmp_path / "recordings"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("REALTIME_SPED", "REALTIME_SPED: there is no such setting; did you mean REALTIME_SPEED?"),
+        ("REALTIME_RECORDDIR", "did you mean REALTIME_RECORD_DIR?"),
+        ("REALTIME_API_KEY", "there is no such setting"),
+        ("REALTIME_XYZZY", "`realtime settings` lists all names"),
+    ],
+)
+def test_a_mistyped_variable_is_told_with_the_nearest_name(monkeypatch, name, says):
+    monkeypatch.setenv(name, "sk-something-secret")
+    (warning,) = load_settings().warnings
+    assert warning.startswith("environment ")
+    assert says in warning
+    assert "sk-something" not in warning
+    monkeypatch.delenv(name)
+    Path(".env").write_text(f"{name}=1\nOTHER_PROGRAM=1\n")
+    (warning,) = load_settings().warnings
+    assert warning.startswith(".env ")
+    assert says in warning
+
+
+def test_no_variable_of_ours_is_taken_for_a_mistake(monkeypatch, tmp_path):
+    config = tmp_path / "config.toml"
+    config.touch()
+    for name in ("REALTIME_PYTHON", "REALTIME_TEST_EXAMPLES"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("REALTIME_CONFIG", str(config))
+    environ = {spec.env: "" for spec in SPECS.values() if spec.env}
+    assert load_settings(environ=environ | {"REALTIME_CONFIG": str(config)}).warnings == ()
+    assert load_settings().warnings == ()
+
+
+def test_paths_mean_the_folder_that_was_current_when_they_were_given(monkeypatch, tmp_path):
+    before = Path.cwd()
+    (before / "recordings").mkdir()
+    monkeypatch.setenv("REALTIME_LOG_FILE", "log")
+    write_config('ca_file = "ca.pem"')
+    settings = load_settings({"record_dir": "rec"})
+    direct = Settings(record_dir=Path("rec"))
+    here = recordings_folder(Settings())
+    monkeypatch.chdir(tmp_path)
+    assert (settings.record_dir, settings.log_file, settings.ca_file) == (
+        before / "rec",
+        before / "log",
+        before / "ca.pem",
+    )
+    assert direct.record_dir == dataclasses.replace(direct, model="m").record_dir == before / "rec"
+    assert here == before / "recordings"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings({"record_dir": "~/rec"}).record_dir == tmp_path / "rec"
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in SPECS.values() if not spec.is_switch and not spec.choices])
+def test_no_setting_takes_half_characters(name):
+    with pytest.raises(UsageError, match=r"is not text in UTF-8|must be a") as caught:
+        load_settings({name: "caf\udce9"})
+    str(caught.value).encode()
+
+
+def test_a_config_file_in_a_home_that_is_no_folder_is_none(monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    assert load_settings().model == "gpt-realtime-2.1"
+    monkeypatch.setenv("REALTIME_CONFIG", "nowhere.toml")
+    with pytest.raises(UsageError, match=r"REALTIME_CONFIG: .*nowhere\.toml cannot be read \(No such file"):
+        load_settings()
