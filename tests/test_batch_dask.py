@@ -122,6 +122,13 @@ def test_the_suite_on_a_cluster_that_loses_a_worker(tmp_path: Path, cluster: Clu
     assert refused.returncode == 2, refused.stderr
     assert "set OPENAI_API_KEY in its environment" in refused.stderr
     assert "sk-of-this" not in refused.stderr
+    # Neither does a URL that holds one.
+    url = "ws://user:hush-hush@127.0.0.1:9/v1"
+    refused = realtime(*arguments[:2], "--url", url, "--executor", cluster.address)
+    assert refused.returncode == 2, refused.stderr
+    assert "set REALTIME_URL in its environment" in refused.stderr
+    assert "REALTIME_URL as ws://***@127.0.0.1:9/v1" in refused.stderr
+    assert "hush" not in refused.stderr
 
 
 def test_no_scheduler_is_no_connection(scenario: Path, tmp_path: Path):

@@ -106,7 +106,7 @@ def _option(spec: Spec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return click.option(spec.flag, spec.name, is_flag=True, default=None, help=text)
     kind: Any = click.Choice(spec.choices) if spec.choices else None
     if spec.is_path:  # for shells that complete names
-        kind = click.Path(file_okay=spec.name != "record_dir", dir_okay=spec.name == "record_dir")
+        kind = click.Path()
     return click.option(spec.flag, spec.name, type=kind, default=None, metavar=_metavar(spec), help=text)
 
 
