@@ -485,7 +485,7 @@ def test_a_redirect_names_its_target_without_secrets() -> None:
     answer = http_answer(302, Location="https://user:pass@other.example/v1/realtime?api-key=secret")
     with ScriptedServer(lambda peer: None, process_request=answer) as server:
         error = str(refused(server.url, errors.NotRealtimeError))
-    assert "https://other.example/v1/realtime" in error
+    assert "https://***@other.example/v1/realtime?api-key=***" in error
     assert "pass" not in error
     assert "secret" not in error
 

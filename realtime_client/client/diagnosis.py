@@ -83,7 +83,7 @@ def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
     says = f": {message}" if message else ""
     if 300 <= status < 400:
         to = one_line(headers.get("Location", ""), 300)
-        return errors.NotRealtimeError(f"{where} {_REDIRECTS}{f' ({without_secrets(to)})' if to else ''}")
+        return errors.NotRealtimeError(f"{where} {_REDIRECTS}{f' ({shown_url(to)})' if to else ''}")
     if status == 401:
         return errors.AuthenticationError(f"{where} refused the key (HTTP 401){says}")
     if status == 403:
@@ -101,15 +101,6 @@ def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
     if status >= 500:
         return errors.HostUnreachableError(f"{where} is out of order (HTTP {status}){says}", retry_after_s=wait_s)
     return errors.NotRealtimeError(f"{where} is not a Realtime endpoint (HTTP {status}){says}: check the URL")
-
-
-def without_secrets(url: str) -> str:
-    """A URL for people: without its query and without who is named in front of the host."""
-    scheme, slashes, rest = url.partition("?")[0].partition("://")
-    if not slashes:
-        return scheme
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def retry_after_s(value: str | None, now: str | None = None) -> float | None:
