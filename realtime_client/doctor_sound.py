@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -46,7 +47,7 @@ def check_devices(output: str | None, input_: str | None, *, required: bool) -> 
     """Name the devices that a session would use. Errors of choice are failures; no device at all is as `required`."""
     remarks: list[str] = []
     try:
-        listed = devices.list_devices()
+        listed = devices.limited(devices.list_devices, _CALL_LIMIT_S)
         pair = Pair(
             devices.preferred(output, "output", remarks.append, listed),
             devices.preferred(input_, "input", remarks.append, listed),
@@ -244,7 +245,8 @@ class _LoopRun:
 
     def _close(self) -> None:
         for stream in self._sides:
-            devices.limited(stream.close, _CALL_LIMIT_S)
+            with contextlib.suppress(devices.DeviceError):  # it hangs: what was measured, or went wrong, is told
+                devices.limited(stream.close, _CALL_LIMIT_S)
 
     def _play(self, data: Any, count: int, time: Any, status: Any) -> None:
         at = 2 * self._out.samples

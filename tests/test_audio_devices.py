@@ -16,7 +16,7 @@ from sound_card import RATE_HZ, SoundCard, again_after_a_stall, wait_until
 
 from realtime_client.audio import devices
 from realtime_client.audio.devices import Device, DeviceError, StuckError
-from realtime_client.audio.lines.line import DeviceChange
+from realtime_client.audio.lines.telling import DeviceChange
 from realtime_client.audio.microphone import Microphone, _Blocker
 from realtime_client.audio.resample import resample
 from realtime_client.audio.speaker import Speaker

@@ -25,10 +25,12 @@ from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.home import user_folder
 
 Direction = Literal["input", "output"]
+KINDS: dict[Direction, str] = {"input": "microphone", "output": "speaker"}
 RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
 BLOCK_MS = 20
 _T = TypeVar("_T")
-_lock = threading.RLock()  # of the list and of the counts below; never held during a call that may hang
+_lock = threading.RLock()  # of the counts below; never held during a call into PortAudio
+_list_lock = threading.Lock()  # of the list: it is not asked for while it is read again, which may hang
 # PortAudio keeps its list of open streams without a lock: one is opened, closed, or all torn down, at a time.
 _streams_lock = threading.Lock()
 _open_streams = 0
@@ -36,6 +38,7 @@ _stuck_calls = 0
 _lost_calls = 0
 _SERVERS = ("default", "pipewire", "pulse", "sysdefault")  # what to try first where ALSA lists dozens
 _MOST_LOST = 4
+_LIST_LIMIT_S = 1.0
 
 
 class DeviceError(RealtimeError):
@@ -184,7 +187,8 @@ def _read_again() -> bool:
     with _lock:
         if _open_streams or not can_refresh():
             return False
-        sounddevice = _portaudio()
+    sounddevice = _portaudio()
+    with _list_lock:
         with quiet_call(), contextlib.suppress(sounddevice.PortAudioError):
             sounddevice._terminate()  # noqa: SLF001  # there is no public way
         try:
@@ -192,18 +196,21 @@ def _read_again() -> bool:
                 sounddevice._initialize()  # noqa: SLF001
         except sounddevice.PortAudioError as error:
             raise DeviceError(f"PortAudio does not start, so there is no sound: {error}") from error
-        return True
+    return True
 
 
 def list_devices() -> list[Device]:
     """Return all devices in PortAudio's order. Errors: DeviceError."""
     sounddevice = _portaudio()
+    if not _list_lock.acquire(timeout=_LIST_LIMIT_S):
+        raise StuckError("the sound devices cannot be listed: the sound server does not answer")
     try:
-        with _lock:
-            infos, apis = sounddevice.query_devices(), sounddevice.query_hostapis()
-            chosen = sounddevice.default.device
+        infos, apis = sounddevice.query_devices(), sounddevice.query_hostapis()
+        chosen = sounddevice.default.device
     except sounddevice.PortAudioError as error:
         raise DeviceError(f"the sound devices cannot be listed: {error}") from error
+    finally:
+        _list_lock.release()
     default_input, default_output = int(chosen[0]), int(chosen[1])
     return [
         Device(
@@ -244,24 +251,33 @@ def choose(wanted: str | int | None, direction: Direction, devices: list[Device]
 
     Errors: UsageError for none or several, with the candidates; DeviceError when there is no device at all.
     """
-    serving = [d for d in (list_devices() if devices is None else devices) if d.serves(direction)]
-    kind = "microphone" if direction == "input" else "speaker"
+    listed = list_devices() if devices is None else devices
+    serving = [device for device in listed if device.serves(direction)]
+    kind = KINDS[direction]
     if not serving:
         raise DeviceError(f"there is no {kind}")
-    if wanted is None or wanted == "":
+    name = "" if wanted is None else str(wanted).strip()
+    if not name:
         return next((device for device in serving if device.is_default(direction)), serving[0])
-    found = _matching(str(wanted).strip(), serving)
+    found = _matching(name, serving)
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(f"{device.index} {device.name!r}" for device in found or serving)
     if found:
-        raise UsageError(f"several devices match {wanted!r}: {listed}")
-    raise UsageError(f"no {kind} matches {wanted!r}; there are: {listed}")
+        raise UsageError(f"several devices match {wanted!r}: {named(found)}")
+    others = _matching(name, listed)
+    what = f"{others[0].name!r} is no {kind}" if len(others) == 1 else f"no {kind} matches {wanted!r}"
+    raise UsageError(f"{what}; there are: {named(serving)}")
+
+
+def named(devices: list[Device]) -> str:
+    """Return devices as people choose them: index and name of each."""
+    return ", ".join(f"{device.index} {device.name!r}" for device in devices)
 
 
 def _matching(wanted: str, serving: list[Device]) -> list[Device]:
     """By index, else by the whole name, else by a part of it."""
-    if wanted.isdigit() and (by_index := [device for device in serving if device.index == int(wanted)]):
+    number = (wanted.lstrip("0") or "0") if wanted.isascii() and wanted.isdecimal() else None
+    if number is not None and (by_index := [device for device in serving if str(device.index) == number]):
         return by_index
     low = wanted.casefold()
     exact = [device for device in serving if device.name.casefold() == low]

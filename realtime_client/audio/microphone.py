@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_client.audio.devices import Device
-from realtime_client.audio.lines.line import DeviceChange, Line
+from realtime_client.audio.lines.line import Line
+from realtime_client.audio.lines.telling import DeviceChange
 from realtime_client.audio.resample import Resampler
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 
@@ -29,7 +30,8 @@ class Microphone:
     at_s: when the first of the samples was captured, on the monotonic clock. on_gap: how many seconds are missing
     before the next block (another device, a hang, a reader that was too slow). What the reader has not taken waits, up
     to 5 s; beyond that the newest is lost and counted in `dropped` (blocks). While muted the blocks are silence.
-    Errors: DeviceError when there is no microphone. An exception in `on_block` ends the thread and is kept in `error`.
+    on_fault: told of each exception of `on_block` and `on_gap`, from the same thread, which goes on with the next
+    block; the last one is kept in `error`. Errors: DeviceError when there is no microphone.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Microphone:
         rate_hz: int = 24_000,
         on_gap: Callable[[float], None] | None = None,
         on_change: Callable[[DeviceChange], None] | None = None,
+        on_fault: Callable[[Exception], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         import numpy as np
@@ -48,6 +51,8 @@ class Microphone:
         self._clock = clock
         self._on_block = on_block
         self._on_gap = on_gap
+        self._on_fault = on_fault
+        self._rate_hz = rate_hz
         self._blocker = _Blocker(rate_hz)
         self.muted = False
         self.overflows = 0
@@ -68,6 +73,11 @@ class Microphone:
     def device(self) -> Device | None:
         """The device in use; None while there is none."""
         return self._line.device
+
+    @property
+    def refused(self) -> str:
+        """Why the first device was not the one asked for, in one line; '' if it was."""
+        return self._line.refused
 
     @property
     def level_dbfs(self) -> float:
@@ -102,19 +112,40 @@ class Microphone:
         self._waiting.put((bytes(data), self._clock.monotonic() - age_s, rate_hz, self._source))
 
     def _run(self) -> None:
+        while (captured := self._waiting.get()) is not None:
+            try:
+                gap_s, blocks = self._blocks(*captured)
+            except Exception as error:  # noqa: BLE001  # what follows is heard
+                self._blocker = _Blocker(self._rate_hz)
+                self._failed(error)
+                continue
+            if gap_s is not None and self._on_gap is not None:
+                self._call(self._on_gap, gap_s)
+            for block, at_s in blocks:
+                self._call(self._on_block, block, at_s)
+
+    def _blocks(self, pcm: bytes, at_s: float, device_rate_hz: int, source: int) -> tuple[float | None, list[Any]]:
+        """Return the gap before what the device gave, if there is one, and the blocks that are complete by it."""
         numpy = self._numpy
+        samples = numpy.frombuffer(pcm, numpy.int16)
+        self._peak = max(int(samples.max()), -int(samples.min()))
+        gap_s = self._blocker.put(bytes(len(pcm)) if self.muted else pcm, at_s, device_rate_hz, source)
+        return gap_s, [(numpy.frombuffer(block, numpy.int16), at_s) for block, at_s in self._blocker.blocks()]
+
+    def _call(self, call: Callable[..., None], *args: Any) -> None:
+        """Hand something over; an exception must not make everything after it unheard."""
         try:
-            while (captured := self._waiting.get()) is not None:
-                pcm, at_s, device_rate_hz, source = captured
-                samples = numpy.frombuffer(pcm, numpy.int16)
-                self._peak = max(int(samples.max()), -int(samples.min()))
-                gap_s = self._blocker.put(bytes(len(pcm)) if self.muted else pcm, at_s, device_rate_hz, source)
-                if gap_s is not None and self._on_gap is not None:
-                    self._on_gap(gap_s)
-                for block, block_at_s in self._blocker.blocks():
-                    self._on_block(numpy.frombuffer(block, numpy.int16), block_at_s)
-        except Exception as error:  # noqa: BLE001  # kept for whoever asks; nobody waits here
-            self.error = error
+            call(*args)
+        except Exception as error:  # noqa: BLE001  # kept, and told
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self.error = error
+        if self._on_fault is not None:
+            try:
+                self._on_fault(error)
+            except Exception as second:  # noqa: BLE001  # nobody is left to tell
+                self.error = second
 
 
 class _Blocker:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from realtime_client.audio.devices import Device
-from realtime_client.audio.lines.line import DeviceChange, Line
+from realtime_client.audio.lines.line import Line
 from realtime_client.audio.lines.stream_clock import StreamClock
+from realtime_client.audio.lines.telling import DeviceChange
 from realtime_client.audio.playback.jitter import START_MS, Part
 from realtime_client.audio.playback.playback import Playback
 from realtime_client.audio.playback.sounding import Sounding
@@ -37,6 +38,9 @@ class Speaker:
     not close the speaker. on_far: called by the device's thread with each block that is handed over, silence
     included, at the device's rate, and when it will sound; must only copy. While there is no device what comes waits,
     up to 15 minutes of it. Errors: DeviceError.
+
+    A cut takes two steps: the position at which the sound is cut, which no device is asked about, and throwing away
+    what the device holds, which may take half a second and is left to the thread `realtime-speaker-cut`.
     """
 
     def __init__(
@@ -69,7 +73,11 @@ class Speaker:
             "output", device, rate_hz, callback=self._fill, prepare=self._prepare, on_change=on_change, clock=clock
         )
         self._write_lock = threading.RLock()
+        self._closing = threading.Event()
+        self._cuts = threading.Event()  # there is something to be thrown away; set and cleared with the write lock held
+        self._cutter = threading.Thread(target=self._throw_away, name="realtime-speaker-cut", daemon=True)
         self._line.open()
+        self._cutter.start()
 
     # From the session.
 
@@ -87,13 +95,16 @@ class Speaker:
     def cut(self) -> dict[Part, int]:
         """Be silent at once; return the ms really heard of each part that was not heard to its end.
 
-        The device throws its buffer away, so the sound stops as if by a switch; a fade would cost the whole buffer.
-        Only where the device does not answer in time do the last samples die away.
+        Makes no call into the device and does not wait for it: a thread has it throw its buffer away, so the sound
+        stops as if by a switch, where a fade would cost the whole buffer. What is played meanwhile waits until the
+        device is empty, so that none of it is thrown away.
         """
         with self._write_lock:
             self._resampler = None
             heard = self.playback.drop_at(self._audible(), fade=False)
-        self._line.restart()
+            if not self.playback.paused:  # since then the device got silence only
+                self.playback.paused = True
+                self._cuts.set()
         return heard
 
     def heard_ms(self, item_id: str, content_index: int) -> int | None:
@@ -117,7 +128,11 @@ class Speaker:
 
     def close(self) -> None:
         """Be silent and give the device back; idempotent, and over within a few seconds even if the device hangs."""
+        self._closing.set()
+        self._cuts.set()
         self._line.close()
+        if self._cutter is not threading.current_thread():
+            self._cutter.join(timeout=3.0)
 
     # What is the state.
 
@@ -125,6 +140,11 @@ class Speaker:
     def device(self) -> Device | None:
         """The device in use; None while there is none."""
         return self._line.device
+
+    @property
+    def refused(self) -> str:
+        """Why the first device was not the one asked for, in one line; '' if it was."""
+        return self._line.refused
 
     @property
     def idle(self) -> bool:
@@ -176,6 +196,20 @@ class Speaker:
 
     # Inside.
 
+    def _throw_away(self) -> None:
+        """Empty the device after each cut, then let it have what came since."""
+        while True:
+            self._cuts.wait()
+            if self._closing.is_set():
+                return
+            self._cuts.clear()
+            try:
+                self._line.restart()
+            except Exception as error:  # noqa: BLE001  # without this thread nothing would be heard after a cut
+                self._line.fault(error)
+            with self._write_lock:
+                self.playback.paused = False
+
     def _collect(self) -> None:
         """Note what has sounded on this device since the last time."""
         sounded = self._sounding.sounded
@@ -212,7 +246,10 @@ class Speaker:
         playback.read(out)
         self._peak = max(int(out.max()), -int(out.min())) if count else 0
         if self._on_far is not None:
-            self._on_far(out, self._mark[1])
+            try:
+                self._on_far(out, self._mark[1])
+            except Exception as error:  # noqa: BLE001  # the sound itself is not lost
+                self._line.fault(error)
 
     def _prepare(self, rate_hz: int) -> None:
         """Make what waits ready for another device, and what the one before held and did not play; no callback runs."""

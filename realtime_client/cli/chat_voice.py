@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_client import updates as up
-from realtime_client.audio.devices import Device, DeviceError, Direction
+from realtime_client.audio.devices import KINDS, Device, DeviceError, Direction
 from realtime_client.cli.screen import Screen
 from realtime_client.cli.status import Status
 from realtime_client.cli.talk_key import TalkSwitch
@@ -39,7 +39,6 @@ _MODE_TEXTS = {
     TurnMode.PUSH_TO_TALK: "F2 (or Ctrl-Space, or .talk) begins and ends your turn",
 }
 _LONG_GAP_MS = 500
-_KINDS = {"input": "microphone", "output": "speaker"}
 
 
 class ChatVoice:
@@ -182,7 +181,7 @@ class ChatVoice:
     def _rows(self, direction: Direction, listed: list[Device]) -> list[str]:
         in_use = _name(self._sound.microphone if direction == "input" else self._sound.speaker)
         place = self._sound.place(direction)
-        rows = [f"{_KINDS[direction]}s:"]
+        rows = [f"{KINDS[direction]}s:"]
         for device in listed:
             if device.serves(direction):
                 mark = "*" if device.name == in_use else " "
@@ -200,12 +199,12 @@ class ChatVoice:
 
     def _use(self, direction: Direction, wanted: str) -> None:
         if not wanted:
-            raise UsageError(f"name a {_KINDS[direction]}: its index or a part of its name; .devices lists them")
+            raise UsageError(f"name a {KINDS[direction]}: its index or a part of its name; .devices lists them")
         try:
             device = self._sound.use(direction, wanted)
         except DeviceError as error:
             raise UsageError(str(error)) from None
-        self._screen.notice(f"[asked for the {_KINDS[direction]} {one_line(device.name)}]")
+        self._screen.notice(f"[asked for the {KINDS[direction]} {one_line(device.name)}]")
 
     def _microphone(self) -> Any:
         if self._sound.microphone is None:

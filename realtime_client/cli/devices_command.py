@@ -17,6 +17,7 @@ from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, log_options
 from realtime_client.cli.session import logging_as_set, notice
 from realtime_client.deadline import Deadline
+from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.settings import Settings
 
@@ -24,6 +25,7 @@ _TONE_HZ, _TONE_S, _TONE_PEAK = 440, 0.6, 6_000
 _METER_S, _METER_EVERY_S = 3.0, 0.1
 _BAR = 40
 _QUIETEST_DBFS = -60.0
+_LIST_LIMIT_S = 5.0
 _COLUMNS = ("", "index", "name", "system", "in", "out", "takes (kHz)")
 
 
@@ -49,13 +51,11 @@ def command(
     The exit code is 0, 2 for a device that is not there, and 1 if there is no sound at all or a device does not work.
     """
     with logging_as_set(settings):
-        listed = devices.list_devices()
+        listed = devices.limited(devices.list_devices, _LIST_LIMIT_S)
         if not listed:
             raise DeviceError("there is no sound device")
         report: dict[str, Any] = {}
-        for direction, wanted in (("output", use_speaker), ("input", use_microphone)):
-            if wanted is not None:
-                _use(direction, wanted, listed)  # type: ignore[arg-type]  # mypy sees str
+        _use({"output": use_speaker, "input": use_microphone}, listed, invocation)
         if play is not None:
             report["played"] = _play(devices.choose(play, "output", listed), invocation)
         if meter is not None:
@@ -65,22 +65,37 @@ def command(
     _show(report, as_json=as_json)
 
 
-def _use(direction: Direction, wanted: str, listed: list[Device]) -> None:
-    is_default = wanted.casefold() == "default" and not any(device.name == "default" for device in listed)
-    devices.remember(direction, None if is_default else devices.choose(wanted, direction, listed).name)
+def _use(wanted: dict[Direction, str | None], listed: list[Device], invocation: Invocation) -> None:
+    """Remember what was chosen: nothing of it if a part of it cannot be."""
+    chosen = {direction: _chosen(direction, name, listed) for direction, name in wanted.items() if name is not None}
+    for direction, device in chosen.items():
+        devices.remember(direction, None if device is None else device.name)
+        if device is not None and not _rates(device, direction):
+            notice(invocation, f"{device.name!r} is remembered, but gives no sound now; `realtime devices` lists all")
+
+
+def _chosen(direction: Direction, wanted: str, listed: list[Device]) -> Device | None:
+    if not wanted.strip():
+        raise UsageError(f"name a {devices.KINDS[direction]}: its index or a part of its name")
+    if wanted.casefold() == "default" and not any(device.name == "default" for device in listed):
+        return None
+    return devices.choose(wanted, direction, listed)
+
+
+def _rates(device: Device, direction: Direction) -> list[int]:
+    if device.serves(direction) and not devices.stuck():
+        try:
+            return devices.supported_rates_hz(device, direction)
+        except DeviceError:
+            return []  # shown as "none now"
+    return []
 
 
 def _row(device: Device) -> dict[str, Any]:
     """Return what is known of a device. A device that is busy or hangs takes no rate now."""
     row = msgspec.to_builtins(device)
-    for direction in ("input", "output"):
-        rates: list[int] = []
-        if device.serves(direction) and not devices.stuck():
-            try:
-                rates = devices.supported_rates_hz(device, direction)
-            except DeviceError:
-                rates = []  # shown as "none now"
-        row[f"{direction}_rates_hz"] = rates
+    for direction in devices.KINDS:
+        row[f"{direction}_rates_hz"] = _rates(device, direction)
         row[f"chosen_{direction}"] = devices.remembered(direction) == device.name
     return row  # type: ignore[no-any-return]
 
@@ -127,7 +142,7 @@ def _play(device: Device, invocation: Invocation) -> dict[str, Any]:
     speaker = Speaker(device, rate_hz=rate_hz)
     try:
         if speaker.device is None or speaker.device.name != device.name:
-            raise DeviceError(f"{device.name!r} does not play")
+            raise DeviceError(speaker.refused or f"{device.name!r} does not play")
         part = ("tone", 0)
         speaker.play(part, tone, rate_hz, SYSTEM_CLOCK.monotonic())
         speaker.end(part)
@@ -151,7 +166,7 @@ def _meter(device: Device, invocation: Invocation, *, as_json: bool) -> dict[str
     microphone = Microphone(device, on_block=lambda block, _at_s: peaks.append(peak_dbfs(block.tobytes())))
     try:
         if microphone.device is None or microphone.device.name != device.name:
-            raise DeviceError(f"{device.name!r} gives no sound")
+            raise DeviceError(microphone.refused or f"{device.name!r} gives no sound")
         deadline, pause = Deadline(_METER_S), threading.Event()
         while not deadline.expired:
             pause.wait(_METER_EVERY_S)
@@ -159,6 +174,8 @@ def _meter(device: Device, invocation: Invocation, *, as_json: bool) -> dict[str
                 print(f"\r{_bar(max(peaks[-5:]))}", end="", file=sys.stderr, flush=True)  # noqa: T201
         if microphone.device is None:
             raise DeviceError(f"{device.name!r} stopped working")
+        if microphone.error is not None:
+            raise microphone.error
     finally:
         microphone.close()
         if drawn:

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from realtime_client.audio import devices
-from realtime_client.audio.devices import Device, DeviceError, Direction
-from realtime_client.audio.lines.line import DeviceChange
+from realtime_client.audio.devices import KINDS, Device, DeviceError, Direction
+from realtime_client.audio.faults import Trouble, why
 from realtime_client.audio.lines.open_lines import open_lines, rescan
+from realtime_client.audio.lines.telling import DeviceChange
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import Deadline
 from realtime_client.errors import MissingExtraError, RealtimeError, UsageError
@@ -56,6 +57,8 @@ class LiveSound:
         self._lock = threading.Lock()  # of choosing another device; device threads do not wait for it
         self._follower: Follower | None = None
         self._wishes: dict[Direction, str | None] = {"input": None, "output": None}  # as named; None: any
+        self._to_remember: dict[Direction, str | None] = {"input": None, "output": None}  # once it works
+        self._following = Trouble()
         self._check_echo()
         self._chosen = self._choose_both()
 
@@ -108,12 +111,16 @@ class LiveSound:
             self._warn(f"{source}: {error}; using the default")
             return devices.choose(None, direction, listed)
         if self._settings.rank(name) == FLAG:
-            self._remember(device, direction)
+            self._to_remember[direction] = device.name
         return device
 
-    def _remember(self, device: Device, direction: Direction) -> None:
+    def _works(self, direction: Direction, name: str) -> None:
+        """A device was opened: remember it if it is the one that was asked for."""
+        if name != self._to_remember[direction]:
+            return
+        self._to_remember[direction] = None
         try:
-            devices.remember(direction, device.name)
+            devices.remember(direction, name)
         except DeviceError as error:
             self._warn(str(error))
 
@@ -177,6 +184,7 @@ class LiveSound:
             return
         speaker.volume = self._settings.volume
         self.speaker = speaker
+        self._opened("output", speaker, device, warn)
 
     def _open_microphone(self, device: Device, warn: Warn) -> None:
         from realtime_client.audio.microphone import Microphone
@@ -189,11 +197,23 @@ class LiveSound:
                 rate_hz=self._client.input_format.rate_hz,
                 on_gap=self._gap,
                 on_change=self._changed,
+                on_fault=self.voice.hearing_failed,
             )
         except DeviceError as error:
             warn(f"no microphone: {error}")
             return
         self.voice.use_microphone(self.microphone)
+        self._opened("input", self.microphone, device, warn)
+
+    def _opened(self, direction: Direction, line: Any, asked: Device, warn: Warn) -> None:
+        """Tell if another device than the one asked for was opened."""
+        now = line.device
+        if now is None:
+            return
+        if line.refused:
+            warn(f"{line.refused}; the {KINDS[direction]} is {now.name}")
+        if now.name == asked.name:
+            self._works(direction, now.name)
 
     # Echo.
 
@@ -239,15 +259,41 @@ class LiveSound:
     # Changes.
 
     def _changed(self, change: DeviceChange) -> None:
-        kind, now = _KINDS[change.direction], change.now
+        kind, now = KINDS[change.direction], change.now
+        if change.fault:
+            self.voice.device_changed(change.direction, now, f"the {kind}: {change.reason}", 0)
+            return
+        self.voice.device_changed(change.direction, now, self._text(change), 0)
+        if change.asked is not None:
+            if now == change.asked:
+                self._wishes[change.direction] = now
+                self._works(change.direction, now)
+            self._to_remember[change.direction] = None
         if now is not None:
-            self._renew_echo()
-        text = f"there is no {kind} now" if now is None else f"the {kind} is now {now}"
-        if now is not None and now == change.before:
-            text = f"the {kind} is {now} again" if change.reason else text
-        self.voice.device_changed(change.direction, now, f"{text} ({change.reason})", 0)
+            self._try_renew_echo()
         if change.direction == "output" and change.gap_s > _GAP_S and now is not None and not self._speaker_idle():
             self.voice.device_changed("output", now, "a gap in what was played", round(change.gap_s * 1000))
+
+    @staticmethod
+    def _text(change: DeviceChange) -> str:
+        """Say in one line what changed."""
+        kind, now, reason = KINDS[change.direction], change.now, change.reason
+        if now is None:
+            return f"there is no {kind} now ({reason})"
+        if change.asked is not None and now != change.asked:
+            stays = "stays" if now == change.before else "is now"
+            return f"the {kind} {stays} {now}: {reason}{_others(change.direction, change.asked)}"
+        return (
+            f"the {kind} is {now} again ({reason})" if now == change.before else f"the {kind} is now {now} ({reason})"
+        )
+
+    def _try_renew_echo(self) -> None:
+        try:
+            self._renew_echo()
+        except Exception as error:  # noqa: BLE001  # from a thread of the line; what there is goes on
+            device = None if self.microphone is None else self.microphone.device
+            name = None if device is None else device.name
+            self.voice.device_changed("input", name, f"the echo of other devices stays: {why(error)}", 0)
 
     def _speaker_idle(self) -> bool:
         return self.speaker is None or self.speaker.idle
@@ -259,8 +305,16 @@ class LiveSound:
 
     def moved(self, direction: Direction, device: str, reason: str) -> None:
         """The sound server put a stream on another device (see `Followed`)."""
-        self._renew_echo()
-        self.voice.device_changed(direction, device, f"the {_KINDS[direction]} is now {device} ({reason})", 0)
+        self.voice.device_changed(direction, device, f"the {KINDS[direction]} is now {device} ({reason})", 0)
+        self._try_renew_echo()
+
+    def following_failed(self, error: Exception) -> None:
+        """Tell, once, that a change of devices could not be followed (see `Followed`)."""
+        text = self._following.failed(error)
+        if text is not None:
+            device = getattr(self._current("output"), "device", None)
+            name = None if device is None else device.name
+            self.voice.device_changed("output", name, f"devices that come and go: {text}", 0)
 
     @property
     def silent(self) -> bool:
@@ -329,7 +383,7 @@ class LiveSound:
         current = self._current(direction)
         if current is not None and current.device is not None:
             name = current.device.name
-            self.voice.device_changed(direction, name, f"the {_KINDS[direction]} is now {name} (it has come)", 0)
+            self.voice.device_changed(direction, name, f"the {KINDS[direction]} is now {name} (it has come)", 0)
 
     def _open(self, direction: Direction, device: Device, warn: Warn) -> None:
         if direction == "input":
@@ -353,19 +407,32 @@ class LiveSound:
         return devices.limited(devices.list_devices, _LIST_LIMIT_S)
 
     def use(self, direction: Direction, wanted: str) -> Device:
-        """Move to another device and remember it. Errors: UsageError, DeviceError; then all stays as it is."""
+        """Move to another device, and remember it once it works. One that does not is told, and all stays as it is.
+
+        Errors: UsageError for a name that fits none or several, with the names that there are; DeviceError.
+        """
         with self._lock:
             listed = self._listed(again=self.silent or (self._follower is not None and self._follower.changed))
             device = devices.choose(wanted, direction, listed)
+            self._to_remember[direction] = device.name
             current = self._current(direction)
             if current is not None:
                 current.use(device)
             else:
                 self._open(direction, device, self._warn)
-            self._wishes[direction] = device.name
-            self._remember(device, direction)
+                current = self._current(direction)
+                if current is not None and current.device is not None and current.device.name == device.name:
+                    self._wishes[direction] = device.name
             return device
 
 
+def _others(direction: Direction, asked: str) -> str:
+    """Name the devices that there are besides one that does not work."""
+    try:
+        others = [d for d in devices.list_devices() if d.serves(direction) and d.name != asked]
+    except DeviceError:
+        return ""
+    return f"; there are: {devices.named(others)}" if others else ""
+
+
 _SETTINGS: dict[Direction, str] = {"input": "mic", "output": "speaker"}
-_KINDS: dict[Direction, str] = {"input": "microphone", "output": "speaker"}

@@ -16,7 +16,6 @@ from realtime_client.audio.devices import Direction
 from realtime_client.audio.lines.open_lines import open_lines
 from realtime_client.audio.lines.pulse_watch import PulseWatch
 from realtime_client.audio.lines.watch import News
-from realtime_client.errors import RealtimeError
 
 _LOOK_EVERY_S = 3.0
 _LEFT_BEHIND_S = 0.4  # servers of today move a stream a moment after the default has changed
@@ -38,6 +37,10 @@ class Followed(Protocol):
         """Whether microphone or speaker is missing, though wanted."""
         ...
 
+    def following_failed(self, error: Exception) -> None:
+        """A change of devices could not be followed; the next one will be tried. From any thread, must not raise."""
+        ...
+
 
 class Follower:
     """Passes on what changes, from its thread `realtime-follow-devices`. `close()` ends and joins it.
@@ -51,7 +54,7 @@ class Follower:
         self._news: queue.Queue[list[News] | None] = queue.Queue(64)
         self._left_behind: News | None = None
         self._closing = threading.Event()
-        self._watch = PulseWatch(self._heard)
+        self._watch = PulseWatch(self._heard, sound.following_failed)
         self._thread = threading.Thread(target=self._run, name="realtime-follow-devices", daemon=True)
         self._thread.start()
 
@@ -86,16 +89,20 @@ class Follower:
             try:
                 news = self._news.get(timeout=_LOOK_EVERY_S if self._left_behind is None else _LEFT_BEHIND_S)
             except queue.Empty:
-                self._fetch_left_behind()
-                if self._sound.lacking:
-                    self._guarded([])
-                continue
-            if news and not self._closing.is_set():
+                news = []
+            if news is not None and not self._closing.is_set():
                 self._guarded(news)
 
     def _guarded(self, news: list[News]) -> None:
-        with contextlib.suppress(RealtimeError):  # no device that works: the next change may bring one
-            self._follow(news)
+        try:
+            if news:
+                self._follow(news)
+                return
+            self._fetch_left_behind()
+            if self._sound.lacking:
+                self._sound.devices_came(plugged=False)
+        except Exception as error:  # noqa: BLE001  # the next change may bring a device that works
+            self._sound.following_failed(error)
 
     def _follow(self, news: list[News]) -> None:
         kinds = {item.kind for item in news}
@@ -105,8 +112,8 @@ class Follower:
                 self._moved(item)
             elif item.kind == "left_behind":
                 self._left_behind = item
-        if "came" in kinds or not news:
-            self._sound.devices_came(plugged=bool(news))
+        if "came" in kinds:
+            self._sound.devices_came(plugged=True)
 
     def _fetch_left_behind(self) -> None:
         """Open a stream anew that follows the default, and was left by its server on the old one."""

@@ -6,8 +6,12 @@
     device callbacks    only move samples
 
 Interruption. Whoever cuts an answer (the server's speech_started, typed text, the local onset, the push-to-talk key)
-goes through the conversation, which asks `heard_ms` where playback stands. The first such question drops what the
-device holds, so the position it answers with is the one that was really heard.
+goes through the conversation, which asks `heard_ms` where playback stands. The first such question drops what is to be
+played, so the position it answers with is the one that was really heard. It is asked with the session's lock held: the
+speaker makes no call into a device there, a thread of its own does that at once.
+
+Whatever fails between the devices and the session (a block that cannot be sent, sound that cannot be played) is told
+when it begins and when it is over, and what follows is tried again: nobody goes deaf or mute without a word.
 """
 
 from __future__ import annotations
@@ -20,14 +24,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from realtime_client import updates as up
+from realtime_client.audio.faults import Trouble
 from realtime_client.client.client import RealtimeClient
-from realtime_client.errors import ClosedError, RealtimeError, UsageError
+from realtime_client.errors import ClosedError, UsageError
 
 from .turns import TalkKey, TurnMode, settings_for
 
 BLOCK_MS = 20
 TELL_EVERY_S = 0.1
 _CAPTURE_TOLERANCE_S = 0.003
+_ENOUGH = 50  # blocks of the microphone, or pieces of an answer, that went well: then a trouble is over
 
 
 class SpeakerLike(Protocol):
@@ -88,6 +94,7 @@ class Voice:
         self._cut: dict[tuple[str, int], None] = {}
         self._removers: list[Callable[[], None]] = []
         self._news: queue.Queue[up.Update | None] = queue.Queue(64)
+        self._hearing, self._playing, self._passing = Trouble(_ENOUGH), Trouble(_ENOUGH), Trouble(_ENOUGH)
         self._telling = threading.Lock()  # two threads may tell, but in order
         self._teller = threading.Thread(target=self._tell, name="realtime-devices", daemon=True)
 
@@ -118,13 +125,13 @@ class Voice:
             remove()
         self.tell_played()
         self._client = None
-        if self._microphone is not None:
-            self._microphone.close()
-        if self._speaker is not None:
-            self._speaker.close()
-        if self._teller.ident:
-            self._news.put(None, timeout=5)
-            self._teller.join(5)
+        with contextlib.ExitStack() as stack:  # each is closed, whatever another one does
+            if self._teller.ident:
+                stack.callback(self._teller.join, 5)
+                stack.callback(self._put_news, None)
+            for device in (self._speaker, self._microphone):
+                if device is not None:
+                    stack.callback(device.close)
 
     @property
     def underruns(self) -> int:
@@ -136,22 +143,32 @@ class Voice:
     def on_block(self, samples: Any, at_s: float) -> None:
         """Take 20 ms of the microphone: int16, mono, at the session's input rate."""
         client = self._client
-        if client is None:
+        if client is None or client.stop.is_set():  # the session is over; `client.error` says why
             return
+        try:
+            self._hear(client, samples, at_s)
+        except Exception as error:  # noqa: BLE001  # told; the next block may pass
+            self.hearing_failed(error)
+        else:
+            if self._hearing.worked():
+                self.device_changed("input", _name(self._microphone), "the microphone is heard again", 0)
+
+    def hearing_failed(self, error: Exception) -> None:
+        """Tell, once, that what the microphone captures does not reach the session. For the microphone's thread."""
+        self._failed("input", self._hearing, "the microphone is not heard", error)
+
+    def _hear(self, client: RealtimeClient, samples: Any, at_s: float) -> None:
         echo = self._echo
         before = self.user_speaking
         sound = echo.near(samples, at_s)
         at_s -= echo.delay_ms / 1000
         self.user_speaking = echo.speech
-        try:
-            if self.user_speaking and not before and self._local_onset and self._may_interrupt():
-                self.interruptions += client.interrupt("speech")
-            if self.mode is TurnMode.PUSH_TO_TALK:
-                self._push_to_talk(client, sound, at_s)
-            elif sound.size:
-                self._send(client, sound, at_s)
-        except (ClosedError, RealtimeError):
-            self._client = None  # the session is over; `client.error` says why
+        if self.user_speaking and not before and self._local_onset and self._may_interrupt():
+            self.interruptions += client.interrupt("speech")
+        if self.mode is TurnMode.PUSH_TO_TALK:
+            self._push_to_talk(client, sound, at_s)
+        elif sound.size:
+            self._send(client, sound, at_s)
 
     def _may_interrupt(self) -> bool:
         """Whether speech now speaks over an answer."""
@@ -197,12 +214,27 @@ class Voice:
         speaker = self._speaker
         if speaker is None:
             return
-        if type(update) is up.AudioDelta:
-            part = (update.item_id, update.content_index)
-            if part not in self._cut:
-                speaker.play(part, self._decode(update.audio), self._output_rate_hz(), at_s)
-        elif isinstance(update, up.AudioDone):
-            speaker.end((update.item_id, update.content_index))
+        try:
+            if type(update) is up.AudioDelta:
+                part = (update.item_id, update.content_index)
+                if part not in self._cut:
+                    speaker.play(part, self._decode(update.audio), self._output_rate_hz(), at_s)
+                if self._playing.worked():
+                    self.device_changed("output", _name(speaker), "answers are heard again", 0)
+            elif isinstance(update, up.AudioDone):
+                speaker.end((update.item_id, update.content_index))
+        except Exception as error:  # noqa: BLE001  # told; the answer is shown all the same
+            self._failed("output", self._playing, "the answer is not heard", error)
+
+    def _failed(self, direction: str, trouble: Trouble, what: str, error: Exception) -> None:
+        """Tell of a trouble, once, unless it is that the session is over."""
+        client = self._client
+        if client is None or client.stop.is_set() or isinstance(error, ClosedError):
+            return
+        text = trouble.failed(error)
+        if text is not None:
+            line = self._microphone if direction == "input" else self._speaker
+            self.device_changed(direction, _name(line), f"{what}: {text}", 0)
 
     def _decode(self, audio: bytes) -> bytes:
         """PCM of what came."""
@@ -228,9 +260,13 @@ class Voice:
         self._cut[item_id, content_index] = None
         while len(self._cut) > 64:
             del self._cut[next(iter(self._cut))]
-        if not speaker.idle:
-            speaker.cut()
-        return speaker.heard_ms(item_id, content_index)
+        try:
+            if not speaker.idle:
+                speaker.cut()
+            return speaker.heard_ms(item_id, content_index)
+        except Exception as error:  # noqa: BLE001  # whoever interrupts goes on
+            self._failed("output", self._playing, "what was heard of the answer is not known", error)
+            return None
 
     # --- the user's wishes --------------------------------------------------------------------------------------------
 
@@ -249,11 +285,15 @@ class Voice:
         """Tell the session that a device was lost or replaced; from any thread, does not wait."""
         self._put_news(up.DeviceChanged(direction=direction, device=device, reason=reason, gap_ms=gap_ms))
 
-    def _put_news(self, update: up.Update) -> None:
-        try:
-            self._news.put_nowait(update)
-        except queue.Full:  # dozens of changes a second: the device cannot be helped
-            return
+    def _put_news(self, update: up.Update | None) -> None:
+        while True:
+            try:
+                self._news.put_nowait(update)
+            except queue.Full:  # dozens of changes a second: what counts is the last
+                with contextlib.suppress(queue.Empty):
+                    self._news.get_nowait()
+            else:
+                return
 
     def tell_played(self) -> None:
         """Tell the session what was heard since the last time; it is told by itself ten times a second.
@@ -263,11 +303,28 @@ class Voice:
         speaker, client = self._speaker, self._client
         if speaker is None or client is None:
             return
-        with self._telling, contextlib.suppress(RealtimeError):  # the session has just ended
-            for (item_id, content_index), from_ms, to_ms, at_s in speaker.played():
-                client.tell(
-                    up.Audible(item_id=item_id, content_index=content_index, from_ms=from_ms, to_ms=to_ms, at_s=at_s)
+        with self._telling:
+            for (item_id, content_index), from_ms, to_ms, at_s in self._played(speaker):
+                self._pass_on(
+                    client,
+                    up.Audible(item_id=item_id, content_index=content_index, from_ms=from_ms, to_ms=to_ms, at_s=at_s),
                 )
+
+    def _played(self, speaker: SpeakerLike) -> Sequence[tuple[tuple[str, int], float, float, float]]:
+        try:
+            return speaker.played()
+        except Exception as error:  # noqa: BLE001  # told; the session goes on
+            self._failed("output", self._passing, "what was heard is not recorded", error)
+            return ()
+
+    def _pass_on(self, client: RealtimeClient, update: up.Update) -> None:
+        """Tell the session. A direct observer may raise, after others were told."""
+        try:
+            client.tell(update)
+        except Exception as error:  # noqa: BLE001  # told; what follows is passed on
+            self._failed("output", self._passing, "not everybody was told of the sound", error)
+        else:
+            self._passing.worked()
 
     def _tell(self) -> None:
         """Pass news on in a thread that no device waits for."""
@@ -282,5 +339,10 @@ class Voice:
             self.tell_played()
             client = self._client
             if client is not None and not client.stop.is_set():
-                with contextlib.suppress(RealtimeError):  # the session has just ended
-                    client.tell(update)
+                self._pass_on(client, update)
+
+
+def _name(line: Any) -> str | None:
+    """Return the name of the device that a microphone or speaker uses; None if it uses none."""
+    device = getattr(line, "device", None)
+    return getattr(device, "name", device)

@@ -37,11 +37,17 @@ class Feed:
     current, so that nothing is missed when a line moves over. made_s: when it was made. starts: how often it was
     started. began_s, at_s: the first and the last callback. alive: there were callbacks.
     ended: the stream ended by itself. stuck: a call into it hangs, no other may be made; it closes itself if that
-    call comes back.
+    call comes back. on_fault: told when the callback raises; PortAudio would end the stream, here it goes on, an output
+    with silence.
     """
 
     def __init__(
-        self, direction: Direction, callback: Callback, is_current: Callable[[Feed], bool], clock: Clock
+        self,
+        direction: Direction,
+        callback: Callback,
+        is_current: Callable[[Feed], bool],
+        clock: Clock,
+        on_fault: Callable[[Exception], None],
     ) -> None:
         self.alive = threading.Event()
         self.made_s = self.began_s = self.at_s = clock.monotonic()
@@ -53,6 +59,8 @@ class Feed:
         self._direction = direction
         self._callback = callback
         self._is_current = is_current
+        self._on_fault = on_fault
+        self._failing = False
         self._clock = clock
         self._held: deque[tuple[float, bytes, int, Any, Any]] = deque(maxlen=_HELD_BLOCKS)
         self._stream: Stream | None = None
@@ -138,13 +146,25 @@ class Feed:
         if self._calls == _ALIVE_CALLS[self._direction]:
             self.alive.set()
         if self._is_current(self):
-            self._hand_on_held()
-            self._callback(data, count, time, status)
+            self._hand_on(data, count, time, status)
         elif self._direction == "output":
             data[:] = bytes(len(data))
         elif not self.wanted_end:
             times = HeldTimes(time.currentTime, time.inputBufferAdcTime, time.outputBufferDacTime)
             self._held.append((self.at_s, bytes(data), count, times, status))
+
+    def _hand_on(self, data: Any, count: int, time: Any, status: Any) -> None:
+        try:
+            self._hand_on_held()
+            self._callback(data, count, time, status)
+        except Exception as error:  # noqa: BLE001  # told by the line's thread
+            if self._direction == "output":
+                data[:] = bytes(len(data))
+            if not self._failing:
+                self._on_fault(error)
+            self._failing = True
+        else:
+            self._failing = False
 
     def _hand_on_held(self) -> None:
         while self._held:

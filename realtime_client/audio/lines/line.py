@@ -10,20 +10,24 @@ asked to hold more from then on, in two steps. That makes answers begin so much 
 
 A line that moves by choice, or back to the device that was chosen, opens the new one before it closes the old one.
 Calls that may hang are made by `devices.limited()`; while one hangs, no other is begun.
+
+Whatever fails here, or in the callbacks and in who is told of changes, is told once and does not end the watching: it
+goes on after 0.5 s.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Callable, Iterator
 
 from realtime_client.audio import devices
-from realtime_client.audio.devices import Device, DeviceError, Direction
+from realtime_client.audio.devices import KINDS, Device, DeviceError, Direction
+from realtime_client.audio.faults import why
 from realtime_client.audio.lines import open_lines
 from realtime_client.audio.lines.feed import CALL_LIMIT_S, Callback, Feed
+from realtime_client.audio.lines.home import Home
+from realtime_client.audio.lines.telling import DeviceChange, Teller
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 
 LOST_AFTER_S = 0.3
@@ -34,22 +38,7 @@ _ALIVE_LIMIT_S = 0.12
 _FIRST_LIMIT_S = 1.0
 _ASIDE_LIMIT_S = 1.0
 _OVERLAP_S = 0.1  # until the old microphone has given what it heard before the new one began
-_HOME_EVERY_S = 5.0
-_HOME_AT_S = (0.0, 0.5, 1.5, 3.0)  # after it was plugged in: a device takes a moment to work
 _BUFFERS_S = (None, 0.1, 0.2)  # what a device is asked to hold: at first, and after it ran empty
-
-
-class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A line moved to another device, or was opened anew on the same.
-
-    now: its name, None while there is none. reason: for people, in one line. gap_s: how long no callback came.
-    """
-
-    direction: Direction
-    before: str | None
-    now: str | None
-    reason: str
-    gap_s: float = 0.0
 
 
 class Line:
@@ -76,7 +65,6 @@ class Line:
         self._rate_hz = rate_hz
         self._callback = callback
         self._prepare = prepare
-        self._on_change = on_change
         self._clock = clock
         self._calls_lock = threading.Lock()  # one call into the device at a time
         self._feed: Feed | None = None
@@ -90,8 +78,9 @@ class Line:
         self._heard_s = clock.monotonic()  # the last callback of the stream before
         self._retry_at_s = 0.0
         self._failed = 0  # times in a row that no device worked
-        self._home_at_s: list[float] = []  # when to try the device that was chosen again
-        self._left_home = 0  # how often it was lost
+        self._home = Home()
+        self._teller = Teller(on_change, self._wake.set)
+        self.refused = ""
 
     @property
     def device(self) -> Device | None:
@@ -123,18 +112,22 @@ class Line:
         return 0.0 if feed is None else feed.stream.latency_s
 
     def open(self) -> None:
-        """Open the device, or the best other one. Errors: DeviceError when none works; nothing runs then."""
+        """Open the device, or the best other one; `refused` then tells why, in one line.
+
+        Errors: DeviceError when none works; nothing runs then.
+        """
         reason = self._open_best(lost="", alive_s=_FIRST_LIMIT_S)
-        if self._feed is None:
-            raise DeviceError(reason or f"no {_KINDS[self.direction]} works")
-        self._thread = threading.Thread(
-            target=self._watch, name=f"realtime-{_KINDS[self.direction]}-watch", daemon=True
-        )
+        feed, wanted = self._feed, self._wanted
+        if feed is None:
+            raise DeviceError(reason or f"no {KINDS[self.direction]} works")
+        if wanted is not None and feed.device.name != wanted.name:
+            self.refused = reason or f"{wanted.name!r} is not there"
+        self._thread = threading.Thread(target=self._watch, name=f"realtime-{KINDS[self.direction]}-watch", daemon=True)
         open_lines.add(self)
         self._thread.start()
 
     def use(self, device: Device) -> None:
-        """Move to another device; the line's thread does it at once, and stays where it is if that one is mute."""
+        """Move to another device; the line's thread does it at once, or stays where it is and tells why."""
         self._asked = device
         self._wake.set()
 
@@ -151,7 +144,7 @@ class Line:
         self._wanted = wanted or self._wanted
         now_s = self._clock.monotonic()
         self._retry_at_s, self._failed = 0.0, 0
-        self._home_at_s = [now_s + after_s for after_s in _HOME_AT_S]
+        self._home.came(now_s)
         self._wake.set()
 
     def ran_empty(self) -> None:
@@ -175,8 +168,9 @@ class Line:
                 return False
             call(feed)
             return True
-        except DeviceError:
+        except Exception as error:  # noqa: BLE001  # who plays goes on; the line's thread tells, and finds a device
             failed = self._feed
+            self._note(error)
             if failed is not None:
                 failed.wanted_end, failed.ended = False, failed.ended or not failed.stuck
             self._wake.set()
@@ -190,10 +184,10 @@ class Line:
             feed.again()
             return
         new = self._opened_again(feed)  # opening one that is gone fails, starting one again hangs
-        if new.stream.rate_hz != feed.stream.rate_hz:
-            self._prepare(new.stream.rate_hz)
-        self._feed = new
-        feed.close()
+        try:
+            self._take_up(new, prepare=new.stream.rate_hz != feed.stream.rate_hz)
+        finally:
+            feed.close()
         new.start()
 
     def _deepen(self, feed: Feed) -> None:
@@ -202,9 +196,19 @@ class Line:
         new = self._opened_again(feed) if feed.device.shared else None
         feed.close()
         new = new or self._opened_again(feed)
-        self._prepare(new.stream.rate_hz)
-        self._feed = new
+        self._take_up(new)
         new.start()
+
+    def _take_up(self, feed: Feed, *, prepare: bool = True) -> None:
+        """Make a stream the line's own. Errors: what `prepare` raises; then it is closed, and there is none."""
+        try:
+            if prepare:
+                self._prepare(feed.stream.rate_hz)
+        except Exception:
+            self._feed = None
+            feed.close()
+            raise
+        self._feed = feed
 
     def _opened_again(self, feed: Feed) -> Feed:
         """Open another stream on the device of this one. Errors: DeviceError."""
@@ -215,6 +219,7 @@ class Line:
     def close(self) -> None:
         """Give the device back; idempotent. A device that hangs is left to itself."""
         self._closing.set()
+        self._teller.over = True
         self._wake.set()
         open_lines.discard(self)
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -226,15 +231,42 @@ class Line:
 
     def _watch(self) -> None:
         while not self._closing.is_set():
-            feed, wait_s, began_s = self._feed, self._next_look_s(), self._clock.monotonic()
-            self._wake.wait(wait_s)
-            self._wake.clear()
-            now_s = self._clock.monotonic()
-            late_s = now_s - began_s - wait_s
-            if feed is not None and late_s > _LATE_S:  # this thread did not run: nor did the device's, it may be
-                feed.at_s = now_s if late_s > _STALL_S else min(now_s, feed.at_s + late_s)
-            if not self._closing.is_set():
-                self._look(self._feed, now_s)
+            try:
+                self._wait_and_look()
+            except Exception as error:  # noqa: BLE001  # whatever it is: a line that nobody watches is lost in silence
+                self.fault(error)
+                self._tell_fault()
+                self._closing.wait(_RETRY_EVERY_S)
+            else:
+                self._tell_fault()
+
+    def _wait_and_look(self) -> None:
+        feed, wait_s, began_s = self._feed, self._next_look_s(), self._clock.monotonic()
+        self._wake.wait(wait_s)
+        self._wake.clear()
+        now_s = self._clock.monotonic()
+        late_s = now_s - began_s - wait_s
+        if feed is not None and late_s > _LATE_S:  # this thread did not run: nor did the device's, it may be
+            feed.at_s = now_s if late_s > _STALL_S else min(now_s, feed.at_s + late_s)
+        if not self._closing.is_set():
+            self._look(self._feed, now_s)
+
+    def fault(self, error: Exception) -> None:
+        """Let the line's thread tell, once, that something on the way of the sound failed. From any thread; no lock."""
+        self._teller.fault(error)
+
+    def _note(self, error: Exception) -> None:
+        """Let an error be told that no device made."""
+        if not isinstance(error, DeviceError):
+            self.fault(error)
+
+    def _tell_fault(self) -> None:
+        self._teller.tell_fault(self.direction, self._name)
+
+    @property
+    def _name(self) -> str | None:
+        device = self.device
+        return None if device is None else device.name
 
     def _next_look_s(self) -> float:
         """Return how long to wait: to the moment at which the device would count as lost, if that comes first."""
@@ -257,8 +289,9 @@ class Line:
         elif ran_empty is feed:
             self._with_feed(self._deepen)
         elif self._renewal is not None:
+            targets = devices.candidates(self._wanted, self.direction)[:4]  # if that fails, it is asked again
             reason, self._renewal = self._renewal, None
-            self._go_back(reason, feed, devices.candidates(self._wanted, self.direction)[:4])
+            self._go_back(reason, feed, targets)
         elif self._home_due(feed, now_s):
             self._go_back("it is there now", feed, devices.candidates(self._wanted, self.direction)[:1])
 
@@ -274,20 +307,13 @@ class Line:
     def _lost_home(self, feed: Feed) -> None:
         """The chosen device failed: come back to it, later each time."""
         if self._wanted is not None and feed.device.name == self._wanted.name:
-            wait_s = _HOME_EVERY_S * 2 ** min(self._left_home, 4)
-            self._left_home += 1
-            self._home_at_s = [self._clock.monotonic() + wait_s]
+            self._home.lost(self._clock.monotonic())
 
     def _home_due(self, feed: Feed, now_s: float) -> bool:
         """Tell whether it is time to try the chosen device again."""
         if self._wanted is None or feed.device.name == self._wanted.name or devices.stuck():
             return False
-        if not self._home_at_s or now_s < self._home_at_s[0]:
-            return False
-        del self._home_at_s[0]
-        if not self._home_at_s and self._wanted.host_api == "ALSA":  # elsewhere an old index may be another device's
-            self._home_at_s = [now_s + _HOME_EVERY_S * 2 ** min(self._left_home, 4)]
-        return True
+        return self._home.due(now_s, for_ever=self._wanted.host_api == "ALSA")  # elsewhere an index may be another's
 
     # Moving.
 
@@ -297,41 +323,61 @@ class Line:
             if self._feed is not feed:
                 return  # somebody else was quicker
             self._give_up()
+            if feed is None and not self._closing.is_set():
+                self._read_list_again()
             if not self._closing.is_set() and not devices.stuck():
-                if feed is None:
-                    with contextlib.suppress(DeviceError):
-                        devices.refresh()
                 self._open_best(lost=lost, alive_s=_ALIVE_LIMIT_S * 2 ** min(self._failed, 3))
         self._failed = 0 if self._feed is not None else self._failed + 1
         self._retry_at_s = self._clock.monotonic() + (_RETRY_EVERY_S if self._failed > 1 else 0.0)
         self._tell(None if feed is None else feed.device.name, reason)
 
-    def _tell(self, before: str | None, reason: str) -> None:
-        feed = self._feed
-        now = None if feed is None else feed.device.name
-        if self._on_change is None or self._closing.is_set() or (now is None and before is None):
+    def _read_list_again(self) -> None:
+        try:
+            devices.limited(devices.refresh, open_lines.REFRESH_LIMIT_S)
+        except DeviceError as error:
+            self.fault(error)
+
+    def _tell(self, before: str | None, reason: str, asked: str | None = None) -> None:
+        feed, now = self._feed, self._name
+        if now is None and before is None and asked is None:
             return
-        gap_s = 0.0 if feed is None else max(0.0, feed.began_s - self._heard_s)
-        self._on_change(
-            DeviceChange(direction=self.direction, before=before, now=now, reason=reason, gap_s=round(gap_s, 3))
+        gap_s = 0.0 if feed is None else round(max(0.0, feed.began_s - self._heard_s), 3)
+        self._teller.tell(
+            DeviceChange(direction=self.direction, before=before, now=now, reason=reason, gap_s=gap_s, asked=asked)
         )
 
     def _go_to(self, device: Device, feed: Feed | None) -> None:
-        """Move as chosen. One that is mute is not taken; one that cannot be had twice at once is opened alone."""
+        """Move as chosen, or stay and tell why. One that cannot be had twice at once is opened alone."""
         before, self._wanted = self._wanted, device
-        if feed is None:
-            self._move("chosen", feed)
-            return
         try:
-            aside = self._open_aside(device, feed)
+            aside = None if feed is None else self._open_aside(device, feed)
         except DeviceError:
-            self._move("chosen", feed)
+            self._go_alone(device, feed, before)
             return
-        if aside is not None:
-            self._swap(aside, feed, "chosen")
+        if feed is None:
+            self._go_alone(device, feed, before)
+        elif aside is not None:
+            self._swap(aside, feed, "chosen", asked=device.name)
         elif self._asked is None and self._failure(feed, self._clock.monotonic()) is None:
             self._wanted = before
-            self._tell(feed.device.name, f"{device.name!r} {_MUTE[self.direction]}")
+            self._tell(feed.device.name, f"{device.name!r} {_MUTE[self.direction]}", device.name)
+
+    def _go_alone(self, device: Device, feed: Feed | None, wanted: Device | None) -> None:
+        """Give up the device in use for the one that was asked for; if that does not work, go back, to any at worst.
+
+        wanted: what is the chosen one then.
+        """
+        before = None if feed is None else feed.device
+        with self._calls_lock:
+            if self._feed is not feed or self._closing.is_set():
+                return  # somebody else was quicker
+            self._give_up()
+            reason = self._refusal(device, _FIRST_LIMIT_S)
+            if reason is not None:
+                self._wanted = wanted
+                if before is None or self._refusal(before, _FIRST_LIMIT_S) is not None:
+                    self._open_best(lost=device.name, alive_s=_FIRST_LIMIT_S)
+        self._tell(None if before is None else before.name, reason or "chosen", device.name)
 
     def _go_back(self, reason: str, feed: Feed, targets: list[Device]) -> None:
         """Move to the first of these that works; stay, and say nothing, if none does."""
@@ -363,7 +409,7 @@ class Line:
             self._closing.wait(_OVERLAP_S)
         return aside
 
-    def _swap(self, aside: Feed, feed: Feed, reason: str) -> None:
+    def _swap(self, aside: Feed, feed: Feed, reason: str, asked: str | None = None) -> None:
         """Put a stream that works in the place of the other; an input hands on all that both have heard."""
         with self._calls_lock:
             if self._feed is not feed or self._closing.is_set():
@@ -371,10 +417,9 @@ class Line:
                 return
             feed.close()
             self._heard_s = feed.at_s
-            self._prepare(aside.stream.rate_hz)
             aside.began_s = self._clock.monotonic()
-            self._feed = aside
-        self._tell(feed.device.name, reason)
+            self._take_up(aside)
+        self._tell(feed.device.name, reason, asked)
 
     # Opening and closing; the lock is held, or the line's thread does not run yet.
 
@@ -386,58 +431,58 @@ class Line:
 
     def _open_best(self, *, lost: str, alive_s: float) -> str | None:
         """Open the first candidate that calls back; say why there is none. What hangs ends the search."""
-        reason = None
-        for device in devices.candidates(self._wanted, self.direction, lost=lost)[:8]:
-            try:
-                if self._open(device, alive_s):
-                    return None
-                reason = f"{device.name!r} {_MUTE[self.direction]}"
-            except DeviceError as error:
-                reason = str(error)
-            if self._closing.is_set() or devices.stuck():
-                break
-        return reason
-
-    def _open(self, device: Device, alive_s: float) -> bool:
-        feed = self._new_feed()
-        feed.open(device, self._rate_hz, 2 * alive_s, self._wake.set, buffer_s=self._buffers[0])
-        self._prepare(feed.stream.rate_hz)
-        self._feed = feed
         try:
+            found = devices.candidates(self._wanted, self.direction, lost=lost)[:8]
+        except DeviceError as error:
+            self.fault(error)
+            return str(error)
+        first = None
+        for device in found:
+            reason = self._refusal(device, alive_s)
+            first = first or reason
+            if reason is None or self._closing.is_set() or devices.stuck():
+                break
+        return first
+
+    def _refusal(self, device: Device, alive_s: float) -> str | None:
+        """Open a device; return why it does not work, None if it does."""
+        feed = self._new_feed()
+        try:
+            feed.open(device, self._rate_hz, 2 * alive_s, self._wake.set, buffer_s=self._buffers[0])
+            self._take_up(feed)
             feed.start(max(CALL_LIMIT_S, alive_s))
-        except DeviceError:
-            self._feed = None
-            raise
-        if feed.alive.wait(alive_s):
-            return True
+            if feed.alive.wait(alive_s):
+                self._teller.worked()
+                return None
+            reason = f"{device.name!r} {_MUTE[self.direction]}"
+        except Exception as error:  # noqa: BLE001  # the next device is tried
+            reason = why(error)
+            self._note(error)
         self._feed = None
         feed.close()
-        return False
+        return reason
 
     def _new_feed(self) -> Feed:
-        return Feed(self.direction, self._callback, lambda feed: feed is self._feed, self._clock)
+        return Feed(self.direction, self._callback, lambda feed: feed is self._feed, self._clock, self.fault)
 
     # Reading the list again.
 
-    def pause(self) -> Feed | None:
-        """Take the line down; `resume` must follow, from the same thread. Returns what was in use."""
-        self._calls_lock.acquire()  # released by resume
-        feed = self._feed
-        self._give_up()
-        return feed
-
-    def resume(self, before: Feed | None) -> None:
-        """Open it again after `pause`, on the device that was chosen if it is there. before: what `pause` returned."""
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the line down for the block; after it, it is opened on the device that was chosen if that is there."""
+        before = None
         try:
-            if not self._closing.is_set() and not devices.stuck():
-                self._open_best(lost="", alive_s=_FIRST_LIMIT_S)
+            with self._calls_lock:
+                before = self._name
+                self._give_up()
+                try:
+                    yield
+                finally:
+                    if not self._closing.is_set() and not devices.stuck():
+                        self._open_best(lost="", alive_s=_FIRST_LIMIT_S)
         finally:
-            self._calls_lock.release()
-        name = None if before is None else before.device.name
-        now = self.device
-        if name != (None if now is None else now.name):
-            self._tell(name, "the devices have changed")
+            if before != self._name:
+                self._tell(before, "the devices have changed")
 
 
-_KINDS: dict[str, str] = {"input": "microphone", "output": "speaker"}
 _MUTE: dict[str, str] = {"input": "is mute", "output": "does not play"}

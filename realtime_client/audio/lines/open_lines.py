@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -10,10 +11,9 @@ from realtime_client.audio import devices
 from realtime_client.audio.devices import Direction
 
 if TYPE_CHECKING:
-    from realtime_client.audio.lines.feed import Feed
     from realtime_client.audio.lines.line import Line
 
-_REFRESH_LIMIT_S = 3.0
+REFRESH_LIMIT_S = 3.0
 _open: weakref.WeakSet[Line] = weakref.WeakSet()
 _lock = threading.Lock()
 _rescan_lock = threading.Lock()  # one at a time: it holds the locks of all lines
@@ -41,15 +41,11 @@ def rescan() -> bool:
     """Read the list of devices again though lines are open: all of this process pause for that moment.
 
     They go on where they were, or on the device that was chosen if it is in the list again. False if it could not be
-    done: a call hangs, or a stream is open that belongs to no line. Errors: DeviceError.
+    done: a call hangs, or a stream is open that belongs to no line. Errors: DeviceError; the lines go on all the same.
     """
     if not devices.can_refresh():
         return False
-    paused: list[tuple[Line, Feed | None]] = []
-    with _rescan_lock:
-        try:
-            paused.extend((line, line.pause()) for line in open_lines())
-            return devices.limited(devices.refresh, _REFRESH_LIMIT_S)
-        finally:
-            for line, before in paused:
-                line.resume(before)
+    with _rescan_lock, contextlib.ExitStack() as paused:
+        for line in open_lines():
+            paused.enter_context(line.paused())
+        return devices.limited(devices.refresh, REFRESH_LIMIT_S)

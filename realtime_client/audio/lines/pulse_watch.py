@@ -124,11 +124,19 @@ class PulseWatch:
 
     A server that is not there is looked for every second; `on_news` then gets every device as one that came.
     snapshot: what was seen last, None while there is no server. Begins at once; `close()` ends and joins the thread.
+    on_fault: told of an exception in here or in `on_news`; the watch begins anew after a second.
     """
 
-    def __init__(self, on_news: Callable[[list[News]], None], clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        on_news: Callable[[list[News]], None],
+        on_fault: Callable[[Exception], None] = lambda _error: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self.snapshot: Snapshot | None = None
         self._on_news = on_news
+        self._on_fault = on_fault
+        self._error: Exception | None = None  # of a callback of libpulse, which would drop it
         self._clock = clock
         self._pulse = _load()
         self._closing = threading.Event()
@@ -141,14 +149,14 @@ class PulseWatch:
         self._was_away = False
         self._thread = threading.Thread(target=self._run, name="realtime-sound-server", daemon=True)
         self._calls = (
-            _ON_SERVER(self._server),
-            _ON_DEVICE(lambda _c, info, end, _u: self._device("output", info, end)),
-            _ON_DEVICE(lambda _c, info, end, _u: self._device("input", info, end)),
-            _ON_CLIENT(self._client),
-            _ON_STREAM(lambda _c, info, end, _u: self._stream("output", info, end)),
-            _ON_STREAM(lambda _c, info, end, _u: self._stream("input", info, end)),
+            _ON_SERVER(self._kept(self._server)),
+            _ON_DEVICE(self._kept(lambda _c, info, end, _u: self._device("output", info, end))),
+            _ON_DEVICE(self._kept(lambda _c, info, end, _u: self._device("input", info, end))),
+            _ON_CLIENT(self._kept(self._client)),
+            _ON_STREAM(self._kept(lambda _c, info, end, _u: self._stream("output", info, end))),
+            _ON_STREAM(self._kept(lambda _c, info, end, _u: self._stream("input", info, end))),
         )
-        self._on_event = _ON_EVENT(self._event)
+        self._on_event = _ON_EVENT(self._kept(self._event))
         if self._pulse is not None:
             self._thread.start()
 
@@ -166,6 +174,17 @@ class PulseWatch:
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=3.0)
 
+    def _kept(self, call: Callable[..., None]) -> Callable[..., None]:
+        """Keep an exception for the thread: ctypes would write it to the screen and go on."""
+
+        def called(*args: Any) -> None:
+            try:
+                call(*args)
+            except Exception as error:  # noqa: BLE001  # raised by `_turn`
+                self._error = error
+
+        return called
+
     # The thread.
 
     def _run(self) -> None:
@@ -174,6 +193,8 @@ class PulseWatch:
                 self._loop = self._pulse.pa_mainloop_new()
             try:
                 self._connected()
+            except Exception as error:  # noqa: BLE001  # told, and tried again
+                self._on_fault(error)
             finally:
                 with self._loop_lock:
                     loop, self._loop = self._loop, None
@@ -220,7 +241,11 @@ class PulseWatch:
         timeout_us = -1 if wait_s is None else int(wait_s * 1e6)
         pulse = self._pulse
         prepared = pulse.pa_mainloop_prepare(loop, timeout_us) >= 0
-        return prepared and pulse.pa_mainloop_poll(loop) >= 0 and bool(pulse.pa_mainloop_dispatch(loop) >= 0)
+        goes_on = prepared and pulse.pa_mainloop_poll(loop) >= 0 and bool(pulse.pa_mainloop_dispatch(loop) >= 0)
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return goes_on
 
     def _wait_s(self) -> float | None:
         """Return how long until it is time to ask; None if nothing has happened, or an answer is awaited."""

@@ -71,7 +71,7 @@ class Playback:
 
     prebuffer_ms: what is waited for when nothing comes late (40 or more). start_prebuffer_ms: what is waited for at the
     start of a session, when it is not known how late things come. limit_s: how much may wait to be played;
-    what is written beyond it is not taken, and counted in `refused` (samples).
+    what is written beyond it is not taken, and counted in `refused` (samples). paused: what waits is not handed over.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Playback:
     ) -> None:
         self.rate_hz = rate_hz
         self.muted = False
+        self.paused = False
         self.underruns = 0
         self.refused = 0
         self.handed = 0
@@ -276,6 +277,7 @@ class Playback:
             back = self._unheard(self.handed if sounded is None else sounded)
             new = Playback(rate_hz, limit_s=self._limit / self.rate_hz)
             new.volume, new.muted, new.underruns, new.refused = self.volume, self.muted, self.underruns, self.refused
+            new.paused = self.paused
             new._jitter, new._playing = self._jitter, self._playing  # of the same class
             for part, samples in self._rest(back):
                 new._adopt(part, convert(samples))
@@ -331,7 +333,7 @@ class Playback:
             self._begin(queue)
         self._version += 1
         count = 0
-        if self._playing or self._may_start(queue, len(out)):
+        if (self._playing or self._may_start(queue, len(out))) and not self.paused:
             count = self._take(queue, out)
         if count:
             self.sound_end = self.handed + count
