@@ -293,7 +293,7 @@ class LiveSound:
         except Exception as error:  # noqa: BLE001  # from a thread of the line; what there is goes on
             device = None if self.microphone is None else self.microphone.device
             name = None if device is None else device.name
-            self.voice.device_changed("input", name, f"the echo of other devices stays: {why(error)}", 0)
+            self.voice.device_changed("input", name, f"echo control stays as for the devices before: {why(error)}", 0)
 
     def _speaker_idle(self) -> bool:
         return self.speaker is None or self.speaker.idle

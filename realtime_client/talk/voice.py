@@ -179,7 +179,7 @@ class Voice:
         captured_s = at_s - self._sent_s
         if abs(captured_s - self._captured_s) > _CAPTURE_TOLERANCE_S:
             self._captured_s = captured_s
-            client.tell(up.Captured(at_ms=self._sent_s * 1000, at_s=at_s))
+            self._pass_on(client, up.Captured(at_ms=self._sent_s * 1000, at_s=at_s))
         client.send_audio(self._encode(client, sound))
         self._sent_s += sound.size / client.input_format.rate_hz
 

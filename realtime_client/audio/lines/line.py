@@ -433,9 +433,9 @@ class Line:
         """Open the first candidate that calls back; say why there is none. What hangs ends the search."""
         try:
             found = devices.candidates(self._wanted, self.direction, lost=lost)[:8]
-        except DeviceError as error:
+        except Exception as error:  # noqa: BLE001  # told by the line's thread, if it runs
             self.fault(error)
-            return str(error)
+            return why(error)
         first = None
         for device in found:
             reason = self._refusal(device, alive_s)

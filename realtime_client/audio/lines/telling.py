@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from realtime_client.audio.devices import Direction
+from realtime_client.audio.devices import DeviceError, Direction
 from realtime_client.audio.faults import Trouble
 from realtime_client.logs import Log
 
@@ -39,16 +39,16 @@ class Teller:
         self._on_change = on_change
         self._wake = wake
         self._fault: Exception | None = None
-        self._trouble = Trouble()
+        self._of_devices, self._own = Trouble(), Trouble()
 
     def fault(self, error: Exception) -> None:
-        """Let the line's thread tell that something failed: once, until `worked`. From any thread; takes no lock."""
+        """Let the line's thread tell that something failed, once. From any thread; takes no lock."""
         self._fault = error
         self._wake()
 
     def worked(self) -> None:
-        """A device works: what fails from now on is told again."""
-        self._trouble.worked()
+        """A device works: what devices fail at from now on is told again."""
+        self._of_devices.worked()
 
     def tell(self, change: DeviceChange) -> None:
         """Tell of a change."""
@@ -62,7 +62,9 @@ class Teller:
     def tell_fault(self, direction: Direction, name: str | None) -> None:
         """Tell of the last fault, unless that was told. name: of the device in use. For the line's thread."""
         error, self._fault = self._fault, None
-        text = None if error is None or self.over else self._trouble.failed(error)
+        if error is None or self.over:
+            return
+        text = (self._of_devices if isinstance(error, DeviceError) else self._own).failed(error)
         if text is not None:
             _LOG.debug("fault", direction=direction, device=name, error=text)
             self.tell(DeviceChange(direction=direction, before=name, now=name, reason=text, fault=True))
