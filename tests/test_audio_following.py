@@ -108,6 +108,31 @@ def test_the_watch_tells_of_devices_and_of_a_server_that_came_back(sound_card: S
         watch.close()
 
 
+@again_after_a_stall
+def test_the_watch_goes_on_after_news_that_nobody_could_take(sound_card: SoundCard, capfd):
+    heard: list[News] = []
+    errors: list[Exception] = []
+
+    def take(news: list[News]) -> None:
+        if not errors:
+            raise ValueError("the first")
+        heard.extend(news)
+
+    watch = PulseWatch(take, errors.append)
+    try:
+        wait_until(lambda: watch.works, LIMIT_S)
+        sound_card.unplug(2)
+        wait_until(lambda: errors, LIMIT_S, "the fault")
+        wait_until(lambda: watch.works, LIMIT_S, "the watch again")
+        heard.clear()
+        sound_card.plug(2)
+        wait_until(lambda: any((n.kind, n.device) == ("came", "speaker2") for n in heard), LIMIT_S, "what comes next")
+        assert [str(error) for error in errors] == ["the first"]
+    finally:
+        watch.close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 # A session on this machine.
 
 

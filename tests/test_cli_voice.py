@@ -254,8 +254,12 @@ def test_a_device_of_the_config_file_or_of_last_time_that_is_gone_is_replaced_by
 
 
 @again_after_a_stall
-def test_what_a_flag_names_is_remembered(sound_card: SoundCard, tmp_path: Path):
-    LiveSound(live_settings(tmp_path, mic="card2"), pytest.fail)
+def test_what_a_flag_names_is_remembered_once_it_works(sound_card: SoundCard, tmp_path: Path):
+    settings = live_settings(tmp_path, mic="card2", record=False)
+    sound = LiveSound(settings, pytest.fail)
+    assert devices.remembered("input") is None
+    with opened(settings, sound=sound):
+        pass
     assert (devices.remembered("input"), devices.remembered("output")) == ("card2", None)
 
 

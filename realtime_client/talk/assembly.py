@@ -24,6 +24,7 @@ from realtime_client.settings import FLAG, Settings
 from realtime_client.talk.following import Follower
 from realtime_client.talk.turns import TurnMode
 from realtime_client.talk.voice import Voice
+from realtime_client.talk.wording import said
 
 _LIST_LIMIT_S = 5.0
 _LOOK_EVERY_S = 0.02
@@ -259,11 +260,10 @@ class LiveSound:
     # Changes.
 
     def _changed(self, change: DeviceChange) -> None:
-        kind, now = KINDS[change.direction], change.now
+        now = change.now
+        self.voice.device_changed(change.direction, now, said(change), 0)
         if change.fault:
-            self.voice.device_changed(change.direction, now, f"the {kind}: {change.reason}", 0)
             return
-        self.voice.device_changed(change.direction, now, self._text(change), 0)
         if change.asked is not None:
             if now == change.asked:
                 self._wishes[change.direction] = now
@@ -273,19 +273,6 @@ class LiveSound:
             self._try_renew_echo()
         if change.direction == "output" and change.gap_s > _GAP_S and now is not None and not self._speaker_idle():
             self.voice.device_changed("output", now, "a gap in what was played", round(change.gap_s * 1000))
-
-    @staticmethod
-    def _text(change: DeviceChange) -> str:
-        """Say in one line what changed."""
-        kind, now, reason = KINDS[change.direction], change.now, change.reason
-        if now is None:
-            return f"there is no {kind} now ({reason})"
-        if change.asked is not None and now != change.asked:
-            stays = "stays" if now == change.before else "is now"
-            return f"the {kind} {stays} {now}: {reason}{_others(change.direction, change.asked)}"
-        return (
-            f"the {kind} is {now} again ({reason})" if now == change.before else f"the {kind} is now {now} ({reason})"
-        )
 
     def _try_renew_echo(self) -> None:
         try:
@@ -424,15 +411,6 @@ class LiveSound:
                 if current is not None and current.device is not None and current.device.name == device.name:
                     self._wishes[direction] = device.name
             return device
-
-
-def _others(direction: Direction, asked: str) -> str:
-    """Name the devices that there are besides one that does not work."""
-    try:
-        others = [d for d in devices.list_devices() if d.serves(direction) and d.name != asked]
-    except DeviceError:
-        return ""
-    return f"; there are: {devices.named(others)}" if others else ""
 
 
 _SETTINGS: dict[Direction, str] = {"input": "mic", "output": "speaker"}
