@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from realtime_client.audio.lines.watch import News
 from realtime_client.audio.microphone import Microphone
 from realtime_client.audio.speaker import Speaker
 from realtime_client.errors import QueueFullError, UsageError
+from realtime_client.talk import following
 from realtime_client.talk.following import Follower
 
 RATE_HZ = 24_000
@@ -404,6 +404,7 @@ class Followed:
         raise AssertionError
 
     def devices_came(self, *, plugged: bool) -> None:
+        assert plugged
         self.came += 1
         if self.came == 1:
             raise ValueError("the first")
@@ -412,14 +413,19 @@ class Followed:
         self.errors.append(error)
 
 
-def test_one_change_that_cannot_be_followed_leaves_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+@pytest.mark.parametrize("look_every_s", [0.05, 60.0], ids=["by itself", "with the next change"])
+def test_a_device_that_could_not_be_taken_up_is_tried_again(monkeypatch, tmp_path, look_every_s):
+    monkeypatch.setattr(following, "_LOOK_EVERY_S", look_every_s)
     monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/none")
     sound = Followed()
     follower = Follower(sound)
     try:
-        for number in (1, 2):
-            follower._heard([News(kind="came", direction="output", device="headset")])
-            wait_until(lambda number=number: sound.came == number, what="the change")
+        came = [News(kind="came", direction="output", device="headset")]
+        follower._heard(came)
+        wait_until(lambda: sound.errors, what="the fault")
+        if look_every_s > 1:
+            follower._heard(came)
+        wait_until(lambda: sound.came == 2, what="another try")
         assert [str(error) for error in sound.errors] == ["the first"]
     finally:
         follower.close()

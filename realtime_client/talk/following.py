@@ -53,6 +53,7 @@ class Follower:
         self._sound = sound
         self._news: queue.Queue[list[News] | None] = queue.Queue(64)
         self._left_behind: News | None = None
+        self._missed = False  # a device came and could not be taken up
         self._closing = threading.Event()
         self._watch = PulseWatch(self._heard, sound.following_failed)
         self._thread = threading.Thread(target=self._run, name="realtime-follow-devices", daemon=True)
@@ -99,8 +100,8 @@ class Follower:
                 self._follow(news)
                 return
             self._fetch_left_behind()
-            if self._sound.lacking:
-                self._sound.devices_came(plugged=False)
+            if self._missed or self._sound.lacking:
+                self._take_up(plugged=self._missed)
         except Exception as error:  # noqa: BLE001  # the next change may bring a device that works
             self._sound.following_failed(error)
 
@@ -113,7 +114,13 @@ class Follower:
             elif item.kind == "left_behind":
                 self._left_behind = item
         if "came" in kinds:
-            self._sound.devices_came(plugged=True)
+            self._take_up(plugged=True)
+
+    def _take_up(self, *, plugged: bool) -> None:
+        """Let a device that has come be taken; if that fails, again with the next look."""
+        self._missed = plugged
+        self._sound.devices_came(plugged=plugged)
+        self._missed = False
 
     def _fetch_left_behind(self) -> None:
         """Open a stream anew that follows the default, and was left by its server on the old one."""
