@@ -391,7 +391,7 @@ def test_closing_while_the_server_hangs_ends_in_time(sound_card):
         speaker.close()
         assert time.monotonic() - began < 3.5
         sound_card.thaw()
-        wait_until(lambda: not devices.stuck())
+        wait_until(devices.can_refresh)
         assert devices.refresh()
 
 
