@@ -133,7 +133,7 @@ def broken(*names: str) -> Callable[[str], object]:
 
     def refuse(name: str) -> None:
         if name in names:
-            raise PortAudioError(f"Error opening {name}: No such device")
+            raise PortAudioError(f"Error opening {name}: No such device", -9996)
 
     return refuse
 

@@ -75,6 +75,23 @@ def test_a_trouble_is_told_at_its_begin_and_its_end():
     assert [trouble.failed(DeviceError(str(number))) for number in range(6)] == ["0", "1", "2", "3", None, None]
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            PortAudioError("Error opening RawOutputStream: Device unavailable", -9985),
+            "Device unavailable (PortAudio -9985)",
+        ),
+        (PortAudioError("Error querying device -1"), "Error querying device -1"),
+        (PortAudioError("Error: Host error", -9999, (0, 0, "")), "Host error (PortAudio -9999)"),
+        (PortAudioError("Error: Host error", -9999, (0, -19, "no card")), "Host error (PortAudio -9999) no card"),
+        (ValueError(), ""),
+    ],
+)
+def test_what_portaudio_says(error, text):
+    assert devices._reason(error) == text
+
+
 # A line and the thread that watches it.
 
 
@@ -380,7 +397,7 @@ def test_a_chosen_device_that_does_not_open_is_refused(monkeypatch, alone):
             speaker.use(devices.choose("gone", "output"))
             change = wait_until(lambda: next((c for c in changes.changes if c.asked), None), what="the answer")
             assert (change.before, change.now, change.asked) == (before, before, "gone")
-            assert change.reason == "'gone' cannot be opened: Error opening gone: No such device"
+            assert change.reason == "'gone' cannot be opened: No such device (PortAudio -9996)"
             assert speaker._line.wanted.name == "card2"
             speaker.use(devices.choose("card1" if before == "card2" else "card2", "output"))
             change = wait_until(lambda: next((c for c in changes.changes if c.asked not in (None, "gone")), None))

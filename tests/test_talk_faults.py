@@ -284,7 +284,7 @@ def test_a_device_that_does_not_open_is_refused_and_another_is_taken(fake, comma
     with scene() as now:
         now.chat.take(command, "gone")
         wait_until(lambda: now.shown[1:], 10, "the answer")
-        why = "'gone' cannot be opened: Error opening gone: No such device"
+        why = "'gone' cannot be opened: No such device (PortAudio -9996)"
         assert now.shown == [f"[asked for the {kind} gone]", f"[the {kind} stays card1: {why}; there are: {there}]"]
         assert devices.remembered(direction) is None
         now.chat.take(command, "card2")
@@ -302,7 +302,7 @@ def test_a_device_that_does_not_open_is_refused_and_another_is_taken(fake, comma
 )
 def test_flags_are_remembered_only_if_the_device_works(fake, values, warnings, remembered):
     with scene(**values) as now:
-        why = "'gone' cannot be opened: Error opening gone: No such device"
+        why = "'gone' cannot be opened: No such device (PortAudio -9996)"
         expected = [f"{why}; the speaker is card1", f"{why}; the microphone is card1"] if warnings else []
         assert now.warnings == expected
     assert (devices.remembered("output"), devices.remembered("input")) == remembered
@@ -332,8 +332,9 @@ def command(tmp_path: Path) -> Callable[..., Any]:
         (["--use-speaker", "card"], 2, "several devices match 'card': 0 'card1', 1 'card2'"),
         (["--use-microphone", "horn out"], 2, f"'horn out' is no microphone; there are: {MICROPHONES}"),
         (["--use-speaker", " "], 2, "name a speaker: its index or a part of its name"),
-        (["--play", "gone"], 1, "'gone' cannot be opened: Error opening gone: No such device"),
-        (["--meter", "gone"], 1, "'gone' cannot be opened: Error opening gone: No such device"),
+        (["--play", ""], 2, "name a speaker: its index or a part of its name"),
+        (["--play", "gone"], 1, "'gone' cannot be opened: No such device (PortAudio -9996)"),
+        (["--meter", "gone"], 1, "'gone' cannot be opened: No such device (PortAudio -9996)"),
     ],
 )
 def test_the_command_refuses_what_is_not_there_and_remembers_nothing(command, args, code, told):

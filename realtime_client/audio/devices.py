@@ -100,6 +100,19 @@ def _portaudio() -> Any:
     return sounddevice
 
 
+def _reason(error: Exception | None) -> str:
+    """Return what PortAudio says, its number, and what the host says if that is anything.
+
+    sounddevice's exceptions hold (text, number, (host API, host's number, host's text)), the last two not always.
+    """
+    text, number, host = (*getattr(error, "args", ()), None, None, None)[:3]
+    said = str(text or error)
+    words = [said.partition(": ")[2] or said]
+    words += [] if number is None else [f"(PortAudio {number})"]
+    words += [f"{host[2]}"] if isinstance(host, tuple) and len(host) > 2 and host[2] else []
+    return " ".join(words)
+
+
 def unavailable() -> str | None:
     """Return why there is no sound at all (PortAudio is missing), in one line; None if there is PortAudio."""
     try:
@@ -208,7 +221,7 @@ def list_devices() -> list[Device]:
         infos, apis = sounddevice.query_devices(), sounddevice.query_hostapis()
         chosen = sounddevice.default.device
     except sounddevice.PortAudioError as error:
-        raise DeviceError(f"the sound devices cannot be listed: {error}") from error
+        raise DeviceError(f"the sound devices cannot be listed: {_reason(error)}") from error
     finally:
         _list_lock.release()
     default_input, default_output = int(chosen[0]), int(chosen[1])
@@ -407,7 +420,7 @@ class Stream:
                 continue
             self.latency_s = float(self._stream.latency)
             return
-        raise DeviceError(f"{device.name!r} cannot be opened: {last}") from last
+        raise DeviceError(f"{device.name!r} cannot be opened: {_reason(last)}") from last
 
     def start(self) -> None:
         """Let the callbacks begin. In PortAudio for ALSA it hangs for good if the device went after it was opened.
@@ -419,7 +432,7 @@ class Stream:
         try:
             self._stream.start()
         except sounddevice.PortAudioError as error:
-            raise DeviceError(f"{self.device.name!r} cannot be started: {error}") from error
+            raise DeviceError(f"{self.device.name!r} cannot be started: {_reason(error)}") from error
 
     def abort(self) -> None:
         """End at once; what the device still holds is thrown away."""

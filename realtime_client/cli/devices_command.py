@@ -57,9 +57,9 @@ def command(
         report: dict[str, Any] = {}
         _use({"output": use_speaker, "input": use_microphone}, listed, invocation)
         if play is not None:
-            report["played"] = _play(devices.choose(play, "output", listed), invocation)
+            report["played"] = _play(_named("output", play, listed), invocation)
         if meter is not None:
-            report["metered"] = _meter(devices.choose(meter, "input", listed), invocation, as_json=as_json)
+            report["metered"] = _meter(_named("input", meter, listed), invocation, as_json=as_json)
         if play is None and meter is None:
             report["devices"] = [_row(device) for device in listed]
     _show(report, as_json=as_json)
@@ -74,7 +74,12 @@ def _use(wanted: dict[Direction, str | None], listed: list[Device], invocation: 
             notice(invocation, f"{device.name!r} is remembered, but gives no sound now; `realtime devices` lists all")
 
 
+def _named(direction: Direction, wanted: str, listed: list[Device]) -> Device:
+    return _chosen(direction, wanted, listed) or devices.choose(None, direction, listed)
+
+
 def _chosen(direction: Direction, wanted: str, listed: list[Device]) -> Device | None:
+    """Return the device that is meant; None for the system's default."""
     if not wanted.strip():
         raise UsageError(f"name a {devices.KINDS[direction]}: its index or a part of its name")
     if wanted.casefold() == "default" and not any(device.name == "default" for device in listed):
