@@ -21,7 +21,7 @@ from realtime_client.audio.lines.telling import DeviceChange
 from realtime_client.audio.lines.watch import News
 from realtime_client.audio.microphone import Microphone
 from realtime_client.audio.speaker import Speaker
-from realtime_client.errors import QueueFullError, UsageError
+from realtime_client.errors import UsageError
 from realtime_client.talk import following
 from realtime_client.talk.following import Follower
 
@@ -264,8 +264,8 @@ def test_what_listens_to_the_speaker_may_fail(fake):
 # The microphone's consumer.
 
 
-@pytest.mark.parametrize("error", [ValueError("a block"), QueueFullError("full"), UsageError("no")])
-def test_a_block_that_nobody_could_take_does_not_make_the_others_unheard(fake, error):
+def test_a_block_that_nobody_could_take_does_not_make_the_others_unheard(fake):
+    error = ValueError("a block")
     taken: list[float] = []
     faults: list[Exception] = []
 
@@ -276,7 +276,7 @@ def test_a_block_that_nobody_could_take_does_not_make_the_others_unheard(fake, e
 
     microphone = Microphone(on_block=take, on_fault=faults.append)
     try:
-        wait_until(lambda: len(taken) >= 50, what="50 blocks")
+        wait_until(lambda: len(taken) >= 20, what="20 blocks")
         assert faults == [error, error]
         assert microphone.error is error
     finally:

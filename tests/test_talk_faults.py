@@ -125,7 +125,6 @@ def failing(error: Exception) -> Callable[..., Any]:
     ("error", "told"),
     [
         (QueueFullError("the outbox is full"), "the outbox is full"),
-        (UsageError("not now"), "not now"),
         (ValueError("odd"), "internal error: ValueError('odd')"),
     ],
 )
