@@ -306,6 +306,7 @@ def test_heard_text_ends_with_a_whole_word():
     assert heard_text(text, 0, 100) == ""
     assert heard_text(text, 50, 100) == "one two"
     assert heard_text(text, 75, 100) == "one two three"
+    assert heard_text("\u4f60\u597d\uff0c\u4e16\u754c", 50, 100) == "\u4f60\u597d"  # a script without spaces
     assert heard_text("", 5, 100) == ""
 
 
