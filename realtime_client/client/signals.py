@@ -24,7 +24,8 @@ OnSignal = Callable[[signal.Signals, int], None]
 def signals(on_signal: OnSignal) -> Iterator[None]:
     """Deliver SIGINT, SIGTERM and SIGHUP to `on_signal` while the block runs.
 
-    Enter it in the main thread before any other thread starts: threads inherit the mask.
+    Enter it in the main thread before any other thread starts: threads inherit the mask. A SIGHUP that is ignored when
+    it begins (`nohup`) stays ignored.
     """
     if hasattr(signal, "pthread_sigmask") and hasattr(signal, "sigwait"):
         yield from _with_sigwait(on_signal)
@@ -33,13 +34,14 @@ def signals(on_signal: OnSignal) -> Iterator[None]:
 
 
 def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WANTED)
+    wanted = _not_ignored()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
     ended = threading.Event()
 
     def wait() -> None:
         count = 0
         while True:
-            which = signal.sigwait(_WANTED)
+            which = signal.sigwait(wanted)
             if ended.is_set():
                 return
             count += 1
@@ -54,7 +56,7 @@ def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
         if thread.is_alive():
             signal.pthread_kill(thread.ident or 0, signal.SIGTERM)
         thread.join(timeout=5)
-        _discard_pending()
+        _discard_pending(wanted)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -66,10 +68,16 @@ def _tell(on_signal: OnSignal, which: int, count: int) -> None:
         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
-def _discard_pending() -> None:
+def _discard_pending(wanted: set[signal.Signals]) -> None:
     """Take signals that came too late off the process: unblocking would kill it after its work is done."""
-    while pending := signal.sigpending() & set(_WANTED):
+    while pending := signal.sigpending() & wanted:
         signal.sigwait(pending)
+
+
+def _not_ignored() -> set[signal.Signals]:
+    """Return the signals to take. One that is blocked comes to sigwait even where it is to be ignored."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return {which for which in _WANTED if which != hangup or signal.getsignal(which) != signal.SIG_IGN}
 
 
 def _with_handlers(on_signal: OnSignal) -> Iterator[None]:  # pragma: no cover - Windows
@@ -83,7 +91,7 @@ def _with_handlers(on_signal: OnSignal) -> Iterator[None]:  # pragma: no cover -
 
     thread = threading.Thread(target=wait, name="realtime-signals", daemon=True)
     thread.start()
-    before = {which: signal.signal(which, lambda number, _frame: arrived.put(number)) for which in _WANTED}
+    before = {which: signal.signal(which, lambda number, _frame: arrived.put(number)) for which in _not_ignored()}
     try:
         yield
     finally:
