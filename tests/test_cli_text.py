@@ -52,6 +52,21 @@ def test_wrapping_breaks_at_word_ends():
     assert wrap("abcdefghijkl", 5) == (["abcde", "fghij"], "kl")
 
 
+def test_wrapping_a_line_without_an_end_looks_at_each_character_a_few_times():
+    looked_at = 0
+
+    def cells(part: str) -> int:
+        nonlocal looked_at
+        looked_at += len(part)
+        return len(part)
+
+    for line in ("w" * 100_000, "word " * 20_000):
+        looked_at = 0
+        rows, _ = wrap(line, 80, cells)
+        assert len(rows) == 1_249
+        assert looked_at < 3 * len(line)
+
+
 def test_pending_text_is_bounded_and_says_so():
     pending = Pending()
     for _ in range(30):

@@ -24,23 +24,23 @@ def wrap(text: str, width: int, cells: Callable[[str], int] = len) -> tuple[list
 
 def _wrap_line(line: str, width: int, cells: Callable[[str], int]) -> tuple[list[str], str]:
     rows: list[str] = []
-    while cells(line) > width:
-        cut = _fitting(line, width, cells)
-        space = line.rfind(" ", 0, cut + 1)
-        if space > 0:
-            rows.append(line[:space])
-            line = line[space + 1 :]
+    start = 0
+    while (end := _fitting(line, start, width, cells)) < len(line):
+        space = line.rfind(" ", start, end + 1)
+        if space > start:
+            rows.append(line[start:space])
+            start = space + 1
         else:
-            rows.append(line[:cut])
-            line = line[cut:]
-    return rows, line
+            rows.append(line[start:end])
+            start = end
+    return rows, line[start:]
 
 
-def _fitting(line: str, width: int, cells: Callable[[str], int]) -> int:
-    """Return how many characters fit into a row; at least one."""
+def _fitting(line: str, start: int, width: int, cells: Callable[[str], int]) -> int:
+    """Return the end of what fits into a row from `start` on: at least one character, and those without a width."""
     used = 0
-    for index, character in enumerate(line):
-        used += cells(character)
+    for index in range(start, len(line)):
+        used += cells(line[index])
         if used > width:
-            return max(1, index)
+            return max(start + 1, index)
     return len(line)
