@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -107,15 +107,19 @@ def configured(
     as_json: bool = False,
     secrets: tuple[str, ...] = (),
     write: Callable[[str], None] | None = None,
+    told: Collection[str] = (),
 ) -> Iterator[None]:
     """Log to stderr, or to `file` (made with mode 0600, appended to), while the block runs.
 
     level: debug, info, warning or error. secrets: values to blank out wherever they turn up. write: takes each line
-    in place of stderr, from any thread.
+    in place of stderr, from any thread. told: events that people are told of in a better way; they go to a file, and
+    to those who asked for more than warnings.
     Errors: UsageError when the file cannot be written.
     """
     logger = logging.getLogger(ROOT)
     handler = _Handler(level.upper(), file, as_json=as_json, secrets=secrets, write=write)
+    if file is None and handler.level >= logging.WARNING:
+        handler.addFilter(lambda record: record.msg not in told)
     before = (logger.level, logger.propagate)
     logger.addHandler(handler)
     logger.setLevel(handler.level)

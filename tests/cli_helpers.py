@@ -110,12 +110,18 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._master)
+        self.hang_up()
 
     @property
     def text(self) -> str:
         """What the screen shows, without trailing blanks."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    def hang_up(self) -> None:
+        """Close the terminal."""
+        master, self._master = self._master, -1
+        if master >= 0:
+            os.close(master)
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())

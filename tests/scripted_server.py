@@ -38,10 +38,10 @@ class Peer:
     def greet(self) -> None:
         self.send(type="session.created", event_id="event_0", session=SESSION)
 
-    def receive(self, kind: str | None = None) -> dict[str, Any]:
+    def receive(self, kind: str | None = None, limit_s: float = 10.0) -> dict[str, Any]:
         """The next event (of that kind)."""
         while True:
-            event = json.loads(self.websocket.recv(timeout=10))
+            event = json.loads(self.websocket.recv(timeout=limit_s))
             if kind is None or event["type"] == kind:
                 return event
 

@@ -33,7 +33,7 @@ class TalkingServer(ScriptedServer):
         peer.greet()
         count = 0
         while True:
-            event = peer.receive()
+            event = peer.receive(limit_s=60.0)  # people, and tests of what they do, take their time
             self.seen.put(event)
             if event["type"] == "session.update":
                 peer.send(type="session.updated", event_id="e", session=SESSION | event["session"])

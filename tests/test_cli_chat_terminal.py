@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from cli_helpers import Terminal
+from cli_helpers import LIMIT_S, Terminal, started
 from scripted_server import Peer, ScriptedServer
 from talking_server import END, TalkingServer
 
 CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+def text_of(event: dict) -> str:
+    """What a message for the server says in writing; '' for another one."""
+    return event["item"]["content"][0]["text"] if event["type"] == "conversation.item.create" else ""
+
+
+def no_sound(tmp_path) -> dict[str, str]:
+    (tmp_path / "asound.conf").write_text("pcm.none { type hw card 77 }\n")  # PortAudio dies of an empty one
+    return {"ALSA_CONFIG_PATH": str(tmp_path / "asound.conf"), "PULSE_SERVER": f"unix:{tmp_path}/none"}
 
 
 @contextmanager
@@ -19,6 +31,13 @@ def chat(server: ScriptedServer, *args: str, **options) -> Iterator[Terminal]:
     with Terminal("chat", "--no-record", "--url", server.url, *args, **options) as terminal:
         terminal.wait_for(".quit to end" if options.get("TERM") == "dumb" else ".quit to end\n>")
         yield terminal
+
+
+def read_until(terminal: Terminal, true: Callable[[], object], what: str) -> None:
+    """Read what the program shows until something is true."""
+    ends = time.monotonic() + LIMIT_S
+    while not true():
+        assert terminal._read(ends), f"{what} never came; the screen is\n{terminal.text}"
 
 
 def test_the_answer_streams_in_while_one_types():
@@ -55,19 +74,34 @@ def test_typed_text_interrupts():
     ]  # fmt: skip  # the cancel between them is read by the answer itself
 
 
-def test_the_first_ctrl_c_stops_the_answer_and_the_second_ends():
+@pytest.mark.parametrize("by", ["key", "signal"])
+def test_ctrl_c_clears_the_line_then_stops_the_answer_then_asks_then_ends(by):
     with TalkingServer() as server, chat(server) as terminal:
+
+        def ctrl_c() -> None:
+            terminal.type(CTRL_C) if by == "key" else terminal.signal(signal.SIGINT)
+
         server.words.put("On and on")
         terminal.type("talk\r")
         terminal.wait_for("On and on")
-        terminal.type(CTRL_C)
-        terminal.wait_for("On and on\n[interrupted]")
-        assert terminal.process.poll() is None
-        terminal.type(CTRL_C)
+        terminal.type("half a line")
+        terminal.wait_for("\n> half a line", at_end=True)
+        ctrl_c()
+        terminal.wait_for("\n>", at_end=True)
+        assert "[interrupted]" not in terminal.wait_for("On and on\n>")
+        ctrl_c()
+        terminal.wait_for("On and on\n[interrupted]\n>")
+        ctrl_c()
+        terminal.wait_for("[interrupted]\n[Ctrl-C again to quit]\n>")
+        terminal.type("x\x7f")  # a letter, and its end: it is not the next key
+        read_until(terminal, lambda: terminal.raw.count(b"x"), "the letter")
+        ctrl_c()
+        terminal.wait_for("[Ctrl-C again to quit]\n[Ctrl-C again to quit]\n>")
+        ctrl_c()
         assert terminal.wait_end() == 130
 
 
-def test_two_ctrl_c_in_a_row_end_it_though_the_server_is_deaf():
+def test_ctrl_c_ends_it_though_the_server_is_deaf():
     def deaf(peer: Peer) -> None:
         peer.greet()
         event = peer.receive("session.update")
@@ -81,13 +115,32 @@ def test_two_ctrl_c_in_a_row_end_it_though_the_server_is_deaf():
         terminal.wait_for("> talk")
         terminal.type(CTRL_C)
         terminal.type(CTRL_C)
-        assert terminal.wait_end() == 130
-
-
-def test_ctrl_c_with_nothing_running_ends():
-    with TalkingServer() as server, chat(server) as terminal:
+        terminal.wait_for("[Ctrl-C again to quit]")
         terminal.type(CTRL_C)
         assert terminal.wait_end() == 130
+
+
+def test_ctrl_c_twice_in_a_terminal_that_cannot_move_the_cursor():
+    with TalkingServer() as server, chat(server, TERM="dumb") as terminal:
+        terminal.type("half a line")
+        terminal.wait_for("half a line")
+        terminal.type(CTRL_C)
+        terminal.wait_for("[Ctrl-C again to quit]")
+        terminal.type(CTRL_C)
+        assert terminal.wait_end() == 130
+
+
+def test_without_a_terminal_nobody_is_asked(tmp_path):
+    with TalkingServer() as server:
+        with started(
+            "chat", "--voice", "--no-record", "--url", server.url, env=os.environ | no_sound(tmp_path)
+        ) as process:
+            assert process.stderr is not None
+            while ".quit to end" not in process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, errors) == (130, "")
 
 
 @pytest.mark.parametrize("last", [".quit\r", ".exit\r", CTRL_D])
@@ -97,7 +150,7 @@ def test_ways_to_end_well(last):
         assert terminal.wait_end() == 0
 
 
-@pytest.mark.parametrize(("which", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("which", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_from_outside(which, code):
     with TalkingServer() as server, chat(server) as terminal:
         terminal.signal(which)
@@ -110,6 +163,8 @@ def test_dot_commands():
         assert all(word in terminal.wait_for(".quit .exit") for word in (".save", ".voice", ".cancel", ".stats"))
         terminal.type(".nonsense\r")
         terminal.wait_for("[there is no command .nonsense; .help lists them]")
+        terminal.type(".hepl\r")
+        terminal.wait_for("[there is no command .hepl; did you mean .help?]")
         terminal.type(".save\r")
         terminal.wait_for("[nothing is recorded in this session (--no-record)]")
         terminal.type(".cancel\r")
@@ -153,6 +208,21 @@ def test_a_lost_connection_ends_the_chat_with_its_code():
         terminal.type("hello\r")
         assert terminal.wait_end() == 4
         assert terminal.text.splitlines()[-1].startswith("realtime: ")
+        assert terminal.text.count("1006") == 1, "it is told once"
+
+
+def test_a_session_that_the_server_ends_well_is_told():
+    def end(peer: Peer) -> None:
+        peer.greet()
+        event = peer.receive("session.update")
+        peer.send(type="session.updated", event_id="e", session=event["session"])
+        peer.receive("session.update")
+        peer.websocket.close(1000, "bye")
+
+    with ScriptedServer(end) as server, chat(server) as terminal:
+        terminal.type(".voice marin\r")
+        assert terminal.wait_end() == 0
+        assert "[the server ended the session (close code 1000: bye)]" in terminal.text
 
 
 def test_long_answers_wrap_at_words_also_wide_ones():
@@ -206,5 +276,20 @@ def test_pasted_lines_are_one_message():
         terminal.wait_for("second")
         terminal.type("\r")
         terminal.wait_for("> first\n> second\nTwo lines.")
+        terminal.type("\x1b[200~a \x1b[31mred\x1b[0m\x07 word\x1b]0;title\x07\x1b[201~\r")
+        terminal.wait_for("\n> a red word\n")
+        said = [text_of(server.seen.get(timeout=5)) for _ in range(4)]
+        assert [text for text in said if text] == ["first\nsecond", "a red word"]
+        terminal.type(CTRL_C + CTRL_D)
+        assert terminal.wait_end() == 0
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_what_is_typed_and_is_no_text_is_told_and_not_sent(term):
+    with TalkingServer("Good.") as server, chat(server, TERM=term) as terminal:
+        os.write(terminal._master, b"caf\xe9 bad\n" if term == "dumb" else b"caf\xe9 bad\r")
+        terminal.wait_for("[what was typed is not text in UTF-8; nothing was sent]")
+        terminal.type("hello\n" if term == "dumb" else "hello\r")
+        terminal.wait_for("Good.")
         terminal.type(CTRL_D)
         assert terminal.wait_end() == 0

@@ -60,7 +60,7 @@ def test_the_client_is_not_imported_for_help():
         (("say", "a", "--speed", "9"), "--speed"),
         (("say", "a", "--out", "a.mp3"), ".wav or .flac"),
         (("say", "a", "--out", "/nowhere/a.wav"), "no folder"),
-        (("say", "a", "--out", "a.wav", "--text-only"), "--text-only"),
+        (("say", "a", "--out", "a.wav", "--text-only"), "leave out --text"),
         (("say", "a", "--modality", "video"), "--modality"),
         (("recover", "/nowhere"), "/nowhere"),
     ],

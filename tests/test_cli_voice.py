@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,7 +97,8 @@ def test_typed_text_stops_the_voice(sound_card: SoundCard):
         terminal.wait_for("assistant speaks")
         wait_until(lambda: len(tape.loud(400)) > 4_800, what="the story is heard")
         terminal.type("repeat after me no\r")
-        terminal.wait_for("[interrupted]\n> repeat after me no\nno.")
+        cut = terminal.wait_for("]\n> repeat after me no\nno.")
+        assert re.search(r'\[interrupted: heard ("[^"]+", \d+ of \d+ words|\d\.\d of \d+\.\d s)\]\n> repeat', cut), cut
         terminal.wait_for("listening | nobody speaks")  # the story would have taken a minute
         terminal.type(".cancel\r")
         terminal.wait_for("[no answer is running]")
@@ -104,7 +106,7 @@ def test_typed_text_stops_the_voice(sound_card: SoundCard):
         terminal.wait_for("assistant speaks")
         terminal.type(CTRL_C)
         terminal.wait_for("nobody speaks")
-        assert terminal.text.count("[interrupted]") == 2
+        assert terminal.text.count("[interrupted: heard ") == 2
         leave(terminal)
         assert tape.duration_s < 30
 
@@ -344,7 +346,10 @@ def test_text_asks_for_no_device(tmp_path):
             assert "microphone" not in terminal.wait_for(READY)
             leave(terminal)
     done = realtime("chat", "--text", "--voice", "--local")
-    assert (done.returncode, done.stderr) == (2, "realtime: --voice and --text exclude each other\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "realtime: --voice and --text exclude each other (to speak and read the answers: --modality text)\n",
+    )
 
 
 @again_after_a_stall

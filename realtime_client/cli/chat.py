@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from realtime_client import updates as up
+from realtime_client.cli.heard import INTERRUPTED, Heard
 from realtime_client.cli.screen import Screen
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.escape import one_line
 from realtime_client.protocol.session import Audio, AudioOutput, RealtimeSession
@@ -25,7 +29,14 @@ type a line to talk; it interrupts an answer that is running
   .voice NAME    another voice, as long as none has spoken yet
   .cancel        stop the running answer (so does Ctrl-C)
   .stats         figures of the last turn and of the connection
-  .quit .exit    end (so do Ctrl-D, and Ctrl-C when nothing runs)"""
+  .quit .exit    end (so do Ctrl-D, and Ctrl-C twice when nothing runs)
+Ctrl-C clears a half-typed line, else stops the answer, else asks for another"""
+
+QUIT_WITHIN_S = 5.0
+# Control sequences (ECMA-48: CSI, OSC, two-character ones), then control characters without tab and line feed.
+_CONTROLS = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -~]?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 class ChatClient(Protocol):
@@ -48,6 +59,11 @@ class ChatClient(Protocol):
         ...
 
     @property
+    def error(self) -> RealtimeError | None:
+        """Why the session ended against our will."""
+        ...
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The settings in force."""
         ...
@@ -61,12 +77,20 @@ class ChatClient(Protocol):
 class Chat:
     """Joins a client with a screen.
 
-    `observe` runs in the client's audio thread, everything else in the screen's. error: what ended the chat if that
-    was no wish of the user. interrupted: it was ended by Ctrl-C.
+    `observe` runs in the client's audio thread, everything else in the screen's. asks: Ctrl-C with nothing to stop asks
+    for a second one; False where nobody can read that. error: what ended the chat if that was no wish of the user.
+    interrupted: it was ended by Ctrl-C.
     """
 
     def __init__(
-        self, client: ChatClient, screen: Screen, recording: Path | None = None, voice: ChatVoice | None = None
+        self,
+        client: ChatClient,
+        screen: Screen,
+        recording: Path | None = None,
+        voice: ChatVoice | None = None,
+        *,
+        asks: bool = True,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.error: BaseException | None = None
         self.interrupted = False
@@ -74,16 +98,22 @@ class Chat:
         self._screen = screen
         self._recording = recording
         self._voice = voice
-        self._running = False
-        self._cut: str | None = None  # the answer whose unheard end was cut last
+        self._asks = asks
+        self._clock = clock
+        self._quits_until_s: float | None = None  # the screen says that another Ctrl-C ends the chat
         self._stopping = False  # an answer has been told to stop and has not ended yet
-        self._told = False  # the screen says already that it was interrupted
+        self._brought = False  # the answer brought something
+        self._heard = Heard()
+        self._fatal: up.Failure | None = None
         self._part: tuple[str, int] | None = None
         self._shows: dict[type[up.Update], Callable[[Any], None]] = {
             up.ResponseStarted: self._response_started,
             up.TextDelta: self._delta,
             up.ResponseDone: self._response_done,
+            up.ItemAdded: self._item_added,
+            up.AudioDelta: self._audio,
             up.Failure: self._failure,
+            up.Notice: self._notice,
             up.ToolCall: self._tool_call,
             up.SessionEnded: self._ended,
             up.Interrupted: self._interrupted,
@@ -95,16 +125,25 @@ class Chat:
 
     def observe(self, update: up.Update, _at_s: float) -> None:
         """Show an update."""
+        if self._fatal is not None and not isinstance(update, up.ConnectionLost | up.SessionEnded):
+            self._show_failure(self._fatal)  # the session goes on all the same
+            self._fatal = None
         show = self._shows.get(type(update))
         if show is not None:
             show(update)
 
     def _response_started(self, _update: up.ResponseStarted) -> None:
-        self._stopping = False
-        self._running = True
+        self._stopping = self._brought = False
         self._part = None
 
+    def _item_added(self, update: up.ItemAdded) -> None:
+        """Show what was typed, behind what came before it."""
+        if update.local and update.role == "user":
+            self._screen.echo(update.text)
+
     def _delta(self, update: up.TextDelta) -> None:
+        self._heard.add(update)
+        self._brought = True
         part = (update.item_id, update.content_index)
         if part != self._part:
             self._screen.end_line()
@@ -112,60 +151,101 @@ class Chat:
         self._screen.write(update.text)
 
     def _response_done(self, update: up.ResponseDone) -> None:
-        self._stopping = self._running = False
+        self._stopping = False
         self._screen.end_line()
         if update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
             self._screen.notice(f"[the answer is {update.status}: {one_line(why)}]")
-        elif update.status == "cancelled" and not self._told:
-            self._screen.notice("[interrupted]")
-        self._told = False
+        elif update.status == "cancelled" and self._heard.told(update.response_id):
+            self._screen.notice(INTERRUPTED)
+        elif update.status == "completed" and not (self._brought or update.text.strip()):
+            self._screen.notice("[the answer is empty: no text, no sound and no call could be read in it]")
+
+    def _audio(self, _update: up.AudioDelta) -> None:
+        self._brought = True
+
+    def _notice(self, update: up.Notice) -> None:
+        self._screen.notice(f"[{one_line(update.message)}]")
 
     def _interrupted(self, update: up.Interrupted) -> None:
-        """Tell of an answer that was complete and not yet heard to its end; a running one ends as cancelled."""
-        if update.cause == "speech" and not self._running and update.response_id != self._cut:
-            self._cut = update.response_id
-            self._screen.notice("[interrupted]")
+        """Tell where an answer was cut, also one that was complete and not yet heard to its end."""
+        line = self._heard.cut(update)
+        if line is not None:
+            self._screen.notice(line)
 
     def _failure(self, update: up.Failure) -> None:
-        if not update.benign:
-            code = f" ({one_line(update.code)})" if update.code else ""
-            self._screen.notice(f"[the server reports: {one_line(update.message)}{code}]")
+        if update.fatal:
+            self._fatal = update  # the end of the session, which follows, tells of it
+        elif not update.benign:
+            self._show_failure(update)
+
+    def _show_failure(self, update: up.Failure) -> None:
+        code = f" ({one_line(update.code)})" if update.code else ""
+        self._screen.notice(f"[the server reports: {one_line(update.message)}{code}]")
 
     def _tool_call(self, update: up.ToolCall) -> None:
+        self._brought = True
         self._screen.notice(f"[calls {one_line(update.name)}({one_line(update.arguments, 200)})]")
 
-    def _ended(self, _update: up.SessionEnded) -> None:
+    def _ended(self, update: up.SessionEnded) -> None:
+        """The session has ended, and not by us. What went wrong is the last line of the program."""
+        if self._client.error is None:
+            how = "the session has ended" if update.reason in ("", "closed") else one_line(update.reason)
+            self._screen.notice(f"[{how}]")
         self._screen.stop()
 
     # What the person says
 
     def line(self, text: str) -> None:
-        """Take a line that was typed. An error of the line is shown; any other error ends the chat."""
+        """Take a line that was typed. An error of the line is shown; any other error ends the chat.
+
+        Control characters, which a paste may hold, are left out: what is sent is what is shown.
+        """
+        self.typed()
         try:
-            self._take(text)
+            if text := _CONTROLS.sub("", text).strip():
+                self._take(text)
         except UsageError as error:
             self._screen.notice(f"[{one_line(str(error))}]")
         except BaseException as error:  # noqa: BLE001  # the editor's loop would print it over the screen
             self.error = error
             self._screen.stop()
 
+    def typed(self) -> None:
+        """Something was typed: Ctrl-C does not end the chat without asking again."""
+        self._quits_until_s = None
+
     def interrupt(self) -> None:
-        """Take a Ctrl-C: the first stops a running answer, one with nothing to stop ends the chat."""
+        """Take a Ctrl-C with nothing typed: it stops an answer that runs or sounds.
+
+        With nothing to stop it asks for another one, which ends the chat if it follows within `QUIT_WITHIN_S`: an
+        answer that ended just before it is no reason to end.
+        """
         try:
-            if not self._stopping and self._stop_answer():
-                return
+            stopped = not self._is_stopping and self._stop_answer()
         except RealtimeError as error:
             self.error = error
+            self._screen.stop()
+            return
+        now_s, quits_until_s = self._clock.monotonic(), self._quits_until_s
+        self._quits_until_s = None
+        if stopped:
+            return
+        if self._asks and (quits_until_s is None or now_s > quits_until_s):
+            self._quits_until_s = now_s + QUIT_WITHIN_S
+            self._screen.notice("[Ctrl-C again to quit]")
+            return
         self.interrupted = True
         self._screen.stop()
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stopping and self._client.answering
 
     def _stop_answer(self) -> bool:
         """Stop the running answer, or the sound of one that is complete; False if there was none."""
         playing = self._playing
         self._stopping = self._client.cancel()
-        if playing and not self._stopping:
-            self._screen.notice("[interrupted]")
         return playing or self._stopping
 
     @property
@@ -173,6 +253,9 @@ class Chat:
         return self._voice is not None and self._voice.playing
 
     def _take(self, text: str) -> None:
+        if not _is_encodable(text):
+            self._screen.echo(text)
+            raise UsageError("what was typed is not text in UTF-8; nothing was sent")
         word, _, rest = text.partition(" ")
         if not (word.startswith(".") and word[1:2].isalpha()):
             self._talk(text)
@@ -182,15 +265,18 @@ class Chat:
         if command is not None:
             command(self, rest.strip())
         elif self._voice is None or not self._voice.take(word.lower(), rest.strip()):
-            raise UsageError(f"there is no command {word}; .help lists them")
+            raise UsageError(f"there is no command {word}; {self._advice(word.lower())}")
+
+    def _advice(self, word: str) -> str:
+        near = difflib.get_close_matches(word, [*_COMMANDS, *(() if self._voice is None else self._voice.commands)], 1)
+        return f"did you mean {near[0]}?" if near else ".help lists them"
 
     def _talk(self, text: str) -> None:
-        running = self._client.answering and not self._stopping
-        if running or self._playing:
-            self._told = running
-            self._screen.notice("[interrupted]")
-        self._screen.echo(text)
-        self._client.send_text(text)
+        try:
+            self._client.send_text(text)  # shown where the session tells of it
+        except BaseException:
+            self._screen.echo(text)
+            raise
         self._stopping = False
 
     def _help(self, _rest: str) -> None:
@@ -217,7 +303,11 @@ class Chat:
         if not rest:
             self._screen.notice(f"[recording: {self._recording}]")
             return
-        self._screen.notice(f"[saved {copy_transcript(self._recording, Path(rest).expanduser())}]")
+        try:
+            destination = Path(rest).expanduser()
+        except RuntimeError:
+            raise UsageError(f"cannot write {rest}: there is no such home") from None
+        self._screen.notice(f"[saved {copy_transcript(self._recording, destination)}]")
 
     def _stats(self, _rest: str) -> None:
         self._screen.notice(describe_stats(self._client.stats().to_dict()))
@@ -234,6 +324,14 @@ _COMMANDS: dict[str, Callable[[Chat, str], None]] = {
 }
 
 
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _member(node: Any, key: str) -> Any:
     return node.get(key) if isinstance(node, dict) else None
 
@@ -243,19 +341,20 @@ def copy_transcript(recording: Path, destination: Path) -> Path:
 
     Into a folder it goes under its own name. Errors: UsageError when it exists already or cannot be written.
     """
+    shown = one_line(str(destination), 200)
     suffix = destination.suffix if destination.suffix in (".md", ".jsonl", ".srt", ".vtt") else ".md"
     source = recording / f"transcript{suffix}"
-    if destination.is_dir():
-        destination /= source.name
     try:
+        if destination.is_dir():
+            destination /= source.name
         with source.open("rb") as old, open(destination, "xb", opener=_private) as new:
             shutil.copyfileobj(old, new)
     except FileExistsError:
-        raise UsageError(f"{destination} exists already; name another file") from None
+        raise UsageError(f"{shown} exists already; name another file") from None
     except FileNotFoundError as error:
         raise UsageError(f"there is no {error.filename}") from None
     except OSError as error:
-        raise UsageError(f"cannot write {destination}: {error.strerror}") from None
+        raise UsageError(f"cannot write {shown}: {error.strerror}") from None
     return destination
 
 

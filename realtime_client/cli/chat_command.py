@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -12,26 +13,32 @@ from realtime_client.audio.quiet import quiet_screen
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.cli.screen import Screen, make_screen
-from realtime_client.cli.session import command_session
-from realtime_client.errors import UsageError
-from realtime_client.settings import Settings
+from realtime_client.cli.session import close_soon, command_session
+from realtime_client.errors import RealtimeError, UsageError
+from realtime_client.settings import DEFAULT, Settings
 
 if TYPE_CHECKING:
+    from realtime_client.cli.chat import Chat
+    from realtime_client.cli.interruption import Interruption
     from realtime_client.talk.assembly import LiveSound
+
+_STUCK_S = 1.0  # a screen that has not ended by then is stuck: the session is closed without it
 
 
 @click.command("chat", cls=SectionedCommand)
 @click.option("--voice", "by_voice", is_flag=True, help="talk, also where standard input is no terminal")
-@click.option("--text", "by_text", is_flag=True, help="type only: no microphone and no speaker")
 @talk_options
 def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_text: bool) -> None:
     """Hold a conversation: speak or type; the answer is heard and streams in. .help lists what else can be typed.
 
     Voice needs a microphone or a speaker and a terminal; without them the conversation is in text, until one is
-    plugged in. If standard input is not a terminal, all of it is one prompt, and the answer goes to standard output.
+    plugged in. With --text, or where there can be no sound, only text is asked for. If standard input is not a
+    terminal, all of it is one prompt, and the answer goes to standard output.
+
+    Ctrl-C clears a half-typed line; else it stops the answer; else it asks for another one, which ends.
     """
     if by_voice and by_text:
-        raise UsageError("--voice and --text exclude each other")
+        raise UsageError("--voice and --text exclude each other (to speak and read the answers: --modality text)")
     if sys.stdin.isatty() or by_voice:
         with quiet_screen():
             _converse(settings, invocation, by_voice=by_voice or (sys.stdout.isatty() and not by_text))
@@ -49,8 +56,11 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
 
     screen = make_screen()
 
-    def choose() -> LiveSound | None:
-        return _sound(settings, screen) if by_voice else None
+    def choose(settings: Settings) -> tuple[Settings, LiveSound | None]:
+        sound = _sound(settings, screen) if by_voice else None
+        if sound is None and settings.rank("modality") == DEFAULT:
+            settings = dataclasses.replace(settings, modality="text")  # nobody will hear it
+        return settings, sound
 
     with command_session(settings, invocation, screen.notice, sound=choose) as (session, state):
         voice = None
@@ -61,30 +71,36 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
             voice = ChatVoice(session.sound, screen, lambda: session.client.answering)
             greeting = voice.greeting()
             screen.add_controls(voice)
-        chat = Chat(session.client, screen, session.recording, voice)
+        chat = Chat(session.client, screen, session.recording, voice, asks=sys.stdin.isatty())
 
         def on_signal(which: signal.Signals) -> bool:
-            if which == signal.SIGINT:
-                chat.interrupt()
-                if not chat.interrupted:
-                    return False
+            if which == signal.SIGINT and screen.interrupt():
+                return False
             if session.sound is not None:
                 session.sound.drop()
             screen.stop()
-            return True
+            return close_soon(session.client, _STUCK_S)
 
+        state.at_force = screen.abandon
         state.handle(on_signal)
         remove = session.client.observe(chat.observe)
         try:
             screen.notice(greeting)
-            screen.run(chat.line, chat.interrupt)
+            screen.run(chat.line, chat.interrupt, chat.typed)
         finally:
             remove()
-        failure = chat.error or session.client.error
-        if failure is not None:
-            raise failure
-        if chat.interrupted:
-            state.end_by(signal.SIGINT)
+        _tell_end(chat, screen, session.client.error, state)
+
+
+def _tell_end(chat: Chat, screen: Screen, error: RealtimeError | None, state: Interruption) -> None:
+    if screen.hung_up:
+        state.end_by(signal.SIGHUP)
+        return
+    failure = chat.error or error
+    if failure is not None:
+        raise failure
+    if chat.interrupted:
+        state.end_by(signal.SIGINT)
 
 
 def _sound(settings: Settings, screen: Screen) -> LiveSound | None:

@@ -44,10 +44,15 @@ _LONG_GAP_MS = 500
 class ChatVoice:
     """Steers the live sound of one session. answering: whether an answer runs or is asked for.
 
-    help: the lines that list its commands.
+    help: the lines that list its commands. commands: their names.
     """
 
     help = _HELP
+
+    @property
+    def commands(self) -> list[str]:
+        """The names of its commands."""
+        return list(_COMMANDS)
 
     def __init__(self, sound: LiveSound, screen: Screen, answering: Callable[[], bool]) -> None:
         self._sound = sound

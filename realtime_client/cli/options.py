@@ -11,6 +11,7 @@ import click
 
 from realtime_client.cli.group import Invocation
 from realtime_client.client.limits import Limits
+from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.settings import SPECS, Settings, Spec, load_settings
 
@@ -44,7 +45,7 @@ def _section(name: str) -> str:
         return "Limits"
     if name in _SOUND:
         return "Sound"
-    return "Session" if name in SPECS or name == "text_only" else "Options"
+    return "Session" if name in SPECS or name == "by_text" else "Options"
 
 
 def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,8 +54,11 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def talk_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every option of a session that may use microphone and speaker, as `session_options` does."""
-    return _with_settings(function, [spec for spec in SPECS.values() if spec.flag])
+    """Give a command every option of a session that may use microphone and speaker, as `session_options` does.
+
+    It is also told with `by_text` whether these were declined.
+    """
+    return _with_settings(function, [spec for spec in SPECS.values() if spec.flag], talks=True)
 
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,15 +71,20 @@ def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return _with_settings(function, [SPECS[name] for name in _LOGS])
 
 
-def _with_settings(function: Callable[..., Any], specs: list[Spec]) -> Callable[..., Any]:
+def _with_settings(function: Callable[..., Any], specs: list[Spec], *, talks: bool = False) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(**values: Any) -> Any:
         flags = {spec.name: _given(spec, values.pop(spec.name)) for spec in specs}
         invocation = click.get_current_context().obj
         assert isinstance(invocation, Invocation)
         invocation.verbose, invocation.quiet = values.pop("verbose"), values.pop("quiet")
-        if values.pop("text_only", False):
+        by_text = values.pop("by_text", False) | values.pop("text_only", False)
+        if by_text:
+            if flags.get("modality") == "audio":
+                raise UsageError("--text and --modality audio exclude each other")
             flags["modality"] = "text"
+        if talks:
+            values["by_text"] = by_text
         if flags.get("log_level") is None and invocation.verbose:
             flags["log_level"] = "info" if invocation.verbose == 1 else "debug"
         settings = load_settings(flags)
@@ -85,7 +94,9 @@ def _with_settings(function: Callable[..., Any], specs: list[Spec]) -> Callable[
 
     options = [_option(spec) for spec in specs]
     if any(spec.name == "modality" for spec in specs):
-        options.append(click.option("--text-only", is_flag=True, help="the same as --modality text"))
+        text = "only text: no sound is asked for" + (", no microphone and no speaker are used" if talks else "")
+        options.append(click.option("--text", "by_text", is_flag=True, help=text))
+        options.append(click.option("--text-only", is_flag=True, hidden=True))  # its old name
     options.append(click.option("-q", "--quiet", is_flag=True, help="no notices on stderr"))
     options.append(click.option("-v", "--verbose", count=True, help="log more; -vv: everything"))
     for option in reversed(options):

@@ -172,7 +172,7 @@ def _check_out(out: Path, settings: Settings) -> None:
     if out.suffix.lower() not in (".wav", ".flac"):
         raise UsageError(f"--out {out}: the name must end in .wav or .flac")
     if settings.modality == "text":
-        raise UsageError("--out needs an answer with audio: leave out --text-only")
+        raise UsageError("--out needs an answer with audio: leave out --text")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder for it, or it is a folder")
 

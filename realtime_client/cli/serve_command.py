@@ -13,6 +13,8 @@ from realtime_client.cli.options import SectionedCommand, server_options
 from realtime_client.cli.session import logging_as_set, notice
 from realtime_client.settings import Settings
 
+_GRACE_S = 30.0
+
 
 @click.command("serve", cls=SectionedCommand)
 @click.option(
@@ -33,11 +35,16 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
     token = settings.token.reveal() if settings.token else None
     ended = threading.Event()
 
-    def on_signal(which: signal.Signals) -> bool:
+    def on_signal(_which: signal.Signals) -> bool:
         ended.set()
-        return which != signal.SIGTERM  # how a service is asked to end: that is success
+        return True
 
-    with logging_as_set(settings), interruption() as state, LocalServer(host, port, token, beta=beta) as server:
+    fine = {signal.SIGTERM}  # how a service is asked to end: that is success
+    with (
+        logging_as_set(settings),
+        interruption(_GRACE_S, fine) as state,
+        LocalServer(host, port, token, beta=beta) as server,
+    ):
         state.handle(on_signal)
         if not server.loopback:
             who = "who knows the token" if token else "(no --token is set)"

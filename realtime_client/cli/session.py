@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from realtime_client import logs
 from realtime_client.cli.group import Invocation
+from realtime_client.cli.hangup import tell
 from realtime_client.cli.interruption import Interruption, interruption
 from realtime_client.cli.screen import dim
-from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 from realtime_client.opening import Opened, opened
 from realtime_client.settings import Settings
 
 if TYPE_CHECKING:
+    from realtime_client.client.client import RealtimeClient
     from realtime_client.talk.assembly import LiveSound
+
+ChooseSound = Callable[[Settings], "tuple[Settings, LiveSound | None]"]
+_GRACE_S = 5.0  # what an end in order may take beside closing the session
+_TOLD = ("failure", "notice", "connection_lost")  # the screen, or the last line, tells of these
 
 
 def notice(invocation: Invocation, text: str) -> None:
     """Write a line about the run to stderr, unless it is to be quiet."""
     if not invocation.quiet:
-        print(dim(one_line(text)), file=sys.stderr, flush=True)  # noqa: T201
+        tell(dim(one_line(text)))
 
 
 @contextmanager
-def logging_as_set(settings: Settings, write: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Log as the settings say; every secret among them is blanked out. write: takes lines in place of stderr."""
+def logging_as_set(
+    settings: Settings, write: Callable[[str], None] | None = None, *, told: Collection[str] = ()
+) -> Iterator[None]:
+    """Log as the settings say; every secret among them is blanked out. write, told: see `logs.configured`."""
     with logs.configured(
-        settings.log_level, file=settings.log_file, as_json=settings.log_json, secrets=settings.secrets(), write=write
+        settings.log_level,
+        file=settings.log_file,
+        as_json=settings.log_json,
+        secrets=settings.secrets(),
+        write=write,
+        told=told,
     ):
         yield
 
@@ -41,19 +54,21 @@ def command_session(
     invocation: Invocation,
     log_to: Callable[[str], None] | None = None,
     *,
-    sound: Callable[[], LiveSound | None] = lambda: None,
+    sound: ChooseSound = lambda settings: (settings, None),
 ) -> Iterator[tuple[Opened, Interruption]]:
     """Hold a session open while the block runs.
 
     A signal closes the session, which wakes whoever waits for it, until the block puts another action in charge.
-    log_to: takes log lines in place of stderr. sound: chooses microphone and speaker.
-    It is called here because signals must be taken before any thread starts.
+    log_to: takes log lines in place of stderr. sound: chooses microphone and speaker, and returns with them the
+    settings that fit. It is called here because signals must be taken before any thread starts.
     """
-    with logging_as_set(settings, log_to), interruption() as state:
+    grace_s = settings.limits.close_timeout_s + _GRACE_S
+    with logging_as_set(settings, log_to, told=_TOLD), interruption(grace_s) as state:
         folder = None
         try:
-            prepared = lambda client: state.handle(lambda _which: _close(client))  # noqa: E731
-            with opened(settings, prepared=prepared, sound=sound()) as session:
+            settings, chosen = sound(settings)
+            prepared = lambda client: state.handle(lambda _which: close_soon(client))  # noqa: E731
+            with opened(settings, prepared=prepared, sound=chosen) as session:
                 folder = session.recording
                 notice(invocation, session.greeting)
                 yield session, state
@@ -62,9 +77,14 @@ def command_session(
                 notice(invocation, f"recording: {folder}")
 
 
-def _close(client: object) -> bool:
-    try:
-        client.close()  # type: ignore[attr-defined]
-    except RealtimeError:
-        return True  # the thread that holds the session gets the same error and tells it
+def close_soon(client: RealtimeClient, after_s: float = 0.0) -> bool:
+    """Close a session from where nobody may wait; True, as the action of a signal that ends the command."""
+
+    def close() -> None:
+        with contextlib.suppress(Exception):  # the thread that holds the session gets the same error and tells it
+            client.close()
+
+    closing = threading.Timer(after_s, close)
+    closing.name, closing.daemon = "realtime-close", True
+    closing.start()
     return True

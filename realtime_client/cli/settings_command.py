@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.escape import one_line
 from realtime_client.secret import shown_url
@@ -19,7 +18,7 @@ from realtime_client.target import endpoint, key_setting, target
 @click.command("settings", cls=SectionedCommand)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 @talk_options
-def command(*, settings: Settings, invocation: Invocation, as_json: bool) -> None:  # noqa: ARG001  # one shape for all
+def command(*, settings: Settings, as_json: bool, **_: Any) -> None:
     """Show what is in force and where each value came from; secrets are masked.
 
     A value is taken from the first of: flag, environment, .env in the current folder, config file, default.
