@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,24 @@ def test_chat_saves_its_transcript(folder):
         assert terminal.wait_end() == 0
     assert "Count to three." in Path("copy.md").read_text()
     assert stat.S_IMODE(Path("copy.md").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("options", [["--text"]])
+def test_what_is_saved_right_after_an_answer_holds_it(folder, options):
+    with Terminal("chat", "--local", *options, "--record-dir", str(folder), columns=200) as terminal:
+        terminal.wait_for(".quit to end\n>")
+        terminal.type("Count to three.\r")
+        terminal.wait_for("three.\n>")
+        saved, ends = "", time.monotonic() + LIMIT_S / 3
+        while "three" not in saved.partition("**Assistant**")[2]:  # the end of the answer has no sign on the screen
+            assert time.monotonic() < ends, saved
+            Path("copy.md").unlink(missing_ok=True)
+            terminal.type(".save copy.md\r")
+            while not Path("copy.md").exists() or not Path("copy.md").stat().st_size:
+                assert terminal._read(ends)
+            saved = Path("copy.md").read_text()
+        terminal.type(".quit\r")
+        assert terminal.wait_end() == 0
 
 
 def test_a_killed_session_can_be_recovered(folder):
