@@ -1,18 +1,25 @@
 """PCM helpers, G.711, sample rates, audio files."""
 
+import contextlib
+import functools
 import importlib.util
+import io
 import math
+import re
+import struct
 import warnings
 from array import array
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime_client.audio import g711, pcm
+from realtime_client.audio.containers import sound_part
 from realtime_client.audio.files import decode_audio, read_audio, transcode, write_wav
+from realtime_client.audio.mpeg import frame_at
 from realtime_client.audio.resample import Resampler, resample
 from realtime_client.errors import UsageError
 from realtime_client.updates import PCM16_24K, AudioFormat
@@ -158,6 +165,158 @@ def test_cut_compressed_files(tmp_path, kind):
     path.write_bytes(path.read_bytes()[:-9_000])
     with pytest.raises(UsageError, match=r"cut off|not an audio file|no sound"):
         read_audio(path, PCM16_24K)
+
+
+# --- files whose length is unknown or wrong ----------------------------------------------------------------------------
+
+
+SOUND = 0.2 * np.sin(2 * np.pi * 440 * np.arange(72_000) / 24_000) + np.random.default_rng(1).normal(0, 0.01, 72_000)
+
+
+@functools.cache
+def made(kind, rate_hz=24_000, channels=1, **options):
+    out = io.BytesIO()
+    sound = np.repeat(SOUND[:, None], channels, axis=1)
+    soundfile.write(out, sound, rate_hz, format=kind, **options)
+    return out.getvalue()
+
+
+def frames_alone(rate_hz=24_000, channels=1):
+    """An MP3 as a streaming encoder writes it: without the frame that states the length."""
+    data = made("MP3", rate_hz, channels)
+    return data[frame_at(data, 0).size :]
+
+
+def mp3_in_wav(data, size=None):
+    head = struct.pack("<HHIIHHHHIHHH", 0x55, 1, 24_000, 4_000, 1, 0, 12, 1, 2, 576, 1, 1_393)
+    body = b"WAVEfmt " + struct.pack("<I", len(head)) + head
+    body += b"data" + struct.pack("<I", len(data) if size is None else size) + data
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def with_size(kind, size, **options):
+    """A container whose sound has this size in its header."""
+    data = made(kind, **options)
+    part = sound_part(data)
+    number = (size & ((1 << 8 * part.width) - 1)).to_bytes(part.width, part.order)
+    return data[: part.size_at] + number + data[part.size_at + part.width :]
+
+
+def unmeasured_flac():
+    data = bytearray(made("FLAC"))
+    data[21] &= 0xF0  # STREAMINFO: the number of samples is unknown (RFC 9639, section 8.2)
+    data[22:26] = bytes(4)
+    return bytes(data)
+
+
+def level_db(audio):
+    return 20 * np.log10(np.sqrt(np.mean((np.frombuffer(audio, "<i2") / 32_768) ** 2)))
+
+
+TAGS = b"TAG" + bytes(125) + b"ID3\4\0\0\0\0\0\5hello"
+
+
+@pytest.mark.parametrize(
+    ("data", "seconds"),
+    [
+        (frames_alone(), 3),
+        (frames_alone(44_100, 2), 72_000 / 44_100),
+        (frames_alone(8_000), 9),
+        (frames_alone()[100:], 3),  # a stream that was entered in the middle of a frame
+        (b"ID3\4\0\0\0\0\1\0" + bytes(128) + frames_alone(), 3),
+        (made("MP3") + made("MP3"), 6),
+        (made("MP3") + TAGS + frames_alone() + TAGS + frames_alone(), 9),
+        (made("MP3") + made("MP3", 16_000), 7.5),
+        (mp3_in_wav(frames_alone()), 3),
+        (mp3_in_wav(made("MP3")), 3),
+        (mp3_in_wav(frames_alone(), 0xFFFFFFFF), 3),
+        (made("OGG") + made("OGG"), 6),
+        (unmeasured_flac(), 3),
+        *((with_size("WAV", size), 3) for size in (0, -1, 0x7FFFFFFF, 0xFFFFF000)),
+        *((with_size("WAV", 0, subtype=subtype), 3) for subtype in ("ULAW", "FLOAT", "PCM_24")),
+        *((with_size(kind, size), 3) for kind in ("AIFF", "AU", "CAF", "W64", "RF64", "WAVEX") for size in (0, -1)),
+    ],
+)
+def test_a_length_that_is_unknown_or_wrong_is_no_promise(data, seconds, caplog):
+    got = decode_audio(data, "in", PCM16_24K)
+    assert len(got) / 48_000 == pytest.approx(seconds, abs=0.13)
+    assert level_db(got) == pytest.approx(-17, abs=0.7)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU", "CAF", "W64", "RF64", "WAVEX"])
+def test_what_is_cut_off_is_told_with_what_was_read(kind):
+    data = made(kind)
+    with pytest.raises(
+        UsageError, match=r"^the audio file in is cut off: \d+ of 14\d+ bytes .*; (\d\.\d\d) s"
+    ) as caught:
+        decode_audio(data[: len(data) * 2 // 3], "in", PCM16_24K)
+    assert float(re.search(r"(\S+) s of sound could", str(caught.value))[1]) == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (made("MP3")[:-1_000], r"2\.\d\d of 3\.\d\d s are there; 2\.\d\d s of sound could be read"),
+        (frames_alone()[:-1_000], "its last frame is not whole; 2"),
+        (made("MP3")[:-1_000] + made("MP3"), "of 3"),
+        (mp3_in_wav(frames_alone())[:-1_000], "bytes of sound are there; 2"),
+        (made("OGG")[:-1_000], "its last page is not whole"),
+        (made("OGG", subtype="OPUS")[:-1_000], "its last page is not whole"),
+        (made("FLAC")[:-40_000], "missing or damaged; 1"),
+        (unmeasured_flac()[:-40_000], "missing or damaged; 1"),
+    ],
+)
+def test_compressed_sound_that_is_cut_off(data, match):
+    with pytest.raises(UsageError, match=f"^the audio file in is cut off: .*{match}"):
+        decode_audio(data, "in", PCM16_24K)
+
+
+def test_a_stream_without_an_end_is_used_and_told(caplog):
+    ogg = made("OGG")
+    decode_audio(ogg[: ogg.rindex(b"OggS")], "in.ogg", PCM16_24K)
+    assert re.fullmatch(r"in.ogg has no end: it may be cut off; \d\.\d\d s of sound were read", caplog.messages[0])
+
+
+def test_channels_that_cancel_each_other_out(tmp_path, caplog):
+    stereo = np.stack([SOUND, -0.9 * SOUND], axis=1)
+    soundfile.write(tmp_path / "a.wav", stereo, 24_000)
+    got = read_audio(tmp_path / "a.wav", PCM16_24K)
+    assert level_db(got) == pytest.approx(-17, abs=0.2)
+    assert caplog.messages == [
+        f"the channels of {tmp_path}/a.wav cancel each other out (opposite phase): channel 1 alone is taken"
+    ]
+
+
+@pytest.mark.parametrize(
+    "second", [SOUND, 0 * SOUND, np.roll(SOUND, 14), np.random.default_rng(2).normal(0, 0.1, 72_000)]
+)
+def test_other_channels_are_averaged(tmp_path, second, caplog):
+    soundfile.write(tmp_path / "a.wav", np.stack([SOUND, second], axis=1), 24_000, subtype="FLOAT")
+    got = np.frombuffer(read_audio(tmp_path / "a.wav", PCM16_24K), "<i2")
+    np.testing.assert_allclose(got, (SOUND + second) / 2 * 32_768, atol=1)
+    assert not caplog.records
+
+
+def test_floating_point_samples_in_the_scale_of_integers(tmp_path, caplog):
+    soundfile.write(tmp_path / "a.wav", SOUND * 32_768, 24_000, subtype="FLOAT")
+    got = np.frombuffer(read_audio(tmp_path / "a.wav", PCM16_24K), "<i2")
+    np.testing.assert_allclose(got, SOUND * 32_768, atol=1)
+    assert "they are taken in the scale of 16-bit sound" in caplog.messages[0]
+    soundfile.write(tmp_path / "b.wav", SOUND * 2**31, 24_000, subtype="DOUBLE")
+    with pytest.raises(
+        UsageError, match=r"b.wav cannot be used: its floating-point samples reach .*, and full scale is 1"
+    ):
+        read_audio(tmp_path / "b.wav", PCM16_24K)
+
+
+@given(st.binary(max_size=3_000), st.sampled_from(["MP3", "WAV", "OGG", "AIFF", "FLAC", "CAF"]), st.integers(0, 3_000))
+@settings(max_examples=150, deadline=None)
+def test_damaged_files_end_in_one_error(noise, kind, at):
+    data = bytearray(made(kind)[:6_000])
+    data[at : at + len(noise)] = noise
+    with contextlib.suppress(UsageError):
+        decode_audio(bytes(data), "in", PCM16_24K)
 
 
 def test_odd_paths():
