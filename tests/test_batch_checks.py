@@ -127,7 +127,7 @@ def test_a_turn_that_waits_for_no_answer_may_be_silent():
 
 
 def test_a_list_is_a_check_for_each_entry_with_its_place():
-    results = judged({"contains": ["paris", "rome"], "lacks": "x", "no_tool": False}, evidence())
+    results = judged({"contains": ["paris", "rome"], "lacks": "x"}, evidence())
     assert [(r.kind, r.ok, r.place) for r in results] == [
         ("contains", True, "turns.1.expect.contains.0"),
         ("contains", False, "turns.1.expect.contains.1"),
@@ -198,10 +198,57 @@ def test_edit_distance_is_a_distance(first, second):
         ("今日は晴れです", "晴れ", True),
         ("costs $5.", "$5", True),
         ("50", "5", False),
+        ("anything", "", False),
+        ("anything", "\u00ad", False),
     ],
 )
 def test_words_are_whole(text, needle, found):
     assert words.holds(text, needle) == found
+
+
+ALIKE = [
+    ("I don\u2019t know", "I don't know"),
+    ("\u201cHello\u201d, he said", '"hello", he said'),
+    ("\u00abHello\u00bb", '"Hello"'),
+    ("from 9\u20135, well\u2011known", "from 9-5, well-known"),
+    ("10\u00a0% of 1\u202f000", "10 % of 1 000"),
+    ("co\u00adop\u200berate", "cooperate"),
+    ("\ufb01ne \uff11\uff12 \u2026", "fine 12 ..."),
+    ("Zoe\u0308", "Zo\u00eb"),
+    ("\u2764\ufe0f yes", "\u2764 yes"),
+    ("O\u00b4Neill", "O'Neill"),
+]
+
+
+@pytest.mark.parametrize(("one_form", "other"), [*ALIKE, *(pair[::-1] for pair in ALIKE)])
+def test_every_check_of_text_takes_the_forms_of_type_for_the_same(one_form, other):
+    seen = evidence(one_form)
+    reference = {"max": 0, "of": "answer", "reference": other}
+    assert all(check.ok for check in judged({"contains": other, "equals": other, "wer": reference}, seen))
+    assert not one({"lacks": other}, seen).ok
+    assert not one({"contains": f"{other} not"}, seen).ok
+
+
+def test_signs_alone_are_compared_as_they_are():
+    assert one({"equals": "\U0001f44d"}, evidence("\U0001f44d")).ok
+    assert not one({"equals": "\U0001f44d"}, evidence("\U0001f389")).ok
+
+
+def test_a_pattern_sees_the_answer_as_it_came():
+    assert not one({"matches": "don't"}, evidence("I don\u2019t know")).ok
+
+
+@pytest.mark.parametrize(
+    "expect",
+    [
+        *({key: []} for key in ("contains", "lacks", "matches", "tool", "event", "no_event", "judge")),
+        {"latency": {}},
+        {"no_tool": False},
+    ],
+)
+def test_what_says_nothing_does_not_pass(expect):
+    (kind,) = expect
+    assert one(expect, evidence()).message == f"`{kind}` says nothing that could be checked"
 
 
 def test_what_is_no_regular_expression_is_a_usage_error():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from realtime_client.batch.loading.load import Loaded, cases, load, with_files
 from realtime_client.batch.loading.problem import Problems
 from realtime_client.batch.loading.yaml_tree import MAX_FILE_BYTES, parse, read_plain
-from realtime_client.batch.scenario import Case, place
+from realtime_client.batch.scenario import Case, Expect, place
 from realtime_client.errors import UsageError
 from realtime_client.settings import SPECS
 
@@ -435,6 +435,29 @@ def test_mistakes(text, says):
         ("latency: {speech_to_audio: 1 s}", "nothing is spoken in a turn of kind `text`"),
         ("latency: {answer: 0 s}", "`answer` must be longer than nothing"),
         ("contains: ['']", "`contains` has an empty text"),
+        ('contains: "\\u00ad"', "`contains` has an empty text"),
+        *((f"{key}:", f"`{key}` has no value, so nothing is checked") for key in Expect.__struct_fields__),
+        *(
+            (f"{key}: []", f"`{key}` is empty, so nothing is checked")
+            for key in ("contains", "lacks", "matches", "tool", "event", "no_event", "judge")
+        ),
+        ("latency: {}", "`latency` is empty, so nothing is checked"),
+        ("heard: {}", "`heard` needs `min` or `max`"),
+        ("tool: {}", "`tool` needs `name`"),
+        ("event: {}", "`event` needs `name`"),
+        ("event: {name: ''}", "`name` is empty"),
+        ("event: {name: response.done, within: }", "`within` has no value"),
+        ("wer: {of: answer, reference: x}", "`wer` needs `max`"),
+        ("wer: {max: 0.1, of: answer, reference: '?!'}", "`reference` has no words"),
+        ("tool: [{name: get_weather, times: }]", "`times` has no value"),
+        ("tool: {name: ''}", "the scenario offers no tool ''"),
+        ("no_tool: false", "`no_tool: false` checks nothing"),
+        ("no_tool: ''", "`no_tool` has an empty text"),
+        ("language: ''", "`language` has an empty text"),
+        ("equals: ' '", "`equals` has an empty text"),
+        ("matches: 'x*'", "this fits every text, because it also fits an empty one"),
+        ("matches: 0123", 'not 0123; put it in quotes: "0123"'),
+        ("tool: {name: get_weather, arguments: {pin: 0123}}", '123, without its zeros; put it in quotes: "0123"'),
         ("matches: [x, '[']", "this is not a regular expression"),
         ("says: x", "there is no key 'says' in `expect`"),
     ],
@@ -443,6 +466,68 @@ def test_wrong_expectations(expect, says):
     (found,) = mistakes(f"name: a\ntools: [{{name: get_weather}}]\nturns:\n  - text: hi\n    expect:\n      {expect}\n")
     assert found.startswith("s.yaml:6:")
     assert says in found
+
+
+@pytest.mark.parametrize("pattern", [r"^\s*$", r"^(?!.*sorry)", r"(?<!un)likely|$", r"\b|x", r"a|(?=x)", "a+", r"\d"])
+def test_patterns_that_may_fail_are_let_through(pattern):
+    assert mistakes(f"name: a\nturns: [{{text: x, expect: {{matches: '{pattern}'}}}}]") == []
+
+
+def test_an_expectation_without_anything_in_it():
+    hint = "is empty, so nothing is checked; write a check, or leave it out"
+    assert mistakes("name: a\nturns: [{text: x, expect: {}}]\nexpect:\n") == [
+        f"s.yaml:2:27: `expect` {hint}",
+        f"s.yaml:3:8: `expect` {hint}",
+    ]
+
+
+def test_null_takes_away_what_is_included_and_nothing_else():
+    write("base.yaml", "expect: {no_event: error, contains: x}\n")
+    case = one("name: a\ninclude: base.yaml\nexpect: {no_event: null}\nturns: [{text: x}]\n")
+    assert case.scenario.expect == Expect(contains="x")
+    (found,) = mistakes("name: a\ninclude: base.yaml\nexpect: {lacks: null}\nturns: [{text: x}]\n")
+    assert found.startswith("s.yaml:3:17: `lacks` has no value")
+
+
+def test_a_value_of_a_row_that_is_none():
+    found = mistakes(
+        "name: a\nparameters: [{x: a}, {x: null}, {x: []}]\nturns: [{text: b, expect: {contains: '${x}'}}]\n"
+    )
+    assert [line.partition(": ")[2] for line in found] == [
+        "`contains` has no value, so nothing is checked (row 2); give it one, or leave it out",
+        "`contains` is empty, so nothing is checked (row 3); give it a value, or leave it out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("0123", 'not 0123; put it in quotes: "0123"'),
+        ("12", 'not 12; put it in quotes: "12"'),
+        ("#12", '`dtmf` has no value; a # begins a comment: put keys in quotes, as "12#"'),
+        ("*12", "put a text that begins with * in quotes"),
+        ("*12#", "put a text that begins with * or & in quotes"),
+        ("1e3", "not 1e3"),
+    ],
+)
+def test_keys_of_a_telephone_without_quotes(keys, says):
+    (found,) = mistakes(f"name: a\nturns:\n- dtmf: {keys}\n")
+    assert found.startswith("s.yaml:3:")
+    assert found.endswith(says)
+
+
+def test_zeros_in_front_of_a_variable_are_not_lost_in_silence():
+    found = mistakes("name: a\nvariables: {pin: 0123}\nparameters: [{zip: 01234}]\nturns: [{dtmf: '${pin}'}]\n")
+    assert found == [
+        's.yaml:2:18: 0123 is read as the number 123, without its zeros; put it in quotes: "0123"',
+        's.yaml:3:20: 01234 is read as the number 1234, without its zeros; put it in quotes: "01234"',
+    ]
+
+
+@pytest.mark.parametrize("key", ["after", "timeout", "name", "answer", "voice"])
+def test_a_key_of_a_turn_without_a_value(key):
+    (found,) = mistakes(f"name: a\nturns:\n- text: x\n- text: y\n  {key}:\n")
+    assert found == f"s.yaml:5:{len(key) + 4}: `{key}` has no value; give it one, or leave it out"
 
 
 def test_an_event_that_only_another_server_knows_is_let_through():

@@ -95,21 +95,23 @@ def check(expect: Expect, evidence: Evidence, means: Means) -> list[CheckResult]
         value = getattr(expect, kind)
         if value is None:
             continue
-        for found in _CHECKS[kind](value, evidence, means):
-            path = f"{prefix}.{kind}"
-            results.append(
-                CheckResult(
-                    kind=kind,
-                    ok=found.ok,
-                    expected=words.shortened(found.expected),
-                    seen=words.shortened(found.seen),
-                    message="" if found.ok else words.shortened(found.message, 300),
-                    turn=evidence.turn,
-                    score=found.score,
-                    place=means.place(path if found.index is None else f"{path}.{found.index}"),
-                )
-            )
+        nothing = _Found(False, "something to check", "", f"`{kind}` says nothing that could be checked")
+        found = list(_CHECKS[kind](value, evidence, means)) or [nothing]
+        results += [_result(kind, f"{prefix}.{kind}", one, evidence, means) for one in found]
     return results
+
+
+def _result(kind: str, path: str, found: _Found, evidence: Evidence, means: Means) -> CheckResult:
+    return CheckResult(
+        kind=kind,
+        ok=found.ok,
+        expected=words.shortened(found.expected),
+        seen=words.shortened(found.seen),
+        message="" if found.ok else words.shortened(found.message, 300),
+        turn=evidence.turn,
+        score=found.score,
+        place=means.place(path if found.index is None else f"{path}.{found.index}"),
+    )
 
 
 def _many(value: Any) -> Iterator[tuple[int | None, Any]]:
@@ -162,7 +164,8 @@ def _matches(value: Any, evidence: Evidence, _means: Means) -> Iterator[_Found]:
 
 def _equals(value: Any, evidence: Evidence, _means: Means) -> Iterator[_Found]:
     def same(seen: str, text: str) -> bool:
-        return words.plain_words(seen) == words.plain_words(text)
+        wanted = words.plain_words(text)
+        return words.plain_words(seen) == wanted if wanted else words.normal(seen) == words.normal(text)
 
     return _texts(value, evidence, same, "is", "is not")
 

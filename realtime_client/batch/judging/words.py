@@ -1,9 +1,14 @@
 """Words: how texts are compared, and the word error rate. Pure.
 
-Normalisation: Unicode NFKC, case folded, apostrophes dropped (`don't` is `dont`), every other punctuation mark is a
-space, whole numbers in digits become English number words (both sides alike, so other languages lose nothing), and
-each Chinese, Japanese or Korean character is a word of its own. In outline that of Radford et al., "Robust Speech
-Recognition via Large-Scale Weak Supervision" (2022), appendix C, without its rewriting of spellings.
+All texts are put into one form first (`normal`), so that what only a typesetter tells apart is the same for every
+check: Unicode compatibility forms (NFKC), quotes and apostrophes, dashes, spaces; soft hyphens and other marks that are
+not seen are dropped.
+
+Words, for the word error rate and for equality: of that form, case folded, apostrophes dropped (`don't` is `dont`),
+every other punctuation mark is a space, and each Chinese, Japanese or Korean character is a word of its own; for the
+word error rate whole numbers in digits become English number words (both sides alike, so other languages lose nothing).
+In outline that of Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022), appendix C,
+without its rewriting of spellings.
 """
 
 from __future__ import annotations
@@ -16,15 +21,27 @@ from realtime_client.escape import printable
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
-_APOSTROPHES = re.compile(r"['\u2019\u02bc]")
+_ALIKE = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02b9\u02bb\u02bc\u00b4`\u2039\u203a\uff07", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb\u300c\u300d\u300e\u300f\uff02", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
+    # Soft hyphen, zero-width spaces and joiners, marks of direction, selectors of variants.
+    | dict.fromkeys(
+        [0xAD, 0x61C, 0xFE0E, 0xFE0F, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A)]
+    )
+)
 _ENDS_IN_WORD = re.compile(rf"[^\W{_CJK}]\Z")
 _BEGINS_WITH_WORD = re.compile(rf"[^\W{_CJK}]")
 
 
+def normal(text: str) -> str:
+    """Return a text in the one form in which texts are compared, in its own case; '' where nothing is left."""
+    return " ".join(unicodedata.normalize("NFKC", text.translate(_ALIKE)).translate(_ALIKE).split())
+
+
 def plain_words(text: str) -> list[str]:
     """Return the words without case, spaces and punctuation; numbers stay as they are."""
-    folded = _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    return _WORD.findall(folded)
+    return _WORD.findall(normal(text).replace("'", "").casefold())
 
 
 def normal_words(text: str) -> list[str]:
@@ -62,11 +79,16 @@ def word_error_rate(reference: str, heard: str) -> float:
 
 
 def holds(text: str, words: str) -> bool:
-    """Return whether a text holds these words: whole ones, whatever their case and the spaces between them."""
-    needle = " ".join(words.split()).casefold()
+    """Return whether a text holds these words: whole ones, whatever their case and the spaces between them.
+
+    Nothing holds no words at all.
+    """
+    needle = normal(words).casefold()
+    if not needle:
+        return False
     before = r"(?<!\w)" if _BEGINS_WITH_WORD.match(needle) else ""
     after = r"(?!\w)" if _ENDS_IN_WORD.search(needle) else ""
-    return re.search(before + re.escape(needle) + after, " ".join(text.split()).casefold()) is not None
+    return re.search(before + re.escape(needle) + after, normal(text).casefold()) is not None
 
 
 def shortened(text: str, limit: int = 80) -> str:

@@ -29,7 +29,7 @@ from .rows import Row, read_rows
 from .rules import Rules, name_problem
 from .shape import Shaper, is_whole
 from .variables import UNKNOWN, fill, is_name, resolve
-from .yaml_tree import Node, wrap
+from .yaml_tree import Node, note_zeros, wrap
 
 MAX_AUDIO_BYTES = 200_000_000
 _ENDINGS = (".yaml", ".yml")
@@ -169,6 +169,7 @@ class _Loading:
             if not is_name(key):
                 hint = "a letter, then letters, digits, _ . and -"
                 self._problems.add(variables.keys[key], f"{key[:80]!r} cannot be the name of a variable", hint)
+        note_zeros(variables, self._problems)
 
     def _case(self, draft: Draft, name: str, row: Row, number: int | None) -> Case | None:
         """Return the case of one row; None where there is a mistake."""

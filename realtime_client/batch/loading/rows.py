@@ -10,7 +10,7 @@ from typing import Any
 
 from .problem import Mark, Problems
 from .variables import is_name
-from .yaml_tree import MAX_DEPTH, Node, read_text
+from .yaml_tree import MAX_DEPTH, Node, note_zeros, read_text
 
 Row = dict[str, Any]
 MAX_ROWS = 100_000
@@ -41,6 +41,7 @@ def _inline(node: Node, problems: Problems) -> list[Row]:
             continue
         for key in item.value:
             _check_name(key, item.keys[key], problems)
+    note_zeros(node, problems)
     if not node.value:
         problems.add(node.mark, "there are no rows", "leave `parameters` out")
     return [item.plain() for item in node.value if isinstance(item.value, dict)]

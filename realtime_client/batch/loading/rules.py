@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from realtime_client.batch.judging.words import normal, plain_words
 from realtime_client.batch.scenario import seconds
 
 from .languages import LANGUAGE_CODES
@@ -24,6 +25,7 @@ _WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn
 _WITH_SOUND = ("first_audio", "speech_to_audio")
 _NAME = re.compile(r"[^\W_](?:[^/\\\[\]#<>\"|:*?\x00-\x1f\x7f]{0,98}[^\s/\\\[\]#<>\"|:*?\x00-\x1f\x7f])?")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ASSERTION = re.compile(r"[$^]|\\[AbBzZ]|\(\?[(<!=]")  # with one of these, what fits an empty text may not fit others
 _BY_HAND = ("none", "ptt")
 _OF_DEVICES = ("device_changed", "speaker_attached", "audible", "captured")  # a run has no sound devices
 _LONGEST_S = 86_400.0
@@ -64,7 +66,7 @@ class Rules:
             self._add("turns", "the scenario has no turns", "add `turns:` with at least one, such as `- text: Hello`")
         for index, turn in enumerate(turns):
             self._check_turn(turn, f"turns.{index}", turns[:index])
-        self._check_expect(_dict(scenario, "expect"), "expect")
+        self._check_expect(scenario, "expect")
         self._check_scenario_wer(_dict(scenario, "expect"), turns)
 
     def _add(self, path: str, message: str, hint: str = "") -> None:
@@ -93,7 +95,15 @@ class Rules:
 
     def _check_turn(self, turn: _Part, path: str, before: list[_Part]) -> None:
         kinds = [kind for kind in KINDS if turn.get(kind) is not None]
-        if len(kinds) != 1:
+        empty = [key for key, value in turn.items() if value is None]
+        for key in empty:
+            hint = (
+                'a # begins a comment: put keys in quotes, as "12#"'
+                if key == "dtmf"
+                else "give it one, or leave it out"
+            )
+            self._add(f"{path}.{key}", f"`{key}` has no value", hint)
+        if len(kinds) != 1 and not set(empty) & set(KINDS):
             what = f"a turn has one of {', '.join(KINDS)}; this one has {' and '.join(kinds) or 'none'}"
             self._add(path, what)
         kind = kinds[0] if len(kinds) == 1 else ""
@@ -103,7 +113,7 @@ class Rules:
         expect = _dict(turn, "expect")
         if kind and not waits_for_answer(turn, kind):
             self._check_unanswered(expect, kind, f"{path}.expect")
-        self._check_expect(expect, f"{path}.expect")
+        self._check_expect(turn, f"{path}.expect")
         if kind:
             self._check_turn_wer(expect, kind, f"{path}.expect.wer")
         if kind and kind not in SPOKEN and "speech_to_audio" in _dict(expect, "latency"):
@@ -139,20 +149,21 @@ class Rules:
                 why = "a turn with `answer: false`" if kind in _ANSWERED else f"a turn of kind `{kind}`"
                 self._add(f"{path}.{key}", f"{why} waits for no answer, so nothing can be said of one")
 
-    def _check_expect(self, expect: _Part, path: str) -> None:
-        for at, pattern in _texts(expect, "matches", path):
-            try:
-                re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                self._add(at, f"this is not a regular expression: {error}")
-        for key in ("contains", "lacks", "matches", "no_event"):
+    def _check_expect(self, part: _Part, path: str) -> None:
+        if part.get("expect", BAD) is None:
+            self._add(path, "`expect` is empty, so nothing is checked", "write a check, or leave it out")
+        expect = _dict(part, "expect")
+        self._check_values(expect, path)
+        self._check_patterns(expect, path)
+        for key in ("contains", "lacks", "matches", "no_event", "no_tool", "language", "equals"):
             for at, text in _texts(expect, key, path):
-                if not text.strip():
+                if not (text.strip() if key == "matches" else normal(text)):
                     self._add(at, f"`{key}` has an empty text")
         self._check_tool_names(expect, path)
         for at, check in _either(expect, "event", path):
-            if _text(check, "name"):
-                self._event(check["name"], f"{at}.name")
+            if isinstance(check.get("name"), str) and not check["name"].strip():
+                self._add(f"{at}.name", "`name` is empty")
+            self._event(_text(check, "name").strip(), f"{at}.name")
             self._duration(check, "within", at)
         for at, name in _texts(expect, "no_event", path):
             self._event(name, at)
@@ -161,22 +172,48 @@ class Rules:
             if expect.get(key) is not None:
                 self._lengths(_dict(expect, key), f"{path}.{key}", key)
         language = _text(expect, "language")
-        if language and language not in LANGUAGE_CODES:
+        if language.strip() and language not in LANGUAGE_CODES:
             self._add(f"{path}.language", f"{language[:20]!r} is no language code of ISO 639-1", "two letters, as en")
         for at, judge in _either(expect, "judge", path):
             if isinstance(judge.get("criteria"), str) and not judge["criteria"].strip():
                 self._add(f"{at}.criteria", "`criteria` is empty")
 
+    def _check_values(self, part: _Part, path: str) -> None:
+        """A check without a value checks nothing, and would pass whatever came."""
+        for key, value in part.items():
+            at = f"{path}.{key}"
+            if value is None:
+                self._add(at, f"`{key}` has no value, so nothing is checked", "give it one, or leave it out")
+            elif value == [] or (value == {} and key == "latency"):
+                self._add(at, f"`{key}` is empty, so nothing is checked", "give it a value, or leave it out")
+            elif value is False and key == "no_tool":
+                self._add(
+                    at, "`no_tool: false` checks nothing", "write `tool` for a call that must come, or leave it out"
+                )
+            for inside, entry in _either(part, key, path):
+                self._check_values({name: one for name, one in entry.items() if name != "arguments"}, inside)
+
+    def _check_patterns(self, expect: _Part, path: str) -> None:
+        for at, pattern in _texts(expect, "matches", path):
+            try:
+                fits_nothing = re.compile(pattern).fullmatch("") is not None
+            except (re.error, OverflowError, RecursionError) as error:
+                self._add(at, f"this is not a regular expression: {error}")
+                continue
+            if pattern.strip() and fits_nothing and not _ASSERTION.search(pattern):
+                self._add(at, "this fits every text, because it also fits an empty one", "say what must be there")
+
     def _check_tool_names(self, expect: _Part, path: str) -> None:
         for at, check in _either(expect, "tool", path):
-            self._offered(_text(check, "name"), f"{at}.name")
+            self._offered(check.get("name"), f"{at}.name")
             times = check.get("times")
             if isinstance(times, int) and times < 1:
                 self._add(f"{at}.times", "`times` counts from 1", "write `no_tool` for never")
-        self._offered(_text(expect, "no_tool"), f"{path}.no_tool")
+        if normal(_text(expect, "no_tool")):
+            self._offered(expect["no_tool"], f"{path}.no_tool")
 
-    def _offered(self, name: str, path: str) -> None:
-        if name and name not in self._tools:
+    def _offered(self, name: object, path: str) -> None:
+        if isinstance(name, str) and name not in self._tools:
             hint = near(name, self._tools) or "add it to `tools`"
             self._add(path, f"the scenario offers no tool {name[:80]!r}", hint)
 
@@ -234,6 +271,8 @@ class Rules:
     def _reference(self, wer: _Part, path: str, hint: str) -> None:
         if wer.get("reference") is None:
             self._add(path, "there is nothing to compare the transcript with", hint)
+        elif isinstance(wer["reference"], str) and not plain_words(wer["reference"]):
+            self._add(f"{path}.reference", "`reference` has no words", hint)
 
     def _transcribed(self, path: str) -> None:
         if self._session.get("transcription") == "none":
@@ -242,7 +281,7 @@ class Rules:
     def _event(self, name: str, path: str) -> None:
         """An event that nobody knows is a mistake when it looks like one of ours, else it may be another server's."""
         known = event_names()
-        if name in known:
+        if name in known or not name:
             return
         hint = near(name, known)
         if hint or "." not in name:

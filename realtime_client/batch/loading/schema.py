@@ -36,6 +36,7 @@ def schema() -> _Part:
     _, parts = msgspec.json.schema_components([Scenario])
     defs: dict[str, _Part] = {name: _filled(_described(part)) for name, part in sorted(parts.items())}
     _name_choices(defs)
+    _never_empty(defs)
     _one_of(defs["Step"], KINDS)
     _one_of(defs["After"], ("event", "heard", "time"))
     scenario = defs["Scenario"]
@@ -105,6 +106,23 @@ def _name_choices(defs: dict[str, _Part]) -> None:
         "properties": {name: _setting(name) for name in SESSION_SETTINGS},
         "additionalProperties": False,
     }
+
+
+def _never_empty(defs: dict[str, _Part]) -> None:
+    """Refuse checks without a value, which would pass whatever came; null takes away what an included file asks."""
+    defs["Expect"]["minProperties"] = 1
+    for part in defs["Expect"]["properties"].values():
+        for option in part.get("anyOf", ()):
+            if option.get("type") == "array":
+                option["minItems"] = 1
+            elif option.get("type") == "object":
+                option["minProperties"] = 1
+            for text in (option, option.get("items", {})):
+                if text.get("type") == "string":
+                    text["minLength"] = 1
+    defs["Expect"]["properties"]["no_tool"]["anyOf"][0] = {"const": True}
+    for part in defs["Step"]["properties"].values():
+        part["anyOf"] = [option for option in part["anyOf"] if option != {"type": "null"}]
 
 
 def _setting(name: str) -> _Part:

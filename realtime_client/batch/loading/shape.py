@@ -18,7 +18,7 @@ from realtime_client.batch.scenario import Duration, Expect
 from .problem import BAD, Mark, Problems, near
 from .session_rules import SESSION_SETTINGS
 from .variables import written
-from .yaml_tree import Node, read_plain
+from .yaml_tree import Node, note_zeros, read_plain
 
 _SWITCHES = ("yes", "no", "on", "off", "y", "n")
 _DURATION_PATTERN: str = msgspec.json.schema(Duration)["pattern"]
@@ -50,7 +50,7 @@ class Shaper:
             return BAD
         kind = _bare(kind)
         options = [_bare(option) for option in kind.types] if isinstance(kind, types.UnionType) else [kind]
-        for option in options:
+        for option in _by_fitness(node, options):
             shaped = self._try(node, option, path)
             if shaped is not _NOT_READ:
                 return shaped
@@ -61,6 +61,7 @@ class Shaper:
     def _try(self, node: Node, kind: types.Type, path: str) -> Any:
         """Return the value as this kind, or _NOT_READ when it is of another."""
         if isinstance(kind, types.AnyType):
+            note_zeros(node, self._problems)
             return node.plain()
         if isinstance(kind, types.StructType):
             return self._struct(node, kind, path) if isinstance(node.value, dict) else _NOT_READ
@@ -73,6 +74,8 @@ class Shaper:
     def _struct(self, node: Node, kind: types.StructType, path: str) -> dict[str, Any]:
         fields = {field.encode_name: field for field in kind.fields}
         shaped: dict[str, Any] = {}
+        if kind.cls is Expect and not node.value:
+            self._problems.add(node.mark, "`expect` is empty, so nothing is checked", "write a check, or leave it out")
         for key, child in node.value.items():
             if key not in fields:
                 place = f" in {_label(path)}" if path else ""
@@ -131,6 +134,13 @@ def _bare(kind: types.Type) -> types.Type:
     while isinstance(kind, types.Metadata):
         kind = kind.type
     return kind
+
+
+def _by_fitness(node: Node, options: list[types.Type]) -> list[types.Type]:
+    """Return the kinds in the order in which they are tried: a list of a variable is a list where one may be."""
+    if isinstance(node.value, dict | list):
+        return sorted(options, key=lambda option: isinstance(option, types.StrType))
+    return options
 
 
 def _scalar(node: Node, kind: types.Type) -> Any:
@@ -192,7 +202,7 @@ def _shown(node: Node) -> str:
         return "keys and values"
     if isinstance(value, list):
         return "a list"
-    what = "nothing" if value is None else written(value) if not isinstance(value, str) else repr(value[:60])
+    what = repr(value[:60]) if isinstance(value, str) else "nothing" if value is None else node.raw or written(value)
     return f"{what} (from ${{{node.variable}}})" if node.variable else what
 
 
@@ -202,7 +212,8 @@ def _hint(node: Node, options: list[types.Type]) -> str:
     if isinstance(value, bool | int | float):
         if any(option.pattern == _DURATION_PATTERN for option in texts) and not isinstance(value, bool):
             return f"write the unit too, as {value:g} ms or {value:g} s"
-        return f'put it in quotes: "{written(value)}"' if any(option.pattern is None for option in texts) else ""
+        good = any(option.pattern is None or _matches(option.pattern, node.raw) for option in texts)
+        return f'put it in quotes: "{node.raw or written(value)}"' if good else ""
     if isinstance(value, str) and not node.variable:
         if value.lower() in _SWITCHES and any(isinstance(option, types.BoolType) for option in options):
             return "write true or false"

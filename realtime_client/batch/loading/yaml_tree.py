@@ -24,6 +24,7 @@ MAX_NODES = 500_000  # of one file, with its aliases written out
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_ZEROS = re.compile(r"[-+]?0[0-9]")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS: dict[str, Any] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
@@ -36,6 +37,7 @@ class Node:
 
     keys: of a dict, where each key stands. inner: of a text on one line, the place of its first character. variable:
     the name of the variable that the whole value came from, '' for none. size: number of nodes with those inside.
+    raw: what stands in the file where that became a number or a switch: `0123`, `1e3`.
     """
 
     value: Any
@@ -44,6 +46,7 @@ class Node:
     inner: Mark | None = None
     variable: str = ""
     size: int = 1
+    raw: str = ""
 
     def plain(self) -> Any:
         """Return the value as plain JSON types."""
@@ -60,6 +63,17 @@ def wrap(value: Any, mark: Mark, variable: str = "") -> Node:
     if isinstance(value, list):
         value = [wrap(item, mark, variable) for item in value]
     return Node(value, mark, variable=variable)
+
+
+def note_zeros(node: Node, problems: Problems) -> None:
+    """Note numbers that begin with 0 where any value may stand: of a code, the zeros would be lost."""
+    if _ZEROS.match(node.raw):
+        what = f"{node.raw} is read as the number {node.value}, without its zeros"
+        problems.add(node.mark, what, f'put it in quotes: "{node.raw}"')
+    children = node.value.values() if isinstance(node.value, dict) else node.value
+    if isinstance(node.value, dict | list):
+        for child in children:
+            note_zeros(child, problems)
 
 
 class _MistakeError(Exception):
@@ -130,6 +144,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str, file: str, problems: Proble
         hint = "put a text with a colon in quotes, and give the keys of one part the same indentation"
     elif "${" in shown and "flow" in str(error.context):
         hint = "within [ ] and { } put ${...} in quotes"
+    elif re.search(r"[:\[{,-]\s*[*&]", shown) and "alias" in str(error.context) + str(error.problem):
+        hint = "put a text that begins with * or & in quotes"
     elif "cannot start any token" in str(error.problem):
         hint = "put a text that begins with such a sign in quotes"
     elif "end of stream" in str(error.problem) and begun:
@@ -190,7 +206,8 @@ class _Builder:
 
     def _aliased(self, anchor: str, mark: Mark) -> Node:
         if anchor not in self._anchors:
-            raise _MistakeError(mark, f"there is no anchor &{anchor} before this *{anchor}")
+            hint = "put a text that begins with * in quotes"
+            raise _MistakeError(mark, f"there is no anchor &{anchor} before this *{anchor}", hint)
         node = self._anchors[anchor]
         if node is None:
             raise _MistakeError(mark, f"*{anchor} stands within &{anchor}: it would contain itself")
@@ -205,7 +222,8 @@ class _Builder:
             return Node(event.value, mark, inner=inner)
         if _NOT_FINITE.fullmatch(event.value):
             self._problems.add(mark, f"{event.value} is no number that can be used", "put it in quotes if it is text")
-        return Node(read_plain(event.value), mark, inner=inner)
+        value = read_plain(event.value)
+        return Node(value, mark, inner=inner, raw="" if isinstance(value, str) else event.value)
 
     def _place(self, node: Node, mark: Mark) -> None:
         """Put a finished node where it belongs; mark: where it stands here (an alias: not where it was written)."""
