@@ -56,7 +56,28 @@ def test_json(suite):
         "scenarios": 1,
         "cases": 2,
         "problems": [],
+        "notes": [],
     }
+
+
+def test_an_odd_audio_file_is_told_and_no_mistake(suite):
+    import numpy as np
+    import soundfile
+
+    tone = 0.3 * np.sin(np.arange(24_000) / 9)
+    soundfile.write(suite / "wide.wav", np.stack([tone, -0.9 * tone], axis=1), 24_000)
+    (suite / "good.yaml").write_text("name: a\nparameters: [{x: 1}, {x: 2}]\nturns: [{audio: wide.wav}]\n")
+    done = realtime("check", "suite")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        [
+            "suite/good.yaml:3:17: the channels of suite/wide.wav cancel each other out (opposite phase): "  # noqa: ISC004
+            "channel 1 alone is taken (no mistake, but look at it)",
+            "1 scenario without mistakes, 2 cases",
+        ],
+    )
+    (note,) = json.loads(realtime("check", "--json", "suite").stdout)["notes"]
+    assert (note["line"], note["column"]) == (3, 17)
 
 
 def test_hostile_text_does_not_reach_the_terminal(suite):

@@ -338,6 +338,28 @@ def test_no_run_is_2(folders, b, says):
     assert says in done.stderr
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (runs("new", 20, 0), "the runs have no scenario in common, so nothing was compared"),
+        (runs("same", 0, 0, 20) + runs("new", 1, 0), "no scenario has a verdict in both runs, so nothing was compared"),
+    ],
+)
+def test_runs_with_nothing_to_compare_are_no_success(folders, other, says, flags):
+    run_folder("c", other)
+    done = realtime("compare", *flags, folders[0], "c")
+    assert (done.returncode, done.stderr) == (2, f"realtime: {says}\n")
+    assert "new" in done.stdout
+
+
+def test_rows_with_nothing_in_common(tmp_path):
+    for name, rows in (("a", (1, 2)), ("b", (3, 4))):
+        run_folder(name, [result("cities", 0, "passed", row) for row in rows])
+    assert realtime("compare", "a", "b").returncode == 0
+    assert realtime("compare", "--by", "row", "a", "b").returncode == 2
+
+
 def test_a_table_on_a_terminal(folders):
     with Terminal("compare", *folders, columns=120, COLUMNS="120") as terminal:
         assert terminal.wait_end() == 1

@@ -615,6 +615,8 @@ def test_files_that_are_none():
 def test_a_run_with_mistakes_or_nothing_in_it_is_refused():
     with pytest.raises(UsageError, match=r"^s\.yaml:1:1: .*; .* \(1 more: `realtime check` lists all\)$|s\.yaml:1:1"):
         cases(read("nam: a\nturn: []"))
+    with pytest.raises(UsageError, match="at least once, not 0 times"):
+        cases(read(GREETING), repeat=0)
     with pytest.raises(UsageError, match="no scenario to run"):
         cases(load([]))
 

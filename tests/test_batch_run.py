@@ -40,6 +40,21 @@ def results_in(folder: Path) -> list[CaseResult]:
     return results
 
 
+@pytest.mark.parametrize(
+    ("count", "fields", "says"),
+    [
+        (0, {}, "no case to play"),
+        (1, {"jobs": 0}, "at least one job"),
+        (1, {"per_minute": 0}, "a rate above 0"),
+        (1, {"per_minute": float("nan")}, "a rate above 0"),
+    ],
+)
+def test_a_run_of_nothing_is_refused(tmp_path, count, fields, says):
+    with pytest.raises(UsageError, match=says):
+        run(make_cases(count), make_plan(), Direct(), tmp_path / "run", **{"jobs": 1, **fields})
+    assert not (tmp_path / "run").exists()
+
+
 class Direct(Executor):
     """Runs each task at once, in the caller's thread."""
 

@@ -92,6 +92,14 @@ def test_a_run_that_passes(tmp_path: Path, scenarios: Path):
     assert "token" not in (out / "run.json").read_text()
 
 
+@pytest.mark.parametrize("flags", [["--filter", ""], ["--tag", " "], ["--repeat", "0"], ["--jobs", "0"]])
+def test_a_run_of_nothing_is_a_mistake(tmp_path: Path, scenarios: Path, flags: list[str]):
+    done = realtime("run", str(scenarios / "good.yaml"), "--local", "--out", str(tmp_path / "run"), *flags)
+    assert done.returncode == 2
+    assert flags[0] in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_junit_file_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Path, scenarios: Path):
     (tmp_path / "file").write_text("")
     junit, out = tmp_path / "file" / "junit.xml", tmp_path / "run"

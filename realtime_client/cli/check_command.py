@@ -49,12 +49,16 @@ def _report(paths: tuple[Path, ...], *, as_json: bool) -> bool:
     scenarios, cases = len(loaded.templates), sum(len(template.cases) for template in loaded.templates)
     if as_json:
         problems = [problem._asdict() for problem in loaded.problems]
-        click.echo(json.dumps({"scenarios": scenarios, "cases": cases, "problems": problems}, ensure_ascii=False))
+        notes = [note._asdict() for note in loaded.notes]
+        found = {"scenarios": scenarios, "cases": cases, "problems": problems, "notes": notes}
+        click.echo(json.dumps(found, ensure_ascii=False))
         return not problems
     for problem in loaded.problems:
         click.echo(one_line(str(problem), 1_000))
-    found = f"{_count(scenarios, 'scenario')} without mistakes, {_count(cases, 'case')}"
-    click.echo(f"{_count(len(loaded.problems), 'mistake')}; {found}" if loaded.problems else found)
+    for note in loaded.notes:
+        click.echo(one_line(f"{note} (no mistake, but look at it)", 1_000))
+    said = f"{_count(scenarios, 'scenario')} without mistakes, {_count(cases, 'case')}"
+    click.echo(f"{_count(len(loaded.problems), 'mistake')}; {said}" if loaded.problems else said)
     return not loaded.problems
 
 

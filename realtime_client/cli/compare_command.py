@@ -60,7 +60,8 @@ def command(
     """Compare two runs (folders of `realtime run`): which scenarios changed, with confidence, not noise.
 
     Pass rates by Fisher's exact test, latencies and cost by the test of Mann and Whitney, corrected (Holm) for the
-    number of comparisons. Cases that ended in an error are left out. Ends with 1 when something is worse for sure.
+    number of comparisons. Cases that ended in an error are left out. Ends with 1 when something is worse for sure, and
+    with 2 when there is nothing that could be compared.
     """
     from realtime_client.batch.results.compare import compare
 
@@ -75,8 +76,18 @@ def command(
     else:
         for line in _lines(comparison, run_a, run_b):
             click.echo(one_line(line, 2_000))
+    _refuse_nothing(comparison)
     if comparison.count("worse"):
         click.get_current_context().exit(1)
+
+
+def _refuse_nothing(comparison: Comparison) -> None:
+    """Errors: UsageError when no scenario was compared: that nothing is worse then means nothing."""
+    if any(change.measures for change in comparison.changes):
+        return
+    common = any(change.verdict == "not judged" for change in comparison.changes)
+    why = "no scenario has a verdict in both runs" if common else "the runs have no scenario in common"
+    raise UsageError(f"{why}, so nothing was compared")
 
 
 def _results(folder: Path) -> list[CaseResult]:

@@ -110,12 +110,17 @@ def chosen_cases(options: RunOptions) -> list[Case]:
     """Return the cases to play. Errors: UsageError after every mistake in the files was printed."""
     from realtime_client.batch.loading.load import cases, load
 
+    for flag, given in (("--tag", options.tags), ("--filter", options.names)):
+        if not all(word.strip() for word in given):
+            raise UsageError(f"{flag} is empty: name what is to be played, or leave it out")
     loaded = load(options.paths)
     if loaded.problems:
         for problem in loaded.problems:
             print(one_line(str(problem), 1000), file=sys.stderr)  # noqa: T201
         count = len(loaded.problems)
         raise UsageError(f"{count} mistake{'s' if count > 1 else ''} in the scenarios; nothing was run")
+    for note in loaded.notes:
+        print(one_line(str(note), 1000), file=sys.stderr)  # noqa: T201
     templates = tuple(
         template
         for template in loaded.templates

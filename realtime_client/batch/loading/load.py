@@ -47,10 +47,14 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was found. A scenario with a mistake is not among the templates."""
+    """What was found. A scenario with a mistake is not among the templates.
+
+    notes: what is odd, but no mistake: an audio file that is taken in another way than it says.
+    """
 
     templates: tuple[Template, ...]
     problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
 
 
 def load(paths: Sequence[str | Path]) -> Loaded:
@@ -63,6 +67,8 @@ def cases(loaded: Loaded, repeat: int = 1) -> list[Case]:
 
     Errors: UsageError where there are mistakes, or nothing to run.
     """
+    if repeat < 1:
+        raise UsageError(f"a run plays everything at least once, not {repeat} times")
     if loaded.problems:
         first, count = loaded.problems[0], len(loaded.problems)
         more = f" ({count - 1} more: `realtime check` lists all)" if count > 1 else ""
@@ -70,7 +76,7 @@ def cases(loaded: Loaded, repeat: int = 1) -> list[Case]:
     once = [case for template in loaded.templates for case in template.cases]
     if not once:
         raise UsageError("there is no scenario to run")
-    return [_repeated(case, number) for number in range(max(1, repeat)) for case in once]
+    return [_repeated(case, number) for number in range(repeat) for case in once]
 
 
 def with_files(case: Case) -> Case:
@@ -97,7 +103,8 @@ class _Loading:
         self._problems = Problems()
         self._files = Files(self._problems)
         self._names: dict[str, Mark] = {}
-        self._audio: dict[Path, str] = {}
+        self._notes = Problems()
+        self._audio: dict[Path, tuple[str, tuple[str, ...]]] = {}
 
     def load(self, paths: Sequence[str | Path]) -> Loaded:
         templates = [
@@ -106,7 +113,7 @@ class _Loading:
             for draft in self._files.drafts(path)
             if (template := self._template(draft)) is not None
         ]
-        return Loaded(tuple(templates), tuple(self._problems.all()))
+        return Loaded(tuple(templates), tuple(self._problems.all()), tuple(self._notes.all()))
 
     def _all_files(self, paths: Sequence[str | Path]) -> list[Path]:
         """Return the files, none twice."""
@@ -201,8 +208,11 @@ class _Loading:
         """Return what is wrong with an audio file, '' for nothing; each file is looked at once."""
         path = Path(mark.file).parent / name
         if path not in self._audio:
-            self._audio[path] = _audio_problem(path)
-        return self._audio[path]
+            self._audio[path] = _looked_at(path)
+        problem, notes = self._audio[path]
+        for note in notes:
+            self._notes.add(mark, note)
+        return problem
 
 
 def _files_of(folder: Path) -> Iterator[Path]:
@@ -216,17 +226,17 @@ def _files_of(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _audio_problem(path: Path) -> str:
-    from realtime_client.audio.files import read_audio
+def _looked_at(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Return what is wrong with an audio file, '' for nothing, and what is odd about it."""
+    from realtime_client.audio.files import read_sound
     from realtime_client.updates import PCM16_24K
 
     try:
         if path.is_file() and path.stat().st_size > MAX_AUDIO_BYTES:
-            return f"the audio file {path} is too big; at most {MAX_AUDIO_BYTES // 1_000_000} MB are taken"
-        read_audio(path, PCM16_24K)
+            return f"the audio file {path} is too big; at most {MAX_AUDIO_BYTES // 1_000_000} MB are taken", ()
+        return "", read_sound(path, PCM16_24K).notes
     except (UsageError, OSError, ValueError) as error:
-        return str(error)
-    return ""
+        return str(error), ()
 
 
 def _move_audio(shaped: dict[str, Any], shaper: Shaper, folder: Path) -> None:

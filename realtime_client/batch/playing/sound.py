@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
-from realtime_client.audio.files import decode_audio, read_audio, transcode
+from realtime_client.audio.files import decode_sound, read_sound, transcode
 from realtime_client.audio.pcm import silence as pcm_silence
 from realtime_client.batch.scenario import Case, Step, seconds
 from realtime_client.errors import MissingExtraError, UsageError
@@ -50,7 +50,7 @@ def make_clip(step: Step, case: Case, fmt: AudioFormat) -> Clip:
     assert step.audio is not None
     content = case.files.get(step.audio)
     if content is not None:
-        return _with_bounds(decode_audio(content, step.audio, fmt), fmt)
+        return _with_bounds(decode_sound(content, step.audio, fmt).audio, fmt)
     path = Path(case.folder) / step.audio
     try:
         stamp = path.stat()
@@ -100,8 +100,8 @@ def _spoken(text: str, voice: str, fmt: AudioFormat) -> Clip:
 
 @functools.lru_cache(maxsize=16)
 def _from_file(path: Path, _stamp: tuple[int, int], fmt: AudioFormat) -> Clip:
-    """Read a file; the last 16 are kept."""
-    return _with_bounds(read_audio(path, fmt), fmt)
+    """Read a file; the last 16 are kept. What is odd about it was told when the scenario was read."""
+    return _with_bounds(read_sound(path, fmt).audio, fmt)
 
 
 def _encoded(pcm: bytes, fmt: AudioFormat) -> bytes:

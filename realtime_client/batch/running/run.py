@@ -24,7 +24,7 @@ from realtime_client.batch.result import CaseResult, Fault, RunInfo
 from realtime_client.batch.results.summary import Summary
 from realtime_client.batch.scenario import Case
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import WorkerLostError
+from realtime_client.errors import UsageError, WorkerLostError
 
 from .folder import RunFolder, fingerprint
 from .pace import StartGate, is_rate_limited
@@ -170,8 +170,13 @@ def run(
     most cases at a time. per_minute: most starts a minute. play: called in the executor with a case and the plan (whose
     retries are 0 there: this function does them). Where the first `GIVE_UP` cases come to no connection, nothing more
     begins. send, receive: what is done here to a case before it leaves, and to
-    what came back of it. Errors: RecordingError when results cannot be written.
+    what came back of it. Errors: UsageError for no cases, no jobs or no rate; RecordingError when results cannot be
+    written.
     """
+    if not cases:
+        raise UsageError("there is no case to play")
+    if jobs < 1 or not (per_minute is None or per_minute > 0):
+        raise UsageError(f"a run needs at least one job and a rate above 0, not jobs={jobs}, per_minute={per_minute}")
     own = isinstance(folder, Path)
     place = RunFolder.create(folder, run_info(folder.name, cases)) if isinstance(folder, Path) else folder
     control = control or Control()
