@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -60,6 +61,13 @@ def waits_for_the_stop(case: Case, _plan: Plan) -> CaseResult:
     (Path(case.values["folder"]) / f"{case.repeat}.runs").touch()
     assert pool_worker.stopping.wait(LIMIT_S)
     return result_of(case, "error", Fault(kind="Stopped", message="ended"))
+
+
+def computes_for_ever(case: Case, _plan: Plan) -> CaseResult:
+    """Hold the interpreter for good: nothing that is said to this process is heard."""
+    (Path(case.values["folder"]) / f"{case.repeat}.runs").touch()
+    re.search("(a+)+$", "a" * 60 + "!")
+    raise AssertionError("it ended")
 
 
 def waits_for_a_file(case: Case, _plan: Plan) -> CaseResult:

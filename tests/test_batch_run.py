@@ -397,6 +397,39 @@ def test_a_stop_ends_what_runs_without_a_result(tmp_path: Path):
     assert (whole.state, whole.all.passed) == ("ended", 6)
 
 
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_workers_that_hear_nothing_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool):
+    monkeypatch.setattr("realtime_client.batch.running.run.STOP_S", LIMIT_S if by_hand else 0.1)
+    with SessionPool(2, processes=2) as pool, ThreadPoolExecutor(1) as executor:
+        control = Control(pool.stop, pool.kill)
+        cases = make_cases(3, folder=str(tmp_path))
+        going = executor.submit(
+            run, cases, make_plan(), pool, tmp_path / "run", jobs=2, play=players.computes_for_ever, control=control
+        )
+        for n in (0, 1):
+            players.wait_for_file(tmp_path / f"{n}.runs")
+        control.stop()
+        if by_hand:
+            control.kill()
+        summary = going.result(LIMIT_S)
+    assert (summary.state, summary.all.cases) == ("interrupted", 0)
+    assert pool.worker_pids() == []
+
+
+def test_where_nobody_can_be_killed_the_run_ends_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("realtime_client.batch.running.run.STOP_S", 0.1)
+    control = Control()
+    with ThreadPoolExecutor(1) as executor, ThreadPoolExecutor(1) as other:
+        cases = make_cases(2, folder=str(tmp_path))
+        going = other.submit(
+            run, cases, make_plan(), executor, tmp_path / "run", jobs=1, play=players.waits_for_a_file, control=control
+        )
+        players.wait_for_file(tmp_path / "0.runs")
+        control.stop()
+        assert going.result(LIMIT_S).all.cases == 0
+        (tmp_path / "go").touch()
+
+
 # --- the pace of starts -----------------------------------------------------------------------------------------------
 
 

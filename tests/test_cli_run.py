@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -253,6 +254,69 @@ def test_two_ctrl_c_end_what_runs(tmp_path: Path, scenarios: Path):
     info = read_run(out / "run.json")
     assert info is not None
     assert (info.state, len(info.abandoned)) == ("interrupted", 2)
+
+
+ENDLESS = """
+name: endless
+session: {modality: text}
+turns:
+  - text: "Repeat after me: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"
+    expect:
+      matches: (a+)+$
+"""
+
+
+def test_a_pattern_without_end_is_an_error_that_says_where(tmp_path: Path, scenarios: Path):
+    file = scenarios / "endless.yaml"
+    file.write_text(ENDLESS)
+    done = realtime("run", str(file), str(scenarios / "good.yaml"), "--local", "--out", str(tmp_path / "run"))
+    assert done.returncode == 4, done.stderr
+    assert "1 of 2 cases passed, 1 without a verdict" in done.stdout
+    assert "error   endless: CheckError: turn 1, matches: searching for '(a+)+$' takes longer than 5 s" in done.stderr
+    assert f"({file}:7:7)" in done.stderr
+
+
+def stopped_workers(out: Path) -> list[int]:
+    """Stop the workers of a run, as a computation would that lets nobody through; returns their processes."""
+    pids = {json.loads(path.read_text())["pid"] for path in (out / "sessions").glob("*/session.json")}
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return sorted(pids)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ([signal.SIGTERM], 143),
+        ([signal.SIGINT, signal.SIGINT, signal.SIGINT], 130),
+        ([signal.SIGTERM, signal.SIGTERM], 143),
+    ],
+)
+def test_a_run_ends_whatever_its_workers_do(tmp_path: Path, scenarios: Path, sent: list[signal.Signals], code: int):
+    (scenarios / "long.yaml").write_text(SLOW.replace("700 ms", "10 min"))
+    out = tmp_path / "run"
+    arguments = ["--local", "--repeat", "3", "--jobs", "2", "--processes", "2", "--out", str(out)]
+    with started("run", str(scenarios / "long.yaml"), *arguments) as process:
+        wait_until(lambda: in_flight(out) >= 2)
+        workers = stopped_workers(out)
+        assert process.stderr is not None
+        for number, which in enumerate(sent):
+            process.send_signal(which)
+            words = ("what runs finishes", "sessions are ended", "sessions are killed")[
+                number + (sent[0] == signal.SIGTERM)
+            ]
+            assert any(words in line for line in process.stderr), "each signal is answered"
+        stdout, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == code
+    assert "3 not run (--resume goes on)" in stdout
+    info = read_run(out / "run.json")
+    assert info is not None
+    assert (info.state, len(info.abandoned)) == ("interrupted", 2)
+    for name in info.abandoned:
+        assert json.loads((out / name / "session.json").read_text())["state"] == "killed"
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_killed_and_resumed_with_real_sessions(tmp_path: Path, scenarios: Path):

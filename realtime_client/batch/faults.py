@@ -29,6 +29,10 @@ class JudgeError(errors.RealtimeError):
     """A judge gave no verdict."""
 
 
+class CheckError(errors.RealtimeError):
+    """A check could not be made to its end."""
+
+
 class FloodError(errors.RealtimeError):
     """The server sends more than any conversation needs."""
 

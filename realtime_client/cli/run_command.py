@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -92,7 +93,8 @@ def command(*, settings: Settings, invocation: Invocation, **options: Any) -> No
     """Play the scenarios in PATH (files or folders) and check what comes back.
 
     Standard output is the summary. The folder of the run holds results.jsonl, results.csv, junit.xml, summary.json and
-    the recordings. The first Ctrl-C lets running sessions finish, the second ends them; --resume goes on.
+    the recordings. The first Ctrl-C lets running sessions finish, the second (or SIGTERM) ends them, whatever they
+    compute, within seconds; --resume goes on.
 
     Exit code: 0 all passed; 1 a check failed; 3 no check failed, but a session could not be opened or begun; 4 no check
     failed, but a session was lost or ended without a verdict; 130 interrupted.
@@ -184,9 +186,9 @@ class _Command:
         return exit_code(summary, self._path)
 
     def _play(self, state: Any, place: Stage, folder: Any, listener: Listener, screen: RunScreen) -> Summary:
-        from realtime_client.batch.running.run import Control, run
+        from realtime_client.batch.running.run import STOP_S, Control, run
 
-        control = Control(place.stop)
+        control = Control(place.stop, place.kill)
         asked = 0
 
         def on_signal(which: signal.Signals) -> bool:
@@ -195,9 +197,14 @@ class _Command:
             if which == signal.SIGINT and asked == 1:
                 screen.say("nothing new begins, what runs finishes; Ctrl-C again ends it now")
                 control.drain()
-            else:
-                screen.say("running sessions are ended")
+            elif not control.stopping:
+                screen.say(f"running sessions are ended; those that do not end within {STOP_S:g} s are killed")
                 control.stop()
+            elif not control.killing:
+                screen.say("running sessions are killed")
+                control.kill()
+            else:
+                os._exit(128 + which)  # whatever goes on: the results are on the disk, --resume does the rest
             return True
 
         state.handle(on_signal)

@@ -17,7 +17,7 @@ from realtime_client.errors import RealtimeError
 
 START_S = 60.0
 SWITCH_S = 0.02  # as in the workers of a run, for the same reason
-_END_S = 10.0
+_END_S = 2.0  # it has nothing to finish, and an ear that computes may keep it from hearing that it is to end
 _HEAD = "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config.pop('path')"
 _CODE = f"{_HEAD}; from realtime_client.local.server_process import serve; serve(**config)"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from realtime_client.batch.faults import CheckError
 from realtime_client.batch.result import CheckResult, ToolUse
 from realtime_client.batch.scenario import ErrorRate, EventCheck, Expect, Judge, Lengths, Prices, ToolCheck, seconds
 from realtime_client.errors import UsageError
@@ -60,6 +61,7 @@ class Evidence(msgspec.Struct, kw_only=True):
 class Means(msgspec.Struct, kw_only=True):
     """What checks ask for help: prices (None: not known), the model's name, a judge and an ear for languages.
 
+    search: whether a regular expression is found in a text, within a time limit.
     place: path of an expectation (`turns.2.expect.cost`) -> FILE:LINE:COLUMN.
     """
 
@@ -67,6 +69,7 @@ class Means(msgspec.Struct, kw_only=True):
     model: str = ""
     judge: Callable[[Judge, Evidence], Verdict] | None = None
     language: Callable[[str], str | None] | None = None
+    search: Callable[[str, str], bool] = lambda regex, text: pattern(regex).search(text) is not None
     place: Callable[[str], str] = lambda _path: ""
 
 
@@ -87,7 +90,8 @@ _Check = Callable[[Any, Evidence, Means], Iterator[_Found]]
 def check(expect: Expect, evidence: Evidence, means: Means) -> list[CheckResult]:
     """Judge one `expect`; every entry gives its checks, in the order of the fields of `Expect`.
 
-    Errors: MissingExtraError where a check needs what is not installed; what a judge raises.
+    Errors: MissingExtraError where a check needs what is not installed; CheckError for one that takes too long; what a
+    judge raises.
     """
     prefix = "expect" if evidence.turn is None else f"turns.{evidence.turn - 1}.expect"
     results: list[CheckResult] = []
@@ -96,7 +100,11 @@ def check(expect: Expect, evidence: Evidence, means: Means) -> list[CheckResult]
         if value is None:
             continue
         nothing = _Found(False, "something to check", "", f"`{kind}` says nothing that could be checked")
-        found = list(_CHECKS[kind](value, evidence, means)) or [nothing]
+        try:
+            found = list(_CHECKS[kind](value, evidence, means)) or [nothing]
+        except CheckError as error:
+            turn = "" if evidence.turn is None else f"turn {evidence.turn}, "
+            raise CheckError(f"{turn}{kind}: {error} ({means.place(f'{prefix}.{kind}')})") from None
         results += [_result(kind, f"{prefix}.{kind}", one, evidence, means) for one in found]
     return results
 
@@ -156,10 +164,8 @@ def _lacks(value: Any, evidence: Evidence, _means: Means) -> Iterator[_Found]:
     return _texts(value, evidence, lambda seen, text: not words.holds(seen, text), "lacks", "contains")
 
 
-def _matches(value: Any, evidence: Evidence, _means: Means) -> Iterator[_Found]:
-    return _texts(
-        value, evidence, lambda seen, text: pattern(text).search(seen) is not None, "matches", "does not match"
-    )
+def _matches(value: Any, evidence: Evidence, means: Means) -> Iterator[_Found]:
+    return _texts(value, evidence, lambda seen, text: means.search(text, seen), "matches", "does not match")
 
 
 def _equals(value: Any, evidence: Evidence, _means: Means) -> Iterator[_Found]:

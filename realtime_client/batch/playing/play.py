@@ -14,7 +14,7 @@ import msgspec
 
 from realtime_client import updates as up
 from realtime_client.batch.faults import StoppedError, fault_of
-from realtime_client.batch.judging import language
+from realtime_client.batch.judging import language, patterns
 from realtime_client.batch.judging.checks import Evidence, Means, check, pattern
 from realtime_client.batch.judging.judge import ask_judge
 from realtime_client.batch.judging.prices import FREE, cost_usd, prices_of
@@ -239,10 +239,13 @@ class _Attempt:
             model=facts.model,
             judge=lambda judge, evidence: ask_judge(settings, judge, evidence),
             language=language.detect,
+            search=patterns.search,
             place=lambda path: place(self._case, path),
         )
         results: list[CheckResult] = []
         for evidence, step in zip(facts.evidence, scenario.turns, strict=True):
+            if self._stop.is_set():
+                raise StoppedError("stopped before its verdict")
             if step.expect is not None:
                 results += check(step.expect, evidence, means)
         if scenario.expect is not None:

@@ -32,7 +32,8 @@ from .pace import StartGate, is_rate_limited
 Play = Callable[[Case, Plan], Any]
 RATE_TRIES = 20  # how often a case is begun again because there were too many requests
 LOST_TRIES = 3  # how often a case is begun again because its worker died
-STOP_S = 20.0
+STOP_S = 5.0  # how long sessions have to end by themselves when they are told to
+KILL_S = 5.0  # and how long killed workers have to be seen as gone
 GIVE_UP = 20  # so many cases (or as many as run at a time) without any connection are enough to know
 _NOBODY = ("HostUnreachableError", "AuthenticationError", "TLSError", "RateLimitedError", "NotRealtimeError")
 
@@ -119,15 +120,25 @@ class _Entry:
 class Control:
     """Ends a run early, from any thread.
 
-    drain: nothing new begins, what runs finishes. stop: what runs ends at once; `on_stop` is called to tell it. inbox:
-    the run's own: what has finished.
+    drain: nothing new begins, what runs finishes. stop: what runs ends at once; `on_stop` is called to tell it. kill:
+    what runs is not asked any more: `on_kill` ends the workers, whatever they compute; the run does so by itself
+    `STOP_S` after a stop. inbox: the run's own: what has finished.
     """
 
-    def __init__(self, on_stop: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, on_stop: Callable[[], object] | None = None, on_kill: Callable[[], object] | None = None
+    ) -> None:
         self.draining = False
         self.stopping = False
+        self.killing = False
         self._on_stop = on_stop
+        self._on_kill = on_kill
         self.inbox: queue.SimpleQueue[tuple[_Entry, Future[Any]] | None] = queue.SimpleQueue()
+
+    @property
+    def can_kill(self) -> bool:
+        """Whether there is a way to end workers that do not answer."""
+        return self._on_kill is not None
 
     def drain(self) -> None:
         """Begin nothing new."""
@@ -139,6 +150,13 @@ class Control:
         self.draining = self.stopping = True
         if self._on_stop is not None:
             self._on_stop()
+        self.inbox.put(None)
+
+    def kill(self) -> None:
+        """End the workers, if there is a way to."""
+        self.draining = self.stopping = self.killing = True
+        if self._on_kill is not None:
+            self._on_kill()
         self.inbox.put(None)
 
 
@@ -227,20 +245,30 @@ class _Runner:
         self._order = itertools.count()
         self._unconnected = 0
         self._connected = False
+        self._stop_by: Deadline | None = None
+        self._kill_by: Deadline | None = None
 
     def work(self, cases: Sequence[Case]) -> None:
         """Play until nothing is left, or until the end is asked for."""
         self.ready.extend(_Entry(case) for case in cases)
-        deadline: Deadline | None = None
         while self.running or (not self.control.draining and (self.ready or self.later)):
-            if self.control.stopping:
-                deadline = deadline or Deadline(STOP_S, self.clock)
-                if deadline.expired:
-                    return  # a worker does not answer: its cases have no result
-            else:
+            if not self.control.stopping:
                 self._start()
+            elif not self._worth_waiting():
+                return  # a worker does not answer: its cases have no result
             self._take(self._wait_s())
             self.listener.tick()
+
+    def _worth_waiting(self) -> bool:
+        """Return whether what runs may still come to an end; sees to it that it does."""
+        control = self.control
+        if self._stop_by is None:
+            self._stop_by = Deadline(STOP_S, self.clock)
+        if self._stop_by.expired and not control.killing:
+            control.kill()
+        if control.killing and self._kill_by is None:
+            self._kill_by = Deadline(KILL_S if control.can_kill else 0.0, self.clock)
+        return self._kill_by is None or not self._kill_by.expired
 
     def _start(self) -> None:
         """Start what may start now."""

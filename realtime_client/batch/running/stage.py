@@ -19,18 +19,22 @@ from realtime_client.settings import FLAG, Settings
 from realtime_client.target import endpoint, target
 
 from .pool import SessionPool
-from .run import Play
+from .run import STOP_S, Play
 from .worker import WorkerLog, play_here, prepare
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What `run` needs. stop: ends running sessions soon. send, receive, play: as of `run`."""
+    """What `run` needs. stop: ends running sessions soon. kill: ends the workers, None where that cannot be done.
+
+    send, receive, play: as of `run`.
+    """
 
     plan: Plan
     executor: Executor
     play: Play
     stop: Callable[[], object]
+    kill: Callable[[], object] | None = None
     send: Callable[[Case], Case] = lambda case: case
     receive: Callable[[Any], CaseResult] = lambda result: result
 
@@ -71,7 +75,7 @@ def stage(
         log = WorkerLog(settings.log_level, settings.log_file, settings.log_json, quiet_workers)
         pool = SessionPool(jobs, processes=processes, initializer=prepare, initargs=(plan.secrets(), log))
         stack.callback(_close, pool)
-        yield Stage(plan=plan, executor=pool, play=play_here, stop=pool.stop)
+        yield Stage(plan=plan, executor=pool, play=play_here, stop=pool.stop, kill=pool.kill)
 
 
 def at_server(settings: Settings, url: str, token: str) -> Settings:
@@ -89,8 +93,9 @@ def without_keys(settings: Settings) -> Settings:
 
 
 def _close(pool: SessionPool) -> None:
-    """End the pool: what still runs after a run has lost its patience is killed."""
-    patience = threading.Timer(20.0, pool.kill)
+    """End the pool: what still runs, because the run could not go on, is told to end, and killed in the end."""
+    pool.stop()
+    patience = threading.Timer(STOP_S, pool.kill)
     patience.name = "realtime-pool-end"
     patience.start()
     pool.shutdown(cancel_futures=True)
