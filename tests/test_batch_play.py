@@ -444,6 +444,15 @@ def test_the_server_is_waited_for_as_long_as_it_asks():
     assert SYSTEM_CLOCK.monotonic() - start_s >= 0.4
 
 
+@pytest.mark.parametrize(("asked", "attempts"), [("nan", 2), ("inf", 2), ("-5", 2), ("99999", 1), ("soon", 2)])
+def test_a_time_to_wait_that_makes_no_sense_holds_nobody(asked, attempts):
+    with http_answer(429, Retry_After=asked) as url:
+        start_s = SYSTEM_CLOCK.monotonic()
+        result = play_case(case([ASK]), plan(url, retries=1, backoff_s=0.01))
+    assert (result.fault.kind, result.attempts) == ("RateLimitedError", attempts)
+    assert SYSTEM_CLOCK.monotonic() - start_s < 5
+
+
 def test_a_dead_address_is_an_error():
     result = play_case(case([{"text": "Hi.", "expect": {"lacks": "x"}}]), plan("ws://127.0.0.1:9"))
     assert (result.status, result.fault.kind) == ("error", "HostUnreachableError")

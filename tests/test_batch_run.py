@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 import os
 import stat
 import subprocess
@@ -23,9 +24,9 @@ from realtime_client.batch.plan import Plan
 from realtime_client.batch.result import CaseResult, Fault
 from realtime_client.batch.results.results import read_results, read_run
 from realtime_client.batch.running.folder import LOCK, RunFolder, fingerprint
-from realtime_client.batch.running.pace import StartGate, is_rate_limited
+from realtime_client.batch.running.pace import FIRST_PAUSE_S, StartGate, is_rate_limited
 from realtime_client.batch.running.pool import SessionPool
-from realtime_client.batch.running.run import GIVE_UP, Control, Listener, run, run_info
+from realtime_client.batch.running.run import GIVE_UP, GIVE_UP_PAUSES, Control, Listener, run, run_info
 from realtime_client.batch.scenario import Case, Scenario
 from realtime_client.errors import RecordingError, UsageError
 
@@ -155,6 +156,10 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.pauses: list[float] = []
         self.finishes: list[str] = []
+        self.gave_up_because: list[str] = []
+
+    def gave_up(self, fault: Fault, why: str) -> None:
+        self.gave_up_because.append(why)
 
     def paused(self, seconds: float, reason: str) -> None:
         self.pauses.append(seconds)
@@ -163,14 +168,51 @@ class Heard(Listener):
         self.finishes.append(result.case)
 
 
-def test_too_many_requests_pause_all_and_cost_no_retry(tmp_path: Path):
+def test_too_many_requests_pause_all_and_cost_few_retries(tmp_path: Path):
     heard = Heard()
     play = Script(*[LIMITED] * 5)
-    run(make_cases(3), make_plan(retries=0), Direct(), tmp_path / "run", jobs=1, play=play, listener=heard)
+    run(make_cases(3), make_plan(retries=1), Direct(), tmp_path / "run", jobs=1, play=play, listener=heard)
     assert [r.status for r in results_in(tmp_path / "run")] == ["passed"] * 3
     assert len(heard.pauses) == 5
     assert all(0 < pause < 0.03 for pause in heard.pauses)
     assert len(heard.finishes) == 3
+
+
+@pytest.mark.parametrize(("retries", "begun"), [(0, 1), (1, 11), (2, 21)])
+def test_a_case_that_is_limited_for_ever_ends(tmp_path: Path, retries: int, begun: int):
+    play = Script("passed", *[LIMITED] * 100)
+    heard = Heard()
+    cases = make_cases(2)
+    whole = run(cases, make_plan(retries=retries), Direct(), tmp_path / "run", jobs=1, play=play, listener=heard)
+    assert (whole.state, whole.all.passed, whole.all.errors) == ("ended", 1, 1)
+    assert play.begun == ["hello#0"] + ["hello#1"] * begun
+    assert len(heard.pauses) == begun - 1, "no pause is told after which nothing comes"
+
+
+def test_limits_that_let_nobody_in_end_the_run(tmp_path: Path):
+    play, heard = Script(*[LIMITED] * 100), Heard()
+    whole = run(make_cases(9), make_plan(retries=9), Direct(), tmp_path / "run", jobs=1, play=play, listener=heard)
+    assert (whole.state, whole.all.errors) == ("interrupted", 1)
+    assert len(play.begun) == GIVE_UP_PAUSES + 1
+    assert heard.gave_up_because == ["too many requests, again and again, and not one case came in"]
+
+
+@pytest.mark.parametrize("asked", [99_999.0, 1e300])
+def test_a_server_that_asks_for_more_than_anybody_waits(tmp_path: Path, asked: float):
+    heard = Heard()
+    play = Script("passed", msgspec.structs.replace(LIMITED, retry_after_s=asked))
+    whole = run(make_cases(5), make_plan(retries=2), Direct(), tmp_path / "run", jobs=1, play=play, listener=heard)
+    assert (whole.state, whole.all.passed, whole.all.errors) == ("interrupted", 1, 1)
+    assert heard.gave_up_because == [f"the server asks to wait {asked:g} s, and a run waits at most 600 s"]
+    assert heard.pauses == []
+
+
+@pytest.mark.parametrize("asked", [math.nan, math.inf, -math.inf, -1.0, 0.0, None])
+def test_what_is_no_length_of_time_is_not_waited_for(asked: float | None):
+    fault = msgspec.structs.replace(LIMITED, retry_after_s=asked)
+    gate = StartGate()
+    gate.limited(0.0, 1.0, fault.asked_s)
+    assert gate.wait_s(1.0) == FIRST_PAUSE_S
 
 
 def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path):
@@ -454,7 +496,7 @@ def test_pauses_grow_while_it_goes_on_and_only_once_for_cases_that_ran_together(
     assert (gate.paused_s(1.0), gate.pauses) == (1.0, 1)
     gate.limited(2.0, 2.5)
     assert gate.paused_s(2.5) == 2.0
-    gate.limited(4.5, 5.0, retry_after_s=30)
+    gate.limited(4.5, 5.0, asked_s=30)
     assert gate.paused_s(5.0) == 30
     gate.went_well(35.0)
     gate.limited(36.0, 36.0)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_helpers import LIMIT_S, Terminal, realtime, started
+from cli_helpers import LIMIT_S, Terminal, http_answer, realtime, started
 from run_players import make_cases, result_of, wait_until
 
 from realtime_client.batch.result import CaseResult, Fault
@@ -178,6 +178,27 @@ def test_nobody_there_is_never_passed(tmp_path: Path, scenarios: Path):
     assert done.returncode == 3, done.stderr
     assert "0 of 3 cases passed, 3 without a verdict" in done.stdout
     assert {(r.status, r.attempts) for r in results_in(tmp_path / "run")} == {("error", 2)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "retries", "says"), [("nan", "0", ""), ("99999", "2", "given up: the server asks to wait 99999 s")]
+)
+def test_too_many_requests_end_the_run(tmp_path: Path, scenarios: Path, asked: str, retries: str, says: str):
+    arguments = ["--out", str(tmp_path / "run"), "--retries", retries, "--repeat", "2", "--jobs", "1"]
+    with http_answer(429, Retry_After=asked) as url:
+        done = realtime("run", str(scenarios / "good.yaml"), "--url", url, *arguments)
+    assert done.returncode == 3, done.stderr
+    assert {r.attempts for r in results_in(tmp_path / "run")} == {1}
+    assert says in done.stderr
+
+
+def test_what_was_not_played_is_no_success(tmp_path: Path):
+    cases = make_cases(2)
+    folder = RunFolder.create(tmp_path / "run", run_info("run", cases))
+    folder.add(result_of(cases[0]))
+    summary = folder.finish("interrupted")
+    folder.close()
+    assert exit_code(summary, tmp_path / "run") == 3
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from realtime_client.errors import UsageError
 from realtime_client.secret import Secret, has_secret, shown_url
 from realtime_client.settings import SPECS, URLS, Settings, load_settings
 
+LONGEST_ASKED_S = 600.0
+"""The longest wait that is granted to a server that asks for one: limits are counted by the minute."""
 _GIVEN: dict[str, str] = {}
 
 

@@ -12,6 +12,7 @@ A run's folder:
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -88,6 +89,12 @@ class Fault(msgspec.Struct, kw_only=True, omit_defaults=True):
     infrastructure: bool = False
     connected: bool = False
     retry_after_s: float | None = None
+
+    @property
+    def asked_s(self) -> float:
+        """How many seconds the server asks to wait; 0 for none, and for what is no length of time (nan, inf, -1)."""
+        asked = self.retry_after_s
+        return asked if asked is not None and 0 < asked < math.inf else 0.0
 
 
 class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -79,7 +79,8 @@ class RunOptions:
     type=click.IntRange(0, 100),
     default=2,
     show_default=True,
-    help="begin a case again so often after a fault of the endpoint; never after a failed check",
+    help="begin a case again so often after a fault of the endpoint, after a rate limit ten times as often; "
+    "never after a failed check",
 )
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="only scenarios with this tag (or one of several)")
 @click.option(
@@ -182,8 +183,9 @@ class _Command:
             )
             listener = stack.enter_context(self._listener(screen))
             summary = self._play(state, place, folder, listener, screen)
-        self._print(summary, folder.info)
-        return exit_code(summary, self._path)
+        code = exit_code(summary, self._path) if state.which is None else 128 + state.which
+        self._print(summary, folder.info, code)
+        return code
 
     def _play(self, state: Any, place: Stage, folder: Any, listener: Listener, screen: RunScreen) -> Summary:
         from realtime_client.batch.running.run import STOP_S, Control, run
@@ -265,11 +267,11 @@ class _Command:
                 self._invocation, f"{folder.torn} damaged lines of results.jsonl are left out; their cases begin anew"
             )
 
-    def _print(self, summary: Summary, info: RunInfo) -> None:
+    def _print(self, summary: Summary, info: RunInfo, code: int) -> None:
         from realtime_client.cli.run_screen import summary_json, summary_text
 
         if self._options.as_json:
-            report = summary_json(summary, info, self._path) | {"exit_code": exit_code(summary, self._path)}
+            report = summary_json(summary, info, self._path) | {"exit_code": code}
             click.echo(json.dumps(report, ensure_ascii=sys.stdout.isatty()))
         else:
             click.echo(summary_text(summary, self._path))
@@ -321,6 +323,6 @@ def exit_code(summary: Summary, path: Path) -> int:
     if summary.all.failed:
         return 1
     if not summary.all.errors:
-        return 0
+        return 3 if summary.cases > summary.all.cases else 0
     faults = [result.fault for result in read_results(path / RESULTS)[0] if result.status == "error"]
     return 3 if any(fault is None or not fault.connected for fault in faults) else 4

@@ -72,12 +72,13 @@ class RunScreen(Listener):
         """Nothing starts for a while."""
         ends_s = self.clock.monotonic() + seconds
         if ends_s > self.pause_ends_s + 0.5:
-            self.say(f"too many requests: nothing starts for {seconds:.1f} s ({reason})")
+            pause = f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+            self.say(f"too many requests: nothing starts for {pause} ({reason})")
         self.pause_ends_s = max(self.pause_ends_s, ends_s)
 
-    def gave_up(self, fault: Fault) -> None:
+    def gave_up(self, fault: Fault, why: str) -> None:  # noqa: ARG002
         """Nothing more is begun."""
-        self.say(f"given up: not one case came to a connection ({fault.kind}); --resume goes on with the others")
+        self.say(f"given up: {why}; --resume goes on with the others")
 
     def state(self) -> str:
         """Return one line about the whole."""

@@ -18,7 +18,7 @@ from realtime_client.batch.judging import language, patterns
 from realtime_client.batch.judging.checks import Evidence, Means, check, pattern
 from realtime_client.batch.judging.judge import ask_judge
 from realtime_client.batch.judging.prices import FREE, cost_usd, prices_of
-from realtime_client.batch.plan import Plan
+from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
 from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
 from realtime_client.client.client import RealtimeClient
@@ -59,6 +59,8 @@ def play_case(
         fault = result.fault
         if fault is None or not fault.infrastructure or attempt > plan.retries:
             break
+        if fault.asked_s > LONGEST_ASKED_S:
+            break  # nobody waits so long
         if stop.wait(_backoff_s(plan, attempt, fault)):
             break
         attempt += 1
@@ -70,7 +72,7 @@ def play_case(
 def _backoff_s(plan: Plan, attempt: int, fault: Fault) -> float:
     """How long to wait before the next attempt: doubled each time, or what the server asks for if that is longer."""
     wait_s: float = min(plan.backoff_max_s, plan.backoff_s * 2 ** (attempt - 1))
-    return max(wait_s, min(fault.retry_after_s or 0.0, 10 * plan.backoff_max_s))
+    return max(wait_s, min(fault.asked_s, 10 * plan.backoff_max_s))
 
 
 def expectations(scenario: Scenario) -> list[Expect]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from realtime_client.batch.plan import LONGEST_ASKED_S
 from realtime_client.batch.result import CaseResult
 
 FIRST_PAUSE_S = 1.0
@@ -15,8 +16,9 @@ class StartGate:
     """Says how long the next start has to wait. Times are seconds of one monotonic clock.
 
     per_minute: most starts a minute, evenly spread; None for no limit. A rate-limited case pauses all starts: for as
-    long as the server asks, else for a pause that doubles from `FIRST_PAUSE_S` to `LONGEST_PAUSE_S` while it goes on. A
-    case that ends well and began after the pause makes the next pause short again.
+    long as the server asks, up to `LONGEST_ASKED_S`, else for a pause that doubles from `FIRST_PAUSE_S` to
+    `LONGEST_PAUSE_S` while it goes on. A case that ends well and began after the pause makes the next pause short.
+    pauses: how many there were.
     """
 
     def __init__(self, per_minute: float | None = None) -> None:
@@ -40,8 +42,8 @@ class StartGate:
         late = self._next_s >= now_s - self._interval_s  # a start that came a little late does not delay the others
         self._next_s = (self._next_s if late else now_s) + self._interval_s
 
-    def limited(self, began_s: float, now_s: float, retry_after_s: float | None = None) -> None:
-        """Note that a case that began at `began_s` was refused: too many.
+    def limited(self, began_s: float, now_s: float, asked_s: float = 0.0) -> None:
+        """Note that a case that began at `began_s` was refused: too many. asked_s: as of `Fault`.
 
         The many cases that were under way together and are refused for one reason lengthen the pause only once.
         """
@@ -49,7 +51,7 @@ class StartGate:
             self._pause_s = min(max(FIRST_PAUSE_S, self._pause_s * 2), LONGEST_PAUSE_S)
             self._paused_at_s = now_s
             self.pauses += 1
-        until_s = now_s + min(retry_after_s, 3600.0) if retry_after_s else self._paused_at_s + self._pause_s
+        until_s = now_s + min(asked_s, LONGEST_ASKED_S) if asked_s else self._paused_at_s + self._pause_s
         self._paused_until_s = max(self._paused_until_s, until_s)
 
     def went_well(self, began_s: float) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.batch.plan import Plan
+from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import CaseResult, Fault, RunInfo
 from realtime_client.batch.results.summary import Summary
@@ -30,11 +30,12 @@ from .folder import RunFolder, fingerprint
 from .pace import StartGate, is_rate_limited
 
 Play = Callable[[Case, Plan], Any]
-RATE_TRIES = 20  # how often a case is begun again because there were too many requests
+RATE_TRIES = 10  # how often a case is begun again because there were too many requests, for each of its retries
 LOST_TRIES = 3  # how often a case is begun again because its worker died
 STOP_S = 5.0  # how long sessions have to end by themselves when they are told to
 KILL_S = 5.0  # and how long killed workers have to be seen as gone
 GIVE_UP = 20  # so many cases (or as many as run at a time) without any connection are enough to know
+GIVE_UP_PAUSES = 8  # and so many pauses for too many requests: 3 minutes, where the server names no time
 _NOBODY = ("HostUnreachableError", "AuthenticationError", "TLSError", "RateLimitedError", "NotRealtimeError")
 
 
@@ -56,8 +57,8 @@ class Listener:
     def paused(self, seconds: float, reason: str) -> None:
         """No case starts for so long."""
 
-    def gave_up(self, fault: Fault) -> None:
-        """No case of many came to a connection: nothing more is begun."""
+    def gave_up(self, fault: Fault, why: str) -> None:
+        """Nothing more is begun, because it would be of no use."""
 
     def tick(self) -> None:
         """Some time has passed; at least every half a second."""
@@ -94,10 +95,10 @@ class Listeners(Listener):
         for one in self._listeners:
             one.paused(seconds, reason)
 
-    def gave_up(self, fault: Fault) -> None:
+    def gave_up(self, fault: Fault, why: str) -> None:
         """Pass it on."""
         for one in self._listeners:
-            one.gave_up(fault)
+            one.gave_up(fault, why)
 
     def tick(self) -> None:
         """Pass it on."""
@@ -347,8 +348,7 @@ class _Runner:
             return
         self._unconnected += 1
         if not self._connected and self._unconnected == max(GIVE_UP, self.jobs) and (self.ready or self.later):
-            self.listener.gave_up(fault)
-            self.control.drain()
+            self._give_up(fault, f"not one case came to a connection ({fault.kind})")
 
     def _begins_again(self, entry: _Entry, result: CaseResult) -> bool:
         """Tell whether the case has another try, and plan it. After a drain it is left for --resume."""
@@ -357,10 +357,7 @@ class _Runner:
             return False
         now_s = self.clock.monotonic()
         if is_rate_limited(result):
-            self.gate.limited(entry.began_s, now_s, fault.retry_after_s)
-            self.listener.paused(self.gate.paused_s(now_s), fault.message)
-            entry.limited += 1
-            wait_s, again = 0.0, entry.limited <= RATE_TRIES
+            wait_s, again = 0.0, self._limited(entry, fault, now_s)
         elif fault.kind == WorkerLostError.__name__:
             entry.lost += 1
             wait_s, again = 0.0, entry.lost <= LOST_TRIES
@@ -375,6 +372,32 @@ class _Runner:
             else:
                 self.ready.appendleft(entry)
         return again
+
+    def _limited(self, entry: _Entry, fault: Fault, now_s: float) -> bool:
+        """Pause all starts, because there were too many requests; tells whether the case has another try.
+
+        Where the pause would be of no use the run is given up: no case has ever come in, or the server asks for longer
+        than a run waits.
+        """
+        entry.limited += 1
+        again = entry.limited <= RATE_TRIES * self.plan.retries
+        self.gate.limited(entry.began_s, now_s, fault.asked_s)
+        if fault.asked_s > LONGEST_ASKED_S:
+            asks = f"the server asks to wait {fault.asked_s:g} s"
+            self._give_up(fault, f"{asks}, and a run waits at most {LONGEST_ASKED_S:g} s")
+            return False
+        if not self._connected and self.gate.pauses > GIVE_UP_PAUSES:
+            self._give_up(fault, "too many requests, again and again, and not one case came in")
+            return False
+        if again or self.ready or self.later:
+            self.listener.paused(self.gate.paused_s(now_s), fault.message)
+        return again
+
+    def _give_up(self, fault: Fault, why: str) -> None:
+        """Begin nothing more; once."""
+        if not self.control.draining and (self.ready or self.later):
+            self.listener.gave_up(fault, why)
+        self.control.drain()
 
 
 def _no_result(case: Case, error: Exception) -> CaseResult:
