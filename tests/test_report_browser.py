@@ -276,6 +276,12 @@ def test_a_runs_cases_are_filtered_sorted_and_lead_to_their_sessions(browser, ru
         )
 
     with browser.page(run / "report.html") as page:
+        assert page.js(shown) == ["weather-2", "greeting", "weather-1"], "what failed comes first"
+        closed = page.js("[...document.querySelectorAll('#case-rows > tr')].map((r) => r.innerText)")
+        assert "turn 1, contains: expected sunny, seen rainy" in closed[0]
+        assert "HostUnreachableError: nothing listens there" in closed[1]
+        assert page.js("document.querySelectorAll('#case-rows .reason').length") == 2
+        choose("order", "planned")
         assert page.js(shown) == ["weather-1", "weather-2", "greeting"]
         choose("order", "duration")
         assert page.js(shown) == ["weather-2", "weather-1", "greeting"]
@@ -297,3 +303,24 @@ def test_a_runs_cases_are_filtered_sorted_and_lead_to_their_sessions(browser, ru
         page.click("#case-rows > tr:not([hidden]) a")
         page.until("document.getElementById('wave')")
         assert page.js("document.querySelectorAll('.turn').length") > 3
+        assert page.js("document.querySelector('h1').textContent") == "weather-1"
+        assert page.js("document.querySelector('.verdict').innerText") == "passed"
+        page.click("a.back")
+        page.until("document.getElementById('case-rows')")
+        assert page.js("document.querySelector('h1').textContent") == "nightly"
+
+
+@pytest.mark.parametrize(("width", "height", "share"), [(1100, 900, 0.3), (360, 740, 0.2)])
+def test_the_player_covers_no_heading_and_is_small_on_a_phone(browser, session, width, height, share):
+    box = "document.getElementById('player').getBoundingClientRect()"
+    with browser.page(session / "report.html", width=width, height=height) as page:
+        page.js("document.documentElement.style.scrollBehavior = 'auto'")
+        for _ in range(2):  # the overview comes and goes with the stretch that is shown
+            for part in ("conversation", "latency", "events", "usage", "turn-5"):
+                page.js(f"location.hash = '{part}'")
+                page.until(
+                    f"{box}.top < 1 && document.getElementById('{part}').getBoundingClientRect().top >= {box}.bottom"
+                )
+            assert page.js(f"{box}.height") < share * height
+            page.js("document.getElementById('wider').click()")
+        assert page.js("document.documentElement.scrollWidth") <= width

@@ -5,6 +5,7 @@ import json
 import os
 from html.parser import HTMLParser
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_helpers import HOSTILE, make_hostile, make_run, make_session, speech
 
+from realtime_client.batch.results.results import encode_line, read_results, read_run
 from realtime_client.errors import UsageError
 from realtime_client.recording.wav import header
 from realtime_client.report import events as events_module
@@ -20,10 +22,11 @@ from realtime_client.report import write_report
 from realtime_client.report.cost import session_cost
 from realtime_client.report.events import EventList
 from realtime_client.report.markup import code, data_block, tag
-from realtime_client.report.plots import MOST_POINTS, Series, histogram, scatter, thinned
+from realtime_client.report.plots import MOST_POINTS, Series, histogram, only_value, scatter, thinned
 from realtime_client.report.run_page import session_folder
 from realtime_client.report.sentences import place, split
 from realtime_client.report.session_data import read_session
+from realtime_client.report.session_page import plotted
 from realtime_client.report.sound import MOST_PEAKS, Clip, make_sound
 
 RATE = 24_000
@@ -294,6 +297,94 @@ def test_a_run_leads_to_its_sessions_and_to_nothing_outside(tmp_path):
     assert f'href="./../run/sessions/{session.name}/report.html"' in write_report(folder, elsewhere).path.read_text()
     for recording in ("..", ".", "/etc", "../outside", "a\0b", "javascript:alert(1)"):
         assert session_folder(folder, recording) is None
+
+
+def results_of(folder):
+    return read_results(folder / "results.jsonl")[0]
+
+
+def rewrite(folder, results, **info):
+    (folder / "results.jsonl").write_bytes(b"".join(map(encode_line, results)))
+    run = msgspec.structs.replace(read_run(folder / "run.json"), **info)
+    (folder / "run.json").write_bytes(msgspec.json.encode(run))
+
+
+def test_a_sessions_page_says_what_came_of_its_case_and_leads_back(tmp_path):
+    folder = make_run(tmp_path)
+    [session] = (folder / "sessions").iterdir()
+    write_report(folder)
+    page = (session / "report.html").read_text()
+    assert "<h1>weather-1</h1>" in page
+    assert 'href="./../../report.html"' in page
+    assert '<div class="verdict passed">' in page
+    first, *others = results_of(folder)
+    failed = msgspec.structs.replace(first, status="failed", checks=others[0].checks)
+    rewrite(folder, [failed, *others])
+    assert write_report(folder).sessions == 1, "another verdict is another page"
+    assert write_report(folder).sessions == 0
+    page = (session / "report.html").read_text()
+    assert '<div class="verdict failed">' in page
+    assert "turn 1, contains: expected sunny, seen rainy (a.yaml:3:5)" in page
+
+
+def test_a_session_of_a_run_that_is_reported_on_its_own(tmp_path):
+    folder = make_run(tmp_path)
+    [session] = (folder / "sessions").iterdir()
+    page = write_report(session).path.read_text()
+    assert "<h1>weather-1</h1>" in page
+    assert "report.html" not in page, "there is no report of the run to lead to"
+    write_report(folder, sessions=False)
+    assert 'href="./../../report.html"' in write_report(session).path.read_text()
+    assert 'href="./run/report.html"' in write_report(session, tmp_path / "x.html").path.read_text()
+    (folder / "results.jsonl").write_bytes(b"")
+    assert "<h1>weather-1</h1>" not in write_report(session).path.read_text()
+
+
+def test_what_failed_is_listed_first_where_not_all_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("realtime_client.report.run_page.MOST_CASES", 2)
+    page = write_report(make_run(tmp_path)).path.read_text()
+    assert page.index('class="name">weather-2<') < page.index('class="name">greeting<')
+    assert 'class="name">weather-1<' not in page
+    assert "Only 2 of 3 cases are listed" in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "local"),
+    [
+        ({"local": True, "endpoint": "ws://127.0.0.1:1/v1/realtime?model=gpt-realtime-2.1"}, True),
+        ({"endpoint": "ws://127.0.0.1:1/v1/realtime"}, True),  # as it stands without a key
+        ({"url": "ws://127.0.0.1:1", "endpoint": "ws://127.0.0.1:1/v1/realtime"}, False),  # anybody's
+        ({"base_url": "http://localhost:1", "endpoint": "ws://localhost:1/v1/realtime"}, False),
+        ({"endpoint": "wss://api.openai.com/v1/realtime"}, False),
+        ({"endpoint": "wss://["}, False),
+    ],
+)
+def test_the_built_in_server_is_named_and_not_a_model_that_it_does_not_have(tmp_path, settings, local):
+    folder = make_session(tmp_path)
+    info = json.loads((folder / "session.json").read_text())
+    (folder / "session.json").write_text(json.dumps(info | {"model": "gpt-realtime-2.1", "settings": settings}))
+    page = write_report(folder).path.read_text()
+    under = page[page.index('<p class="under">') :].partition("</p>")[0]
+    assert ("the built-in local server" in under, "gpt-realtime-2.1" in under) == (local, not local)
+
+
+def test_a_session_of_a_run_with_the_built_in_server(tmp_path):
+    folder = make_run(tmp_path)
+    [session] = (folder / "sessions").iterdir()
+    rewrite(folder, results_of(folder), target="the built-in local server")
+    write_report(folder)
+    page = (session / "report.html").read_text()
+    assert "the built-in local server" in page[: page.index("</header>")]
+    assert "the built-in server costs nothing" in page
+
+
+def test_one_value_is_a_sentence_and_no_plot():
+    once = Series("First text", "to the first text", [(61.0, 42.0)])
+    assert only_value(once) == "Measured once: 42.0 ms, at 1:01."
+    assert only_value(Series("x", "y", [(0.0, 42.0)])) == "Measured once: 42.0 ms."
+    assert only_value(Series("x", "y", [(0.0, 42.0), (1.0, 42.0)])) == ""
+    assert "<svg" not in plotted(once, histogram)
+    assert "Measured once" in plotted(once, histogram)
 
 
 def test_the_cost_is_told_only_where_it_is_known():

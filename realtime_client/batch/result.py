@@ -26,6 +26,7 @@ RUN, RESULTS, CSV, JUNIT, SUMMARY, SESSIONS = (
     "summary.json",
     "sessions",
 )
+BUILT_IN = "the built-in local server"  # as a target; its address is another one each time
 Status = Literal["passed", "failed", "error"]
 
 

@@ -299,10 +299,11 @@ def _folder(settings: Settings, options: RunOptions) -> Path:
 
 def _where(settings: Settings) -> str:
     """Return the endpoint as people and run.json name it: the same for every run of the built-in server."""
+    from realtime_client.batch.result import BUILT_IN
     from realtime_client.secret import shown_url
     from realtime_client.target import endpoint
 
-    return "the built-in local server" if target(settings) == "local" else shown_url(endpoint(settings).url)
+    return BUILT_IN if target(settings) == "local" else shown_url(endpoint(settings).url)
 
 
 def _logs_to_stderr(settings: Settings) -> bool:

@@ -20,20 +20,39 @@ def dollars(value: float) -> str:
     return "$0" if value == 0 else f"${value:,.4f}"
 
 
-def session_cost(info: dict[str, Any]) -> tuple[float | None, str]:
+def is_local(info: dict[str, Any]) -> bool:
+    """Return whether a session was with the built-in server: as asked, or because nothing else was.
+
+    Where it stands by itself its address is this machine's and no setting names it.
+    """
+    settings = table(info, "settings")
+    if settings.get("local") is True:
+        return True
+    host = _host(text(settings, "endpoint"))
+    named = any(text(settings, name) for name in ("url", "base_url", "azure_endpoint"))
+    return host in ("127.0.0.1", "localhost", "::1") and not named
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def session_cost(info: dict[str, Any], *, local: bool = False) -> tuple[float | None, str]:
     """Return the cost in US dollars, None when it is not known, and where the figure comes from.
 
     What session.json states goes first. Else tokens are priced by the table of list prices, but only where those
-    prices hold: at OpenAI's own address and Azure's. The built-in local server costs nothing.
+    prices hold: at OpenAI's own address and Azure's. local: it was the built-in server, which costs nothing.
     """
     stated = number(info, "cost_usd")
     if stated is not None:
         return stated, "as the session states it"
-    settings = table(info, "settings")
-    if settings.get("local") is True:
-        return 0.0, "the local server costs nothing"
+    if local or is_local(info):
+        return 0.0, "the built-in server costs nothing"
+    host = _host(text(table(info, "settings"), "endpoint"))
     try:
-        host = urlsplit(text(settings, "endpoint")).hostname or ""
         usage = msgspec.convert(table(info, "usage"), Usage)
     except (ValueError, msgspec.ValidationError):
         return None, "not known"

@@ -28,12 +28,18 @@ def asset(name: str) -> str:
 
 
 def page(
-    title: str, body: Markup, *, scripts: Sequence[str], data: Iterable[Markup], late: Iterable[Markup] = ()
+    title: str,
+    body: Markup,
+    *,
+    scripts: Sequence[str],
+    data: Iterable[Markup],
+    late: Iterable[Markup] = (),
+    stamp: str = "",
 ) -> Iterator[str]:
     """Yield a page piece by piece.
 
     scripts: names of files in this package, run in this order as one. data: blocks that these read at once. late:
-    blocks behind the scripts, for what is needed only later and may be large.
+    blocks behind the scripts, for what is needed only later and may be large. stamp: stands in the head, for `stamped`.
     """
     style = asset("page.css")
     script = '"use strict";\n' + "\n".join(asset(name) for name in scripts)
@@ -41,6 +47,7 @@ def page(
     head, _, end = asset("page.html").partition("$clips")
     yield Template(head).substitute(
         policy=policy,
+        stamp=stamp,
         title=escaped(one_line(title, 200)),
         style=style,
         body=body,
@@ -70,6 +77,15 @@ def write_page(path: Path, pieces: Iterable[str]) -> int:
     finally:
         part.unlink(missing_ok=True)
     return size
+
+
+def stamped(path: Path, stamp: str) -> bool:
+    """Return whether a page was made with this stamp."""
+    try:
+        with path.open("rb") as file:
+            return f'<meta name="made" content="{stamp}">'.encode() in file.read(4_096)
+    except OSError:
+        return False
 
 
 def section(name: str, title: str, *children: Markup | str | None) -> Markup:
@@ -107,7 +123,7 @@ def notices(sentences: Sequence[str]) -> Markup | None:
     return tag("div", *(tag("p", sentence) for sentence in sentences), class_="notices", role="note")
 
 
-def masthead(kind: str, title: str, under: str, links: Sequence[tuple[str, str]]) -> Markup:
+def masthead(kind: Markup | str, title: str, under: str, links: Sequence[tuple[str, str]]) -> Markup:
     """Return the top of a page: what it is, where its parts are, and the switch of light and dark."""
     toggle = tag(
         "button", "Dark", id="theme", class_="quiet", type="button", aria_pressed="false", title="light or dark"

@@ -90,6 +90,15 @@ def histogram(series: Series, bins: int = 40) -> Markup:
     return _svg(marks, f"{series.name}, how often: {described(series)}")
 
 
+def only_value(series: Series) -> str:
+    """Return the sentence that stands in place of a plot of one value; '' where there are more."""
+    first, *others = series.values
+    if others:
+        return ""
+    at_s = next(at_s for at_s, value in series.points if value == first)
+    return f"Measured once: {ms(first)}{f', at {clock(at_s)}' if at_s else ''}."
+
+
 def described(series: Series) -> str:
     """Return the figures of a series in words."""
     ordered = series.values

@@ -12,6 +12,7 @@ from realtime_client.batch.results.summary import Figures, percentile
 from realtime_client.batch.results.summary import figures as figures_of
 from realtime_client.version import __version__
 
+from .cases import reasons, worst_first
 from .cost import dollars
 from .latencies import MEANINGS
 from .markup import NOTHING, Markup, code, json_code, speech, tag, together
@@ -31,10 +32,11 @@ def run_page(
     """Yield the page piece by piece. links: case -> address of its session's report."""
     parts = [("cases", "Cases"), ("scenarios", "Scenarios"), ("latency", "Latency"), ("run", "Run")]
     figures = figures_of(results)
-    shown = results[:MOST_CASES]
+    shown = worst_first(results)[:MOST_CASES]
     told = [*problems, *_unfinished(info, results)]
     if len(shown) < len(results):
-        told.append(f"Only the first {len(shown):,} of {len(results):,} cases are listed; the figures are of all.")
+        of = f"{len(shown):,} of {len(results):,} cases"
+        told.append(f"Only {of} are listed, what failed before what passed; the figures are of all.")
     body = together(
         masthead("Run", code(info.run, 120) or "Run", _under(info), parts),
         tag(
@@ -42,7 +44,7 @@ def run_page(
             notices(told),
             facts(_facts(info, figures)),
             _bar(figures),
-            _cases(shown, links),
+            _cases(shown, links, {result.case: n for n, result in enumerate(results)}),
             _scenarios(results),
             _latency(results),
             _about(info, results),
@@ -105,7 +107,7 @@ def _bar(figures: Figures) -> Markup:
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 
-def _cases(results: Sequence[CaseResult], links: dict[str, str]) -> Markup:
+def _cases(results: Sequence[CaseResult], links: dict[str, str], planned: dict[str, int]) -> Markup:
     if not results:
         return section("cases", "Cases", tag("p", "No case has finished.", class_="empty"))
     tags = sorted({name for result in results for name in result.tags})
@@ -114,7 +116,13 @@ def _cases(results: Sequence[CaseResult], links: dict[str, str]) -> Markup:
     names = [tag("option", "all", value="")] + [
         tag("option", code(name, 80), value=str(i)) for i, name in enumerate(tags)
     ]
-    orders = [("", "as planned"), ("duration", "longest"), ("latency", "slowest"), ("cost", "dearest")]
+    orders = [
+        ("", "failed first"),
+        ("planned", "as planned"),
+        ("duration", "longest"),
+        ("latency", "slowest"),
+        ("cost", "dearest"),
+    ]
     filters = tag(
         "div",
         tag("label", "Status ", tag("select", *statuses, id="status")),
@@ -126,7 +134,7 @@ def _cases(results: Sequence[CaseResult], links: dict[str, str]) -> Markup:
     )
     latency = _shown_latency(results)
     head = ("Status", "Case", MEANINGS[latency][0] if latency else "Latency", "Time", "Cost", "Session")
-    rows = [_case(result, links.get(result.case), latency, tags) for result in results]
+    rows = [_case(result, links.get(result.case), latency, tags, planned[result.case]) for result in results]
     top = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head)))
     whole = tag("table", tag("caption", "Cases of this run", class_="unseen"), top, tag("tbody", *rows, id="case-rows"))
     return section("cases", "Cases", filters, tag("div", whole, class_="wide cases"))
@@ -138,13 +146,13 @@ def _shown_latency(results: Sequence[CaseResult]) -> str:
     return next((name for name in _SHOWN_LATENCIES if name in there), "")
 
 
-def _case(result: CaseResult, link: str | None, latency: str, tags: Sequence[str]) -> Markup:
+def _case(result: CaseResult, link: str | None, latency: str, tags: Sequence[str], planned: int) -> Markup:
     values = sorted(result.latencies.get(latency, []))
     middle = percentile(values, 50) if values else None
-    under = " · ".join(
-        filter(None, (code(result.scenario, 120), " ".join(code(name, 40) for name in result.tags[:20])))
-    )
-    name = tag("summary", tag("span", code(result.case, 300), class_="name"), " ", tag("small", under))
+    scenario = "" if result.scenario == result.case else code(result.scenario, 120)
+    under = " · ".join(filter(None, (scenario, " ".join(code(name, 40) for name in result.tags[:20]))))
+    said = tag("small", under) if under else None
+    name = tag("summary", tag("span", code(result.case, 300), class_="name"), " ", said, _reason(result))
     none = tag("span", "no report" if result.recording else NOTHING, class_="empty")
     session = tag("a", "report", href=link) if link else none
     return tag(
@@ -157,10 +165,20 @@ def _case(result: CaseResult, link: str | None, latency: str, tags: Sequence[str
         tag("td", session),
         data_status=result.status,
         data_tags=" ".join(str(tags.index(name)) for name in result.tags[:100]),
+        data_planned=-planned,
         data_duration=f"{result.duration_s:.3f}",
         data_latency=f"{middle or 0:.3f}",
         data_cost=f"{result.cost_usd or 0:.6f}",
     )
+
+
+def _reason(result: CaseResult) -> Markup | None:
+    """Return why a case did not pass, in one line; the rest is inside."""
+    first, *others = reasons(result, places=False) or [""]
+    if not first:
+        return None
+    more = f" (and {len(others)} more)" if others else ""
+    return tag("span", f"{speech(first, 300)}{more}", class_="reason", dir="auto")
 
 
 def _inside(result: CaseResult) -> Iterator[Markup]:
@@ -282,7 +300,7 @@ def _latency(results: Sequence[CaseResult]) -> Markup:
         series += [one] if one.values else []
     if not series:
         return section("latency", "Latency", tag("p", "Nothing was timed.", class_="empty"))
-    return section("latency", "Latency", latency_table(series), *(plotted(one, histogram(one)) for one in series))
+    return section("latency", "Latency", latency_table(series), *(plotted(one, histogram) for one in series))
 
 
 def _about(info: RunInfo, results: Sequence[CaseResult]) -> Markup:

@@ -37,6 +37,13 @@ function startSound() {
   const overview = document.getElementById("overview");
   const play = document.getElementById("play");
   const time = document.getElementById("time");
+  const box = document.getElementById("player");
+  new ResizeObserver(() => {
+    // So that the player covers no heading that a link leads to.
+    const sticks = getComputedStyle(box).position === "sticky";
+    const covered = sticks ? box.offsetHeight + 12 + "px" : "1rem";
+    document.documentElement.style.setProperty("scroll-padding-top", covered);
+  }).observe(box);
   const wave = new Waveform(canvas, about, bytesOf("peaks"));
   const player = new Player(about, () => draw());
   let frame = 0;

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pybase64
 
+from realtime_client.batch.result import BUILT_IN
 from realtime_client.batch.results.summary import percentile
 from realtime_client.updates import Usage
 from realtime_client.version import __version__
 
-from .cost import dollars, session_cost
+from .cases import CaseOf, stamp
+from .cost import dollars, is_local, session_cost
 from .fields import listed, number, table, text
 from .markup import NOTHING, Markup, code, data_block, json_code, speech, tag, together
 from .page import facts, masthead, notices, page, section
 from .page import table as figures
-from .plots import PERCENTILES, Series, clock, described, ms, scatter
+from .plots import PERCENTILES, Series, clock, described, ms, only_value, scatter
 from .sentences import Sentence, place
 from .session_data import SessionData, Turn
 from .sound import Sound
@@ -26,33 +28,60 @@ from .sound import Sound
 SCRIPTS = ("theme.js", "adpcm.js", "player.js", "waveform.js", "conversation.js", "events.js", "session.js")
 _WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
 _OVERVIEW = 1_200
+_MOST_REASONS = 10
 _KEYS = "Click a sentence to hear it. Space plays and stops, ← → go 5 s, ↑ ↓ from turn to turn, Enter plays one."
 _USUAL = {"", "completed", "in_progress"}
 
 
-def session_page(session: SessionData) -> Iterator[str]:
-    """Yield the page piece by piece."""
+def session_page(session: SessionData, case: CaseOf | None = None) -> Iterator[str]:
+    """Yield the page piece by piece. case: the case of a run that it was."""
+    local = is_local(session.info) or (case is not None and case.local)
     latencies = session.events.latencies.series()
     parts = [("conversation", "Conversation"), ("latency", "Latency"), ("events", "Events")]
     parts += [("usage", "Usage and cost"), ("gaps", "Gaps"), ("session", "Session")]
     body = together(
-        masthead("Session", _title(session), _under(session), parts),
+        masthead(
+            _kind(case), code(case.name, 300) if case else _title(session), _under(session, case, local=local), parts
+        ),
         tag(
             "main",
+            _verdict(case) if case is not None else None,
             notices(session.problems),
-            facts(_facts(session, latencies)),
+            facts(_facts(session, latencies, local=local)),
             _player(session),
             _conversation(session),
             _latency(latencies, session.seconds),
             _events(session),
-            _usage(session.info),
+            _usage(session.info, local=local),
             _gaps(session.info),
             _settings(session.info),
             id="main",
         ),
         tag("footer", f"Made by realtime_client {__version__} from the recording {session.name}."),
     )
-    yield from page(session.name, body, scripts=SCRIPTS, data=_data(session), late=_clips(session.sound))
+    title = f"{case.name} · {session.name}" if case else session.name
+    made = stamp(case)
+    yield from page(title, body, scripts=SCRIPTS, data=_data(session), late=_clips(session.sound), stamp=made)
+
+
+def _kind(case: CaseOf | None) -> Markup | str:
+    """Return what the page is, with the way back to the run."""
+    if case is None:
+        return "Session"
+    run = code(case.run, 120)
+    whole = tag("a", f"\N{LEFTWARDS ARROW} run {run}", href=case.back, class_="back") if case.back else f"run {run}"
+    return together("Case · ", whole)
+
+
+def _verdict(case: CaseOf) -> Markup:
+    """Return what came of the case, and why."""
+    lines = [speech(reason, 1_000) for reason in case.reasons[:_MOST_REASONS]]
+    if len(case.reasons) > _MOST_REASONS:
+        lines.append(f"and {len(case.reasons) - _MOST_REASONS} more")
+    word = tag("b", case.verdict, class_=case.verdict)
+    first = together(word, f" {lines[0]}") if lines else word
+    rest = [tag("p", line) for line in lines[1:]]
+    return tag("div", tag("p", first), *rest, class_=f"verdict {case.verdict}")
 
 
 def _title(session: SessionData) -> str:
@@ -64,13 +93,15 @@ def _title(session: SessionData) -> str:
     return f"{began.day} {began:%B %Y, %H:%M:%S} {began:%Z}".strip()
 
 
-def _under(session: SessionData) -> str:
+def _under(session: SessionData, case: CaseOf | None, *, local: bool) -> str:
+    """Return with whom and when. The built-in server is named as itself: it takes any model's name."""
     ended = text(session.info, "how_it_ended")
-    words = (text(session.info, "model"), session.name, ended and f"ended: {ended}")
+    with_whom = BUILT_IN if local else text(session.info, "model")
+    words = (_title(session) if case else "", with_whom, session.name, ended and f"ended: {ended}")
     return " · ".join(speech(word, 100) for word in words if word)
 
 
-def _facts(session: SessionData, latencies: Sequence[Series]) -> Iterator[tuple[str, Markup | str]]:
+def _facts(session: SessionData, latencies: Sequence[Series], *, local: bool) -> Iterator[tuple[str, Markup | str]]:
     yield "Length", clock(session.seconds)
     for who, name in (("user", "Your turns"), ("assistant", "Answers")):
         yield name, str(sum(turn.who == who for turn in session.turns))
@@ -81,7 +112,7 @@ def _facts(session: SessionData, latencies: Sequence[Series]) -> Iterator[tuple[
     tokens = number(table(session.info, "usage"), "total_tokens")
     if tokens is not None:
         yield "Tokens", f"{tokens:,.0f}"
-    cost, _ = session_cost(session.info)
+    cost, _ = session_cost(session.info, local=local)
     if cost is not None:
         yield "Cost", dollars(cost)
     if errors := number(session.info, "errors"):
@@ -287,7 +318,7 @@ def _latency(latencies: Sequence[Series], seconds: float) -> Markup:
     if not latencies:
         return section("latency", "Latency", tag("p", "No answer was asked for, so nothing was timed.", class_="empty"))
     return section(
-        "latency", "Latency", latency_table(latencies), *(plotted(s, scatter(s, seconds)) for s in latencies)
+        "latency", "Latency", latency_table(latencies), *(plotted(s, lambda s: scatter(s, seconds)) for s in latencies)
     )
 
 
@@ -302,12 +333,13 @@ def latency_table(latencies: Sequence[Series]) -> Markup:
     return figures(head, rows, caption="Percentiles of each latency", class_="figures")
 
 
-def plotted(series: Series, plot: Markup) -> Markup:
-    """Return a plot under the words that explain it."""
-    words = tag(
-        "figcaption", tag("b", series.name), f" {series.meaning}. ", tag("span", described(series), class_="unseen")
-    )
-    return tag("figure", words, plot)
+def plotted(series: Series, draw: Callable[[Series], Markup]) -> Markup:
+    """Return a plot under the words that explain it; of one value the words alone."""
+    name, once = tag("b", series.name), only_value(series)
+    if once:
+        return tag("p", name, f" {series.meaning}. {once}", class_="small once")
+    words = tag("figcaption", name, f" {series.meaning}. ", tag("span", described(series), class_="unseen"))
+    return tag("figure", words, draw(series))
 
 
 def _events(session: SessionData) -> Markup:
@@ -333,12 +365,12 @@ def _events(session: SessionData) -> Markup:
     return section("events", "Events", tag("p", told, class_="small"), filters, tag("div", whole, class_="wide"), more)
 
 
-def _usage(info: dict[str, Any]) -> Markup:
+def _usage(info: dict[str, Any], *, local: bool) -> Markup:
     usage = table(info, "usage")
     rows = [(name.replace("_", " "), f"{number(usage, name) or 0:,.0f}") for name in Usage.__struct_fields__]
     spoken = table(info, "transcription_usage")
     rows += [(f"transcription: {speech(name, 40)}", f"{number(spoken, name) or 0:,g}") for name in list(spoken)[:32]]
-    cost, source = session_cost(info)
+    cost, source = session_cost(info, local=local)
     told = f"Cost: {'not known' if cost is None else dollars(cost)} ({source})."
     whole = figures(("", "tokens"), rows, caption="Usage", class_="figures")
     return section("usage", "Usage and cost", tag("p", told), whole)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from realtime_client.batch.result import RESULTS, RUN, CaseResult, RunInfo
+from realtime_client.batch.result import RESULTS, RUN, RunInfo
 from realtime_client.batch.results.results import read_results, read_run
 from realtime_client.errors import UsageError
 from realtime_client.recording.folder import CONVERSATION, JOURNAL, SESSION
 
-from .page import write_page
+from .cases import CaseOf, case_of, found_case, stamp
+from .page import stamped, write_page
 from .run_page import links_to, run_page, session_folder
 from .session_data import is_session, read_session
 from .session_page import session_page
@@ -52,13 +53,13 @@ def write_report(
     if (folder / RUN).is_file() or (folder / RESULTS).is_file():
         return _run(folder, path, sessions=sessions, progress=progress)
     if is_session(folder):
-        return _session(folder, path)
+        return _session(folder, path, found_case(folder, path, REPORT))
     raise UsageError(f"{folder} holds neither a recording ({SESSION}) nor a run ({RUN}, {RESULTS})")
 
 
-def _session(folder: Path, path: Path) -> Written:
+def _session(folder: Path, path: Path, case: CaseOf | None) -> Written:
     session = read_session(folder)
-    size = write_page(path, session_page(session))
+    size = write_page(path, session_page(session, case))
     return Written(path=path, kind="session", size_bytes=size, problems=session.problems)
 
 
@@ -68,34 +69,38 @@ def _run(folder: Path, path: Path, *, sessions: bool, progress: Progress | None)
     place = {case: n for n, case in enumerate(info.cases)}
     results.sort(key=lambda result: place.get(result.case, len(place)))
     problems = [f"{damaged:,} lines of {RESULTS} cannot be read."] if damaged else []
-    written = _sessions(folder, results, problems, progress) if sessions else 0
+    cases: dict[Path, CaseOf] = {}
+    for result in results:
+        session = session_folder(folder, result.recording)
+        if session is not None:
+            cases.setdefault(session, case_of(result, info, session, path))
+    written = _sessions(cases, problems, progress) if sessions else 0
     links = links_to(results, folder, path, REPORT)
     size = write_page(path, run_page(info, results, links, problems[:_MOST_PROBLEMS]))
     return Written(path=path, kind="run", size_bytes=size, problems=problems[:_MOST_PROBLEMS], sessions=written)
 
 
-def _sessions(folder: Path, results: Sequence[CaseResult], problems: list[str], progress: Progress | None) -> int:
+def _sessions(cases: dict[Path, CaseOf], problems: list[str], progress: Progress | None) -> int:
     """Write the reports of a run's sessions that are not there yet; returns how many."""
-    found = [session_folder(folder, result.recording) for result in results]
-    stale = [session for session in dict.fromkeys(found) if session is not None and _stale(session)]
+    stale = [session for session, case in cases.items() if _stale(session, case)]
     written = 0
     for index, session in enumerate(stale):
         if progress is not None:
             progress(index, len(stale))
         try:
-            _session(session, session / REPORT)
+            _session(session, session / REPORT, cases[session])
             written += 1
         except UsageError as error:
             problems.append(str(error))
     return written
 
 
-def _stale(session: Path) -> bool:
-    """Tell whether a session has no report that is as new as itself."""
+def _stale(session: Path, case: CaseOf) -> bool:
+    """Tell whether a session has no report that is as new as itself and says what came of its case."""
     if not is_session(session):
         return False
     report = session / REPORT
     newest = max(
         (p.stat().st_mtime_ns for n in (SESSION, JOURNAL, CONVERSATION) if (p := session / n).exists()), default=0
     )
-    return not report.is_file() or report.stat().st_mtime_ns < newest
+    return not stamped(report, stamp(case)) or report.stat().st_mtime_ns < newest
