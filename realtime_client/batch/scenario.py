@@ -66,14 +66,14 @@ class Lengths(Described):
 
 
 class Expect(Described):
-    """What must be true; every entry is a check of its own.
+    """What must be true; every entry is a check of its own, and has a value.
 
     Of a turn, it is about that turn's answer; of a scenario, about all answers together, in order.
     """
 
     contains: Annotated[Texts | None, Meta(description="the answer holds these words (case does not matter)")] = None
     lacks: Annotated[Texts | None, Meta(description="the answer holds none of these words")] = None
-    matches: Annotated[Texts | None, Meta(description="regular expressions found in the answer")] = None
+    matches: Annotated[Texts | None, Meta(description="regular expressions found in the answer, as it came")] = None
     equals: Annotated[str | None, Meta(description="the answer is this, but for case, spaces and punctuation")] = None
     wer: Annotated[ErrorRate | None, Meta(description="word error rate of a transcript")] = None
     tool: Annotated[ToolCheck | list[ToolCheck] | None, Meta(description="a tool is called")] = None
