@@ -24,9 +24,10 @@ from realtime_client.batch.plan import Plan
 from realtime_client.batch.result import CaseResult, Fault
 from realtime_client.batch.results.results import read_results, read_run
 from realtime_client.batch.running.folder import LOCK, RunFolder, fingerprint
+from realtime_client.batch.running.listeners import Listener
 from realtime_client.batch.running.pace import FIRST_PAUSE_S, StartGate, is_rate_limited
 from realtime_client.batch.running.pool import SessionPool
-from realtime_client.batch.running.run import GIVE_UP, GIVE_UP_PAUSES, Control, Listener, run, run_info
+from realtime_client.batch.running.run import GIVE_UP, GIVE_UP_PAUSES, Control, run, run_info
 from realtime_client.batch.scenario import Case, Scenario
 from realtime_client.errors import RecordingError, UsageError
 

@@ -28,7 +28,7 @@ from realtime_client.target import target
 if TYPE_CHECKING:
     from realtime_client.batch.result import RunInfo
     from realtime_client.batch.results.summary import Summary
-    from realtime_client.batch.running.run import Listener
+    from realtime_client.batch.running.listeners import Listener
     from realtime_client.batch.running.stage import Stage
     from realtime_client.batch.scenario import Case
     from realtime_client.cli.run_screen import RunScreen
@@ -232,7 +232,7 @@ class _Command:
         if not port:
             yield screen
             return
-        from realtime_client.batch.running.run import Listeners
+        from realtime_client.batch.running.listeners import Listeners
         from realtime_client.batch.running.run_metrics import RunMetrics
         from realtime_client.telemetry.endpoint import metrics_endpoint
 

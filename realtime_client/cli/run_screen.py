@@ -15,7 +15,7 @@ import msgspec
 from realtime_client.batch.result import CaseResult, Fault, RunInfo
 from realtime_client.batch.results.results import check_line, failed_checks, read_results
 from realtime_client.batch.results.summary import Figures, Summary
-from realtime_client.batch.running.run import Listener
+from realtime_client.batch.running.listeners import Listener
 from realtime_client.batch.scenario import Case
 from realtime_client.cli.screen import dim
 from realtime_client.deadline import SYSTEM_CLOCK, Clock

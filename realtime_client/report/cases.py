@@ -16,6 +16,9 @@ from realtime_client.batch.results.results import check_line, failed_checks, rea
 from realtime_client.errors import RecordingError
 from realtime_client.version import __version__
 
+from .markup import Markup, code, speech, tag, together
+
+_MOST_REASONS = 10
 _WORST_FIRST = ("failed", "error", "passed")
 
 
@@ -83,3 +86,23 @@ def found_case(session: Path, out: Path, report: str) -> CaseOf | None:
 def stamp(case: CaseOf | None) -> str:
     """Return what tells whether a session's page says this of its case, and was made by this version."""
     return hashlib.sha256(repr((__version__, case)).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def kind(case: CaseOf | None) -> Markup | str:
+    """Return what the page is, with the way back to the run."""
+    if case is None:
+        return "Session"
+    run = code(case.run, 120)
+    whole = tag("a", f"\N{LEFTWARDS ARROW} run {run}", href=case.back, class_="back") if case.back else f"run {run}"
+    return together("Case · ", whole)
+
+
+def verdict(case: CaseOf) -> Markup:
+    """Return what came of the case, and why."""
+    lines = [speech(reason, 1_000) for reason in case.reasons[:_MOST_REASONS]]
+    if len(case.reasons) > _MOST_REASONS:
+        lines.append(f"and {len(case.reasons) - _MOST_REASONS} more")
+    word = tag("b", case.verdict, class_=case.verdict)
+    first = together(word, f" {lines[0]}") if lines else word
+    rest = [tag("p", line) for line in lines[1:]]
+    return tag("div", tag("p", first), *rest, class_=f"verdict {case.verdict}")

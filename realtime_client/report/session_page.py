@@ -14,7 +14,7 @@ from realtime_client.batch.results.summary import percentile
 from realtime_client.updates import Usage
 from realtime_client.version import __version__
 
-from .cases import CaseOf, stamp
+from .cases import CaseOf, kind, stamp, verdict
 from .cost import dollars, is_local, session_cost
 from .fields import listed, number, table, text
 from .markup import NOTHING, Markup, code, data_block, json_code, speech, tag, together
@@ -28,7 +28,6 @@ from .sound import Sound
 SCRIPTS = ("theme.js", "adpcm.js", "player.js", "waveform.js", "conversation.js", "events.js", "session.js")
 _WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
 _OVERVIEW = 1_200
-_MOST_REASONS = 10
 _KEYS = "Click a sentence to hear it. Space plays and stops, ← → go 5 s, ↑ ↓ from turn to turn, Enter plays one."
 _USUAL = {"", "completed", "in_progress"}
 
@@ -41,11 +40,11 @@ def session_page(session: SessionData, case: CaseOf | None = None) -> Iterator[s
     parts += [("usage", "Usage and cost"), ("gaps", "Gaps"), ("session", "Session")]
     body = together(
         masthead(
-            _kind(case), code(case.name, 300) if case else _title(session), _under(session, case, local=local), parts
+            kind(case), code(case.name, 300) if case else _title(session), _under(session, case, local=local), parts
         ),
         tag(
             "main",
-            _verdict(case) if case is not None else None,
+            verdict(case) if case is not None else None,
             notices(session.problems),
             facts(_facts(session, latencies, local=local)),
             _player(session),
@@ -62,26 +61,6 @@ def session_page(session: SessionData, case: CaseOf | None = None) -> Iterator[s
     title = f"{case.name} · {session.name}" if case else session.name
     made = stamp(case)
     yield from page(title, body, scripts=SCRIPTS, data=_data(session), late=_clips(session.sound), stamp=made)
-
-
-def _kind(case: CaseOf | None) -> Markup | str:
-    """Return what the page is, with the way back to the run."""
-    if case is None:
-        return "Session"
-    run = code(case.run, 120)
-    whole = tag("a", f"\N{LEFTWARDS ARROW} run {run}", href=case.back, class_="back") if case.back else f"run {run}"
-    return together("Case · ", whole)
-
-
-def _verdict(case: CaseOf) -> Markup:
-    """Return what came of the case, and why."""
-    lines = [speech(reason, 1_000) for reason in case.reasons[:_MOST_REASONS]]
-    if len(case.reasons) > _MOST_REASONS:
-        lines.append(f"and {len(case.reasons) - _MOST_REASONS} more")
-    word = tag("b", case.verdict, class_=case.verdict)
-    first = together(word, f" {lines[0]}") if lines else word
-    rest = [tag("p", line) for line in lines[1:]]
-    return tag("div", tag("p", first), *rest, class_=f"verdict {case.verdict}")
 
 
 def _title(session: SessionData) -> str:

@@ -6,7 +6,7 @@ from realtime_client.batch.result import CaseResult, Fault
 from realtime_client.batch.scenario import Case
 from realtime_client.telemetry.metrics import Registry
 
-from .run import Listener
+from .listeners import Listener
 
 
 class RunMetrics(Listener):
