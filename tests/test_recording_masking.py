@@ -166,7 +166,7 @@ def test_masking_takes_any_bytes(noise, secret):
 
 def test_what_a_server_calls_secret_does_not_fill_the_memory():
     masker = Masker()
-    for i in range(2_000):
+    for i in range(400):
         masker.frame(json.dumps({"headers": {"a": f"{i:09}", "b": "x" * 10_000 + str(i)}}).encode())
     assert len(masker._secrets.long) == 256
     assert max(map(len, masker._secrets.long)) <= 4_096
