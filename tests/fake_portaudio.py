@@ -169,3 +169,4 @@ def fake_portaudio(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[Fak
         yield fake
     for stream in fake.streams:
         stream.end()
+    assert not devices._open_streams, "a stream was left open"

@@ -441,8 +441,10 @@ class Stream:
     def close(self) -> None:
         """End at once, and give the device back."""
         global _open_streams  # noqa: PLW0603
-        self._stream.abort()
-        with _streams_lock:
-            self._stream.close()
-            with _lock:
-                _open_streams -= 1
+        try:
+            self._stream.abort()
+        finally:
+            with _streams_lock:
+                self._stream.close()
+                with _lock:
+                    _open_streams -= 1
