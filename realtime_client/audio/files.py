@@ -45,7 +45,10 @@ class _Contents(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """Blocks of float32, a column a channel. floats: the file holds floating-point samples, in whatever scale."""
+    """Blocks of float32, a column a channel; of one channel in a known scale, int16 already, which is half as much.
+
+    floats: the file holds floating-point samples, in whatever scale.
+    """
 
     blocks: list[Any]
     rate_hz: int
@@ -194,7 +197,7 @@ def _decode(data: bytes, name: str) -> _Decoded:
         with _opened(data) as file:
             rate_hz, promised, floats = int(file.samplerate), int(file.frames), file.subtype in ("FLOAT", "DOUBLE")
             _check_rate(rate_hz, name)
-            blocks, cut = _read_to_end(file, broken)
+            blocks, cut = _read_to_end(file, broken, compact=file.channels == 1 and not floats)
     except broken as error:
         raise UsageError(
             f"{name} is not an audio file that can be read (WAV, FLAC, OGG, MP3), or is damaged"
@@ -206,13 +209,13 @@ def _decode(data: bytes, name: str) -> _Decoded:
     return _Decoded(blocks, rate_hz, floats, cut)
 
 
-def _read_to_end(file: Any, broken: tuple[type[Exception], ...]) -> tuple[list[Any], str]:
-    """Return blocks of samples, and what is missing, '' for nothing."""
+def _read_to_end(file: Any, broken: tuple[type[Exception], ...], *, compact: bool) -> tuple[list[Any], str]:
+    """Return blocks of samples, and what is missing, '' for nothing. compact: as int16."""
     file.seekable = lambda: False  # else soundfile seeks after each block, and decoders lose their thread by that
     blocks: list[Any] = []
     try:
         while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-            blocks.append(block)
+            blocks.append(_int16(block) if compact else block)
     except broken:
         return blocks, "the rest is missing or damaged"
     return blocks, ""
@@ -246,13 +249,22 @@ def _to_mono16(decoded: _Decoded, name: str, notes: dict[str, None]) -> bytes:
 
     if not decoded.blocks:
         return b""
+    if decoded.blocks[0].dtype == np.int16:
+        return b"".join(decoded.blocks)
     samples = np.nan_to_num(np.concatenate(decoded.blocks), nan=0.0, posinf=1.0, neginf=-1.0)
     mono = (
         _scaled(_one_channel(samples, name, notes), name, notes)
         if decoded.floats
         else _one_channel(samples, name, notes)
     )
-    return bytes(np.clip(np.rint(mono * 32_768.0), -32_768, 32_767).astype("<i2").tobytes())
+    return bytes(_int16(mono).tobytes())
+
+
+def _int16(samples: Any) -> Any:
+    """Return float samples in -1 to 1 as 16-bit integers, clipped."""
+    import numpy as np
+
+    return np.clip(np.rint(np.nan_to_num(samples) * 32_768.0), -32_768, 32_767).astype("<i2")
 
 
 def _one_channel(samples: Any, name: str, notes: dict[str, None]) -> Any:
