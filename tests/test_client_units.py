@@ -661,9 +661,9 @@ def test_a_signal_too_late_kills_nobody() -> None:
             raise AssertionError("nobody listens any more")
         import realtime_client.client.signals as module
         real = module._discard_pending
-        def discard():
+        def discard(wanted):
             os.kill(os.getpid(), signal.SIGTERM)
-            real()
+            real(wanted)
         module._discard_pending = discard
         with signals(on):
             pass
