@@ -317,10 +317,11 @@ def test_the_player_covers_no_heading_and_is_small_on_a_phone(browser, session, 
         page.js("document.documentElement.style.scrollBehavior = 'auto'")
         for _ in range(2):  # the overview comes and goes with the stretch that is shown
             for part in ("conversation", "latency", "events", "usage", "turn-5"):
+                page.until(f"parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) >= {box}.height")
                 page.js(f"location.hash = '{part}'")
-                page.until(
-                    f"{box}.top < 1 && document.getElementById('{part}').getBoundingClientRect().top >= {box}.bottom"
-                )
+                heading = f"document.getElementById('{part}')"
+                clear = f"{box}.top < 1 && {heading}.getBoundingClientRect().top >= {box}.bottom"
+                page.until(f"({heading}.scrollIntoView(), {clear})")  # turns get their height when they come in sight
             assert page.js(f"{box}.height") < share * height
             page.js("document.getElementById('wider').click()")
         assert page.js("document.documentElement.scrollWidth") <= width
