@@ -104,9 +104,11 @@ def test_typed_text_stops_the_voice(sound_card: SoundCard):
         terminal.wait_for("[no answer is running]")
         terminal.type("tell me a long story\r")
         terminal.wait_for("assistant speaks")
+        loud = len(tape.loud(400))
+        wait_until(lambda: len(tape.loud(400)) > loud + 4_800, what="the second story is heard")
         terminal.type(CTRL_C)
         terminal.wait_for("nobody speaks")
-        assert terminal.text.count("[interrupted: heard ") == 2
+        read_until(terminal, lambda: terminal.text.count("[interrupted: heard ") == 2, "what was heard")
         leave(terminal)
         assert tape.duration_s < 30
 
