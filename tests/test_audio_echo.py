@@ -466,6 +466,7 @@ def test_one_block_with_a_wrong_time_is_no_jump():
     assert sides.line.slips == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["half-duplex", "aec"])
 def test_a_speaker_that_stumbles_is_not_taken_for_speech(mode):
     """Every 5 s it loses 60 ms of what is handed over: the echo comes earlier by that, for good."""

@@ -8,6 +8,7 @@ import os
 import random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_helpers import Drive
@@ -241,6 +242,7 @@ REQUESTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @FEW
 @given(st.integers(0, 2**32))
 def test_long_conversations_keep_the_promises(seed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+import traceback
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from talking_server import TalkingServer
 from realtime_client.batch.plan import Plan, give_secrets
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.errors import UsageError
+from realtime_client.errors import HostUnreachableError, RealtimeError, UsageError
 from realtime_client.secret import shown_text, shown_url, url_secrets
 from realtime_client.settings import Settings, load_settings
 from realtime_client.target import endpoint, key_setting
@@ -271,6 +272,27 @@ def test_a_bad_proxy_of_the_environment_is_told_without_its_password(proxy):
     assert done.returncode in (2, 3)
     assert done.stderr.startswith("realtime: ")
     assert PASSWORD not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": f"wss://h/x?code={PASSWORD}", "proxy": f"http://u:{PASSWORD}@"},
+        {"url": f"wss://h/x?code={PASSWORD}", "proxy": f"http://u:{PASSWORD}/1@h:1"},
+        {"url": f"wss://h/x?code={PASSWORD}", "proxy": f"http://u:{PASSWORD}@h:1/path"},
+        {"url": f"http://h/x?code={PASSWORD}", "proxy": None},
+        {"url": f"ws://u:{PASSWORD}/1@h/x", "proxy": None},
+    ],
+)
+def test_a_traceback_with_its_causes_holds_no_secret(options):
+    with pytest.raises(RealtimeError) as caught, RealtimeClient(Endpoint(**options)):
+        pass
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+def test_who_cannot_be_reached_is_the_proxy():
+    with pytest.raises(HostUnreachableError, match=r"^h: the proxy http://\*\*\*@127.0.0.1:9: connection refused"):
+        RealtimeClient(Endpoint(url="wss://h/x", name="h", proxy=f"http://u:{PASSWORD}@127.0.0.1:9")).open()
 
 
 def test_settings_tells_where_the_key_comes_from():

@@ -138,6 +138,7 @@ class Opening:
         endpoint, limits = self._endpoint, self._limits
         _check_headers(endpoint)
         deadline = Deadline(limits.open_timeout_s or None)
+        proxy = None
         try:
             uri = parse_uri(endpoint.url)
             context = _tls_context(endpoint) if uri.secure else None
@@ -160,7 +161,7 @@ class Opening:
             )
         except (WebSocketException, OSError, EOFError, ValueError, ImportError, RedirectedError) as error:
             self._release()
-            raise explain(error, endpoint, limits) from error
+            raise explain(error, endpoint, limits, proxy) from error
         wire.__enter__()
         assert isinstance(wire, Wire)
         return Connection(wire, self._release)

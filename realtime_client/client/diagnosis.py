@@ -22,7 +22,7 @@ from realtime_client import errors
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.escape import one_line
 from realtime_client.protocol.lenient import error_object
-from realtime_client.secret import shown_text, shown_url
+from realtime_client.secret import shown_url
 
 from .endings import describe_close
 from .endpoint import Endpoint
@@ -45,9 +45,14 @@ def lost(error: BaseException) -> errors.ConnectionLostError:
     return errors.ConnectionLostError(describe_close(1006, ""))
 
 
-def explain(error: Exception, endpoint: Endpoint, limits: Limits) -> errors.RealtimeError:
-    """Turn what a connection attempt raised into one clear error."""
+def explain(error: Exception, endpoint: Endpoint, limits: Limits, proxy: str | None = None) -> errors.RealtimeError:
+    """Turn what a connection attempt raised into one clear error. It stays fit to be that one's cause: without secrets.
+
+    proxy: through which it went.
+    """
+    _mask(error)
     where = endpoint.label
+    first = f"{where}: the proxy {shown_url(proxy)}" if proxy else where  # who has to be reached first
     status = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, InvalidStatus)), None)
     if status is not None:
         return _explain_status(status, where)
@@ -56,7 +61,7 @@ def explain(error: Exception, endpoint: Endpoint, limits: Limits) -> errors.Real
     if isinstance(error, InvalidURI):
         return errors.UsageError(f"not a WebSocket URL: {shown_url(endpoint.url)} (it begins with ws:// or wss://)")
     if isinstance(error, ProxyError | InvalidProxy):
-        return errors.HostUnreachableError(f"{where}: the proxy refused or failed: {shown_text(str(error))}")
+        return errors.HostUnreachableError(f"{where}: the proxy refused or failed: {error}")
     if isinstance(error, ImportError):  # of the library for SOCKS, which the proxy asks for
         return errors.UsageError(f"{where}: the proxy cannot be used: {error} (pip install python-socks)")
     if isinstance(error, InvalidHandshake | WebSocketException | EOFError):
@@ -66,14 +71,24 @@ def explain(error: Exception, endpoint: Endpoint, limits: Limits) -> errors.Real
     if isinstance(error, ssl.SSLError):
         return errors.TLSError(f"{where}: TLS failed: {error.reason or error} (is it a plain ws:// server?)")
     if isinstance(error, socket.gaierror):
-        return errors.HostUnreachableError(f"{where}: no such host")
+        return errors.HostUnreachableError(f"{first}: no such host")
     if isinstance(error, TimeoutError):
         return errors.HostUnreachableError(f"{where} did not answer within {limits.open_timeout_s:g} s")
     if isinstance(error, ConnectionRefusedError):
-        return errors.HostUnreachableError(f"{where}: connection refused: nothing listens there")
+        return errors.HostUnreachableError(f"{first}: connection refused: nothing listens there")
     if isinstance(error, OSError):
         return errors.HostUnreachableError(f"{where}: {error.strerror or error}")
-    return errors.UsageError(f"{where}: {shown_text(str(error))}")
+    return errors.UsageError(f"{where}: {error}")
+
+
+def _mask(error: Exception) -> None:
+    """Take out of an error of the library what a URL may hold: the error is shown with tracebacks of its effect."""
+    if isinstance(error, InvalidURI):
+        error.uri = shown_url(error.uri)
+    elif isinstance(error, InvalidProxy):
+        error.proxy = shown_url(error.proxy)
+    elif isinstance(error, ValueError) and str(error).startswith("Port could not"):
+        error.args = ("Port of the URL, or of the proxy's, is no number",)  # a password with a slash is taken for one
 
 
 def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
