@@ -26,6 +26,7 @@ from .frames import FrameSplitter, OtherFrame
 
 _DATA = {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}
 _LONGEST_HEAD = 2**18
+_LONGEST_WAIT_S = 10.0
 _FAULTS = {1002, 1007, 1009}  # protocol error, text that is none, message too big: RFC 6455, section 7.4.1
 
 
@@ -75,6 +76,7 @@ class Wire(ClientConnection):
         self.failure: BaseException | None = None
         self._unwritten: deque[bytes] = deque()
         self._writing = threading.Lock()
+        self._asked = threading.Event()  # our part of the handshake is written
         self.left_alone = False  # nobody waits for the receive thread any more
         sock, protocol = args[:2]
         self.raw_fd = _duplicate(sock)
@@ -146,6 +148,7 @@ class Wire(ClientConnection):
         """
         if self.response is None:
             super().send_data()
+            self._asked.set()
             return
         self._unwritten += self.protocol.data_to_send()
         if threading.current_thread() is self.recv_events_thread and self._unwritten and not self._write_at_once():
@@ -230,6 +233,9 @@ class Wire(ClientConnection):
     def recv_events(self) -> None:
         """Read until the connection is over (an override: this is the receive thread's whole life)."""
         threading.current_thread().name = "realtime-receive"
+        # A TLS server sends its session tickets first of all. OpenSSL takes them for a part of the TLS handshake, and
+        # what another thread writes at that moment may be lost: so nothing is read before our request is written.
+        self._asked.wait(_LONGEST_WAIT_S)
         try:
             super().recv_events()
         finally:
@@ -250,6 +256,7 @@ class Wire(ClientConnection):
 
     def cut(self) -> None:
         """End the TCP connection at once. Takes no lock: a send that is stuck holds the library's."""
+        self._asked.set()
         if self.raw_fd is not None:
             with contextlib.suppress(OSError):  # it is over already
                 self.raw_fd.shutdown(socket.SHUT_RDWR)
