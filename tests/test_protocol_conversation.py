@@ -801,7 +801,7 @@ def test_a_message_too_many_changes_nothing(scene: Scene) -> None:
             too_many()
         assert scene.sent() == []
     assert scene.it.last_request_id == last
-    assert not scene.it._answers["resp_1"].cut
+    assert not scene.it.book.running["resp_1"].cut
 
 
 # --- one way to an answer's text ----------------------------------------------------------------------------------------
@@ -1387,7 +1387,7 @@ def test_an_answer_with_parts_without_end(scene: Scene) -> None:
         item = {"id": f"item_{n}", "type": "message", "role": "assistant"}
         scene.get("response.output_item.added", response_id="resp_1", output_index=n, item=item)
         scene.call(f"c{n}")
-    answer = scene.it._answers["resp_1"]
+    answer = scene.it.book.running["resp_1"]
     kept = (answer.texts, answer.audio_bytes, answer.item_ids, answer.calls, answer.open_calls)
     assert all(len(each) <= 256 for each in kept)
     assert len(only(scene.done(), up.ResponseDone).text.replace("\n", "")) == 3000  # not a word is lost
@@ -1425,7 +1425,7 @@ def test_memory_does_not_grow_with_the_session(scene: Scene) -> None:
         scene.it.ask({"conversation": "none"})
         scene.sent()
     it = scene.it
-    held = [it._answers, it._done, it._recent, it._own_items, it._asked_apart, it._calls, it.gate._ended]
+    held = [it.book.running, it.book._over, it.book.recent, it._own_items, it._asked_apart, it._calls, it.gate._ended]
     assert all(len(each) <= 256 for each in held)
 
 

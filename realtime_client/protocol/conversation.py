@@ -8,7 +8,6 @@ as updates; requests of the user are methods. Both append the messages to send t
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +16,10 @@ from realtime_client.errors import UsageError
 
 from . import events as ev
 from . import translate
-from .answers import Answer, HeardMs, correction, plan_cuts, split_half
+from .answer_book import AnswerBook, forget_oldest
+from .answers import Answer, HeardMs, correction, plan_cuts
 from .gate import ALREADY_ACTIVE, GivenUp, ResponseGate
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
-from .lenient import whole_text
 from .order import ItemOrder
 from .session import audio_format, server_interrupts
 from .usage import quantity
@@ -31,7 +30,6 @@ _FATAL_CODES = {"session_expired", "invalid_api_key", "beta_api_shape_disabled",
 BENIGN_CODES = {"response_cancel_not_active"}
 
 _TOO_MANY = "64 requests for an answer wait already: let the running answer end first"
-_KEPT_ANSWERS = 64
 _MOST_CALLS = 256
 _MOST_USAGE_KEYS = 32
 
@@ -78,9 +76,7 @@ class Conversation:
         self._answer_s = answer_s
         self._now_s = now_s
         self._new_id = new_id
-        self._answers: dict[str, Answer] = {}
-        self._done: dict[str, Answer] = {}
-        self._recent: deque[Answer] = deque(maxlen=4)
+        self.book = AnswerBook(self.gate)
         self._own_items: dict[str, None] = {}
         self._asked_apart: dict[str, None] = {}
         self._calls: dict[str, Answer] = {}
@@ -88,7 +84,6 @@ class Conversation:
         self._own_commits = 0  # asked for, not confirmed
         self._voice_ended = False  # the server may answer by itself
         self._by_voice = False  # the running answer may be one of those
-        self._halves: dict[tuple[str, str, int], str] = {}
         self.last_request_id: str | None = None
         self._uncommitted_bytes = 0
 
@@ -107,124 +102,12 @@ class Conversation:
         """Messages that tell nothing an observer needs; they are in the journal."""
         return []
 
-    # deltas: the hot path
-
-    def _answer(self, response_id: str, item_id: str = "") -> Answer:
-        """The answer of that id, running or over; one whose start was not seen begins here.
-
-        A server that does not say which answer it is about means the one of that item, or else the running one.
-        """
-        if not response_id:
-            response_id = self._unnamed(item_id)
-        answer = self._answers.get(response_id) or self._done.get(response_id)
-        if answer is None:
-            answer = self._answers[response_id] = Answer(response_id)
-            _forget_oldest(self._answers, _KEPT_ANSWERS)  # answers whose end never came
-        return answer
-
-    def _unnamed(self, item_id: str) -> str:
-        known = (*self._answers.values(), *self._recent) if item_id else ()
-        owner = next((answer.id for answer in known if item_id in answer.item_ids), None)
-        return owner or self.gate.active_id or next(reversed(self._answers), "")
-
-    def _audio_delta(self, event: ev.ResponseOutputAudioDelta) -> list[up.Update]:
-        answer = self._answers.get(event.response_id) or self._answer(event.response_id, event.item_id)
-        if answer.cut:
-            return []  # late audio of an interrupted answer: the server had not heard of the cut yet
-        item_id = event.item_id or answer.last_item
-        answer.received((item_id, event.content_index), len(event.delta))
-        return [
-            up.AudioDelta(response_id=answer.id, item_id=item_id, content_index=event.content_index, audio=event.delta)
-        ]
-
-    def _any_text_delta(self, event: Any, *, spoken: bool) -> list[up.Update]:
-        answer = self._answers.get(event.response_id) or self._answer(event.response_id, event.item_id)
-        if answer.cut:
-            return []
-        item_id = event.item_id or answer.last_item
-        text = answer.text(event.output_index, event.content_index, item_id, spoken=spoken).add(event.delta)
-        return [translate.text_delta(answer, item_id, event.content_index, text, spoken=spoken)] if text else []
-
-    def _spoken_delta(self, event: ev.ResponseOutputAudioTranscriptDelta) -> list[up.Update]:
-        return self._any_text_delta(event, spoken=True)
-
-    def _text_delta(self, event: ev.ResponseOutputTextDelta) -> list[up.Update]:
-        return self._any_text_delta(event, spoken=False)
-
-    def _any_text_done(self, event: ev.ResponsePartEvent, text: str, *, spoken: bool) -> list[up.Update]:
-        answer = self._answer(event.response_id, event.item_id)
-        at = (event.output_index, event.content_index)
-        happened = self._settle(answer, at, event.item_id, text, spoken=spoken, final=True)
-        whole = answer.text(*at, event.item_id, spoken=spoken).whole
-        item_id = event.item_id or answer.last_item
-        return [*happened, translate.text_done(answer, item_id, event.content_index, whole, spoken=spoken)]
-
-    def _spoken_done(self, event: ev.ResponseOutputAudioTranscriptDone) -> list[up.Update]:
-        return self._any_text_done(event, event.transcript, spoken=True)
-
-    def _text_done(self, event: ev.ResponseOutputTextDone) -> list[up.Update]:
-        return self._any_text_done(event, event.text, spoken=False)
-
-    def _part_done(self, event: ev.ResponseContentPartDone) -> list[up.Update]:
-        """A content part is complete; its text is news only where nothing else brought it."""
-        answer = self._answer(event.response_id, event.item_id)
-        at = (event.output_index, event.content_index)
-        return self._settle(answer, at, event.item_id, event.part.said, spoken=event.part.spoken, final=False)
-
-    def _settle(
-        self, answer: Answer, at: tuple[int, int], item_id: str, text: str, *, spoken: bool, final: bool
-    ) -> list[up.Update]:
-        """Take a part's whole text in; what the deltas had not brought is told as one more of them."""
-        if not text:
-            return []
-        item_id = item_id or answer.last_item
-        missing = answer.text(*at, item_id, spoken=spoken).settle(whole_text(text), final=final)
-        if not missing or answer.cut:
-            return []
-        return [translate.text_delta(answer, item_id, at[1], missing, spoken=spoken)]
-
-    def _settle_item(self, answer: Answer, output_index: int, item: Item) -> list[up.Update]:
-        """Take the text of a complete output item in, unless it is known from elsewhere."""
-        happened: list[up.Update] = []
-        known = answer.said_by(item.id or "") or answer.whole_text()
-        if item.type != "message" or (known and item.said in known):
-            return happened
-        for index, part in enumerate(item.content or ()):
-            at = (output_index, index)
-            happened += self._settle(answer, at, item.id or "", part.said, spoken=part.spoken, final=False)
-        return happened
-
-    # deltas that are only shown
-
-    def _joined(self, kind: str, item_id: str, index: int, delta: str) -> str:
-        """A delta in whole characters: half of one waits for the next delta of the same thing."""
-        if not delta or (not self._halves and delta.isascii()):
-            return delta
-        key = (kind, item_id, index)
-        half = self._halves.pop(key, "")
-        half, text = split_half(half + delta)
-        if half:
-            self._halves[key] = half
-            _forget_oldest(self._halves, 64)
-        return text
-
-    def _transcription_delta(self, event: ev.InputTranscriptionDelta) -> list[up.Update]:
-        text = self._joined("heard", event.item_id, event.content_index, event.delta)
-        return [up.UserTranscriptDelta(item_id=event.item_id, content_index=event.content_index, text=text)]
-
-    def _arguments_delta(self, event: ev.ResponseFunctionCallArgumentsDelta) -> list[up.Update]:
-        text = self._joined("arguments", event.item_id, event.output_index, event.delta)
-        answer = self._answer(event.response_id, event.item_id)
-        return [up.ToolCallDelta(response_id=answer.id, item_id=event.item_id, call_id=event.call_id, text=text)]
-
     # responses
 
     def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
         response = event.response
         happened: list[up.Update] = []
-        if self.gate.on_its_way or self.gate.assumed:
-            self._done.pop(response.id, None)  # a server that uses an id again
-        answer = self._answer(response.id)
+        answer = self.book.begin(response.id, anew=bool(self.gate.on_its_way or self.gate.assumed))
         tag = (response.metadata or {}).get(_OWN_TAG)
         answer.out_of_band = tag is not None and tag in self._asked_apart
         output = (response.audio or {}).get("output")
@@ -245,7 +128,7 @@ class Conversation:
 
     def _output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
         item = modernise(event.item)
-        answer = self._answer(event.response_id, item.id or "")
+        answer = self.book.find(event.response_id, item.id or "")
         if not answer.add_item(item.id or ""):
             return []
         assert item.id is not None
@@ -259,9 +142,9 @@ class Conversation:
 
     def _output_item_done(self, event: ev.ResponseOutputItemDone) -> list[up.Update]:
         item = modernise(event.item)
-        answer = self._answer(event.response_id, item.id or "")
+        answer = self.book.find(event.response_id, item.id or "")
         answer.add_item(item.id or "")
-        happened = self._settle_item(answer, event.output_index, item)
+        happened = self.book.settle_item(answer, event.output_index, item)
         return [*happened, *self._called(answer, event)]
 
     def _called(self, answer: Answer, event: ev.ResponseOutputItemDone) -> list[up.Update]:
@@ -275,24 +158,14 @@ class Conversation:
         answer.calls.add(call_id)
         answer.open_calls.add(call_id)
         self._calls[call_id] = answer
-        _forget_oldest(self._calls, _MOST_CALLS)  # calls that nobody answered
+        forget_oldest(self._calls, _MOST_CALLS)  # calls that nobody answered
         return [translate.tool_call(answer, event)]
 
     def _response_done(self, event: ev.ResponseDone) -> list[up.Update]:
         response = event.response
-        if response.id in self._done:
+        if self.book.is_over(response.id):
             return []
-        answer_id = response.id or self._unnamed("")
-        answer = self._answers.pop(answer_id, None) or Answer(answer_id)
-        happened: list[up.Update] = []
-        for output_index, item in enumerate(response.output or ()):
-            happened += self._settle_item(answer, output_index, modernise(item))
-        answer.done = True
-        if response.id:
-            self._done[response.id] = answer
-            _forget_oldest(self._done, _KEPT_ANSWERS)
-        if not answer.out_of_band and (answer.audio_bytes or answer.open_mcp):
-            self._recent.append(answer)
+        answer, happened = self.book.end(response)
         told = translate.response_done(response, answer)
         if told.usage is not None:
             self.usage += told.usage
@@ -425,7 +298,7 @@ class Conversation:
 
     def _mcp_ended(self, event: Any) -> list[up.Update]:
         """The model does not speak a remote tool's result by itself: ask once no call is pending."""
-        for answer in (*self._answers.values(), *self._recent):
+        for answer in (*self.book.running.values(), *self.book.recent):
             if event.item_id in answer.open_mcp:
                 answer.open_mcp.discard(event.item_id)
                 answer.wants_reply |= not answer.cut
@@ -460,7 +333,7 @@ class Conversation:
         self.items.place(item.id, None)
         if announced:
             self._own_items[item.id] = None
-            _forget_oldest(self._own_items, 256)  # a server that never confirms items
+            forget_oldest(self._own_items, 256)  # a server that never confirms items
         self.commands.append(ev.ConversationItemCreate(item=item, event_id=self._new_id("event")))
         return item.id
 
@@ -475,7 +348,7 @@ class Conversation:
             self.last_request_id = event_id
             metadata = {**(response.get("metadata") or {}), _OWN_TAG: event_id}
             self._asked_apart[event_id] = None
-            _forget_oldest(self._asked_apart, 256)  # requests that a server never took up
+            forget_oldest(self._asked_apart, 256)  # requests that a server never took up
             self.commands.append(ev.ResponseCreate(event_id=event_id, response={**response, "metadata": metadata}))
             return event_id
         if not self.gate.submit(ev.ResponseCreate(event_id=event_id, response=response or None)):
@@ -576,7 +449,7 @@ class Conversation:
     def _interrupt(self, cause: str, *, cancel: bool) -> list[up.Update]:
         """Cut the running answer and the unheard tail of finished ones; returns what was cut."""
         happened: list[up.Update] = []
-        active = self._answers.get(self.gate.active_id or "")
+        active = self.book.running.get(self.gate.active_id or "")
         if cancel:
             self.gate.abandon(self._now_s())
             self._cancel_next = self._cancel_next or self.gate.asked
@@ -587,7 +460,7 @@ class Conversation:
             happened += self._cut(active, cause)
             if not active.audio_bytes:
                 happened.append(translate.cut_text(active, cause))
-        for answer in self._recent:
+        for answer in self.book.recent:
             if not answer.cut:
                 answer.cut = True
                 happened += self._cut(answer, cause)
@@ -605,27 +478,26 @@ class Conversation:
         return happened
 
 
-def _forget_oldest(kept: dict[Any, Any], limit: int) -> None:
-    """Hold a dictionary that a server can make grow to its limit."""
-    if len(kept) > limit:
-        del kept[next(iter(kept))]
-
-
 def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Conversation, Any], list[up.Update]]:
     """A handler that tells one update."""
     return lambda _conversation, event: [tell(event)]
+
+
+def _of_answers(tell: Callable[[AnswerBook, Any], list[up.Update]]) -> Callable[[Conversation, Any], list[up.Update]]:
+    """A handler that is the answers' own affair."""
+    return lambda conversation, event: tell(conversation.book, event)
 
 
 # One table for all sessions: a bound method a message and session would be thousands of objects.
 _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     **dict.fromkeys(ev.SERVER_EVENTS, Conversation._ignore),
     **{kind: _alone(tell) for kind, tell in translate.STATELESS.items()},
-    ev.ResponseOutputAudioDelta: Conversation._audio_delta,
-    ev.ResponseOutputAudioTranscriptDelta: Conversation._spoken_delta,
-    ev.ResponseOutputTextDelta: Conversation._text_delta,
-    ev.ResponseOutputAudioTranscriptDone: Conversation._spoken_done,
-    ev.ResponseOutputTextDone: Conversation._text_done,
-    ev.ResponseContentPartDone: Conversation._part_done,
+    ev.ResponseOutputAudioDelta: _of_answers(AnswerBook.audio_delta),
+    ev.ResponseOutputAudioTranscriptDelta: _of_answers(AnswerBook.spoken_delta),
+    ev.ResponseOutputTextDelta: _of_answers(AnswerBook.text_delta),
+    ev.ResponseOutputAudioTranscriptDone: _of_answers(AnswerBook.spoken_done),
+    ev.ResponseOutputTextDone: _of_answers(AnswerBook.text_done),
+    ev.ResponseContentPartDone: _of_answers(AnswerBook.part_done),
     ev.ResponseCreated: Conversation._response_created,
     ev.ResponseOutputItemAdded: Conversation._output_item_added,
     ev.ResponseOutputItemDone: Conversation._output_item_done,
@@ -636,8 +508,8 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.InputAudioBufferSpeechStarted: Conversation._speech_started,
     ev.InputAudioBufferSpeechStopped: Conversation._speech_stopped,
     ev.InputAudioBufferCommitted: Conversation._committed,
-    ev.InputTranscriptionDelta: Conversation._transcription_delta,
-    ev.ResponseFunctionCallArgumentsDelta: Conversation._arguments_delta,
+    ev.InputTranscriptionDelta: _of_answers(AnswerBook.transcription_delta),
+    ev.ResponseFunctionCallArgumentsDelta: _of_answers(AnswerBook.arguments_delta),
     ev.InputTranscriptionCompleted: Conversation._transcription_completed,
     ev.ResponseMcpCallCompleted: Conversation._mcp_ended,
     ev.ResponseMcpCallFailed: Conversation._mcp_ended,

@@ -1,0 +1,182 @@
+"""The answers of a conversation: which one a message is about, and what it adds to it.
+
+Servers name their answers well, badly or not at all, and give a text in pieces, as a whole, or both. Here every message
+finds its answer, and becomes what is new in it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from realtime_client import updates as up
+
+from . import events as ev
+from . import translate
+from .answers import Answer, split_half
+from .gate import ResponseGate
+from .items import Item, modernise
+from .lenient import whole_text
+
+_KEPT_ANSWERS = 64
+
+
+def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
+    """Hold a dictionary that a server can make grow to its limit."""
+    if len(kept) > limit:
+        del kept[next(iter(kept))]
+
+
+class AnswerBook:
+    """Keeps the answers that run, and for a while those that are over: their tails may still be playing.
+
+    running: by id. recent: the last ones with sound or remote tools. gate: knows which one is active.
+    """
+
+    def __init__(self, gate: ResponseGate) -> None:
+        self.running: dict[str, Answer] = {}
+        self.recent: deque[Answer] = deque(maxlen=4)
+        self._over: dict[str, Answer] = {}
+        self._gate = gate
+        self._halves: dict[tuple[str, str, int], str] = {}
+
+    def find(self, response_id: str, item_id: str = "") -> Answer:
+        """The answer of that id, running or over; one whose start was not seen begins here.
+
+        A server that does not say which answer it is about means the one of that item, or else the running one.
+        """
+        if not response_id:
+            response_id = self.name_of(item_id)
+        answer = self.running.get(response_id) or self._over.get(response_id)
+        if answer is None:
+            answer = self.running[response_id] = Answer(response_id)
+            forget_oldest(self.running, _KEPT_ANSWERS)  # answers whose end never came
+        return answer
+
+    def name_of(self, item_id: str) -> str:
+        """The id of the answer that a message means that names none: the one of that item, or else the running one."""
+        known = (*self.running.values(), *self.recent) if item_id else ()
+        owner = next((answer.id for answer in known if item_id in answer.item_ids), None)
+        return owner or self._gate.active_id or next(reversed(self.running), "")
+
+    def audio_delta(self, event: ev.ResponseOutputAudioDelta) -> list[up.Update]:
+        """More sound."""
+        answer = self.running.get(event.response_id) or self.find(event.response_id, event.item_id)
+        if answer.cut:
+            return []  # late audio of an interrupted answer: the server had not heard of the cut yet
+        item_id = event.item_id or answer.last_item
+        answer.received((item_id, event.content_index), len(event.delta))
+        return [
+            up.AudioDelta(response_id=answer.id, item_id=item_id, content_index=event.content_index, audio=event.delta)
+        ]
+
+    def _any_text_delta(self, event: Any, *, spoken: bool) -> list[up.Update]:
+        answer = self.running.get(event.response_id) or self.find(event.response_id, event.item_id)
+        if answer.cut:
+            return []
+        item_id = event.item_id or answer.last_item
+        text = answer.text(event.output_index, event.content_index, item_id, spoken=spoken).add(event.delta)
+        return [translate.text_delta(answer, item_id, event.content_index, text, spoken=spoken)] if text else []
+
+    def spoken_delta(self, event: ev.ResponseOutputAudioTranscriptDelta) -> list[up.Update]:
+        """More of what is spoken, as text."""
+        return self._any_text_delta(event, spoken=True)
+
+    def text_delta(self, event: ev.ResponseOutputTextDelta) -> list[up.Update]:
+        """More text."""
+        return self._any_text_delta(event, spoken=False)
+
+    def _any_text_done(self, event: ev.ResponsePartEvent, text: str, *, spoken: bool) -> list[up.Update]:
+        answer = self.find(event.response_id, event.item_id)
+        at = (event.output_index, event.content_index)
+        happened = self._settle(answer, at, event.item_id, text, spoken=spoken, final=True)
+        whole = answer.text(*at, event.item_id, spoken=spoken).whole
+        item_id = event.item_id or answer.last_item
+        return [*happened, translate.text_done(answer, item_id, event.content_index, whole, spoken=spoken)]
+
+    def spoken_done(self, event: ev.ResponseOutputAudioTranscriptDone) -> list[up.Update]:
+        """What one part spoke, complete."""
+        return self._any_text_done(event, event.transcript, spoken=True)
+
+    def text_done(self, event: ev.ResponseOutputTextDone) -> list[up.Update]:
+        """The text of one part, complete."""
+        return self._any_text_done(event, event.text, spoken=False)
+
+    def part_done(self, event: ev.ResponseContentPartDone) -> list[up.Update]:
+        """A content part is complete; its text is news only where nothing else brought it."""
+        answer = self.find(event.response_id, event.item_id)
+        at = (event.output_index, event.content_index)
+        return self._settle(answer, at, event.item_id, event.part.said, spoken=event.part.spoken, final=False)
+
+    def _settle(
+        self, answer: Answer, at: tuple[int, int], item_id: str, text: str, *, spoken: bool, final: bool
+    ) -> list[up.Update]:
+        """Take a part's whole text in; what the deltas had not brought is told as one more of them."""
+        if not text:
+            return []
+        item_id = item_id or answer.last_item
+        missing = answer.text(*at, item_id, spoken=spoken).settle(whole_text(text), final=final)
+        if not missing or answer.cut:
+            return []
+        return [translate.text_delta(answer, item_id, at[1], missing, spoken=spoken)]
+
+    def settle_item(self, answer: Answer, output_index: int, item: Item) -> list[up.Update]:
+        """Take the text of a complete output item in, unless it is known from elsewhere."""
+        happened: list[up.Update] = []
+        known = answer.said_by(item.id or "") or answer.whole_text()
+        if item.type != "message" or (known and item.said in known):
+            return happened
+        for index, part in enumerate(item.content or ()):
+            at = (output_index, index)
+            happened += self._settle(answer, at, item.id or "", part.said, spoken=part.spoken, final=False)
+        return happened
+
+    def _joined(self, kind: str, item_id: str, index: int, delta: str) -> str:
+        """A delta in whole characters: half of one waits for the next delta of the same thing."""
+        if not delta or (not self._halves and delta.isascii()):
+            return delta
+        key = (kind, item_id, index)
+        half = self._halves.pop(key, "")
+        half, text = split_half(half + delta)
+        if half:
+            self._halves[key] = half
+            forget_oldest(self._halves, 64)
+        return text
+
+    def transcription_delta(self, event: ev.InputTranscriptionDelta) -> list[up.Update]:
+        """More of what the user was heard to say; only shown."""
+        text = self._joined("heard", event.item_id, event.content_index, event.delta)
+        return [up.UserTranscriptDelta(item_id=event.item_id, content_index=event.content_index, text=text)]
+
+    def arguments_delta(self, event: ev.ResponseFunctionCallArgumentsDelta) -> list[up.Update]:
+        """More of a call's arguments; only shown."""
+        text = self._joined("arguments", event.item_id, event.output_index, event.delta)
+        answer = self.find(event.response_id, event.item_id)
+        return [up.ToolCallDelta(response_id=answer.id, item_id=event.item_id, call_id=event.call_id, text=text)]
+
+    # beginning and end
+
+    def begin(self, response_id: str, *, anew: bool) -> Answer:
+        """The answer that begins. anew: the id of one that is over may be used again."""
+        if anew:
+            self._over.pop(response_id, None)
+        return self.find(response_id)
+
+    def is_over(self, response_id: str) -> bool:
+        """Whether the end of that answer was told."""
+        return response_id in self._over
+
+    def end(self, response: ev.Response) -> tuple[Answer, list[up.Update]]:
+        """The answer that is over, and the text of it that only its end brings."""
+        answer_id = response.id or self.name_of("")
+        answer = self.running.pop(answer_id, None) or Answer(answer_id)
+        happened: list[up.Update] = []
+        for output_index, item in enumerate(response.output or ()):
+            happened += self.settle_item(answer, output_index, modernise(item))
+        answer.done = True
+        if response.id:
+            self._over[response.id] = answer
+            forget_oldest(self._over, _KEPT_ANSWERS)
+        if not answer.out_of_band and (answer.audio_bytes or answer.open_mcp):
+            self.recent.append(answer)
+        return answer, happened
