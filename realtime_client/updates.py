@@ -328,6 +328,10 @@ class RateLimits(Update, frozen=True):
     limits: dict[str, tuple[int, int, float]]
 
 
+REQUEST_CANCELLED = "request_cancelled"
+"""Code of a Failure that no server sent: the request was cancelled here, before its answer began."""
+
+
 class Failure(Update, frozen=True):
     """The server reports an error; the session goes on unless `fatal`.
 

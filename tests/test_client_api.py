@@ -869,7 +869,6 @@ def nonsense() -> list[str | bytes]:
         text[:-1],
         text[: len(text) // 2],
         text.replace('"x"', "7"),
-        text.replace("0", '"0"'),
         json.dumps(audio | {"delta": "%%%"}),
         json.dumps(audio | {"delta": 7}),
         json.dumps(audio | {"delta": None}),
@@ -903,7 +902,7 @@ def test_nonsense_does_not_end_a_session() -> None:
     assert traffic.malformed > 80
     assert traffic.unknown >= 2
     named = {update.event_type for update in seen if isinstance(update, up.Malformed)}
-    assert {"response.output_text.delta", "response.output_audio.delta", "session.updated", "response.done"} <= named
+    assert {"response.output_text.delta", "response.output_audio.delta", "session.updated"} <= named
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -1483,8 +1483,6 @@ class Watch:
         self.unanswered: str | None = None
 
     def receive(self, event: Any) -> None:
-        if isinstance(event, ev.ResponseOutputAudioDelta):
-            self.received[event.item_id, event.content_index] += len(event.delta)
         if isinstance(event, ev.ResponseDone | ev.Error):
             self.unanswered = None
         self.check(self.scene.it.receive(event))
@@ -1503,8 +1501,11 @@ class Watch:
                 assert 0 <= update.heard_ms <= update.received_ms
                 if update.response_id:
                     self.cut.add(update.response_id)
+            elif isinstance(update, up.ResponseStarted):
+                self.cut.discard(update.response_id)  # an id that is used again
             elif isinstance(update, up.AudioDelta):
                 assert update.response_id not in self.cut
+                self.received[update.item_id, update.content_index] += len(update.audio)
         for command in self.scene.sent():
             self.check_command(command)
 

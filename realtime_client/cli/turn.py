@@ -234,6 +234,8 @@ class TurnFollower:
         match update:
             case up.SpeechStarted():
                 self._speaking = self._heard_speech = True
+            case up.SpeechStopped():
+                self._speaking = self._answered = False
             case up.InputCommitted():
                 self._speaking, self._heard_speech, self._answered = False, True, False
                 self._transcripts.setdefault(update.item_id, None)
@@ -255,7 +257,10 @@ class TurnFollower:
 
     def _failed(self, failure: up.Failure) -> None:
         ours = self._request is not None and failure.event_id == self._request
-        if failure.benign:
+        if failure.code == up.REQUEST_CANCELLED:
+            if ours:
+                raise ResponseFailedError(failure.message, code=failure.code)
+        elif failure.benign:
             if ours and self._current is not None:  # what began was the server's own answer: ours is still to come
                 self._open.discard(self._current)
                 self._current = None

@@ -45,13 +45,20 @@ class Ahead:
             self._places[payload] = self._sent_ms
             return payload
 
-    def read(self, payload: bytes) -> None:
-        """Take a pong in; those that are no marks are no business of this class."""
+    def read(self, payload: bytes) -> bool:
+        """Take a pong in; False for one that is no mark.
+
+        It answers the marks before it, too: a server need answer the newest ping only (RFC 6455, section 5.5.3).
+        """
+        if not payload.startswith(_MARK):
+            return False
         with self._changed:
-            place = self._places.pop(payload, None)
+            place = self._places.get(payload)
             if place is not None:
+                self._places = {each: at for each, at in self._places.items() if at > place}
                 self._read_ms = max(self._read_ms, place)
                 self._changed.notify_all()
+        return True
 
     def end(self) -> None:
         """The connection is over: nobody waits any longer."""

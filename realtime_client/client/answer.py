@@ -90,7 +90,11 @@ class AnswerCollector:
             self.response_id = update.response_id
 
     def _fail(self, update: up.Failure) -> None:
-        if update.benign:
+        ours = update.event_id is not None and update.event_id == self._request
+        if update.code == up.REQUEST_CANCELLED:
+            if ours:
+                raise ResponseFailedError(update.message, code=update.code)
+        elif update.benign:
             if update.event_id is not None and update.event_id == self._request:
                 # What had begun was the server's own answer; ours begins when that one is over.
                 self.response_id, self._audio, self._calls = None, [], []

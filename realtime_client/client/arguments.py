@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from types import UnionType
 
 import msgspec
 
 from realtime_client.errors import UsageError
+from realtime_client.protocol.codec import decode_client, encode
+from realtime_client.protocol.events import ClientEvent, MalformedEvent, UnknownEvent
 
 
 def check_text(text: object, what: str) -> None:
@@ -26,6 +30,33 @@ def check_kind(value: object, kind: type | UnionType, what: str) -> None:
     """Refuse an argument of another kind. Errors: UsageError."""
     if not isinstance(value, kind):
         raise UsageError(f"this must be {what}, not {type(value).__name__}")
+
+
+def check_call(value: object, what: str) -> None:
+    """Refuse what cannot be called. Errors: UsageError."""
+    if not callable(value):
+        raise UsageError(f"{what} must be something to call, not {type(value).__name__}")
+
+
+def seconds(value: object, what: str) -> float | None:
+    """A time limit; None, and more than a lock can wait, are none. Errors: UsageError for what is no length of time."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise UsageError(f"{what} must be a number of seconds, not {value!r:.40}")
+    return None if value >= threading.TIMEOUT_MAX else float(value)
+
+
+def check_event(event: ClientEvent, what: str) -> None:
+    """Refuse a message that no server could read: the wrong kind in a field, or what JSON cannot say.
+
+    Errors: UsageError.
+    """
+    check_json(event, what)
+    read = decode_client(encode(event))
+    if isinstance(read, MalformedEvent | UnknownEvent):
+        problem = read.error if isinstance(read, MalformedEvent) else "it is no message of the protocol"
+        raise UsageError(f"{what} cannot be sent: {problem}")
 
 
 def check_json(value: object, what: str) -> None:

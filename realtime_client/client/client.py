@@ -24,12 +24,12 @@ from realtime_client.errors import (
 )
 from realtime_client.escape import one_line
 from realtime_client.protocol.conversation import Conversation, HeardMs
-from realtime_client.protocol.events import ClientEvent, InputAudioBufferAppend
+from realtime_client.protocol.events import ClientEvent, ConversationItemCreate, InputAudioBufferAppend
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import SessionConfig, trailing_silence_ms
 
 from .answer import Answer, AnswerCollector
-from .arguments import check_json, check_kind, check_text
+from .arguments import check_call, check_event, check_json, check_kind, check_text, seconds
 from .endings import Ending, Moment, refusal
 from .endpoint import Endpoint
 from .limits import Limits
@@ -78,6 +78,7 @@ class RealtimeClient:
             conversation=self._conversation,
             recorder=recorder,
             clock=clock,
+            settings_follow=session is not None,
             final_stats=lambda: self.stats().to_dict(),
         )
         self._link.at_end = self._end_readers
@@ -356,6 +357,8 @@ class RealtimeClient:
         response: fields of the wire's response.create, for example `conversation="none"`, `metadata={...}`.
         """
         check_json(response, "the response")
+        if not isinstance(response.get("metadata") or {}, dict):
+            raise UsageError("the metadata of a response must be an object: names and values, all text")
         return self._act(lambda: (self._conversation.ask(response or None), ()))
 
     def cancel(self) -> bool:
@@ -378,7 +381,7 @@ class RealtimeClient:
     def add_item(self, item: Item) -> str:
         """Add an item (history, an image, a system message); returns its id."""
         check_kind(item, Item, "an item")
-        check_json(item, "the item")
+        check_event(ConversationItemCreate(item=item), "the item")
         return self._act(lambda: (self._conversation.add_item(item), ()))
 
     def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
@@ -394,20 +397,24 @@ class RealtimeClient:
         """Allow or refuse a remote tool's call."""
         check_text(request_id, "request_id")
         check_text(reason or "", "the reason")
+        check_kind(approve, bool, "True or False")
         self._do(lambda: self._conversation.approve(request_id, approve=approve, reason=reason))
 
     def update_session(self, session: SessionConfig) -> None:
         """Change settings; what is unset stays as it is. `SessionChanged` confirms."""
         check_kind(session, SessionConfig, "the settings of a session (RealtimeSession)")
+        check_json(session, "the settings")
         wire = session.to_wire()
-        check_json(wire, "the settings")
         self._do(lambda: self._conversation.update_session(wire))
 
     def send_event(self, event: ClientEvent) -> None:
         """Send any message of the protocol."""
         check_kind(event, ClientEvent, "a message of a client")
-        if not isinstance(event, InputAudioBufferAppend):
-            check_json(event, "the message")
+        if isinstance(event, InputAudioBufferAppend):
+            check_text(event.event_id or "", "event_id")
+            event = InputAudioBufferAppend(audio=as_bytes(event.audio, self.input_format), event_id=event.event_id)
+        else:
+            check_event(event, "the message")
         self._do(lambda: self._conversation.send(event))
 
     # --- listening ----------------------------------------------------------------------------------------------------
@@ -420,6 +427,7 @@ class RealtimeClient:
         direct: call it where the update arises, without the hand-off to the audio thread: in the receive thread, and
         for what a call of this program causes, in the thread of that call. For programs with hundreds of sessions.
         """
+        check_call(observer, "an observer")
         name = "direct_observers" if direct else "observers"
         with self._lists:
             setattr(self._link, name, (*getattr(self._link, name), observer))
@@ -435,14 +443,16 @@ class RealtimeClient:
 
         The updates that a message means are told after it. Meant for those who test servers.
         """
+        check_call(observer, "an observer")
         with self._lists:
             self._link.event_observers = (*self._link.event_observers, observer)
 
     def updates(self, timeout_s: float | None = None) -> Subscription:
         """Iterate over updates from now on; see `Subscription`. timeout_s: longest wait for one update."""
+        limit_s = seconds(timeout_s, "timeout_s")
         removers: list[Callable[[], None]] = []
         reader = Subscription(
-            self._limits.updates_queue, lambda: self._drop_reader(reader, removers), lambda: self.error, timeout_s
+            self._limits.updates_queue, lambda: self._drop_reader(reader, removers), lambda: self.error, limit_s
         )
         removers.append(self.observe(reader.offer))
         with self._lists:
@@ -477,7 +487,7 @@ class RealtimeClient:
         data = None if audio is None else as_bytes(audio, self.input_format)
         if data is not None and not data:
             raise UsageError("there is nothing to send: the audio is empty")
-        deadline = Deadline(timeout_s, self._clock)
+        deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
         with self.updates() as updates:
             request = self._say(text, respond=True)[1] if text is not None else self._speak(data or b"")
             return self._collect(updates.until(deadline), request, timeout_s)
@@ -502,8 +512,9 @@ class RealtimeClient:
             for update in updates:
                 answer = collector.take(update)
                 if answer is not None:
-                    turns = reversed(self._link.turns.turns)
-                    timings = next((t for t in turns if t.response_id == collector.response_id), None)
+                    with self._link.lock:
+                        turns = list(self._link.turns.turns)
+                    timings = next((t for t in reversed(turns) if t.response_id == collector.response_id), None)
                     return msgspec.structs.replace(answer, timings=timings)
         except TimeLimitError as error:
             raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from error
@@ -523,7 +534,9 @@ class RealtimeClient:
         after: what causes it, called once nothing of the answer can be missed, for example
         `client.next_answer(after=lambda: client.send_tool_result(call_id, "5"))`. Errors: as those of `ask`.
         """
+        deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
+        check_call(after or bool, "after")
         with self.updates() as updates:
             if after is not None:
                 after()
-            return self._collect(updates.until(Deadline(timeout_s, self._clock)), None, timeout_s)
+            return self._collect(updates.until(deadline), None, timeout_s)

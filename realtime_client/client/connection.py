@@ -122,10 +122,11 @@ class Opening:
         """Make the attempt fail."""
         with self._lock:
             self._aborted = True
-            for handle in (self._socket, self._wire.raw_fd if self._wire else None):
-                if handle is not None:
-                    with contextlib.suppress(OSError):
-                        handle.shutdown(socket.SHUT_RDWR)
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            if self._wire is not None:
+                self._wire.cut()
 
     def _adopt(self, wire: Wire) -> None:
         with self._lock:

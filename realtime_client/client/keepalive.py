@@ -58,6 +58,12 @@ class KeepAlive:
             self.round_trip.add((now_s - sent[1]) * 1000)
             self._answered = payload
 
+    def heard(self, now_s: float) -> None:
+        """Take note of a pong to somebody else's ping. A server may leave ours unanswered for it."""
+        self.last_heard_s = now_s
+        if self._sent is not None:
+            self._answered = self._sent[0]
+
     @property
     def _waiting_since(self) -> float | None:
         """The last sign of life since the unanswered ping was asked for; None when all are answered."""

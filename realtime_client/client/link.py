@@ -59,6 +59,7 @@ class Link:
         recorder: RecorderProtocol | None,
         clock: Clock,
         final_stats: Callable[[], dict[str, Any]],
+        settings_follow: bool = False,
     ) -> None:
         self.stop = StopEvent()
         self.error: errors.RealtimeError | None = None
@@ -80,6 +81,7 @@ class Link:
         self._now = clock.monotonic
         self._recorder = recorder
         self._final_stats = final_stats
+        self._settings_follow = settings_follow
         self._inbound: Inbound[_Entry | None] = Inbound(limits.inbound_queue)
         self._late: deque[up.Update] = deque()
         self._audio_gone = False
@@ -154,6 +156,8 @@ class Link:
                 if type(event) in _TROUBLE:
                     self._count(event, updates)
             self._last_word = _error_of(decoded[-1])
+            if self._fatal is not None and type(decoded[-1]) is ev.ResponseDone:
+                self._fatal = None  # it was not: the session goes on
             for update in happened:
                 self.turns.take(update, now)
             if conversation.commands:
@@ -188,8 +192,10 @@ class Link:
 
     def on_pong(self, payload: bytes) -> None:
         """Measure the round trip, or how far the server has read."""
-        self.ahead.read(payload)
-        self.keep_alive.pong(payload, self._now())
+        if self.ahead.read(payload):
+            self.keep_alive.heard(self._now())
+        else:
+            self.keep_alive.pong(payload, self._now())
 
     def on_unwritten(self) -> None:
         """Let the send thread write what the receive thread cannot without waiting."""
@@ -198,6 +204,19 @@ class Link:
 
     def on_end(self, code: int, reason: str, *, by_us: bool = False) -> None:
         """Tell everybody that the connection is over."""
+        try:
+            self._tell_the_end(code, reason, by_us=by_us)
+        finally:
+            self.stop.set()
+            self.ahead.end()
+            self.outbox.close(drop=True)
+            self._wait_to_put(None)
+
+    def _tell_the_end(self, code: int, reason: str, *, by_us: bool) -> None:
+        """Decide what the end means, and tell it."""
+        broken = self._connection.receive_error if self._connection is not None else None
+        if broken is not None:
+            self.error = self.error or _as_ours(broken)  # it was no server that ended this
         asked = self.stop.is_set() and self.error is None
         now = self._now()
         with self.lock:
@@ -214,15 +233,11 @@ class Link:
         if held:
             self._wait_to_put((_NOTICED, None, None, held, now))
             self._tell_directly(held, now)
-        self.stop.set()
-        self.ahead.end()
-        self.outbox.close(drop=True)
-        self._wait_to_put(None)
 
     def _moment(self) -> Moment:
         """What the session is doing."""
         gate = self.conversation.gate
-        if not self.opened:
+        if not (self.opened or self.conversation.is_open(settings_follow=self._settings_follow)):
             return Moment.OPENING
         if gate.active_id is not None:
             return Moment.ANSWERING

@@ -27,6 +27,7 @@ from .frames import FrameSplitter, OtherFrame
 _DATA = {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}
 _LONGEST_HEAD = 2**18
 _LONGEST_WAIT_S = 10.0
+_MOST_UNWRITTEN = 64
 _FAULTS = {1002, 1007, 1009}  # protocol error, text that is none, message too big: RFC 6455, section 7.4.1
 
 
@@ -147,12 +148,20 @@ class Wire(ClientConnection):
         `write_out` writes it. What the receive thread itself has to say it writes here if that takes no waiting.
         """
         if self.response is None:
-            super().send_data()
-            self._asked.set()
+            try:
+                super().send_data()
+            finally:
+                self._asked.set()
             return
-        self._unwritten += self.protocol.data_to_send()
-        if threading.current_thread() is self.recv_events_thread and self._unwritten and not self._write_at_once():
+        data = self.protocol.data_to_send()
+        if len(self._unwritten) > _MOST_UNWRITTEN and self.protocol.state is State.OPEN and self._reads_here():
+            return  # pongs to a peer that does not read: it may have the next one (RFC 6455, section 5.5.3)
+        self._unwritten += data
+        if self._reads_here() and self._unwritten and not self._write_at_once():
             self._handler.on_unwritten()
+
+    def _reads_here(self) -> bool:
+        return threading.current_thread() is self.recv_events_thread
 
     def write_out(self) -> None:
         """Write what is kept; blocks while the peer does not read. Errors: OSError."""

@@ -30,12 +30,14 @@ def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
 class AnswerBook:
     """Keeps the answers that run, and for a while those that are over: their tails may still be playing.
 
-    running: by id. recent: the last ones with sound or remote tools. gate: knows which one is active.
+    running: by id. recent: the last ones with sound or remote tools. unseen: those whose beginning nobody told.
+    gate: knows which one is active.
     """
 
     def __init__(self, gate: ResponseGate) -> None:
         self.running: dict[str, Answer] = {}
         self.recent: deque[Answer] = deque(maxlen=4)
+        self.unseen: list[Answer] = []
         self._over: dict[str, Answer] = {}
         self._gate = gate
         self._halves: dict[tuple[str, str, int], str] = {}
@@ -49,8 +51,11 @@ class AnswerBook:
             response_id = self.name_of(item_id)
         answer = self.running.get(response_id) or self._over.get(response_id)
         if answer is None:
+            answer = self.running.get("")  # one whose beginning had no id
+        if answer is None:
             answer = self.running[response_id] = Answer(response_id)
             forget_oldest(self.running, _KEPT_ANSWERS)  # answers whose end never came
+            self.unseen.append(answer)
         return answer
 
     def name_of(self, item_id: str) -> str:
@@ -123,8 +128,7 @@ class AnswerBook:
     def settle_item(self, answer: Answer, output_index: int, item: Item) -> list[up.Update]:
         """Take the text of a complete output item in, unless it is known from elsewhere."""
         happened: list[up.Update] = []
-        known = answer.said_by(item.id or "") or answer.whole_text()
-        if item.type != "message" or (known and item.said in known):
+        if item.type != "message" or self._is_known(answer, item):
             return happened
         for index, part in enumerate(item.content or ()):
             at = (output_index, index)
@@ -154,13 +158,23 @@ class AnswerBook:
         answer = self.find(event.response_id, event.item_id)
         return [up.ToolCallDelta(response_id=answer.id, item_id=event.item_id, call_id=event.call_id, text=text)]
 
+    @staticmethod
+    def _is_known(answer: Answer, item: Item) -> bool:
+        """Whether an item's text has been told, under its own name or without one."""
+        own = answer.said_by(item.id or "")
+        if own:
+            return item.said in own
+        return any(part.whole == item.said for part in answer.texts.values()) or answer.whole_text() == item.said
+
     # beginning and end
 
     def begin(self, response_id: str, *, anew: bool) -> Answer:
         """The answer that begins. anew: the id of one that is over may be used again."""
         if anew:
             self._over.pop(response_id, None)
-        return self.find(response_id)
+        answer = self.find(response_id) if response_id else self.running.setdefault("", Answer(""))
+        self.unseen.clear()
+        return answer
 
     def is_over(self, response_id: str) -> bool:
         """Whether the end of that answer was told."""
@@ -169,10 +183,15 @@ class AnswerBook:
     def end(self, response: ev.Response) -> tuple[Answer, list[up.Update]]:
         """The answer that is over, and the text of it that only its end brings."""
         answer_id = response.id or self.name_of("")
+        if answer_id not in self.running and "" in self.running:
+            answer_id = ""  # its beginning had no id
         answer = self.running.pop(answer_id, None) or Answer(answer_id)
         happened: list[up.Update] = []
         for output_index, item in enumerate(response.output or ()):
             happened += self.settle_item(answer, output_index, modernise(item))
+        for (_, content_index), part in answer.texts.items():
+            if (rest := part.finish()) and not answer.cut:
+                happened.append(translate.text_delta(answer, part.item_id, content_index, rest, spoken=part.spoken))
         answer.done = True
         if response.id:
             self._over[response.id] = answer

@@ -51,6 +51,14 @@ class Text:
             self._pieces.append(delta)
         return delta
 
+    def finish(self) -> str:
+        """No more comes: half a character that is left is a U+FFFD, which is returned."""
+        if not self._half:
+            return ""
+        self._half = ""
+        self._pieces.append("\N{REPLACEMENT CHARACTER}")
+        return "\N{REPLACEMENT CHARACTER}"
+
     def settle(self, text: str, *, final: bool) -> str:
         """Take the whole text from the server's last word on it; returns what the deltas had not brought.
 
@@ -88,7 +96,7 @@ class Answer:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
     audio_format: where it differs from the session's. calls: every function call of it, open_calls those without a
-    result. wants_reply: a result calls for a new answer.
+    result. wants_reply: a result calls for a new answer. begun: observers know of it.
     """
 
     id: str
@@ -104,11 +112,19 @@ class Answer:
     wants_reply: bool = False
     cut: bool = False
     done: bool = False
+    begun: bool = False
 
     def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> Text:
-        """One part's text; beyond 256 parts all that follows is one."""
+        """One part's text; beyond 256 parts all that follows is one.
+
+        Where a server gives several items the same place, or none, the item's name tells them apart.
+        """
         key = (output_index, content_index)
         part = self.texts.get(key)
+        if part is not None and item_id and part.item_id not in {item_id, ""}:
+            mine = (at for at, each in self.texts.items() if each.item_id == item_id and at[1] == content_index)
+            key = next(mine, (max(self.texts)[0] + 1, content_index))
+            part = self.texts.get(key)
         if part is None:
             if len(self.texts) >= _MOST_PARTS:
                 return self.texts[next(reversed(self.texts))]

@@ -21,13 +21,14 @@ from .answers import Answer, HeardMs, correction, plan_cuts
 from .gate import ALREADY_ACTIVE, GivenUp, ResponseGate
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
 from .order import ItemOrder
-from .session import audio_format, server_interrupts
+from .session import audio_format, server_answers, server_interrupts
 from .usage import quantity
 
 MIN_COMMIT_MS = 100
 _OWN_TAG = "realtime_client_request"
 _FATAL_CODES = {"session_expired", "invalid_api_key", "beta_api_shape_disabled", "invalid_model"}
-BENIGN_CODES = {"response_cancel_not_active"}
+CANCEL_NOT_ACTIVE = "response_cancel_not_active"
+BENIGN_CODES = {CANCEL_NOT_ACTIVE}
 
 _TOO_MANY = "64 requests for an answer wait already: let the running answer end first"
 _MOST_CALLS = 256
@@ -81,6 +82,8 @@ class Conversation:
         self._asked_apart: dict[str, None] = {}
         self._calls: dict[str, Answer] = {}
         self._cancel_next = False
+        self._cancelled_late = False  # a cancelled request was given up, and its answer may still begin
+        self._greeted = self._confirmed = False
         self._own_commits = 0  # asked for, not confirmed
         self._voice_ended = False  # the server may answer by itself
         self._by_voice = False  # the running answer may be one of those
@@ -91,7 +94,30 @@ class Conversation:
 
     def receive(self, event: ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent) -> list[up.Update]:
         """Take one message in; returns what it means, in order. Never raises on account of the message."""
-        return _HANDLERS[type(event)](self, event)
+        happened = _HANDLERS[type(event)](self, event)
+        return [*self._begin_unseen(), *happened] if self.book.unseen else happened
+
+    def _begin_unseen(self) -> list[up.Update]:
+        """Tell of answers whose `response.created` has not come, so that whoever waits for one finds it."""
+        unseen, self.book.unseen = self.book.unseen, []
+        happened: list[up.Update] = []
+        for answer in unseen:
+            if answer.begun or answer.done or self._asked_apart or self.gate.active_id not in {None, answer.id}:
+                continue
+            happened += self._begin(answer)
+        return happened
+
+    def _begin(self, answer: Answer) -> list[up.Update]:
+        """An answer of the conversation begins."""
+        answer.begun = True
+        happened: list[up.Update] = [translate.failure(error, None) for error in self.gate.acquitted()]
+        request_id = self.gate.created(answer.id)
+        self._by_voice, self._voice_ended = self._voice_ended, False
+        if self._cancel_next:
+            self._cancel_next = self._cancelled_late = False
+            if not self._by_voice:  # that one is the server's own, to something spoken since
+                self._cancel(answer)
+        return [*happened, translate.response_started(answer, request_id)]
 
     def take_commands(self) -> list[ev.ClientEvent]:
         """Return the messages to send now, in order, and forget them."""
@@ -106,7 +132,6 @@ class Conversation:
 
     def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
         response = event.response
-        happened: list[up.Update] = []
         answer = self.book.begin(response.id, anew=bool(self.gate.on_its_way or self.gate.assumed))
         tag = (response.metadata or {}).get(_OWN_TAG)
         answer.out_of_band = tag is not None and tag in self._asked_apart
@@ -114,17 +139,13 @@ class Conversation:
         if isinstance(output, dict) and output.get("format"):
             answer.audio_format = audio_format({"audio": response.audio}, "output")
         answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != _OWN_TAG} or None
-        if answer.out_of_band:
-            self._asked_apart.pop(str(tag), None)
-            request_id = tag
-        else:
-            happened = [translate.failure(error, None) for error in self.gate.acquitted()]
-            request_id = self.gate.created(response.id)
-            self._by_voice, self._voice_ended = self._voice_ended, False
-            if self._cancel_next:
-                self._cancel_next = False
-                self._cancel(answer)
-        return [*happened, translate.response_started(answer, request_id)]
+        if answer.begun:
+            return []  # told late: its first words came before it
+        if not answer.out_of_band:
+            return self._begin(answer)
+        answer.begun = True
+        self._asked_apart.pop(str(tag), None)
+        return [translate.response_started(answer, tag)]
 
     def _output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
         item = modernise(event.item)
@@ -169,8 +190,12 @@ class Conversation:
         told = translate.response_done(response, answer)
         if told.usage is not None:
             self.usage += told.usage
-        if not answer.out_of_band:
+        if happened and not answer.begun and not answer.out_of_band and not self._asked_apart:
+            happened = [*self._begin(answer), *happened]
+        if not answer.out_of_band or self.gate.active_id == answer.id:
             self.gate.done(answer.id)
+        if not self.gate.on_its_way:
+            self._cancel_next = False
         self._reply_if_settled(answer)
         self._let_go()
         return [*happened, told]
@@ -207,14 +232,14 @@ class Conversation:
         return [started, *self._interrupt("speech", cancel=not server_interrupts(self.settings))]
 
     def _speech_stopped(self, event: ev.InputAudioBufferSpeechStopped) -> list[up.Update]:
-        self._voice_ended = True
+        self._voice_ended = server_answers(self.settings)
         return [up.SpeechStopped(item_id=event.item_id, at_ms=event.audio_end_ms)]
 
     def _committed(self, event: ev.InputAudioBufferCommitted) -> list[up.Update]:
         if self._own_commits:
             self._own_commits -= 1
         else:
-            self._voice_ended = True
+            self._voice_ended = server_answers(self.settings)
         self.items.place(event.item_id, event.previous_item_id)
         return [up.InputCommitted(item_id=event.item_id, previous_item_id=self.items.previous(event.item_id))]
 
@@ -234,11 +259,17 @@ class Conversation:
 
     def _session_created(self, event: ev.SessionCreated) -> list[up.Update]:
         self._take_settings(event.session)
+        self._greeted = True
         self.session_id = str(event.session.get("id") or "")
         return [translate.session_started(self.session_id, event.session, self.input_format, self.output_format)]
 
+    def is_open(self, *, settings_follow: bool) -> bool:
+        """Whether the greeting has come and, where settings were sent behind it, their confirmation."""
+        return self._greeted and (self._confirmed or not settings_follow)
+
     def _session_updated(self, event: ev.SessionUpdated) -> list[up.Update]:
         self._take_settings(event.session)
+        self._confirmed = self._greeted
         return [
             up.SessionChanged(settings=event.session, input_format=self.input_format, output_format=self.output_format)
         ]
@@ -247,8 +278,14 @@ class Conversation:
         error = event.error
         fatal = error.code in _FATAL_CODES
         request = self.gate.on_its_way
-        expected = self.gate.refused(error.event_id, error.code, error.message, by_voice=self._by_voice)
+        if error.code == CANCEL_NOT_ACTIVE and self._active_is_cut():
+            self.gate.not_running()
+        expected = self.gate.refused(
+            error.event_id, error.code, error.message, by_voice=self._by_voice, now_s=self._now_s()
+        )
         freed = request is not None and request != self.gate.on_its_way
+        if freed:
+            self._cancel_next = expected and self._cancelled_late
         benign = expected or error.code in BENIGN_CODES
         nameless = not (error.event_id or freed or benign or fatal)
         if nameless and self.gate.suspect(error, self._now_s()):
@@ -258,6 +295,14 @@ class Conversation:
         self._let_go()
         event_id = error.event_id or (request if freed else None)
         return [translate.failure(error, event_id, benign=benign, fatal=fatal)]
+
+    def _active_is_cut(self) -> bool:
+        """Whether the answer that is waited for was told to stop, or was never seen here."""
+        active_id = self.gate.active_id
+        if active_id is None:
+            return False
+        answer = self.book.running.get(active_id)
+        return answer is None or answer.cut
 
     # --- what never comes ---------------------------------------------------------------------------------------------
 
@@ -274,9 +319,7 @@ class Conversation:
     def tick(self) -> list[up.Update]:
         """Give up what has waited too long; returns what to tell."""
         given_up = self.gate.overdue(self._now_s())
-        if given_up is None:
-            return []
-        happened = self._tell_of(given_up)
+        happened = [] if given_up is None else self._tell_of(given_up)
         self._let_go()
         return happened
 
@@ -287,7 +330,7 @@ class Conversation:
 
     def _tell_of(self, given_up: GivenUp) -> list[up.Update]:
         """A request that got no answer: with the server's likely words about it, if there are any."""
-        self._cancel_next = given_up.abandoned
+        self._cancel_next = self._cancelled_late = given_up.abandoned and not given_up.suspects
         if given_up.suspects:
             first, *others = given_up.suspects
             request_id = given_up.event_id
@@ -372,8 +415,8 @@ class Conversation:
     def cancel(self) -> tuple[bool, list[up.Update]]:
         """Stop the running answer and drop the ones asked for; True if there was one."""
         wanted = self.gate.wanted
-        self.gate.drop_waiting()
-        return wanted, self._interrupt("cancel", cancel=True)
+        dropped = [translate.cancelled(event_id) for event_id in self.gate.drop_waiting()]
+        return wanted, [*self._interrupt("cancel", cancel=True), *dropped]
 
     def interrupt(self, cause: str) -> tuple[bool, list[up.Update]]:
         """Cut the running answer and the unheard tail of finished ones; True if anything was cut."""
@@ -444,6 +487,7 @@ class Conversation:
 
     def _cancel(self, answer: Answer) -> None:
         answer.cut = True
+        self.gate.cancelled(self._now_s())
         self.commands.append(ev.ResponseCancel(response_id=answer.id, event_id=self._new_id("event")))
 
     def _interrupt(self, cause: str, *, cancel: bool) -> list[up.Update]:
@@ -451,7 +495,11 @@ class Conversation:
         happened: list[up.Update] = []
         active = self.book.running.get(self.gate.active_id or "")
         if cancel:
-            self.gate.abandon(self._now_s())
+            unanswered = self.gate.abandon(self._now_s())
+            if unanswered is not None and self.gate.asked:
+                happened.append(translate.cancelled(unanswered))
+            if active is None:
+                self.gate.cancelled(self._now_s())  # one that was only named
             self._cancel_next = self._cancel_next or self.gate.asked
         if active is not None and not active.cut:
             if cancel:

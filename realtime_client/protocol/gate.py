@@ -21,6 +21,7 @@ ALREADY_ACTIVE = "conversation_already_has_active_response"
 
 
 _MOST_SUSPECTS = 8
+_UNNAMED = "?"  # an answer that the server says is running, and does not name
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class ResponseGate:
         self._ended: deque[str] = deque(maxlen=16)
         self.assumed: str | None = None  # the request taken for answered by an end without a beginning
         self.active_id: str | None = None
+        self._active_until_s: float | None = None
 
     @property
     def busy(self) -> bool:
@@ -97,9 +99,9 @@ class ResponseGate:
         self._waiting.append(_Request(event))
         return True
 
-    def drop_waiting(self) -> int:
-        """Forget the requests that have not left; returns how many."""
-        dropped = len(self._waiting)
+    def drop_waiting(self) -> list[str]:
+        """Forget the requests that have not left; returns their event ids."""
+        dropped = [each.event.event_id or "" for each in self._waiting]
         self._waiting.clear()
         return dropped
 
@@ -111,11 +113,16 @@ class ResponseGate:
         """Whether `submit` would take a request."""
         return len(self._waiting) < self._limit
 
-    def abandon(self, now_s: float) -> None:
-        """Do not send the request on its way once more, should it be refused: nobody wants it any longer."""
-        if self._sent is not None and not self._sent.abandoned:
-            self._sent.abandoned = True
-            self._hurry(now_s)
+    def abandon(self, now_s: float) -> str | None:
+        """Do not send the request on its way once more, should it be refused: nobody wants it any longer.
+
+        Returns its event id; None when there is none, or it was abandoned before.
+        """
+        if self._sent is None or self._sent.abandoned:
+            return None
+        self._sent.abandoned = True
+        self._hurry(now_s)
+        return self._sent.event.event_id
 
     # what never comes
 
@@ -134,6 +141,15 @@ class ResponseGate:
         self._hurry(now_s)
         return True
 
+    def cancelled(self, now_s: float) -> None:
+        """The running answer was told to stop: its end is waited for a short time only."""
+        if self.active_id is not None:
+            self._active_until_s = now_s + self._refusal_s
+
+    def not_running(self) -> None:
+        """The server says that nothing runs: whatever was waited for is over."""
+        self.active_id = self._active_until_s = self._sent = None
+
     def _hurry(self, now_s: float) -> None:
         request = self._sent
         assert request is not None
@@ -144,11 +160,19 @@ class ResponseGate:
     def due_s(self) -> float | None:
         """When `overdue` has something to say; None for never."""
         request = self._sent  # read once: whoever only asks when to come back holds no lock
-        return request.until_s if request is not None and self.active_id is None else None
+        if self.active_id is not None:
+            return self._active_until_s
+        return request.until_s if request is not None else None
 
     def overdue(self, now_s: float) -> GivenUp | None:
-        """Give the request on its way up if its time is over."""
-        return self.give_up() if self.due_s is not None and now_s >= self.due_s else None
+        """Give the request on its way up if its time is over; an answer whose end does not come is over silently."""
+        due_s = self.due_s
+        if due_s is None or now_s < due_s:
+            return None
+        if self.active_id is not None:
+            self.not_running()
+            return None
+        return self.give_up()
 
     def give_up(self) -> GivenUp | None:
         """Wait no longer for an answer to the request on its way."""
@@ -177,34 +201,35 @@ class ResponseGate:
         assumed, self.assumed = self.assumed, None
         if response_id and response_id in self._ended and self._sent is None and assumed is None:
             return None  # told late or twice: it would be waited for without end
-        self.active_id = response_id
+        self.active_id, self._active_until_s = response_id, None
         return self.on_its_way or assumed
 
     def done(self, response_id: str) -> None:
         """Take note that an answer ended. A request that was not refused by now was that answer's."""
         self._ended.append(response_id)
-        if self.active_id == response_id or self.active_id is None:
+        if self.active_id in {response_id, None, "", _UNNAMED}:
             if self.active_id is None:
-                self.assumed = self.on_its_way
-            self.active_id = None
+                self.assumed = self.on_its_way or self.assumed
+            self.active_id = self._active_until_s = None
             self._sent = None
 
-    def refused(self, event_id: str | None, code: str | None, message: str = "", *, by_voice: bool = True) -> bool:
+    def refused(
+        self, event_id: str | None, code: str | None, message: str = "", *, by_voice: bool = True, now_s: float = 0.0
+    ) -> bool:
         """Take note of an error; True if it was about our request and needs nobody's care.
 
         An error without event_id and with the code of a busy conversation is taken for the request on its way, unless
         an answer to it has begun. by_voice: that answer may be the server's own, to something spoken.
         """
         begun = self.active_id is not None
-        named = _named_response(message) if code == ALREADY_ACTIVE else None
-        if named:
-            self._hold(named)
         request = self._sent
         if request is None:
             return False
         ours = event_id == request.event.event_id if event_id else code == ALREADY_ACTIVE and (by_voice or not begun)
         if not ours:
             return False
+        if code == ALREADY_ACTIVE:
+            self._hold(_named_response(message), now_s)
         self._sent = None
         if code != ALREADY_ACTIVE:
             return False
@@ -216,10 +241,13 @@ class ResponseGate:
         self._waiting.appendleft(request)
         return True
 
-    def _hold(self, active_id: str) -> None:
-        """Wait for an answer that the server named and whose start was not seen here."""
-        if self.active_id is None and active_id not in self._ended:
-            self.active_id = active_id
+    def _hold(self, named: str | None, now_s: float) -> None:
+        """Wait for an answer that the server says is running and whose start was not seen here; not without end."""
+        if self.active_id is not None or (named and named in self._ended):
+            return
+        self.active_id = named or _UNNAMED
+        wait_s = self._answer_s if named else self._refusal_s
+        self._active_until_s = now_s + wait_s if wait_s else None
 
 
 def _named_response(message: str) -> str | None:

@@ -21,6 +21,7 @@ _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("output_index", "content_index", "audio_start_ms", "audio_end_ms", "received_at"), 0),
     **dict.fromkeys(("start", "end"), 0.0),
     "error": {},
+    "response": {},
 }
 """What stands for a field that a message has to have and that is missing or no value of its kind."""
 _MISSING = re.compile(r"missing required field `(\w+)`")
@@ -141,6 +142,8 @@ def _error_as_object(data: Json) -> Json:
         told = data.get("error")
         if told is None:
             told = {key: value for key, value in data.items() if key not in {"type", "event_id"}}
+        if isinstance(told, int | float):
+            told = str(told)
         return {"error": error_object(told)}
     if kind == "conversation.item.input_audio_transcription.failed":
         return {"error": error_object(data.get("error"))}

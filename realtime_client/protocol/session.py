@@ -265,6 +265,12 @@ def server_interrupts(session: dict[str, Any]) -> bool:
     return detection is not None and detection.get("interrupt_response") is not False
 
 
+def server_answers(session: dict[str, Any]) -> bool:
+    """Whether the server may begin an answer by itself when a spoken turn ends: unless its settings deny it."""
+    return (_turn_detection(session) or {}).get("create_response") is not False
+
+
+_LONGEST_SILENCE_MS = 60_000
 _EAGERNESS_WAIT_MS = {"low": 8000, "medium": 4000, "auto": 4000, "high": 2000}
 
 
@@ -279,4 +285,6 @@ def trailing_silence_ms(session: dict[str, Any]) -> int:
     if node.get("type") == "semantic_vad":
         return _EAGERNESS_WAIT_MS.get(str(node.get("eagerness")), 4000) + 400
     wait = node.get("silence_duration_ms")
-    return (wait if isinstance(wait, int) else 500) + 400
+    if isinstance(wait, bool) or not isinstance(wait, int) or not 0 <= wait <= _LONGEST_SILENCE_MS:
+        wait = 500
+    return wait + 400

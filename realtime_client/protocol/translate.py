@@ -181,6 +181,16 @@ def response_done(response: ev.Response, answer: Answer) -> up.ResponseDone:
     )
 
 
+def cancelled(request_id: str) -> up.Failure:
+    """A request that was cancelled before its answer began: for whoever waits for that answer."""
+    return up.Failure(
+        message="the request was cancelled before its answer began",
+        code=up.REQUEST_CANCELLED,
+        event_id=request_id,
+        benign=True,
+    )
+
+
 def no_answer(request_id: str, after_s: float) -> up.Failure:
     """A request to which the server said nothing at all."""
     return up.Failure(
