@@ -125,7 +125,7 @@ def test_the_watch_goes_on_after_news_that_nobody_could_take(sound_card: SoundCa
         wait_until(lambda: errors, LIMIT_S, "the fault")
         wait_until(lambda: watch.works, LIMIT_S, "the watch again")
         heard.clear()
-        sound_card.plug(2)
+        sound_card.plug_settled(2)
         wait_until(lambda: any((n.kind, n.device) == ("came", "speaker2") for n in heard), LIMIT_S, "what comes next")
         assert [str(error) for error in errors] == ["the first"]
     finally:
@@ -202,7 +202,8 @@ def test_a_change_of_the_default_is_followed_and_told(sound_card: SoundCard, tmp
             since=lambda: sound_card.unplug(2),
         )
         assert took_s < TOLD_S
-        assert session.sound.speaker.device.name == "default"
+        speaker = session.sound.speaker
+        wait_until(lambda: (device := speaker.device) and device.name == "default", LIMIT_S, "the default")
     assert session.folder is not None
     turns = [json.loads(line) for line in (session.folder / "transcript.jsonl").read_text().splitlines()]
     notes = [turn["text"] for turn in turns if turn["who"] == "note"]
