@@ -157,6 +157,21 @@ def client() -> Iterator[RealtimeClient]:
         (lambda it: it.send_event(ev.ConversationItemDelete(item_id="\ud800")), "surrogate"),
         (lambda it: it.tell("text"), "an update"),
         (lambda it: it.commit(), "only 0 ms"),
+        (lambda it: it.observe(5), "something to call"),
+        (lambda it: it.observe_events(None), "something to call"),
+        (lambda it: it.next_answer(after=5), "something to call"),
+        (lambda it: it.updates("x"), "number of seconds"),
+        (lambda it: it.ask("a", timeout_s=float("nan")), "number of seconds"),
+        (lambda it: it.approve("r", approve="yes"), "True or False"),
+        (lambda it: it.respond(metadata="abc"), "metadata"),
+        (lambda it: it.add_item(items.Item(type="message", id=[1])), "cannot be sent"),
+        (lambda it: it.add_item(items.Item(type="message", content="hello")), "cannot be sent"),
+        (lambda it: it.update_session(RealtimeSession(instructions=object())), "cannot be sent"),
+        (lambda it: it.send_event(ev.ResponseCreate(response=5)), "cannot be sent"),
+        (lambda it: it.send_event(ev.ConversationItemCreate(item=None)), "cannot be sent"),
+        (lambda it: it.send_event(ev.InputAudioBufferAppend(audio="text")), "bytes"),
+        (lambda it: it.send_event(ev.InputAudioBufferAppend(audio=b"odd")), "half a sample"),
+        (lambda it: it.send_event(ev.InputAudioBufferAppend(audio=b"ab", event_id="\ud800")), "surrogate"),
     ],
 )
 def test_arguments_are_judged_in_the_call(
@@ -167,6 +182,11 @@ def test_arguments_are_judged_in_the_call(
         call(client)
     assert client.stats().traffic.frames_out == sent
     assert client.ask("still here?", timeout_s=5).text == "Hello."
+
+
+def test_a_time_limit_without_end(client: RealtimeClient) -> None:
+    for timeout_s in (float("inf"), 1e12):
+        assert client.ask("hello", timeout_s=timeout_s).text == "Hello."
 
 
 def test_nothing_is_no_audio(client: RealtimeClient) -> None:

@@ -790,6 +790,137 @@ def test_own_commits_are_not_the_servers(scene: Scene) -> None:
     assert scene.sent() == []
 
 
+def test_an_answer_that_is_only_named_is_not_waited_for_without_end(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    assert scene.error(BUSY, request, "already active: resp_zombie.").benign
+    assert scene.later(29) == []
+    assert scene.sent() == []
+    scene.later(1)
+    assert scene.kinds() == ["response.create"]
+    assert scene.error(BUSY, request, "already active: resp_zombie.").event_id == request  # twice: told
+    scene.it.cancel()
+    scene.later(2)
+    assert not scene.it.gate.busy
+
+
+def test_a_busy_server_that_names_nothing_is_asked_again_a_little_later(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    assert scene.error(BUSY, request, "busy").benign
+    assert scene.sent() == []
+    scene.later(2)
+    assert scene.kinds() == ["response.create"]
+
+
+def test_a_busy_error_while_nothing_was_asked_holds_nothing_back(scene: Scene) -> None:
+    scene.error(BUSY, None, "already active: resp_x.")
+    scene.it.ask()
+    assert scene.kinds() == ["response.create"]
+
+
+def test_a_request_behind_an_answer_apart(scene: Scene) -> None:
+    scene.it.ask({"conversation": "none"})
+    (apart,) = scene.sent()
+    assert isinstance(apart, ev.ResponseCreate)
+    assert apart.response is not None
+    scene.created("resp_apart", metadata=apart.response["metadata"])
+    request = scene.it.ask()
+    scene.sent()
+    scene.error(BUSY, request, "already active: resp_apart.")
+    scene.done("resp_apart")
+    assert scene.kinds() == ["response.create"]
+
+
+@pytest.mark.parametrize("how", ["not active", "time"])
+def test_a_cancelled_answer_whose_end_never_comes(scene: Scene, how: str) -> None:
+    scene.it.ask()
+    scene.sent()
+    scene.created()
+    scene.it.cancel()
+    scene.it.ask({"instructions": "next"})
+    assert scene.kinds() == ["response.cancel"]
+    if how == "time":
+        scene.later(2)
+    else:
+        scene.error("response_cancel_not_active")
+    assert [command.type for command in scene.sent()] == ["response.create"]
+    assert scene.text("late") == []
+
+
+@pytest.mark.parametrize("how", ["named", "anonymous", "done"])
+def test_a_cancelled_request_that_is_over_cancels_no_later_answer(scene: Scene, how: str) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    scene.it.cancel()
+    if how == "done":
+        scene.done("resp_never_begun")
+    else:
+        scene.errors("invalid_value", request if how == "named" else None)
+        scene.later(2)
+    scene.get("input_audio_buffer.committed", item_id="item_u")
+    scene.created("resp_vad")
+    assert scene.sent() == []
+    assert shown(scene.text("spoken to", response="resp_vad")) == "spoken to"
+
+
+def test_a_waiter_learns_of_a_cancelled_request(scene: Scene) -> None:
+    first, second = scene.it.ask(), scene.it.ask({"instructions": "two"})
+    scene.sent()
+    told = [u for u in scene.it.cancel()[1] if isinstance(u, up.Failure)]
+    assert {(u.event_id, u.code, u.benign) for u in told} == {
+        (first, up.REQUEST_CANCELLED, True),
+        (second, up.REQUEST_CANCELLED, True),
+    }
+
+
+def test_a_server_that_does_not_answer_by_itself_refuses_nobody(scene: Scene) -> None:
+    detection = {"type": "server_vad", "create_response": False}
+    scene.session(audio={"input": {"turn_detection": detection}})
+    scene.get("input_audio_buffer.speech_stopped", item_id="u", audio_end_ms=5)
+    scene.it.ask()
+    scene.sent()
+    scene.created()
+    scene.error(BUSY)
+    scene.done()
+    assert scene.sent() == []
+
+
+def test_an_answer_that_nobody_announces(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    updates = [*scene.text("Hi."), *scene.done()]
+    started = only(updates, up.ResponseStarted)
+    assert (started.response_id, started.request_id) == ("resp_1", request)
+    assert updates[0] is started
+    assert only(updates, up.ResponseDone).text == "Hi."
+    assert not scene.it.gate.busy
+
+
+def test_a_beginning_without_an_id(scene: Scene) -> None:
+    scene.it.ask()
+    scene.sent()
+    updates = scene.get("response.created", response={"status": "in_progress"})
+    updates += [*scene.text("Hi.", response="resp_9"), *scene.done("resp_9")]
+    ids = {u.response_id for u in updates if isinstance(u, up.ResponseStarted | up.TextDelta | up.ResponseDone)}
+    assert len(ids) == 1
+    assert not scene.it.gate.busy
+
+
+def test_items_that_share_a_place_are_two(scene: Scene) -> None:
+    updates = scene.created()
+    for name, text in (("a", "One"), ("b", "Two"), ("c", "One")):
+        item = {"id": name, "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+        updates += scene.get("response.output_item.done", response_id="resp_1", item=item)
+    assert only([*updates, *scene.done()], up.ResponseDone).text.split("\n")[:2] == ["One", "Two"]
+
+
+def test_half_a_character_that_stays_alone(scene: Scene) -> None:
+    updates = [*scene.created(), *scene.text("Hi \ud83d"), *scene.done()]
+    assert shown(updates) == "Hi \ufffd"
+    assert only(updates, up.ResponseDone).text == "Hi \ufffd"
+
+
 def test_a_message_too_many_changes_nothing(scene: Scene) -> None:
     for n in range(65):
         scene.it.ask({"instructions": str(n)})

@@ -251,7 +251,10 @@ class Wire(ClientConnection):
             if self.response is not None and self.protocol.handshake_exc is None:
                 self.cut()  # the newest versions of the library close their handle of the socket and no more
                 code, reason, by_us = self._end()
-                self._handler.on_end(code, reason, by_us=by_us)
+                try:
+                    self._handler.on_end(code, reason, by_us=by_us)
+                except BaseException as error:  # noqa: BLE001 - kept, as any that a handler raises
+                    self.failure = self.failure or error
             if self.left_alone:
                 self.release()
 
