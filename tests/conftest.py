@@ -26,6 +26,13 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
+# Signals that whoever started the tests ignores (nohup, a job in the background) are ignored by what they start, too;
+# here they have their usual effect.
+for _which, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, _which) and signal.getsignal(getattr(signal, _which)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _which), _usual)
+
+
 # A skipped test is a failure where nothing may skip.
 
 
