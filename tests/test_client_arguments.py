@@ -302,6 +302,20 @@ def test_somebody_elses_error_does_not_fail_an_answer() -> None:
         assert not client.answering
 
 
+def test_the_answer_that_is_ours_takes_the_place_of_one_that_seemed_to_be() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        where = {"response_id": "resp_stray", "item_id": "i", "output_index": 0, "content_index": 0}
+        peer.send(type="response.output_text.delta", event_id="e", delta="stray", **where)
+        peer.answer("Ours.", "resp_1")
+        peer.read_all()
+
+    server, client = session(script)
+    with server, client:
+        assert client.ask("hello", timeout_s=5).text == "Ours."
+
+
 def test_a_full_outbox_changes_no_mind() -> None:
     """A decision whose messages find no room is not made: afterwards nothing waits for an answer."""
     hold = threading.Event()

@@ -897,6 +897,50 @@ def test_an_answer_that_nobody_announces(scene: Scene) -> None:
     assert not scene.it.gate.busy
 
 
+def test_a_stray_word_holds_no_request_back(scene: Scene) -> None:
+    """Somebody else's answer, of which neither beginning nor end is told here."""
+    (started, _) = scene.text("stray", response="resp_stray")
+    assert isinstance(started, up.ResponseStarted)
+    assert started.request_id is None
+    request = scene.it.ask()
+    assert scene.kinds() == ["response.create"]
+    assert only(scene.created(), up.ResponseStarted).request_id == request
+    scene.done()
+    assert not scene.it.gate.busy
+
+
+def test_a_stray_word_while_one_asks_is_not_waited_for_without_end(scene: Scene) -> None:
+    request = scene.it.ask()
+    scene.sent()
+    scene.text("stray", response="resp_stray")
+    assert only(scene.created(), up.ResponseStarted).request_id == request  # the real one takes its place
+    scene.done()
+    assert not scene.it.gate.busy
+    scene.it.ask()
+    scene.sent()
+    scene.text("stray", response="resp_other")
+    scene.it.ask({"instructions": "next"})
+    assert scene.sent() == []
+    scene.later(30)
+    assert scene.kinds() == ["response.create"]
+
+
+def test_beginnings_without_ids_and_ends(scene: Scene) -> None:
+    for _ in range(2):
+        request = scene.it.ask()
+        scene.sent()
+        assert only(scene.get("response.created", response={}), up.ResponseStarted).request_id == request
+        scene.it.cancel()
+        scene.later(2)
+        scene.sent()
+    request = scene.it.ask()
+    scene.sent()
+    assert only(scene.created("resp_1"), up.ResponseStarted).request_id == request
+    assert shown(scene.text("Hi.")) == "Hi."
+    scene.done()
+    assert not scene.it.gate.busy
+
+
 def test_a_beginning_without_an_id(scene: Scene) -> None:
     scene.it.ask()
     scene.sent()

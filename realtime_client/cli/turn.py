@@ -249,6 +249,8 @@ class TurnFollower:
     def _begin(self, started: up.ResponseStarted) -> None:
         if self._request is not None and started.request_id != self._request:
             return  # somebody else's answer
+        if self._request is not None and self._current is not None:
+            self._open.discard(self._current)  # it only seemed to be ours
         self._open.add(started.response_id)
         self._current = started.response_id
         self.turn.audio.clear()

@@ -86,8 +86,10 @@ class AnswerCollector:
         return None
 
     def _start(self, update: up.ResponseStarted) -> None:
-        if self.response_id is None and not update.out_of_band and self._request in {None, update.request_id}:
-            self.response_id = update.response_id
+        """Follow this answer; one that is told to be ours takes the place of one that only seemed to be."""
+        ours = self._request is not None and update.request_id == self._request
+        if not update.out_of_band and (ours or (self.response_id is None and self._request is None)):
+            self.response_id, self._audio, self._calls = update.response_id, [], []
 
     def _fail(self, update: up.Failure) -> None:
         ours = update.event_id is not None and update.event_id == self._request

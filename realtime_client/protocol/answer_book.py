@@ -172,8 +172,13 @@ class AnswerBook:
         """The answer that begins. anew: the id of one that is over may be used again."""
         if anew:
             self._over.pop(response_id, None)
-        answer = self.find(response_id) if response_id else self.running.setdefault("", Answer(""))
-        self.unseen.clear()
+        answer = self.running.get(response_id) or self._over.get(response_id)
+        ended_unheard = answer is not None and answer.begun and anew and self._gate.active_id is None
+        if answer is None or ended_unheard:
+            answer = self.running[response_id] = Answer(response_id)
+            forget_oldest(self.running, _KEPT_ANSWERS)
+        if response_id:
+            self.running.pop("", None)  # an older one without an id: names count from here on
         return answer
 
     def is_over(self, response_id: str) -> bool:

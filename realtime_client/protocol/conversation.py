@@ -104,14 +104,18 @@ class Conversation:
         for answer in unseen:
             if answer.begun or answer.done or self._asked_apart or self.gate.active_id not in {None, answer.id}:
                 continue
-            happened += self._begin(answer)
+            if self.gate.asked:
+                happened += self._begin(answer, unseen=True)
+            else:  # nobody asked for it: it is shown, and holds no request back
+                answer.begun = True
+                happened.append(translate.response_started(answer, None))
         return happened
 
-    def _begin(self, answer: Answer) -> list[up.Update]:
-        """An answer of the conversation begins."""
+    def _begin(self, answer: Answer, *, unseen: bool = False) -> list[up.Update]:
+        """An answer of the conversation begins. unseen: nobody said so."""
         answer.begun = True
         happened: list[up.Update] = [translate.failure(error, None) for error in self.gate.acquitted()]
-        request_id = self.gate.created(answer.id)
+        request_id = self.gate.created(answer.id, unseen_s=self._now_s() if unseen else None)
         self._by_voice, self._voice_ended = self._voice_ended, False
         if self._cancel_next:
             self._cancel_next = self._cancelled_late = False

@@ -196,12 +196,17 @@ class ResponseGate:
         self._sent, self.assumed = self._waiting.popleft(), None
         return self._sent.event
 
-    def created(self, response_id: str) -> str | None:
-        """Take note that an answer started; returns the event id of the request it seems to answer."""
+    def created(self, response_id: str, *, unseen_s: float | None = None) -> str | None:
+        """Take note that an answer started; returns the event id of the request it seems to answer.
+
+        unseen_s: now, when its start was not told: then its end may not be told either, and is not waited for for ever.
+        """
         assumed, self.assumed = self.assumed, None
         if response_id and response_id in self._ended and self._sent is None and assumed is None:
             return None  # told late or twice: it would be waited for without end
         self.active_id, self._active_until_s = response_id, None
+        if unseen_s is not None and self._answer_s:
+            self._active_until_s = unseen_s + self._answer_s
         return self.on_its_way or assumed
 
     def done(self, response_id: str) -> None:
