@@ -18,34 +18,34 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import errors, updates
     from .audio.pcm import pcm16
-    from .client.answer import Answer
     from .client.client import RealtimeClient
     from .client.endpoint import Endpoint
-    from .client.limits import Limits
-    from .client.signals import signals
-    from .client.stats import Stats
-    from .client.subscription import Subscription
     from .local import LocalServer
     from .opening import connect
-    from .protocol.session import RealtimeSession, TranscriptionSession
+    from .protocol.session import RealtimeConfig, TranscriptionConfig
+    from .session.answer import Answer
+    from .session.limits import Limits
+    from .session.signals import signals
+    from .session.stats import Stats
+    from .session.subscription import Subscription
     from .settings import Settings, load_settings
 
 _WHERE = {
-    "Answer": "client.answer",
+    "Answer": "session.answer",
     "Endpoint": "client.endpoint",
-    "Limits": "client.limits",
+    "Limits": "session.limits",
     "LocalServer": "local",
     "RealtimeClient": "client.client",
-    "RealtimeSession": "protocol.session",
+    "RealtimeConfig": "protocol.session",
     "Settings": "settings",
-    "Stats": "client.stats",
-    "Subscription": "client.subscription",
-    "TranscriptionSession": "protocol.session",
+    "Stats": "session.stats",
+    "Subscription": "session.subscription",
+    "TranscriptionConfig": "protocol.session",
     "connect": "opening",
     "errors": "errors",
     "load_settings": "settings",
     "pcm16": "audio.pcm",
-    "signals": "client.signals",
+    "signals": "session.signals",
     "updates": "updates",
 }
 
@@ -55,11 +55,11 @@ __all__ = [
     "Limits",
     "LocalServer",
     "RealtimeClient",
-    "RealtimeSession",
+    "RealtimeConfig",
     "Settings",
     "Stats",
     "Subscription",
-    "TranscriptionSession",
+    "TranscriptionConfig",
     "__version__",
     "connect",
     "errors",

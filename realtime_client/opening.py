@@ -18,9 +18,9 @@ from realtime_client.logs import Log
 from realtime_client.protocol.conversation import HeardMs
 from realtime_client.protocol.session import Tool
 from realtime_client.secret import shown_url, url_secrets
-from realtime_client.session_log import SessionLog
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
-from realtime_client.target import endpoint, session_config, target
+from realtime_client.settings.target import endpoint, session_config, target
+from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
     from realtime_client.recording.recorder import Recorder

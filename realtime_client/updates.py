@@ -46,28 +46,47 @@ class Update(msgspec.Struct, kw_only=True, frozen=True):
     kind: ClassVar[str] = "update"
 
 
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true of a session now, in the words of no wire.
+
+    model, voice: '' where the other side does not say. input_format, output_format: what `send_audio` takes and
+    `AudioDelta` carries. modalities: what answers are made of, `audio` (with its text) or `text`. turn_end: who ends a
+    spoken turn: `server_vad` (silence), `semantic_vad` (meaning), or `manual` (this program commits).
+    ending_silence_ms: how much silence must follow speech for the turn to end, 0 where it never does.
+    transcribes: the user's audio comes back as text. tools: the names of what the model may call.
+    expires_at: epoch seconds, None for no end.
+    """
+
+    model: str = ""
+    voice: str = ""
+    input_format: AudioFormat = PCM16_24K
+    output_format: AudioFormat = PCM16_24K
+    modalities: tuple[str, ...] = ("audio",)
+    turn_end: str = "manual"
+    ending_silence_ms: int = 0
+    transcribes: bool = False
+    tools: tuple[str, ...] = ()
+    expires_at: int | None = None
+
+
 class SessionStarted(Update, frozen=True):
     """The server accepted the session.
 
-    settings: the effective settings as the server states them. expires_at: epoch seconds, or None.
+    settings: all that the server states of it, in its own words: for the record and for people only.
     """
 
     kind: ClassVar[str] = "session_started"
     session_id: str
-    model: str
-    settings: dict[str, Any]
-    input_format: AudioFormat = PCM16_24K
-    output_format: AudioFormat = PCM16_24K
-    expires_at: int | None = None
+    facts: Facts = Facts()
+    settings: dict[str, Any] = {}
 
 
 class SessionChanged(Update, frozen=True):
-    """The server confirmed new settings; `settings` is the whole of them."""
+    """The server confirmed new settings; `facts` and `settings` are the whole of them, as in `SessionStarted`."""
 
     kind: ClassVar[str] = "session_changed"
-    settings: dict[str, Any]
-    input_format: AudioFormat = PCM16_24K
-    output_format: AudioFormat = PCM16_24K
+    facts: Facts = Facts()
+    settings: dict[str, Any] = {}
 
 
 class SpeechStarted(Update, frozen=True):
@@ -255,6 +274,36 @@ class ToolCall(Update, frozen=True):
     call_id: str
     name: str
     arguments: str
+
+
+class ToolStarted(Update, frozen=True):
+    """A tool of this program begins to work on a call."""
+
+    kind: ClassVar[str] = "tool_started"
+    call_id: str
+    name: str
+
+
+class ToolFinished(Update, frozen=True):
+    """A tool of this program is done with a call. status: completed, failed, cancelled or timed_out."""
+
+    kind: ClassVar[str] = "tool_finished"
+    call_id: str
+    name: str
+    status: str = "completed"
+    duration_ms: float | None = None
+    error: str | None = None
+
+
+class ToolResult(Update, frozen=True):
+    """What a tool returned was sent to the model. response_id: the answer that called it; item_id: the result's."""
+
+    kind: ClassVar[str] = "tool_result"
+    call_id: str
+    name: str
+    output: str
+    item_id: str
+    response_id: str
 
 
 class Progress(Update, frozen=True):

@@ -18,7 +18,7 @@ from realtime_client import updates as up
 from realtime_client.audio.devices import Device
 from realtime_client.audio.echo.control import EchoControl
 from realtime_client.opening import Opened, opened
-from realtime_client.protocol.session import Audio, AudioInput, RealtimeSession, ServerVad
+from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, ServerVad
 from realtime_client.settings import Settings, load_settings
 from realtime_client.talk.assembly import LiveSound
 
@@ -215,7 +215,7 @@ def listening(
     with opened(settings, sound=sound) as session:
         assert sound.echo_mode == echo
         detection = ServerVad(create_response=False, interrupt_response=True)
-        session.client.update_session(RealtimeSession(audio=Audio(input=AudioInput(turn_detection=detection))))
+        session.client.update_session(RealtimeConfig(audio=Audio(input=AudioInput(turn_detection=detection))))
         yield Listener(session, sound, card)
 
 

@@ -22,7 +22,7 @@ from realtime_client.audio.speaker import Speaker
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.local import LocalServer
-from realtime_client.protocol.session import Audio, AudioInput, RealtimeSession, Transcription
+from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, Transcription
 from realtime_client.talk.turns import TurnMode
 from realtime_client.talk.voice import Voice
 from realtime_client.updates import AudioFormat
@@ -93,7 +93,7 @@ def stage(
     voice = Voice(mode=mode, local_onset=local_onset)
     with contextlib.ExitStack() as stack:
         where = url or stack.enter_context(LocalServer(pace=pace)).url
-        session = RealtimeSession(audio=Audio(input=AudioInput(transcription=Transcription(model="gpt-transcribe"))))
+        session = RealtimeConfig(audio=Audio(input=AudioInput(transcription=Transcription(model="gpt-transcribe"))))
         place = Endpoint(url=where, proxy=None)
         client = RealtimeClient(place, session=session, heard_ms=voice.heard_ms, recorder=recorder)
         with client:

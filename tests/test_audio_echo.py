@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_client import echo_memory
 from realtime_client.audio.echo import control as echo_module
 from realtime_client.audio.echo import loop_test
 from realtime_client.audio.echo.control import (
@@ -38,6 +37,7 @@ from realtime_client.audio.echo.onset import OnsetDetector, OnsetEvent, OnsetSet
 from realtime_client.audio.resample import resample
 from realtime_client.errors import MissingExtraError, UsageError
 from realtime_client.local.voice import EspeakVoice
+from realtime_client.talk import echo_memory
 
 RATE_HZ, BLOCK = 24_000, 480
 MEASURED = EchoPath(delay_ms=60, return_loss_db=12, hold_ms=330)

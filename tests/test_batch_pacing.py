@@ -14,8 +14,8 @@ import pytest
 from realtime_client.audio.files import write_wav
 from realtime_client.audio.g711 import decode
 from realtime_client.batch.playing import sound
-from realtime_client.batch.playing.listener import Listener, PatientListener
-from realtime_client.batch.playing.microphone import BLOCK_MS, Microphone
+from realtime_client.batch.playing.listener import PatientListener, ScriptedListener
+from realtime_client.batch.playing.microphone import BLOCK_MS, ScriptedMicrophone
 from realtime_client.batch.playing.sound import Clip
 from realtime_client.batch.scenario import Case, Scenario, Step
 from realtime_client.deadline import SYSTEM_CLOCK
@@ -66,7 +66,7 @@ def voice(ms: int, fmt: AudioFormat = PCM16_24K) -> bytes:
 def test_every_block_leaves_at_its_own_moment_however_late_it_is_tended():
     clock = HandClock()
     sink = Sink(clock)
-    microphone = Microphone(PCM16_24K, sink, live=True, clock=clock)
+    microphone = ScriptedMicrophone(PCM16_24K, sink, live=True, clock=clock)
     microphone.play(Clip(voice(61_000)), nothing, nothing)
     start, chance = clock.now, random.Random(1)
     while clock.now < start + 60:
@@ -81,7 +81,7 @@ def test_every_block_leaves_at_its_own_moment_however_late_it_is_tended():
 def test_long_silence_goes_out_in_fewer_pieces_and_keeps_its_schedule():
     clock = HandClock()
     sink = Sink(clock)
-    microphone = Microphone(PCM16_24K, sink, live=True, clock=clock)
+    microphone = ScriptedMicrophone(PCM16_24K, sink, live=True, clock=clock)
     start = clock.now
     for _ in range(6_000):
         clock.now += 0.005
@@ -106,7 +106,7 @@ def test_long_silence_goes_out_in_fewer_pieces_and_keeps_its_schedule():
 def test_a_clip_goes_out_whole_between_silence_and_marks_where_its_voice_is():
     clock = HandClock()
     sink = Sink(clock)
-    microphone = Microphone(PCM16_24K, sink, live=True, clock=clock)
+    microphone = ScriptedMicrophone(PCM16_24K, sink, live=True, clock=clock)
     microphone.tend()
     clip = voice(50)  # two and a half blocks
     marks: dict[str, float] = {}
@@ -129,7 +129,7 @@ def test_a_clip_goes_out_whole_between_silence_and_marks_where_its_voice_is():
 def test_muted_it_sends_nothing_and_keeps_its_schedule():
     clock = HandClock()
     sink = Sink(clock)
-    microphone = Microphone(PCM16_24K, sink, live=True, clock=clock)
+    microphone = ScriptedMicrophone(PCM16_24K, sink, live=True, clock=clock)
     microphone.tend()
     microphone.muted = True
     clock.now += 1.01
@@ -144,7 +144,9 @@ def test_muted_it_sends_nothing_and_keeps_its_schedule():
 def test_it_tells_when_each_unbroken_stretch_was_due():
     clock = HandClock()
     told: list[tuple[int, float]] = []
-    microphone = Microphone(PCM16_24K, Sink(clock), live=True, captured=lambda *mark: told.append(mark), clock=clock)
+    microphone = ScriptedMicrophone(
+        PCM16_24K, Sink(clock), live=True, captured=lambda *mark: told.append(mark), clock=clock
+    )
     start = clock.now
     clock.now += 0.33
     microphone.tend()
@@ -161,7 +163,7 @@ def test_it_tells_when_each_unbroken_stretch_was_due():
 def test_a_key_that_is_not_pressed_sends_nothing():
     clock = HandClock()
     sink = Sink(clock)
-    microphone = Microphone(PCM16_24K, sink, live=False, clock=clock)
+    microphone = ScriptedMicrophone(PCM16_24K, sink, live=False, clock=clock)
     clock.now += 5
     microphone.tend()
     assert not sink.blocks
@@ -179,7 +181,7 @@ def test_a_key_that_is_not_pressed_sends_nothing():
 def test_silence_is_silence_in_every_format():
     clock = HandClock()
     sink = Sink(clock)
-    Microphone(ULAW, sink, live=True, clock=clock).tend()
+    ScriptedMicrophone(ULAW, sink, live=True, clock=clock).tend()
     assert not np.frombuffer(decode(sink.blocks[0], "ulaw"), "<i2").any()
     assert len(sink.blocks[0]) == 160
 
@@ -187,7 +189,7 @@ def test_silence_is_silence_in_every_format():
 def test_fast_it_sends_all_at_once():
     clock = HandClock()
     sink = Sink(clock)
-    microphone = Microphone(PCM16_24K, sink, live=False, clock=clock)
+    microphone = ScriptedMicrophone(PCM16_24K, sink, live=False, clock=clock)
     microphone.play_fast(Clip(voice(1_230), 0, 1_000), nothing, nothing)
     assert b"".join(sink.blocks) == voice(1_230)
     assert microphone.sent_ms == 1_230
@@ -196,7 +198,7 @@ def test_fast_it_sends_all_at_once():
 def test_real_time_has_no_drift():
     """One second of real blocks, waited for as the player does: the schedule holds to the block."""
     times: list[float] = []
-    microphone = Microphone(PCM16_24K, lambda _block: times.append(SYSTEM_CLOCK.monotonic()), live=True)
+    microphone = ScriptedMicrophone(PCM16_24K, lambda _block: times.append(SYSTEM_CLOCK.monotonic()), live=True)
     never = threading.Event()
     while len(times) < 50:
         never.wait(max(0.0, microphone.due_in_s()))
@@ -211,7 +213,7 @@ def test_real_time_has_no_drift():
 
 def test_it_hears_at_the_pace_of_time():
     clock = HandClock()
-    listener = Listener(clock)
+    listener = ScriptedListener(clock)
     listener.arrived(("a", 0), 2.0, clock.now)
     listener.arrived(("a", 0), 1.0, clock.now)
     listener.arrived(("b", 0), 1.0, clock.now)
@@ -228,7 +230,7 @@ def test_it_hears_at_the_pace_of_time():
 
 def test_a_late_piece_is_heard_later():
     clock = HandClock()
-    listener = Listener(clock)
+    listener = ScriptedListener(clock)
     listener.arrived(("a", 0), 0.1, clock.now)
     clock.now += 0.5
     listener.arrived(("a", 0), 0.2, clock.now)
@@ -239,7 +241,7 @@ def test_a_late_piece_is_heard_later():
 
 def test_a_cut_is_where_a_person_would_have_stopped_hearing():
     clock = HandClock()
-    listener = Listener(clock)
+    listener = ScriptedListener(clock)
     listener.arrived(("a", 0), 1.0, clock.now)
     listener.arrived(("b", 0), 1.0, clock.now)
     clock.now += 1.25
@@ -257,7 +259,7 @@ def test_a_cut_is_where_a_person_would_have_stopped_hearing():
 
 def test_all_of_it_is_all_of_it():
     clock = HandClock()
-    listener = Listener(clock)
+    listener = ScriptedListener(clock)
     listener.arrived(("a", 0), 0.0333, clock.now)
     clock.now += 1
     assert listener.heard_ms("a", 0) == 34, "rounded up: never less than what arrived"
@@ -265,7 +267,7 @@ def test_all_of_it_is_all_of_it():
 
 def test_its_memory_does_not_grow():
     clock = HandClock()
-    listener = Listener(clock)
+    listener = ScriptedListener(clock)
     for number in range(1000):
         listener.arrived((str(number), 0), 0.01, clock.now)
         listener.heard_ms(f"unknown {number}", 0)
@@ -274,7 +276,7 @@ def test_its_memory_does_not_grow():
 
 def test_what_was_heard_is_told_once_in_order_and_at_its_time():
     clock = HandClock()
-    listener = Listener(clock)
+    listener = ScriptedListener(clock)
     start = clock.now
     listener.arrived(("a", 0), 1.0, clock.now)
     listener.arrived(("b", 0), 1.0, clock.now)

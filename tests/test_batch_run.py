@@ -24,7 +24,7 @@ from realtime_client.batch.plan import Plan
 from realtime_client.batch.result import CaseResult, Fault
 from realtime_client.batch.results.results import read_results, read_run
 from realtime_client.batch.running.folder import LOCK, RunFolder, fingerprint
-from realtime_client.batch.running.listeners import Listener
+from realtime_client.batch.running.listeners import RunListener
 from realtime_client.batch.running.pace import FIRST_PAUSE_S, StartGate, is_rate_limited
 from realtime_client.batch.running.pool import SessionPool
 from realtime_client.batch.running.run import GIVE_UP, GIVE_UP_PAUSES, Control, run, run_info
@@ -153,7 +153,7 @@ def test_an_exception_of_the_player_is_a_result(tmp_path: Path):
     assert (result.fault.kind, result.fault.message) == ("ZeroDivisionError", "oops")
 
 
-class Heard(Listener):
+class Heard(RunListener):
     def __init__(self) -> None:
         self.pauses: list[float] = []
         self.finishes: list[str] = []

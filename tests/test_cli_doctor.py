@@ -14,9 +14,10 @@ import pytest
 from cli_helpers import Terminal, http_answer, realtime
 from sound_card import RATE_HZ, SoundCard, again_after_a_stall
 
-from realtime_client import doctor, echo_memory
+from realtime_client.doctor import checks as doctor
 from realtime_client.local import LocalServer
 from realtime_client.settings import Settings, load_settings
+from realtime_client.talk import echo_memory
 
 pytest_plugins = ["sound_card_fixture"]
 

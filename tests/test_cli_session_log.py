@@ -6,8 +6,8 @@ import json
 
 from realtime_client import logs
 from realtime_client import updates as up
-from realtime_client.client.stats import TurnStats
-from realtime_client.session_log import SessionLog
+from realtime_client.session.stats import TurnStats
+from realtime_client.telemetry.session_log import SessionLog
 
 
 class FakeClient:
@@ -33,7 +33,7 @@ def test_milestones_at_info_with_figures_and_usage(tmp_path):
     lines = logged(
         tmp_path,
         "info",
-        up.SessionStarted(session_id="s", model="m", settings={"instructions": "secret plan"}),
+        up.SessionStarted(session_id="s", facts=up.Facts(model="m"), settings={"instructions": "secret plan"}),
         up.TextDelta(response_id="r", item_id="i", content_index=0, text="unseen"),
         up.ResponseDone(response_id="r", status="completed", text="unseen", usage=up.Usage(total_tokens=3)),
         up.Failure(message="oh", code="c"),

@@ -18,7 +18,7 @@ from sound_card import SoundCard, again_after_a_stall, wait_until
 from talk_stage import speech
 from talking_server import TalkingServer
 
-from realtime_client import echo_memory, updates
+from realtime_client import updates
 from realtime_client.audio import devices
 from realtime_client.audio.echo.control import EchoMode, EchoPath
 from realtime_client.audio.echo.loop_test import Advice
@@ -27,6 +27,7 @@ from realtime_client.cli.talk_key import HELD_S, KeyReports, TalkSwitch
 from realtime_client.errors import ConnectionLostError
 from realtime_client.opening import opened
 from realtime_client.settings import Settings, config_path, load_settings
+from realtime_client.talk import echo_memory
 from realtime_client.talk.assembly import LiveSound
 from realtime_client.talk.turns import TalkKey
 

@@ -27,8 +27,8 @@ from realtime_client.client.client import RealtimeClient
 from realtime_client.client.connection import Connection
 from realtime_client.client.diagnosis import retry_after_s
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.client.limits import Limits
-from realtime_client.protocol.session import Audio, AudioInput, RealtimeSession, ServerVad
+from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, ServerVad
+from realtime_client.session.limits import Limits
 
 KEY = "sk-very-secret"
 LIMITS = Limits(open_timeout_s=5, close_timeout_s=2, ping_interval_s=0)
@@ -279,7 +279,7 @@ def test_a_cancelled_answer() -> None:
 
 
 def test_settings_are_in_force_when_the_session_is_open() -> None:
-    session = RealtimeSession(audio=Audio(input=AudioInput(turn_detection=ServerVad())))
+    session = RealtimeConfig(audio=Audio(input=AudioInput(turn_detection=ServerVad())))
 
     def script(peer: Peer) -> None:
         peer.greet()
@@ -301,7 +301,7 @@ def test_refused_settings() -> None:
         peer.read_all()
 
     with ScriptedServer(script) as server:
-        client = RealtimeClient(Endpoint(url=server.url, proxy=None), session=RealtimeSession(), limits=LIMITS)
+        client = RealtimeClient(Endpoint(url=server.url, proxy=None), session=RealtimeConfig(), limits=LIMITS)
         with pytest.raises(errors.SessionRefusedError, match="no voice") as caught:
             client.open()
         assert caught.value.code == "unknown_parameter"
@@ -550,7 +550,7 @@ def test_a_server_that_confirms_no_settings() -> None:
 
     limits = Limits(open_timeout_s=0.3, close_timeout_s=2, ping_interval_s=0)
     with ScriptedServer(script) as server:
-        client = RealtimeClient(Endpoint(url=server.url, proxy=None), session=RealtimeSession(), limits=limits)
+        client = RealtimeClient(Endpoint(url=server.url, proxy=None), session=RealtimeConfig(), limits=limits)
         told: list[up.Update] = []
         client.observe(lambda update, _at: told.append(update))
         with client:

@@ -18,10 +18,10 @@ from realtime_client import updates as up
 from realtime_client.audio.pcm import as_bytes, pcm16
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.client.limits import Limits
 from realtime_client.protocol import events as ev
 from realtime_client.protocol import items
-from realtime_client.protocol.session import RealtimeSession
+from realtime_client.protocol.session import RealtimeConfig
+from realtime_client.session.limits import Limits
 from realtime_client.updates import PCM16_24K, AudioFormat
 
 LIMITS = Limits(open_timeout_s=5, close_timeout_s=2, ping_interval_s=0)
@@ -151,8 +151,8 @@ def client() -> Iterator[RealtimeClient]:
         (lambda it: it.send_tool_result("unknown", {"a": 1}), "output of a tool must be text"),
         (lambda it: it.send_tool_result(5, "x"), "call_id must be text"),
         (lambda it: it.approve(5, approve=True), "request_id must be text"),
-        (lambda it: it.update_session({"voice": "x"}), "RealtimeSession"),
-        (lambda it: it.update_session(RealtimeSession(instructions="\ud800")), "surrogate"),
+        (lambda it: it.update_session({"voice": "x"}), "RealtimeConfig"),
+        (lambda it: it.update_session(RealtimeConfig(instructions="\ud800")), "surrogate"),
         (lambda it: it.send_event({"type": "response.create"}), "message of a client"),
         (lambda it: it.send_event(ev.ResponseCreate(response={"a": {1}, "b": object()})), "cannot be sent as JSON"),
         (lambda it: it.send_event(ev.ConversationItemDelete(item_id="\ud800")), "surrogate"),
@@ -167,7 +167,7 @@ def client() -> Iterator[RealtimeClient]:
         (lambda it: it.respond(metadata="abc"), "metadata"),
         (lambda it: it.add_item(items.Item(type="message", id=[1])), "cannot be sent"),
         (lambda it: it.add_item(items.Item(type="message", content="hello")), "cannot be sent"),
-        (lambda it: it.update_session(RealtimeSession(instructions=object())), "cannot be sent"),
+        (lambda it: it.update_session(RealtimeConfig(instructions=object())), "cannot be sent"),
         (lambda it: it.send_event(ev.ResponseCreate(response=5)), "cannot be sent"),
         (lambda it: it.send_event(ev.ConversationItemCreate(item=None)), "cannot be sent"),
         (lambda it: it.send_event(ev.InputAudioBufferAppend(audio="text")), "bytes"),
@@ -205,7 +205,7 @@ def test_connect_without_with() -> None:
 
 
 def test_the_shape_of_an_answer_for_people() -> None:
-    from realtime_client.client.answer import Answer
+    from realtime_client.session.answer import Answer
 
     answer = Answer(text="x" * 500, audio=bytes(48_000_000), audio_format=PCM16_24K, status="completed")
     assert len(repr(answer)) < 200

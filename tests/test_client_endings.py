@@ -14,8 +14,8 @@ from realtime_client.cli import exit_code, main
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endings import Ending, Kind, Moment
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.client.limits import Limits
-from realtime_client.protocol.session import RealtimeSession
+from realtime_client.protocol.session import RealtimeConfig
+from realtime_client.session.limits import Limits
 
 LIMITS = Limits(open_timeout_s=5, close_timeout_s=2, ping_interval_s=0)
 MOMENTS = ("idle", "before", "in")
@@ -149,7 +149,7 @@ def test_a_session_that_never_opened_was_refused(
 
     with ScriptedServer(script) as server:
         endpoint = Endpoint(url=server.url, proxy=None, name="this place")
-        client = RealtimeClient(endpoint, limits=LIMITS, session=RealtimeSession())
+        client = RealtimeClient(endpoint, limits=LIMITS, session=RealtimeConfig())
         with pytest.raises(errors.ConnectError) as caught:
             client.open()
         assert type(caught.value) is kind

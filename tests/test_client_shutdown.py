@@ -17,9 +17,9 @@ from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.client.limits import Limits
 from realtime_client.protocol import codec
 from realtime_client.protocol.events import InputAudioBufferAppend
+from realtime_client.session.limits import Limits
 
 CLOSE_S = 2.0
 CLOSES = 1000 if os.environ.get("REALTIME_SOAK") else 100

@@ -21,12 +21,8 @@ from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.ahead import Ahead
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.client.inbound import Inbound
-from realtime_client.client.keepalive import KeepAlive, RoundTrip
+from realtime_client.client.keepalive import KeepAlive
 from realtime_client.client.outbox import Outbox, Ping
-from realtime_client.client.stats import TurnClock
-from realtime_client.client.subscription import Subscription
-from realtime_client.client.worker import Worker, stacks
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
 from realtime_client.protocol.events import (
     ConversationItemCreate,
@@ -35,6 +31,10 @@ from realtime_client.protocol.events import (
     ResponseCreate,
 )
 from realtime_client.protocol.items import user_text
+from realtime_client.session.inbound import Inbound
+from realtime_client.session.stats import RoundTrip, TurnClock
+from realtime_client.session.subscription import Subscription
+from realtime_client.session.worker import Worker, stacks
 
 WAIT_S = 10
 
@@ -563,7 +563,7 @@ posix = pytest.mark.skipif(not hasattr(signal, "sigwait"), reason="POSIX signals
 
 def run_signals(body: str) -> str:
     """Run a program with signals(); returns what it printed."""
-    program = "import os, signal, sys, threading\nfrom realtime_client.client.signals import signals\n"
+    program = "import os, signal, sys, threading\nfrom realtime_client.session.signals import signals\n"
     done = subprocess.run(
         [sys.executable, "-c", program + textwrap.dedent(body)],
         capture_output=True,
@@ -659,7 +659,7 @@ def test_a_signal_too_late_kills_nobody() -> None:
             pass
         def on(which, count):
             raise AssertionError("nobody listens any more")
-        import realtime_client.client.signals as module
+        import realtime_client.session.signals as module
         real = module._discard_pending
         def discard(wanted):
             os.kill(os.getpid(), signal.SIGTERM)

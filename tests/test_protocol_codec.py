@@ -178,38 +178,38 @@ def _inputs() -> list[tree.AudioInput]:
 
 
 SESSIONS: list[tree.SessionConfig] = [
-    tree.RealtimeSession(),
-    *(tree.RealtimeSession(audio=tree.Audio(input=each)) for each in _inputs()),
-    *(tree.RealtimeSession(audio=tree.Audio(output=tree.AudioOutput(format=each))) for each in _FORMATS),
-    tree.RealtimeSession(audio=tree.Audio(output=tree.AudioOutput(voice="marin", speed=1.25))),
-    tree.RealtimeSession(audio=tree.Audio(output=tree.AudioOutput(voice={"id": "voice_1"}))),
-    tree.RealtimeSession(model="gpt-realtime-2.1", instructions="", output_modalities=["audio"], max_output_tokens=9),
-    tree.RealtimeSession(output_modalities=["text"], max_output_tokens="inf", parallel_tool_calls=True),
-    tree.RealtimeSession(tools=[], tool_choice="auto"),
-    tree.RealtimeSession(
+    tree.RealtimeConfig(),
+    *(tree.RealtimeConfig(audio=tree.Audio(input=each)) for each in _inputs()),
+    *(tree.RealtimeConfig(audio=tree.Audio(output=tree.AudioOutput(format=each))) for each in _FORMATS),
+    tree.RealtimeConfig(audio=tree.Audio(output=tree.AudioOutput(voice="marin", speed=1.25))),
+    tree.RealtimeConfig(audio=tree.Audio(output=tree.AudioOutput(voice={"id": "voice_1"}))),
+    tree.RealtimeConfig(model="gpt-realtime-2.1", instructions="", output_modalities=["audio"], max_output_tokens=9),
+    tree.RealtimeConfig(output_modalities=["text"], max_output_tokens="inf", parallel_tool_calls=True),
+    tree.RealtimeConfig(tools=[], tool_choice="auto"),
+    tree.RealtimeConfig(
         tools=[tree.FunctionTool(name="add", description="adds", parameters={"type": "object"}), _MCP],
         tool_choice={"type": "function", "name": "add"},
     ),
-    tree.RealtimeSession(
+    tree.RealtimeConfig(
         tools=[
             tree.McpTool(server_label="s", connector_id="connector_gmail", allowed_tools={"tool_names": ["a"]}),
             tree.McpTool(server_label="s", tunnel_id="t", require_approval={"always": {"read_only": True}}),
         ],
         tool_choice={"type": "mcp", "server_label": "s", "name": "a"},
     ),
-    *(tree.RealtimeSession(reasoning=tree.Reasoning(effort=e)) for e in ("minimal", "low", "medium", "high", "xhigh")),
-    *(tree.RealtimeSession(truncation=each) for each in ("auto", "disabled")),
-    tree.RealtimeSession(
+    *(tree.RealtimeConfig(reasoning=tree.Reasoning(effort=e)) for e in ("minimal", "low", "medium", "high", "xhigh")),
+    *(tree.RealtimeConfig(truncation=each) for each in ("auto", "disabled")),
+    tree.RealtimeConfig(
         truncation=tree.RetentionRatio(retention_ratio=0.8, token_limits=tree.TokenLimits(post_instructions=8000))
     ),
-    tree.RealtimeSession(tracing=None),
-    tree.RealtimeSession(tracing="auto"),
-    tree.RealtimeSession(tracing=tree.Tracing(workflow_name="w", group_id="g", metadata={"a": "b"})),
-    tree.RealtimeSession(prompt=tree.Prompt(id="p", version="2", variables={"city": "Cologne"})),
-    tree.RealtimeSession(prompt=None, include=["item.input_audio_transcription.logprobs"]),
-    tree.TranscriptionSession(),
-    tree.TranscriptionSession(include=["item.input_audio_transcription.logprobs"]),
-    *(tree.TranscriptionSession(audio=tree.Audio(input=each)) for each in _inputs()),
+    tree.RealtimeConfig(tracing=None),
+    tree.RealtimeConfig(tracing="auto"),
+    tree.RealtimeConfig(tracing=tree.Tracing(workflow_name="w", group_id="g", metadata={"a": "b"})),
+    tree.RealtimeConfig(prompt=tree.Prompt(id="p", version="2", variables={"city": "Cologne"})),
+    tree.RealtimeConfig(prompt=None, include=["item.input_audio_transcription.logprobs"]),
+    tree.TranscriptionConfig(),
+    tree.TranscriptionConfig(include=["item.input_audio_transcription.logprobs"]),
+    *(tree.TranscriptionConfig(audio=tree.Audio(input=each)) for each in _inputs()),
 ]
 
 
@@ -227,8 +227,8 @@ def test_session_tree_is_the_sdks(session: tree.SessionConfig) -> None:
 def test_the_session_tree_has_every_field_of_the_sdks() -> None:
     """A field that the service has and our tree has not would be a setting nobody can make."""
     for config, model in (
-        (tree.RealtimeSession, official.RealtimeSessionCreateRequest),
-        (tree.TranscriptionSession, official.RealtimeTranscriptionSessionCreateRequest),
+        (tree.RealtimeConfig, official.RealtimeSessionCreateRequest),
+        (tree.TranscriptionConfig, official.RealtimeTranscriptionSessionCreateRequest),
     ):
         for wire in samples(model, bare=False):
             mine = msgspec.convert(wire, config).to_wire()
@@ -240,8 +240,8 @@ def _sorted(value: Any) -> str:
 
 
 def test_absent_and_null_are_different() -> None:
-    absent = tree.RealtimeSession(audio=tree.Audio(input=tree.AudioInput()))
-    cleared = tree.RealtimeSession(audio=tree.Audio(input=tree.AudioInput(turn_detection=None)))
+    absent = tree.RealtimeConfig(audio=tree.Audio(input=tree.AudioInput()))
+    cleared = tree.RealtimeConfig(audio=tree.Audio(input=tree.AudioInput(turn_detection=None)))
     assert absent.to_wire() == {"type": "realtime", "audio": {"input": {}}}
     assert cleared.to_wire() == {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 

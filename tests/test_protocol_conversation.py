@@ -1495,12 +1495,12 @@ def test_a_session_of_the_current_shape(scene: Scene) -> None:
         "audio": {"input": {"format": {"type": "audio/pcmu"}}, "output": {"format": {"type": "audio/pcma"}}},
     }
     started = only(scene.get("session.created", session=session), up.SessionStarted)
-    assert (started.session_id, started.model, started.expires_at) == ("sess_1", "m", 1_800_000_000)
-    assert started.input_format == scene.it.input_format == up.AudioFormat("ulaw", 8000)
-    assert started.output_format == scene.it.output_format == up.AudioFormat("alaw", 8000)
+    assert (started.session_id, started.facts.model, started.facts.expires_at) == ("sess_1", "m", 1_800_000_000)
+    assert started.facts.input_format == scene.it.facts.input_format == up.AudioFormat("ulaw", 8000)
+    assert started.facts.output_format == scene.it.facts.output_format == up.AudioFormat("alaw", 8000)
     assert started.settings == session
     changed = only(scene.session(audio={}), up.SessionChanged)
-    assert changed.input_format == up.PCM16_24K
+    assert changed.facts.input_format == up.PCM16_24K
 
 
 def test_a_session_of_the_beta_shape(scene: Scene) -> None:
@@ -1508,8 +1508,8 @@ def test_a_session_of_the_beta_shape(scene: Scene) -> None:
         '{"type":"transcription_session.updated","session":{"input_audio_format":"g711_ulaw","turn_detection":null}}'
     )
     changed = only(scene.it.receive(event), up.SessionChanged)
-    assert changed.input_format == up.AudioFormat("ulaw", 8000)
-    assert changed.output_format == up.PCM16_24K
+    assert changed.facts.input_format == up.AudioFormat("ulaw", 8000)
+    assert changed.facts.output_format == up.PCM16_24K
 
 
 @pytest.mark.parametrize("expires", [None, "soon", [], 1e300, True])
@@ -1517,7 +1517,7 @@ def test_a_session_with_strange_facts(scene: Scene, expires: Any) -> None:
     session = {"id": 7, "model": None, "expires_at": expires, "audio": "loud"}
     started = only(scene.get("session.created", session=session), up.SessionStarted)
     assert started.session_id == "7"
-    assert started.model == ""
+    assert started.facts.model == ""
 
 
 def test_unknown_and_malformed_messages_are_passed_on(scene: Scene) -> None:

@@ -20,7 +20,7 @@ from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import HostUnreachableError, RealtimeError, UsageError
 from realtime_client.secret import shown_text, shown_url, url_secrets
 from realtime_client.settings import Settings, load_settings
-from realtime_client.target import endpoint, key_setting
+from realtime_client.settings.target import endpoint, key_setting
 
 KEY = "sk-abcdefghijklmnop-1234"
 PASSWORD = "hush-hush-91"

@@ -7,7 +7,7 @@ import pytest
 from realtime_client.errors import UsageError
 from realtime_client.secret import shown_url
 from realtime_client.settings import load_settings
-from realtime_client.target import endpoint, session_config, target
+from realtime_client.settings.target import endpoint, session_config, target
 
 KEY = "sk-abcdefghijklmnop-1234"
 

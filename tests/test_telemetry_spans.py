@@ -46,8 +46,8 @@ def test_a_session_with_a_tool():
     traced = Traced()
     with realtime_client.connect(local=True, record=False, turn_detection="none") as client:
         client.observe(traced.spans.observe)
-        traced.spans.observe(up.SessionStarted(session_id=client.session_id, model=client.model, settings={}), 0.0)
-        client.update_session(realtime_client.RealtimeSession(tools=[WEATHER]))
+        traced.spans.observe(up.SessionStarted(session_id=client.session_id, facts=up.Facts(model=client.model)), 0.0)
+        client.update_session(realtime_client.RealtimeConfig(tools=[WEATHER]))
         answer = client.ask("What is the weather in Paris?")
         (call,) = answer.tool_calls
         client.next_answer(after=lambda: client.send_tool_result(call.call_id, "sunny, 21 degrees"))
@@ -74,7 +74,7 @@ def test_cuts_failures_and_lost_ends():
     traced = Traced()
     see = traced.spans.observe
     see(up.ResponseStarted(response_id="early"), 0.5)  # before the session: not ours
-    see(up.SessionStarted(session_id="s", model="m", settings={}), 1.0)
+    see(up.SessionStarted(session_id="s", facts=up.Facts(model="m")), 1.0)
     see(up.ResponseStarted(response_id="r1"), 1.0)
     cut = up.Interrupted(response_id="r1", item_id="i", content_index=0, heard_ms=700, received_ms=900, cause="speech")
     see(cut, 1.5)

@@ -17,7 +17,7 @@ from realtime_client.cli.screen import Screen
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.escape import one_line
-from realtime_client.protocol.session import Audio, AudioOutput, RealtimeSession
+from realtime_client.protocol.session import Audio, AudioOutput, RealtimeConfig
 
 if TYPE_CHECKING:
     from realtime_client.cli.chat_voice import ChatVoice
@@ -50,7 +50,7 @@ class ChatClient(Protocol):
         """Stop the running answer; False if there was none."""
         ...
 
-    def update_session(self, session: RealtimeSession) -> None:
+    def update_session(self, session: RealtimeConfig) -> None:
         """Change the session."""
         ...
 
@@ -294,7 +294,7 @@ class Chat:
             voice = functools.reduce(_member, ("audio", "output", "voice"), self._client.settings)
             self._screen.notice(f"[the voice is {one_line(str(voice or 'not known'))}; .voice NAME changes it]")
             return
-        self._client.update_session(RealtimeSession(audio=Audio(output=AudioOutput(voice=name))))
+        self._client.update_session(RealtimeConfig(audio=Audio(output=AudioOutput(voice=name))))
         self._screen.notice(f"[asked for the voice {one_line(name)}]")
 
     def _save(self, rest: str) -> None:

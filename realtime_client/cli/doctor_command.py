@@ -13,7 +13,7 @@ import msgspec
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.cli.session import logging_as_set, notice
-from realtime_client.doctor import Check, examine, verdict
+from realtime_client.doctor.checks import Check, examine, verdict
 from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 from realtime_client.recording.masking import Masker
@@ -56,7 +56,7 @@ def command(
 
 
 def _sound(report: _Report, invocation: Invocation, output: str | None, input_: str | None, *, echo: bool) -> None:
-    from realtime_client import doctor_sound
+    from realtime_client.doctor import sound as doctor_sound
 
     pair = None
     for check, found in doctor_sound.examine(output, input_, echo=echo):

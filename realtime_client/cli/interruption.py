@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from realtime_client.cli.hangup import hung_up, let_go
-from realtime_client.client.signals import signals
+from realtime_client.session.signals import signals
 
 HURRY_S = 2.0
 _LAST_WORDS_S = 0.5  # a terminal that was stopped takes none

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from realtime_client.cli.group import Invocation
-from realtime_client.client.limits import Limits
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
+from realtime_client.session.limits import Limits
 from realtime_client.settings import SPECS, Settings, Spec, load_settings
 
 _SOUND = ("mic", "speaker", "echo", "volume")

@@ -23,12 +23,12 @@ from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.settings import SPECS, Settings, recordings_folder
-from realtime_client.target import target
+from realtime_client.settings.target import target
 
 if TYPE_CHECKING:
     from realtime_client.batch.result import RunInfo
     from realtime_client.batch.results.summary import Summary
-    from realtime_client.batch.running.listeners import Listener
+    from realtime_client.batch.running.listeners import RunListener
     from realtime_client.batch.running.stage import Stage
     from realtime_client.batch.scenario import Case
     from realtime_client.cli.run_screen import RunScreen
@@ -187,7 +187,7 @@ class _Command:
         self._print(summary, folder.info, code)
         return code
 
-    def _play(self, state: Any, place: Stage, folder: Any, listener: Listener, screen: RunScreen) -> Summary:
+    def _play(self, state: Any, place: Stage, folder: Any, listener: RunListener, screen: RunScreen) -> Summary:
         from realtime_client.batch.running.run import STOP_S, Control, run
 
         control = Control(place.stop, place.kill)
@@ -226,7 +226,7 @@ class _Command:
         )
 
     @contextmanager
-    def _listener(self, screen: RunScreen) -> Iterator[Listener]:
+    def _listener(self, screen: RunScreen) -> Iterator[RunListener]:
         """Give the screen as the listener, and the metrics beside it if they are wanted."""
         port = self._settings.metrics_port
         if not port:
@@ -301,7 +301,7 @@ def _where(settings: Settings) -> str:
     """Return the endpoint as people and run.json name it: the same for every run of the built-in server."""
     from realtime_client.batch.result import BUILT_IN
     from realtime_client.secret import shown_url
-    from realtime_client.target import endpoint
+    from realtime_client.settings.target import endpoint
 
     return BUILT_IN if target(settings) == "local" else shown_url(endpoint(settings).url)
 

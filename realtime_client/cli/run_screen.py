@@ -15,7 +15,7 @@ import msgspec
 from realtime_client.batch.result import CaseResult, Fault, RunInfo
 from realtime_client.batch.results.results import check_line, failed_checks, read_results
 from realtime_client.batch.results.summary import Figures, Summary
-from realtime_client.batch.running.listeners import Listener
+from realtime_client.batch.running.listeners import RunListener
 from realtime_client.batch.scenario import Case
 from realtime_client.cli.screen import dim
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
@@ -26,7 +26,7 @@ LINE_EVERY_S = 10.0
 SHOWN_RUNNING = 4
 
 
-class RunScreen(Listener):
+class RunScreen(RunListener):
     """Counts, and says what failed as it comes. Lines go through `say`; subclasses show the state of things."""
 
     def __init__(self, total: int, done: int, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -15,12 +15,12 @@ from realtime_client.audio.files import read_audio, transcode, write_wav
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.cli.session import command_session, notice
-from realtime_client.cli.turn import Feeder, Turn, TurnFollower
+from realtime_client.cli.turn import Feeder, TurnFollower, TurnOutcome
 from realtime_client.errors import ResponseFailedError, UsageError
 from realtime_client.escape import printable
 from realtime_client.opening import Opened
 from realtime_client.settings import Settings
-from realtime_client.target import input_format
+from realtime_client.settings.target import input_format
 from realtime_client.updates import AudioFormat
 
 
@@ -108,7 +108,7 @@ def say(
         raise ResponseFailedError(f"the answer has no sound: {out} is not written")
 
 
-def _speak(follower: TurnFollower, feeder: Feeder, timeout_s: float) -> Turn:
+def _speak(follower: TurnFollower, feeder: Feeder, timeout_s: float) -> TurnOutcome:
     """Speak, and follow the answer."""
     with ExitStack() as stack:
         return follower.follow(lambda: stack.enter_context(feeder.running()), timeout_s)
@@ -144,7 +144,7 @@ def _show_nothing(_text: str) -> None:
     return
 
 
-def _finish(session: Opened, turn: Turn, out: Path | None, *, as_json: bool) -> None:
+def _finish(session: Opened, turn: TurnOutcome, out: Path | None, *, as_json: bool) -> None:
     """End the output: the streamed text's line, or the one object."""
     if not as_json:
         click.echo()
@@ -177,7 +177,7 @@ def _check_out(out: Path, settings: Settings) -> None:
         raise UsageError(f"--out {out}: there is no folder for it, or it is a folder")
 
 
-def _write_out(out: Path, turn: Turn, audio_format: AudioFormat) -> bool:
+def _write_out(out: Path, turn: TurnOutcome, audio_format: AudioFormat) -> bool:
     """Write the answer's audio; False if there is none."""
     if not turn.audio:
         return False

@@ -12,7 +12,7 @@ from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.escape import one_line
 from realtime_client.secret import shown_url
 from realtime_client.settings import SPECS, Settings, config_path, recordings_folder
-from realtime_client.target import endpoint, key_setting, target
+from realtime_client.settings.target import endpoint, key_setting, target
 
 
 @click.command("settings", cls=SectionedCommand)

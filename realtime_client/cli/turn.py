@@ -11,10 +11,10 @@ import msgspec
 
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
-from realtime_client.client.stats import TurnStats
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import RealtimeError, ResponseFailedError, TimeLimitError
 from realtime_client.protocol.session import trailing_silence_ms
+from realtime_client.session.stats import TurnStats
 
 CHUNK_MS = 100
 AUDIO_DELTAS = ("response.output_audio.delta", "response.audio.delta")
@@ -23,7 +23,7 @@ TRANSCRIPT_WAIT_S = 3.0
 _SILENCE = {"ulaw": b"\xff", "alaw": b"\xd5"}
 
 
-class Turn(msgspec.Struct):
+class TurnOutcome(msgspec.Struct):
     """What one turn brought. text and the rest are those of the last answer, if speech interrupted earlier ones.
 
     calls: how many tools it called. unreadable, unreadable_audio: messages that could not be read, and those of them
@@ -124,7 +124,7 @@ class TurnFollower:
         feeder: Feeder | None = None,
         tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        self.turn = Turn()
+        self.turn = TurnOutcome()
         self._client = client
         self._show = show
         self._tell = tell
@@ -139,7 +139,7 @@ class TurnFollower:
         self._complaint: up.Failure | None = None  # what the server said that is about no request of ours
         self._part: tuple[str, int] | None = None
 
-    def follow(self, start: Callable[[], object], timeout_s: float) -> Turn:
+    def follow(self, start: Callable[[], object], timeout_s: float) -> TurnOutcome:
         """Run `start`, then follow until the answer is complete.
 
         timeout_s: counts from the moment when all has been sent; a server that reads slowly takes its time before.

@@ -27,16 +27,16 @@ from realtime_client.protocol.conversation import Conversation, HeardMs
 from realtime_client.protocol.events import ClientEvent, ConversationItemCreate, InputAudioBufferAppend
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import SessionConfig, trailing_silence_ms
+from realtime_client.session.answer import Answer, AnswerCollector
+from realtime_client.session.arguments import check_call, check_event, check_json, check_kind, check_text, seconds
+from realtime_client.session.limits import Limits
+from realtime_client.session.observers import EventObserver, Observer, RecorderProtocol
+from realtime_client.session.stats import Stats
+from realtime_client.session.subscription import Subscription
 
-from .answer import Answer, AnswerCollector
-from .arguments import check_call, check_event, check_json, check_kind, check_text, seconds
 from .endings import Ending, Moment, refusal
 from .endpoint import Endpoint
-from .limits import Limits
 from .link import Link
-from .listeners import EventObserver, Observer, RecorderProtocol
-from .stats import Stats
-from .subscription import Subscription
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -155,7 +155,7 @@ class RealtimeClient:
             for update in updates.until(deadline):
                 if isinstance(update, up.SessionStarted):
                     started = update
-                    self.model, self.expires_at = update.model, update.expires_at
+                    self.model, self.expires_at = update.facts.model, update.facts.expires_at
                     if self._session is None:
                         return
                     self.update_session(self._session)
@@ -229,12 +229,12 @@ class RealtimeClient:
     @property
     def input_format(self) -> up.AudioFormat:
         """What `send_audio` takes."""
-        return self._conversation.input_format
+        return self._conversation.facts.input_format
 
     @property
     def output_format(self) -> up.AudioFormat:
         """What `AudioDelta` carries."""
-        return self._conversation.output_format
+        return self._conversation.facts.output_format
 
     @property
     def last_request(self) -> str | None:
@@ -402,7 +402,7 @@ class RealtimeClient:
 
     def update_session(self, session: SessionConfig) -> None:
         """Change settings; what is unset stays as it is. `SessionChanged` confirms."""
-        check_kind(session, SessionConfig, "the settings of a session (RealtimeSession)")
+        check_kind(session, SessionConfig, "the settings of a session (RealtimeConfig)")
         check_json(session, "the settings")
         wire = session.to_wire()
         self._do(lambda: self._conversation.update_session(wire))

@@ -22,11 +22,11 @@ from websockets.uri import parse_uri
 
 from realtime_client import errors
 from realtime_client.deadline import Deadline
+from realtime_client.session.limits import Limits
 from realtime_client.version import __version__
 
 from .diagnosis import RedirectedError, explain, lost
 from .endpoint import Endpoint
-from .limits import Limits
 from .outbox import Ping
 from .wire import FrameHandler, Wire
 

@@ -23,10 +23,10 @@ from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.escape import one_line
 from realtime_client.protocol.lenient import error_object
 from realtime_client.secret import shown_url
+from realtime_client.session.limits import Limits
 
 from .endings import describe_close
 from .endpoint import Endpoint
-from .limits import Limits
 
 _LONGEST_WAIT_S = 7 * 86_400.0
 _REDIRECTS = "redirects to another address: give that one as the URL"

@@ -9,27 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from realtime_client.errors import ConnectionLostError, PongMissedError
-
-
-class RoundTrip(msgspec.Struct, kw_only=True):
-    """Round-trip times in milliseconds; None before the first pong."""
-
-    pongs: int = 0
-    last_ms: float | None = None
-    min_ms: float | None = None
-    mean_ms: float | None = None
-    max_ms: float | None = None
-
-    def add(self, ms: float) -> None:
-        """Take one measurement in."""
-        self.pongs += 1
-        self.last_ms = ms
-        self.min_ms = ms if self.min_ms is None else min(self.min_ms, ms)
-        self.max_ms = ms if self.max_ms is None else max(self.max_ms, ms)
-        self.mean_ms = ms if self.mean_ms is None else self.mean_ms + (ms - self.mean_ms) / self.pongs
+from realtime_client.session.stats import RoundTrip
 
 
 class KeepAlive:

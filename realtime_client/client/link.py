@@ -25,19 +25,19 @@ from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import BENIGN_CODES, Conversation
 from realtime_client.protocol.translate import failure
+from realtime_client.session.inbound import Inbound
+from realtime_client.session.limits import Limits
+from realtime_client.session.observers import AnyEvent, EventObserver, Observer, RecorderProtocol
+from realtime_client.session.stats import Traffic, TurnClock
+from realtime_client.session.stop import StopEvent
+from realtime_client.session.worker import Worker, stacks
 
 from .ahead import Ahead
 from .connection import Connection, Opening
 from .endings import Ending, Moment
 from .endpoint import Endpoint
-from .inbound import Inbound
 from .keepalive import KeepAlive
-from .limits import Limits
-from .listeners import AnyEvent, EventObserver, Observer, RecorderProtocol
 from .outbox import WRITE_OUT, Outbox, Outgoing, Ping
-from .stats import Traffic, TurnClock
-from .stop import StopEvent
-from .worker import Worker, stacks
 
 _RECEIVED, _SENT, _NOTICED = range(3)
 _TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}

@@ -13,7 +13,7 @@ from realtime_client import updates as up
 
 from . import events as ev
 from . import translate
-from .answers import Answer, split_half
+from .answers import AnswerState, split_half
 from .gate import ResponseGate
 from .items import Item, modernise
 from .lenient import whole_text
@@ -35,14 +35,14 @@ class AnswerBook:
     """
 
     def __init__(self, gate: ResponseGate) -> None:
-        self.running: dict[str, Answer] = {}
-        self.recent: deque[Answer] = deque(maxlen=4)
-        self.unseen: list[Answer] = []
-        self._over: dict[str, Answer] = {}
+        self.running: dict[str, AnswerState] = {}
+        self.recent: deque[AnswerState] = deque(maxlen=4)
+        self.unseen: list[AnswerState] = []
+        self._over: dict[str, AnswerState] = {}
         self._gate = gate
         self._halves: dict[tuple[str, str, int], str] = {}
 
-    def find(self, response_id: str, item_id: str = "") -> Answer:
+    def find(self, response_id: str, item_id: str = "") -> AnswerState:
         """The answer of that id, running or over; one whose start was not seen begins here.
 
         A server that does not say which answer it is about means the one of that item, or else the running one.
@@ -53,7 +53,7 @@ class AnswerBook:
         if answer is None:
             answer = self.running.get("")  # one whose beginning had no id
         if answer is None:
-            answer = self.running[response_id] = Answer(response_id)
+            answer = self.running[response_id] = AnswerState(response_id)
             forget_oldest(self.running, _KEPT_ANSWERS)  # answers whose end never came
             self.unseen.append(answer)
         return answer
@@ -114,7 +114,7 @@ class AnswerBook:
         return self._settle(answer, at, event.item_id, event.part.said, spoken=event.part.spoken, final=False)
 
     def _settle(
-        self, answer: Answer, at: tuple[int, int], item_id: str, text: str, *, spoken: bool, final: bool
+        self, answer: AnswerState, at: tuple[int, int], item_id: str, text: str, *, spoken: bool, final: bool
     ) -> list[up.Update]:
         """Take a part's whole text in; what the deltas had not brought is told as one more of them."""
         if not text:
@@ -125,7 +125,7 @@ class AnswerBook:
             return []
         return [translate.text_delta(answer, item_id, at[1], missing, spoken=spoken)]
 
-    def settle_item(self, answer: Answer, output_index: int, item: Item) -> list[up.Update]:
+    def settle_item(self, answer: AnswerState, output_index: int, item: Item) -> list[up.Update]:
         """Take the text of a complete output item in, unless it is known from elsewhere."""
         happened: list[up.Update] = []
         if item.type != "message" or self._is_known(answer, item):
@@ -159,7 +159,7 @@ class AnswerBook:
         return [up.ToolCallDelta(response_id=answer.id, item_id=event.item_id, call_id=event.call_id, text=text)]
 
     @staticmethod
-    def _is_known(answer: Answer, item: Item) -> bool:
+    def _is_known(answer: AnswerState, item: Item) -> bool:
         """Whether an item's text has been told, under its own name or without one."""
         own = answer.said_by(item.id or "")
         if own:
@@ -168,14 +168,14 @@ class AnswerBook:
 
     # beginning and end
 
-    def begin(self, response_id: str, *, anew: bool) -> Answer:
+    def begin(self, response_id: str, *, anew: bool) -> AnswerState:
         """The answer that begins. anew: the id of one that is over may be used again."""
         if anew:
             self._over.pop(response_id, None)
         answer = self.running.get(response_id) or self._over.get(response_id)
         ended_unheard = answer is not None and answer.begun and anew and self._gate.active_id is None
         if answer is None or ended_unheard:
-            answer = self.running[response_id] = Answer(response_id)
+            answer = self.running[response_id] = AnswerState(response_id)
             forget_oldest(self.running, _KEPT_ANSWERS)
         if response_id:
             self.running.pop("", None)  # an older one without an id: names count from here on
@@ -185,12 +185,12 @@ class AnswerBook:
         """Whether the end of that answer was told."""
         return response_id in self._over
 
-    def end(self, response: ev.Response) -> tuple[Answer, list[up.Update]]:
+    def end(self, response: ev.Response) -> tuple[AnswerState, list[up.Update]]:
         """The answer that is over, and the text of it that only its end brings."""
         answer_id = response.id or self.name_of("")
         if answer_id not in self.running and "" in self.running:
             answer_id = ""  # its beginning had no id
-        answer = self.running.pop(answer_id, None) or Answer(answer_id)
+        answer = self.running.pop(answer_id, None) or AnswerState(answer_id)
         happened: list[up.Update] = []
         for output_index, item in enumerate(response.output or ()):
             happened += self.settle_item(answer, output_index, modernise(item))

@@ -92,7 +92,7 @@ def split_half(text: str) -> tuple[str, str]:
 
 
 @dataclass(slots=True)
-class Answer:
+class AnswerState:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
     audio_format: where it differs from the session's. calls: every function call of it, open_calls those without a
@@ -195,7 +195,7 @@ def plan_cut(part: Part, size_bytes: int, heard_ms: int | None, audio: AudioForm
     return Cut(*part, heard_ms, received_ms, "truncate")
 
 
-def plan_cuts(answer: Answer, heard_ms: HeardMs, audio: AudioFormat) -> list[Cut]:
+def plan_cuts(answer: AnswerState, heard_ms: HeardMs, audio: AudioFormat) -> list[Cut]:
     """Decide the correction of every audio part. An item is deleted once, and only if no part of it was heard."""
     audio = answer.audio_format or audio
     cuts = [plan_cut(part, size, heard_ms(*part), audio, done=answer.done) for part, size in answer.audio_bytes.items()]

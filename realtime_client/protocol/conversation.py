@@ -17,7 +17,8 @@ from realtime_client.errors import UsageError
 from . import events as ev
 from . import translate
 from .answer_book import AnswerBook, forget_oldest
-from .answers import Answer, HeardMs, correction, plan_cuts
+from .answers import AnswerState, HeardMs, correction, plan_cuts
+from .facts import facts_of
 from .gate import ALREADY_ACTIVE, GivenUp, ResponseGate
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
 from .order import ItemOrder
@@ -66,8 +67,7 @@ class Conversation:
         self.commands: list[ev.ClientEvent] = []
         self.settings: dict[str, Any] = {}
         self.session_id = ""
-        self.input_format = up.PCM16_24K
-        self.output_format = up.PCM16_24K
+        self.facts = up.Facts()
         self.items = ItemOrder()
         self.gate = ResponseGate(answer_s=answer_s, refusal_s=refusal_s)
         self.usage = up.Usage()
@@ -80,7 +80,7 @@ class Conversation:
         self.book = AnswerBook(self.gate)
         self._own_items: dict[str, None] = {}
         self._asked_apart: dict[str, None] = {}
-        self._calls: dict[str, Answer] = {}
+        self._calls: dict[str, AnswerState] = {}
         self._cancel_next = False
         self._cancelled_late = False  # a cancelled request was given up, and its answer may still begin
         self._greeted = self._confirmed = False
@@ -111,7 +111,7 @@ class Conversation:
                 happened.append(translate.response_started(answer, None))
         return happened
 
-    def _begin(self, answer: Answer, *, unseen: bool = False) -> list[up.Update]:
+    def _begin(self, answer: AnswerState, *, unseen: bool = False) -> list[up.Update]:
         """An answer of the conversation begins. unseen: nobody said so."""
         answer.begun = True
         happened: list[up.Update] = [translate.failure(error, None) for error in self.gate.acquitted()]
@@ -172,7 +172,7 @@ class Conversation:
         happened = self.book.settle_item(answer, event.output_index, item)
         return [*happened, *self._called(answer, event)]
 
-    def _called(self, answer: Answer, event: ev.ResponseOutputItemDone) -> list[up.Update]:
+    def _called(self, answer: AnswerState, event: ev.ResponseOutputItemDone) -> list[up.Update]:
         """A complete function call is told once."""
         item = event.item
         call_id = item.call_id
@@ -258,14 +258,13 @@ class Conversation:
 
     def _take_settings(self, session: dict[str, Any]) -> None:
         self.settings = session
-        self.input_format = audio_format(session, "input")
-        self.output_format = audio_format(session, "output")
+        self.facts = facts_of(session)
 
     def _session_created(self, event: ev.SessionCreated) -> list[up.Update]:
         self._take_settings(event.session)
         self._greeted = True
         self.session_id = str(event.session.get("id") or "")
-        return [translate.session_started(self.session_id, event.session, self.input_format, self.output_format)]
+        return [up.SessionStarted(session_id=self.session_id, facts=self.facts, settings=event.session)]
 
     def is_open(self, *, settings_follow: bool) -> bool:
         """Whether the greeting has come and, where settings were sent behind it, their confirmation."""
@@ -274,9 +273,7 @@ class Conversation:
     def _session_updated(self, event: ev.SessionUpdated) -> list[up.Update]:
         self._take_settings(event.session)
         self._confirmed = self._greeted
-        return [
-            up.SessionChanged(settings=event.session, input_format=self.input_format, output_format=self.output_format)
-        ]
+        return [up.SessionChanged(facts=self.facts, settings=event.session)]
 
     def _error(self, event: ev.Error) -> list[up.Update]:
         error = event.error
@@ -440,7 +437,7 @@ class Conversation:
         self._reply_if_settled(answer)
         return item_id, [added]
 
-    def _reply_if_settled(self, answer: Answer) -> None:
+    def _reply_if_settled(self, answer: AnswerState) -> None:
         """Ask for the answer that tools' results call for, once all calls of the calling answer are over."""
         if answer.wants_reply and answer.done and not answer.open_calls and not answer.open_mcp:
             answer.wants_reply = False
@@ -456,7 +453,7 @@ class Conversation:
 
     def commit(self) -> None:
         """Commit the input buffer. Errors: UsageError below 100 ms, which servers refuse."""
-        held_ms = self.input_format.ms(self._uncommitted_bytes)
+        held_ms = self.facts.input_format.ms(self._uncommitted_bytes)
         if held_ms < MIN_COMMIT_MS:
             raise UsageError(f"only {held_ms} ms of audio to commit: at least {MIN_COMMIT_MS} ms are needed")
         self._uncommitted_bytes = 0
@@ -489,7 +486,7 @@ class Conversation:
 
     # --- interruption -------------------------------------------------------------------------------------------------
 
-    def _cancel(self, answer: Answer) -> None:
+    def _cancel(self, answer: AnswerState) -> None:
         answer.cut = True
         self.gate.cancelled(self._now_s())
         self.commands.append(ev.ResponseCancel(response_id=answer.id, event_id=self._new_id("event")))
@@ -518,10 +515,10 @@ class Conversation:
                 happened += self._cut(answer, cause)
         return happened
 
-    def _cut(self, answer: Answer, cause: str) -> list[up.Update]:
+    def _cut(self, answer: AnswerState, cause: str) -> list[up.Update]:
         """Correct the server's view of each audio part to what was heard."""
         happened: list[up.Update] = []
-        for cut in plan_cuts(answer, self.heard_ms, self.output_format):
+        for cut in plan_cuts(answer, self.heard_ms, self.facts.output_format):
             command = correction(cut, self._new_id("event"))
             if command is not None:
                 self.commands.append(command)

@@ -1,7 +1,7 @@
 """The session's settings: the whole `session.update` tree, typed.
 
 In an update, an absent field leaves the server's value as it is, so every field starts UNSET; None is the wire's null
-and clears. `to_wire()` gives the JSON object to send. Two kinds: `RealtimeSession` and `TranscriptionSession`.
+and clears. `to_wire()` gives the JSON object to send. Two kinds: `RealtimeConfig` and `TranscriptionConfig`.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Session(_Leaf):
         return wire
 
 
-class RealtimeSession(_Session):
+class RealtimeConfig(_Session):
     """A conversation. output_modalities: ["audio"] (with transcript) or ["text"], never both."""
 
     wire_type: ClassVar[str] = "realtime"
@@ -192,7 +192,7 @@ class RealtimeSession(_Session):
     include: list[str] | UnsetType = UNSET
 
 
-class TranscriptionSession(_Session):
+class TranscriptionConfig(_Session):
     """Transcription without answers: only `audio.input` and `include` count."""
 
     wire_type: ClassVar[str] = "transcription"
@@ -200,7 +200,7 @@ class TranscriptionSession(_Session):
     include: list[str] | UnsetType = UNSET
 
 
-SessionConfig = RealtimeSession | TranscriptionSession
+SessionConfig = RealtimeConfig | TranscriptionConfig
 
 
 def session_from_wire(data: dict[str, Any]) -> SessionConfig:
@@ -209,8 +209,8 @@ def session_from_wire(data: dict[str, Any]) -> SessionConfig:
     Errors: msgspec.ValidationError names the field that does not fit.
     """
     if data.get("type") == "transcription":
-        return msgspec.convert(data, TranscriptionSession)
-    return msgspec.convert(data, RealtimeSession)
+        return msgspec.convert(data, TranscriptionConfig)
+    return msgspec.convert(data, RealtimeConfig)
 
 
 _BETA_FORMATS = {
@@ -250,7 +250,7 @@ def wire_format(audio: AudioFormat) -> Format:
     return PCMA() if audio.encoding == "alaw" else PCM(rate=audio.rate_hz)
 
 
-def _turn_detection(session: dict[str, Any]) -> dict[str, Any] | None:
+def turn_detection(session: dict[str, Any]) -> dict[str, Any] | None:
     """The turn detection of an effective session, GA or beta shape; None when it is off."""
     node: Any = session
     for key in ("audio", "input", "turn_detection"):
@@ -261,13 +261,13 @@ def _turn_detection(session: dict[str, Any]) -> dict[str, Any] | None:
 
 def server_interrupts(session: dict[str, Any]) -> bool:
     """Whether the server cancels a running answer by itself when it hears speech."""
-    detection = _turn_detection(session)
+    detection = turn_detection(session)
     return detection is not None and detection.get("interrupt_response") is not False
 
 
 def server_answers(session: dict[str, Any]) -> bool:
     """Whether the server may begin an answer by itself when a spoken turn ends: unless its settings deny it."""
-    return (_turn_detection(session) or {}).get("create_response") is not False
+    return (turn_detection(session) or {}).get("create_response") is not False
 
 
 _LONGEST_SILENCE_MS = 60_000
@@ -279,7 +279,7 @@ def trailing_silence_ms(session: dict[str, Any]) -> int:
 
     Silence duration (or the longest wait of the eagerness, as the service documents it) and 400 ms to spare.
     """
-    node = _turn_detection(session)
+    node = turn_detection(session)
     if node is None:
         return 0
     if node.get("type") == "semantic_vad":

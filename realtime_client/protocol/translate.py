@@ -8,9 +8,9 @@ from typing import Any
 from realtime_client import updates as up
 
 from . import events as ev
-from .answers import Answer, Cut
+from .answers import AnswerState, Cut
 from .items import Item, modernise
-from .usage import quantity, read_usage
+from .usage import read_usage
 
 
 def _audio_done(event: ev.ResponseOutputAudioDone) -> up.Update:
@@ -72,12 +72,12 @@ STATELESS: dict[type, Callable[[Any], up.Update]] = {
 """One message, one update."""
 
 
-def text_delta(answer: Answer, item_id: str, content_index: int, text: str, *, spoken: bool) -> up.TextDelta:
+def text_delta(answer: AnswerState, item_id: str, content_index: int, text: str, *, spoken: bool) -> up.TextDelta:
     """More text of an answer."""
     return up.TextDelta(response_id=answer.id, item_id=item_id, content_index=content_index, text=text, spoken=spoken)
 
 
-def text_done(answer: Answer, item_id: str, content_index: int, text: str, *, spoken: bool) -> up.TextDone:
+def text_done(answer: AnswerState, item_id: str, content_index: int, text: str, *, spoken: bool) -> up.TextDone:
     """One part's whole text."""
     return up.TextDone(response_id=answer.id, item_id=item_id, content_index=content_index, text=text, spoken=spoken)
 
@@ -89,22 +89,7 @@ def user_transcript(event: ev.InputTranscriptionCompleted) -> up.UserTranscript:
     )
 
 
-def session_started(
-    session_id: str, session: dict[str, Any], input_format: up.AudioFormat, output_format: up.AudioFormat
-) -> up.SessionStarted:
-    """The greeting."""
-    expires = quantity(session.get("expires_at"))
-    return up.SessionStarted(
-        session_id=session_id,
-        model=str(session.get("model") or ""),
-        settings=session,
-        input_format=input_format,
-        output_format=output_format,
-        expires_at=None if expires is None else int(expires),
-    )
-
-
-def response_started(answer: Answer, request_id: str | None) -> up.ResponseStarted:
+def response_started(answer: AnswerState, request_id: str | None) -> up.ResponseStarted:
     """An answer begins."""
     return up.ResponseStarted(
         response_id=answer.id, out_of_band=answer.out_of_band, metadata=answer.metadata, request_id=request_id
@@ -151,7 +136,7 @@ def item_done(item: Item, previous: str | None) -> list[up.Update]:
     return [done, up.Progress(what="approval_requested", item_id=done.item_id, text=item.name or "")]
 
 
-def tool_call(answer: Answer, event: ev.ResponseOutputItemDone) -> up.ToolCall:
+def tool_call(answer: AnswerState, event: ev.ResponseOutputItemDone) -> up.ToolCall:
     """A complete function call."""
     item = event.item
     return up.ToolCall(
@@ -163,7 +148,7 @@ def tool_call(answer: Answer, event: ev.ResponseOutputItemDone) -> up.ToolCall:
     )
 
 
-def response_done(response: ev.Response, answer: Answer) -> up.ResponseDone:
+def response_done(response: ev.Response, answer: AnswerState) -> up.ResponseDone:
     """The end of an answer: what the server states, and what was received where it states nothing."""
     details = response.status_details or ev.StatusDetails()
     error = details.error
@@ -213,7 +198,7 @@ def failure(error: ev.ErrorDetail, event_id: str | None, *, benign: bool = False
     )
 
 
-def cut_audio(answer: Answer, cut: Cut, cause: str) -> up.Interrupted:
+def cut_audio(answer: AnswerState, cut: Cut, cause: str) -> up.Interrupted:
     """One audio part of an answer was cut."""
     return up.Interrupted(
         response_id=answer.id,
@@ -225,7 +210,7 @@ def cut_audio(answer: Answer, cut: Cut, cause: str) -> up.Interrupted:
     )
 
 
-def cut_text(answer: Answer, cause: str) -> up.Interrupted:
+def cut_text(answer: AnswerState, cause: str) -> up.Interrupted:
     """An answer was cut before any audio of it arrived."""
     return up.Interrupted(
         response_id=answer.id,

@@ -280,17 +280,12 @@ class Recorder:
         self._stereo.told = update.attached
 
     def _configure(self, update: up.SessionStarted | up.SessionChanged) -> None:
-        settings = update.settings
-        audio = settings.get("audio")
-        node = audio.get("input") if isinstance(audio, dict) else None
-        detection: Any = node if isinstance(node, dict) else settings
-        manual = "turn_detection" in detection and detection["turn_detection"] is None
-        transcription = detection.get("transcription") or detection.get("input_audio_transcription")
-        self._transcript.transcribes = bool(transcription)
+        facts = update.facts
+        self._transcript.transcribes = facts.transcribes
         if isinstance(update, up.SessionStarted):
             self._user.session_begins(self._at_s)
-        self._assistant.format = update.output_format
-        self._user.configure(update.input_format, manual=manual, at_s=self._at_s)
+        self._assistant.format = facts.output_format
+        self._user.configure(facts.input_format, manual=facts.turn_end == "manual", at_s=self._at_s)
 
     def _failure(self, update: up.Failure) -> None:
         if update.code == "input_audio_buffer_commit_empty":

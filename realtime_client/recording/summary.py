@@ -66,7 +66,7 @@ class Summary:
         """Take one update in; the kinds that do not count here are passed over."""
         data = self._data
         if isinstance(update, up.SessionStarted):
-            data["session_id"], data["model"] = update.session_id, update.model
+            data["session_id"], data["model"] = update.session_id, update.facts.model
             data["session"] = self._masker.value(update.settings)
             self._close_gap(elapsed_s)
         elif isinstance(update, up.SessionChanged):

@@ -1,6 +1,6 @@
 """What the messages of a session say about its delays. Pure: told what happened and when.
 
-The names and meanings are those of the session's own figures (`client/stats.py`) and of a run's results.
+The names and meanings are those of the session's own figures (`session/stats.py`) and of a run's results.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _LARGEST_LINE = 1 << 24
 
 
 @dataclass(slots=True)
-class Turn:
+class ShownTurn:
     """A line of the transcript. start_s, end_s: in conversation.wav. heard is '' or the beginning of `text`.
 
     cut_ms: how much of the answer's sound was heard, None for all of it. tool: name of the function that was called;
@@ -61,7 +61,7 @@ class SessionData:
 
     name: str
     info: dict[str, Any]
-    turns: list[Turn]
+    turns: list[ShownTurn]
     events: EventList
     sound: Sound | None
     problems: list[str] = field(default_factory=list)
@@ -137,9 +137,9 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def _turns(folder: Path, events: EventList, problems: list[str]) -> list[Turn]:
+def _turns(folder: Path, events: EventList, problems: list[str]) -> list[ShownTurn]:
     """Return the turns of the transcript, then those that only the journal has."""
-    turns: list[Turn] = []
+    turns: list[ShownTurn] = []
     known: set[int] = set()
     for line in _lines((folder / TRANSCRIPT).with_suffix(".jsonl")):
         try:
@@ -154,7 +154,7 @@ def _turns(folder: Path, events: EventList, problems: list[str]) -> list[Turn]:
     return turns[:MOST_TURNS]
 
 
-def _turn(line: Any) -> Turn:
+def _turn(line: Any) -> ShownTurn:
     who, said = text(line, "who"), text(line, "text")
     heard = text(line, "heard")
     kind = text(line, "type")
@@ -163,7 +163,7 @@ def _turn(line: Any) -> Turn:
         tool, _, said = said[:-1].partition("(")
         heard = said
     start_s = max(0.0, number(line, "start_s") or 0.0)
-    return Turn(
+    return ShownTurn(
         n=int(number(line, "n") or 0),
         who=who if who in SPEAKERS else "system",
         text=said,
@@ -179,9 +179,9 @@ def _turn(line: Any) -> Turn:
     )
 
 
-def _reply_gaps(turns: list[Turn], events: EventList) -> None:
+def _reply_gaps(turns: list[ShownTurn], events: EventList) -> None:
     """The silence between a spoken turn of the user and the answer to it, where nothing else sounds in between."""
-    before: Turn | None = None
+    before: ShownTurn | None = None
     others_end_s = 0.0
     for turn in turns:
         if not turn.audible:

@@ -22,7 +22,7 @@ from .page import facts, masthead, notices, page, section
 from .page import table as figures
 from .plots import PERCENTILES, Series, clock, described, ms, only_value, scatter
 from .sentences import Sentence, place
-from .session_data import SessionData, Turn
+from .session_data import SessionData, ShownTurn
 from .sound import Sound
 
 SCRIPTS = ("theme.js", "adpcm.js", "player.js", "waveform.js", "conversation.js", "events.js", "session.js")
@@ -222,7 +222,7 @@ def _conversation(session: SessionData) -> Markup:
     )
 
 
-def _turn(turn: Turn, sound: Sound | None) -> Markup:
+def _turn(turn: ShownTurn, sound: Sound | None) -> Markup:
     who = _WHO[turn.who]
     playable = turn.audible and sound is not None
     label = f"Play turn {turn.n}: {who}, {clock(turn.start_s)} to {clock(turn.end_s)}"
@@ -235,7 +235,7 @@ def _turn(turn: Turn, sound: Sound | None) -> Markup:
     return tag("li", lead, tag("div", head, body), class_=f"turn {turn.who}", id=f"turn-{turn.n}", **times)
 
 
-def _marks(turn: Turn) -> Iterator[Markup]:
+def _marks(turn: ShownTurn) -> Iterator[Markup]:
     if turn.cut_ms is not None:
         yield tag("span", f"cut after {turn.cut_ms / 1000:.2f} s", class_="mark cut")
     elif turn.interrupted:
@@ -248,7 +248,7 @@ def _marks(turn: Turn) -> Iterator[Markup]:
         yield tag("span", "unfinished", class_="mark bad")
 
 
-def _said(turn: Turn, sound: Sound | None) -> Markup:
+def _said(turn: ShownTurn, sound: Sound | None) -> Markup:
     if not turn.text.strip():
         return tag("p", "nothing understood" if turn.who == "user" else "nothing said", class_="said empty")
     rest = turn.text[len(turn.heard) :]
@@ -272,7 +272,7 @@ def _sentence(sentence: Sentence) -> Iterator[Markup | str]:
     yield speech(sentence.text[len(said) :])
 
 
-def _tool(turn: Turn) -> Markup:
+def _tool(turn: ShownTurn) -> Markup:
     if not turn.tool:
         return together(tag("p", "returned", class_="small"), tag("pre", code(turn.text), dir="ltr"))
     return together(

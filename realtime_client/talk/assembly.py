@@ -220,8 +220,8 @@ class LiveSound:
 
     def _echo_control(self, microphone: Device | None) -> Any:
         """Make an echo control for the devices in use, with what was measured of them."""
-        from realtime_client import echo_memory
         from realtime_client.audio.echo.control import UNKNOWN_PATH, EchoControl, EchoMode, choose_mode
+        from realtime_client.talk import echo_memory
 
         assert self._client is not None
         near_hz = self._client.input_format.rate_hz

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from realtime_client.protocol.session import Audio, AudioInput, RealtimeSession, SemanticVad, ServerVad
+from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, SemanticVad, ServerVad
 
 
 class TurnMode(enum.StrEnum):
@@ -15,14 +15,14 @@ class TurnMode(enum.StrEnum):
     PUSH_TO_TALK = "ptt"
 
 
-def settings_for(mode: TurnMode) -> RealtimeSession:
+def settings_for(mode: TurnMode) -> RealtimeConfig:
     """Return the change of session that a mode needs."""
     detection: ServerVad | SemanticVad | None = None
     if mode is TurnMode.SERVER_VAD:
         detection = ServerVad(create_response=True, interrupt_response=True)
     elif mode is TurnMode.SEMANTIC_VAD:
         detection = SemanticVad(create_response=True, interrupt_response=True)
-    return RealtimeSession(audio=Audio(input=AudioInput(turn_detection=detection)))
+    return RealtimeConfig(audio=Audio(input=AudioInput(turn_detection=detection)))
 
 
 class TalkKey:

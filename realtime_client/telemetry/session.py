@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
-from realtime_client.client.stats import Stats
+from realtime_client.session.stats import Stats
 
 from .metrics import Registry
 

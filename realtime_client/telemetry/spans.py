@@ -85,7 +85,7 @@ class SessionSpans:
 
     def _begin(self, update: up.SessionStarted, at_s: float) -> None:
         if self._session is None:
-            known = {"gen_ai.operation.name": "chat", "gen_ai.request.model": update.model}
+            known = {"gen_ai.operation.name": "chat", "gen_ai.request.model": update.facts.model}
             known["gen_ai.conversation.id"] = update.session_id
             self._session = self._tracer.start_span(
                 "realtime session", attributes=known | self._attributes, start_time=self._ns(at_s)

@@ -63,8 +63,8 @@ def assistant_dbfs(card: SoundCard, url: str) -> float:
 
 def measure() -> str:
     """The loop test, remembered for the sessions to come; what it found."""
-    from realtime_client import doctor_sound
     from realtime_client.audio import devices
+    from realtime_client.doctor import sound as doctor_sound
 
     pair = doctor_sound.Pair(devices.choose("card1", "output"), devices.choose("card1", "input"))
     return doctor_sound.measure_echo(pair).check.text

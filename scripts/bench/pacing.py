@@ -14,7 +14,7 @@ import threading
 
 import numpy as np
 
-from realtime_client.batch.playing.microphone import BLOCK_MS, Microphone
+from realtime_client.batch.playing.microphone import BLOCK_MS, ScriptedMicrophone
 from realtime_client.batch.playing.sound import Clip
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
 from realtime_client.updates import PCM16_24K
@@ -22,7 +22,7 @@ from realtime_client.updates import PCM16_24K
 
 def speak(seconds: float, times: list[float], news: threading.Event) -> None:
     """Tend one microphone for so long."""
-    microphone = Microphone(PCM16_24K, lambda _block: times.append(SYSTEM_CLOCK.monotonic()), live=True)
+    microphone = ScriptedMicrophone(PCM16_24K, lambda _block: times.append(SYSTEM_CLOCK.monotonic()), live=True)
     sound = bytes(PCM16_24K.bytes_per_ms * round(seconds * 1000 + 1000))
     microphone.play(Clip(sound), lambda _at_s: None, lambda _at_s: None)
     times.clear()

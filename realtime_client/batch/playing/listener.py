@@ -49,7 +49,7 @@ class Played(NamedTuple):
     at_s: float
 
 
-class Listener:
+class ScriptedListener:
     """Hears one session. From any thread.
 
     underruns: how often an answer had a gap, because the next piece came after the last was heard.

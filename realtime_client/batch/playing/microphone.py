@@ -21,7 +21,7 @@ _GROUP = 5
 _LONG_BLOCKS = 250
 
 
-class Microphone:
+class ScriptedMicrophone:
     """Sends clips in real time; between them silence where it is `live`. One thread tends it.
 
     send: takes one block in the input format. captured: told, before the first block of an unbroken stretch, how

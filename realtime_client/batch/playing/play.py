@@ -22,14 +22,14 @@ from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
 from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
 from realtime_client.client.client import RealtimeClient
-from realtime_client.client.listeners import Observer
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
 from realtime_client.opening import Opened, opened
+from realtime_client.session.observers import Observer
 from realtime_client.settings import Settings
-from realtime_client.target import input_format, target
+from realtime_client.settings.target import input_format, target
 
-from .listener import Listener, PatientListener
+from .listener import PatientListener, ScriptedListener
 from .player import Player
 from .session import scenario_settings, wire_tools
 from .sound import AUDIBLE, make_clip
@@ -122,7 +122,7 @@ class _Attempt:
         self._clock = clock
         self._facts = _Facts()
         self._watch: Watch | None = None
-        self._listener: Listener | PatientListener = PatientListener() if plan.fast else Listener(clock)
+        self._listener: ScriptedListener | PatientListener = PatientListener() if plan.fast else ScriptedListener(clock)
 
     def run(self) -> CaseResult:
         """Play and judge; whatever goes wrong is the result's fault."""
@@ -185,7 +185,7 @@ class _Attempt:
         watch = self._watch = Watch(ms, news.set)
         client.observe_events(watch.event)
         listener = self._listener
-        if isinstance(listener, Listener):
+        if isinstance(listener, ScriptedListener):
 
             def hear(update: up.Update, at_s: float) -> None:
                 if type(update) is up.AudioDelta:
@@ -221,7 +221,7 @@ class _Attempt:
         facts.traffic = {"bytes_in": stats.traffic.bytes_in, "bytes_out": stats.traffic.bytes_out}
         if stats.round_trip.mean_ms is not None:
             facts.traffic["rtt_ms"] = round(stats.round_trip.mean_ms, 3)
-        if isinstance(self._listener, Listener) and self._listener.underruns:
+        if isinstance(self._listener, ScriptedListener) and self._listener.underruns:
             facts.traffic["underruns"] = self._listener.underruns
 
     # --- the verdict --------------------------------------------------------------------------------------------------

@@ -19,13 +19,13 @@ from realtime_client.batch.scenario import After, Case, Step, seconds
 from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError
-from realtime_client.protocol.session import RealtimeSession, trailing_silence_ms
+from realtime_client.protocol.session import RealtimeConfig, trailing_silence_ms
 
-from .listener import Listener, Part, PatientListener
-from .microphone import Microphone
+from .listener import Part, PatientListener, ScriptedListener
+from .microphone import ScriptedMicrophone
 from .session import tool_output
 from .sound import AUDIBLE, Clip, make_clip, quiet
-from .turn import Call, Turn
+from .turn import Call, PlayedTurn
 from .watch import Watch
 
 TRANSCRIPT_WAIT_S = 3.0
@@ -49,7 +49,7 @@ class Player:
         watch: Watch,
         case: Case,
         *,
-        listener: Listener | PatientListener,
+        listener: ScriptedListener | PatientListener,
         news: threading.Event,
         stop: threading.Event | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -69,7 +69,7 @@ class Player:
         self._numbers = itertools.count()
         speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast
-        self.microphone = Microphone(
+        self.microphone = ScriptedMicrophone(
             client.input_format,
             functools.partial(client.send_audio, in_step=True) if self._fast else client.send_audio,
             live=live,
@@ -123,7 +123,7 @@ class Player:
         limit_s = seconds(step.timeout or self._scenario.timeout)
         if step.after is None:
             self._until_quiet(limit_s)
-        turn = Turn(n, step, self._clock.monotonic())
+        turn = PlayedTurn(n, step, self._clock.monotonic())
         clip = self._clip(turn)  # made before the step begins: a voice takes its time
         turn.began_s = self._clock.monotonic()
         self._watch.begin(turn)
@@ -141,19 +141,19 @@ class Player:
         elif clip is not None:
             self._until_taken(turn, limit_s)
 
-    def _clip(self, turn: Turn) -> Clip | None:
+    def _clip(self, turn: PlayedTurn) -> Clip | None:
         step = turn.step
         turn.said = step.text or step.speak or step.audio or step.dtmf or step.silence or step.pause or ""
         turn.spoken = turn.kind in ("speak", "audio", "dtmf")
         return make_clip(step, self._case, self._client.input_format) if turn.kind in AUDIBLE else None
 
-    def _type(self, turn: Turn, text: str) -> None:
+    def _type(self, turn: PlayedTurn, text: str) -> None:
         turn.base_s = self._clock.monotonic()
         self._client.send_text(text)
         turn.request = self._client.last_request
         turn.sent_s = self._clock.monotonic()
 
-    def _speak(self, turn: Turn, clip: Clip, limit_s: float) -> None:
+    def _speak(self, turn: PlayedTurn, clip: Clip, limit_s: float) -> None:
         """Send sound, and end the turn by hand where the server does not."""
 
         def began(at_s: float) -> None:
@@ -180,7 +180,7 @@ class Player:
             turn.request = self._client.respond()
         turn.sent_s = self._clock.monotonic()
 
-    def _with_tail(self, clip: Clip, turn: Turn) -> Clip:
+    def _with_tail(self, clip: Clip, turn: PlayedTurn) -> Clip:
         """Add the silence that ends a turn, which in real time just flows on."""
         if not self._tail_ms or not (turn.waits or turn.step.expect is not None):
             return clip
@@ -215,7 +215,7 @@ class Player:
     def _listening_s(self) -> float:
         return 0.0 if isinstance(self._listener, PatientListener) else self._listener.remaining_s()
 
-    def _until_answered(self, turn: Turn, limit_s: float) -> None:
+    def _until_answered(self, turn: PlayedTurn, limit_s: float) -> None:
         """Wait until the server has nothing more to say to a turn, and until that was heard."""
         speech_until = Deadline(SPEECH_WAIT_S + self._tail_ms / 1000, self._clock)
         deadline = Deadline(limit_s, self._clock)
@@ -233,7 +233,7 @@ class Player:
         heard = Deadline(self._listening_s() + limit_s, self._clock)
         self._wait(lambda: self._listening_s() <= 0, heard, self._listening_s)
 
-    def _refuse_failed(self, turn: Turn) -> None:
+    def _refuse_failed(self, turn: PlayedTurn) -> None:
         """Errors: ResponseFailedError for an answer that the server failed to give, unless the scenario expects it."""
         wanted = {getattr(expect, "status", None) for expect in (turn.step.expect, self._scenario.expect)}
         for reply in turn.kept():
@@ -241,18 +241,18 @@ class Player:
                 message = reply.error or reply.reason or "no reason given"
                 raise ResponseFailedError(f"turn {turn.n}: the answer failed: {message}", code=reply.reason)
 
-    def _answered(self, turn: Turn) -> bool:
+    def _answered(self, turn: PlayedTurn) -> bool:
         if self._client.answering or self._pending():
             return False
         if not turn.replies:
             return self._may_stay_unanswered(turn)
         return all(reply.done_s is not None for reply in turn.replies) and self._settling_s(turn) <= 0
 
-    def _may_stay_unanswered(self, turn: Turn) -> bool:
+    def _may_stay_unanswered(self, turn: PlayedTurn) -> bool:
         """An error that the scenario expects ends a turn, too."""
         return turn.failure is not None and _expects_error(self._scenario.expect, turn.step.expect)
 
-    def _settling_s(self, turn: Turn) -> float:
+    def _settling_s(self, turn: PlayedTurn) -> float:
         """How long the server may still find more speech in what was sent: it may take a pause for the end."""
         if not (self._tail_ms and turn.spoken and turn.base_s is not None):
             return 0.0
@@ -260,7 +260,7 @@ class Player:
             return 0.0
         return turn.base_s + self._tail_ms / 1000 + SETTLE_S - self._clock.monotonic()
 
-    def _give_up(self, turn: Turn, speech_until: Deadline) -> None:
+    def _give_up(self, turn: PlayedTurn, speech_until: Deadline) -> None:
         """Errors: what makes further waiting useless."""
         failure = turn.failure
         idle = not (turn.replies or self._client.answering or self._pending())
@@ -270,14 +270,14 @@ class Player:
         if self._tail_ms and turn.spoken and silent and speech_until.expired and self._taken_in(turn):
             raise NoSpeechError(f"turn {turn.n}: the server heard no speech in the audio")
 
-    def _taken_in(self, turn: Turn) -> bool:
+    def _taken_in(self, turn: PlayedTurn) -> bool:
         """Whether the server has listened to what was sent, or says so: it may be slow. Asks it once a turn."""
         if turn.confirms_at is None:
             turn.confirms_at = self._watch.confirmed + 1
-            self._client.update_session(RealtimeSession())
+            self._client.update_session(RealtimeConfig())
         return self._watch.confirmed >= turn.confirms_at
 
-    def _until_taken(self, turn: Turn, limit_s: float) -> None:
+    def _until_taken(self, turn: PlayedTurn, limit_s: float) -> None:
         """Wait until the server has taken in a turn's sound, so that what it makes of it is seen in that turn.
 
         In real time only where somebody wants to know, and for as long as silence ends a turn. Without a pace of time
@@ -288,11 +288,11 @@ class Player:
                 self._wait(lambda: False, Deadline(self._tail_ms / 1000, self._clock))
             return
         before = self._watch.confirmed
-        self._client.update_session(RealtimeSession())
+        self._client.update_session(RealtimeConfig())
         if not self._wait(lambda: self._watch.confirmed > before, Deadline(limit_s, self._clock)):
             raise TimeLimitError(f"the server did not take in what was sent within {limit_s:g} s")
 
-    def _await(self, after: After, turn: Turn, limit_s: float) -> None:
+    def _await(self, after: After, turn: PlayedTurn, limit_s: float) -> None:
         """Wait for the moment at which the next step begins."""
         deadline = Deadline(limit_s, self._clock)
         if after.event is not None:
@@ -307,7 +307,7 @@ class Player:
         if after.plus is not None:
             self._wait_until(self._clock.monotonic() + seconds(after.plus))
 
-    def _await_heard(self, wanted_ms: float, turn: Turn, deadline: Deadline) -> None:
+    def _await_heard(self, wanted_ms: float, turn: PlayedTurn, deadline: Deadline) -> None:
         def missing_s() -> float:
             return (wanted_ms - self._heard_ms(turn)) / 1000
 
@@ -327,14 +327,14 @@ class Player:
         if isinstance(self._listener, PatientListener):
             self._listener.stop_at(self._parts_ms(turn), wanted_ms)
 
-    def _heard_ms(self, turn: Turn) -> float:
+    def _heard_ms(self, turn: PlayedTurn) -> float:
         """How much of a turn's answers was heard; where nobody listens, how much arrived."""
         parts = self._parts_ms(turn)
         if isinstance(self._listener, PatientListener):
             return sum(parts.values())
         return self._listener.so_far_ms(list(parts))
 
-    def _parts_ms(self, turn: Turn) -> dict[Part, float]:
+    def _parts_ms(self, turn: PlayedTurn) -> dict[Part, float]:
         """What has arrived of a turn's answers: parts and their lengths in ms, in order."""
         per_ms = self._client.output_format.bytes_per_ms
         with self._watch.lock:

@@ -47,7 +47,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Turn:
+class PlayedTurn:
     """One step while it goes on, and after.
 
     sent_s: all of it had been sent. base_s: what latencies count from. voice_s: its own sound began. voice_end_ms:
@@ -97,7 +97,7 @@ KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
 class Call:
     """A call of a tool that waits for its result."""
 
-    turn: Turn
+    turn: PlayedTurn
     use: ToolUse
     call_id: str
 
@@ -114,7 +114,7 @@ def heard_of(reply: Reply) -> str:
     return heard_text(reply.known_text, reply.cut.heard_ms, reply.cut.received_ms)
 
 
-def latencies_of(turn: Turn, replies: list[Reply]) -> dict[str, float]:
+def latencies_of(turn: PlayedTurn, replies: list[Reply]) -> dict[str, float]:
     """Times in ms from the request, or the end of the user's own sound; what did not happen is left out."""
     found: dict[str, float | None] = {}
     base_s = turn.base_s

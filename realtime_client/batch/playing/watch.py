@@ -14,7 +14,7 @@ from realtime_client import updates as up
 from realtime_client.batch.judging.checks import Evidence
 from realtime_client.batch.result import StepResult, ToolUse
 
-from .turn import Call, Reply, Turn, heard_of, joined, latencies_of
+from .turn import Call, PlayedTurn, Reply, heard_of, joined, latencies_of
 
 _TURN_DETECTED = "turn_detected"
 _EVENTS_KEPT = 512
@@ -33,7 +33,7 @@ class Watch:
 
     def __init__(self, ms: Callable[[int], int], changed: Callable[[], object]) -> None:
         self.lock = threading.Lock()
-        self.turns: list[Turn] = []
+        self.turns: list[PlayedTurn] = []
         self.calls: list[Call] = []
         self.unanswered_commits = 0
         self.speech_open = False
@@ -44,8 +44,8 @@ class Watch:
         self.flood = ""
         self._ms = ms
         self._changed = changed
-        self._replies: dict[str, tuple[Turn, Reply]] = {}
-        self._items: dict[str, Turn] = {}
+        self._replies: dict[str, tuple[PlayedTurn, Reply]] = {}
+        self._items: dict[str, PlayedTurn] = {}
         self._calls_seen: set[str] = set()
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             up.ResponseStarted: self._response_started,
@@ -66,11 +66,11 @@ class Watch:
         }
 
     @property
-    def turn(self) -> Turn | None:
+    def turn(self) -> PlayedTurn | None:
         """The step that goes on."""
         return self.turns[-1] if self.turns else None
 
-    def begin(self, turn: Turn) -> None:
+    def begin(self, turn: PlayedTurn) -> None:
         """A step begins: what comes belongs to it."""
         with self.lock:
             self.turns.append(turn)
@@ -103,7 +103,7 @@ class Watch:
                 new = True
         return new
 
-    def _found(self, response_id: str) -> tuple[Turn, Reply] | None:
+    def _found(self, response_id: str) -> tuple[PlayedTurn, Reply] | None:
         return self._replies.get(response_id)
 
     def _response_started(self, update: up.ResponseStarted, at_s: float) -> None:
@@ -213,7 +213,7 @@ class Watch:
 
     # --- what came of it ----------------------------------------------------------------------------------------------
 
-    def result(self, turn: Turn, start_s: float) -> StepResult:
+    def result(self, turn: PlayedTurn, start_s: float) -> StepResult:
         """Return a step as it went. start_s: when the session began."""
         with self.lock:
             replies = turn.kept()
@@ -234,7 +234,7 @@ class Watch:
                 latencies=latencies_of(turn, replies),
             )
 
-    def evidence(self, turn: Turn, result: StepResult) -> Evidence:
+    def evidence(self, turn: PlayedTurn, result: StepResult) -> Evidence:
         """Return what the checks of a turn judge."""
         with self.lock:
             replies = turn.kept()

@@ -6,7 +6,7 @@ from realtime_client.batch.result import CaseResult, Fault
 from realtime_client.batch.scenario import Case
 
 
-class Listener:
+class RunListener:
     """Hears how a run goes, in the run's thread; every method may be overridden."""
 
     def began(self, case: Case, attempt: int) -> None:
@@ -31,10 +31,10 @@ class Listener:
         """Some time has passed; at least every half a second."""
 
 
-class Listeners(Listener):
+class Listeners(RunListener):
     """Several listeners in one."""
 
-    def __init__(self, *listeners: Listener) -> None:
+    def __init__(self, *listeners: RunListener) -> None:
         self._listeners = listeners
 
     def began(self, case: Case, attempt: int) -> None:

@@ -27,7 +27,7 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import UsageError, WorkerLostError
 
 from .folder import RunFolder, fingerprint
-from .listeners import Listener
+from .listeners import RunListener
 from .pace import StartGate, is_rate_limited
 
 Play = Callable[[Case, Plan], Any]
@@ -113,7 +113,7 @@ def run(
     send: Callable[[Case], Case] = lambda case: case,
     receive: Callable[[Any], CaseResult] = lambda result: result,
     control: Control | None = None,
-    listener: Listener | None = None,
+    listener: RunListener | None = None,
     junit: Path | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Summary:
@@ -145,7 +145,7 @@ def run(
             send=send,
             receive=receive,
             control=control,
-            listener=listener or Listener(),
+            listener=listener or RunListener(),
             clock=clock,
         )
         runner.work(todo)
@@ -169,7 +169,7 @@ class _Runner:
     send: Callable[[Case], Case]
     receive: Callable[[Any], CaseResult]
     control: Control
-    listener: Listener
+    listener: RunListener
     clock: Clock
     ready: deque[_Entry] = dataclasses.field(default_factory=deque)
     later: list[tuple[float, int, _Entry]] = dataclasses.field(default_factory=list)

@@ -6,10 +6,10 @@ from realtime_client.batch.result import CaseResult, Fault
 from realtime_client.batch.scenario import Case
 from realtime_client.telemetry.metrics import Registry
 
-from .listeners import Listener
+from .listeners import RunListener
 
 
-class RunMetrics(Listener):
+class RunMetrics(RunListener):
     """A listener that counts; `render` gives the text. cases: how many there are in all."""
 
     def __init__(self, cases: int) -> None:

@@ -16,7 +16,7 @@ from realtime_client.batch.scenario import Case
 from realtime_client.local.server_process import ServerProcess
 from realtime_client.secret import Secret
 from realtime_client.settings import FLAG, Settings
-from realtime_client.target import endpoint, target
+from realtime_client.settings.target import endpoint, target
 
 from .pool import SessionPool
 from .run import STOP_S, Play

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from realtime_client import setting_values as read
-from realtime_client.client.limits import Limits
 from realtime_client.errors import UsageError
 from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import Secret, shown_url, url_secrets
+from realtime_client.session.limits import Limits
+from realtime_client.settings import values as read
 
 MODALITIES = ("audio", "text")
 TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")

@@ -8,8 +8,6 @@ import msgspec
 
 from realtime_client import updates as up
 
-from .keepalive import RoundTrip
-
 
 class TurnStats(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One answer. Times in milliseconds; None where the thing did not happen.
@@ -30,6 +28,24 @@ class TurnStats(msgspec.Struct, kw_only=True, omit_defaults=True):
     audio_bytes: int = 0
     text_chunks: int = 0
     interrupted: bool = False
+
+
+class RoundTrip(msgspec.Struct, kw_only=True):
+    """Round-trip times in milliseconds; None before the first pong."""
+
+    pongs: int = 0
+    last_ms: float | None = None
+    min_ms: float | None = None
+    mean_ms: float | None = None
+    max_ms: float | None = None
+
+    def add(self, ms: float) -> None:
+        """Take one measurement in."""
+        self.pongs += 1
+        self.last_ms = ms
+        self.min_ms = ms if self.min_ms is None else min(self.min_ms, ms)
+        self.max_ms = ms if self.max_ms is None else max(self.max_ms, ms)
+        self.mean_ms = ms if self.mean_ms is None else self.mean_ms + (ms - self.mean_ms) / self.pongs
 
 
 class Traffic(msgspec.Struct, kw_only=True):

@@ -25,7 +25,7 @@ from realtime_client.errors import ConnectError, RealtimeError, TLSError, UsageE
 from realtime_client.opening import opened
 from realtime_client.secret import shown_url
 from realtime_client.settings import Settings, recordings_folder
-from realtime_client.target import endpoint, key_setting, target
+from realtime_client.settings.target import endpoint, key_setting, target
 from realtime_client.version import __version__
 
 Status = Literal["ok", "warn", "fail"]

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from realtime_client import echo_memory
 from realtime_client.audio import devices
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
-from realtime_client.doctor import Check, Status
+from realtime_client.doctor.checks import Check, Status
 from realtime_client.errors import RealtimeError, UsageError
+from realtime_client.talk import echo_memory
 
 _CALL_LIMIT_S = 3.0
 _TRIES = 3

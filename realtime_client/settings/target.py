@@ -16,7 +16,7 @@ from realtime_client.protocol.session import (
     Audio,
     AudioInput,
     AudioOutput,
-    RealtimeSession,
+    RealtimeConfig,
     SemanticVad,
     ServerVad,
     Tool,
@@ -226,12 +226,12 @@ def input_format(settings: Settings) -> AudioFormat:
     return _AUDIO_FORMATS[settings.input_format]
 
 
-def session_config(settings: Settings, tools: Sequence[Tool] = ()) -> RealtimeSession:
+def session_config(settings: Settings, tools: Sequence[Tool] = ()) -> RealtimeConfig:
     """Return the session.update that the settings ask for; what they leave open stays the server's choice.
 
     tools: what the model may call.
     """
-    session = RealtimeSession(
+    session = RealtimeConfig(
         output_modalities=[settings.modality],
         audio=Audio(
             input=AudioInput(

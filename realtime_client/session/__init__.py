@@ -1,0 +1,1 @@
+"""What every conversation is, whatever wire it goes over."""
