@@ -46,6 +46,20 @@ class Update(msgspec.Struct, kw_only=True, frozen=True):
     kind: ClassVar[str] = "update"
 
 
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What the other side can do; asking for anything else is a UsageError in the call.
+
+    audio_in, images_in: it takes these besides text. answers: it answers at all, and does not only write down. tools:
+    it calls tools. truncation: it can be told how much of an answer was heard.
+    """
+
+    audio_in: bool = True
+    images_in: bool = True
+    answers: bool = True
+    tools: bool = True
+    truncation: bool = True
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is true of a session now, in the words of no wire.
 
@@ -54,7 +68,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     spoken turn: `server_vad` (silence), `semantic_vad` (meaning), or `manual` (this program commits).
     ending_silence_ms: how much silence must follow speech for the turn to end, 0 where it never does.
     transcribes: the user's audio comes back as text. tools: the names of what the model may call.
-    expires_at: epoch seconds, None for no end.
+    expires_at: epoch seconds, None for no end. abilities: what the other side can do.
     """
 
     model: str = ""
@@ -67,6 +81,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     transcribes: bool = False
     tools: tuple[str, ...] = ()
     expires_at: int | None = None
+    abilities: Abilities = Abilities()
 
 
 class SessionStarted(Update, frozen=True):
@@ -405,11 +420,12 @@ class Notice(Update, frozen=True):
 
 
 class Malformed(Update, frozen=True):
-    """A message that could not be understood. event_type: as far as it could be read, else ''."""
+    """A message that could not be understood. event_type: as far as it could be read, else ''. audio: it held sound."""
 
     kind: ClassVar[str] = "malformed"
     event_type: str
     error: str
+    audio: bool = False
 
 
 class Unknown(Update, frozen=True):

@@ -39,7 +39,7 @@ def test_levels():
     assert pcm.peak_dbfs(np.array([-32768], "<i2").tobytes()) == 0.0
     assert pcm.peak_dbfs(tone(0.1)) == pytest.approx(-6.02, abs=0.05)
     assert pcm.duration_s(bytes(48_000), 24_000) == 1.0
-    assert len(pcm.silence(20, 24_000)) == 960
+    assert len(pcm.silence(20, PCM16_24K)) == 960
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))

@@ -24,7 +24,7 @@ from websockets.http11 import Response
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
-from realtime_client.client.connection import Connection
+from realtime_client.client.connecting import OpenWire
 from realtime_client.client.diagnosis import retry_after_s
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, ServerVad
@@ -233,14 +233,14 @@ def test_the_session_ends_before_the_answer() -> None:
 def test_an_answer_that_is_quicker_than_the_thread_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole answer is there before `send` returns; it is timed all the same."""
     done = threading.Event()
-    send = Connection.send
+    send = OpenWire.send
 
-    def slow(self: Connection, messages: Any) -> None:
+    def slow(self: OpenWire, messages: Any) -> None:
         send(self, messages)
         if any(b"response.create" in bytes(m) for m in messages if isinstance(m, bytes)):
             assert done.wait(5)
 
-    monkeypatch.setattr(Connection, "send", slow)
+    monkeypatch.setattr(OpenWire, "send", slow)
     with ScriptedServer(on_request(Peer.answer)) as server, client_for(server.url) as client:
         client.observe(lambda u, _at: done.set() if isinstance(u, up.ResponseDone) else None, direct=True)
         answer = client.ask("hi", timeout_s=5)

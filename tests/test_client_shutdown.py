@@ -191,13 +191,13 @@ def test_pongs_are_measured() -> None:
     limits = Limits(close_timeout_s=CLOSE_S, ping_interval_s=0.05, pong_timeout_s=5)
     measured = threading.Event()
     with ScriptedServer(idle) as server, client_of(server, None, limits) as client:
-        wrapped = client._link.keep_alive.pong
+        wrapped = client._connection._keep_alive.pong
 
         def pong(payload: bytes, now_s: float) -> None:
             wrapped(payload, now_s)
             measured.set()
 
-        client._link.keep_alive.pong = pong
+        client._connection._keep_alive.pong = pong
         assert measured.wait(5)
         assert 0 < (client.stats().round_trip.last_ms or 0) < 1000
 
@@ -240,7 +240,7 @@ def test_exception_in_a_thread_ends_the_session_and_is_raised(thread: str, monke
         elif thread == "send":
             monkeypatch.setattr(codec, "encode", broken)
         elif thread == "keep-alive":
-            monkeypatch.setattr(client._link.keep_alive, "step", broken)
+            monkeypatch.setattr(client._connection._keep_alive, "step", broken)
         client.respond()
         assert client.stop.wait(5)
         started = time.monotonic()
@@ -445,7 +445,7 @@ def test_close_during_connect(phase: str) -> None:
         elif phase == "greeting":
             assert arrived.wait(5)
         elif phase == "tcp":
-            assert client._link._opening.connecting.wait(5)
+            assert client._connection._attempt.connecting.wait(5)
         started = time.monotonic()
         client.close()
         thread.join(CLOSE_S + 1)

@@ -31,7 +31,7 @@ from realtime_client.protocol.events import (
     ResponseCreate,
 )
 from realtime_client.protocol.items import user_text
-from realtime_client.session.inbound import Inbound
+from realtime_client.session.inbound import Entry, Inbound
 from realtime_client.session.stats import RoundTrip, TurnClock
 from realtime_client.session.subscription import Subscription
 from realtime_client.session.worker import Worker, stacks
@@ -308,9 +308,10 @@ def test_close_may_drop_what_waits() -> None:
     outbox.close(drop=True)
     outbox.close()
     assert outbox.get() == []
-    for put in (lambda: outbox.put(audio(1), wait_s=1), lambda: outbox.put_now(audio(1))):
-        with pytest.raises(errors.ClosedError):
-            put()
+    with pytest.raises(errors.ClosedError):
+        outbox.put(audio(1), wait_s=1)
+    outbox.put_now(audio(1))
+    assert outbox.get() == [], "what is said of itself after the end is dropped"
 
 
 def test_many_writers_one_reader() -> None:
@@ -331,44 +332,72 @@ def test_many_writers_one_reader() -> None:
 # --- inbound queue ----------------------------------------------------------------------------------------------------
 
 
+def entry(name: str, size: int = 1) -> Entry:
+    return Entry(None, (up.Notice(message=name),), 0.0, size)
+
+
+def names(entries: list[Entry]) -> list[str]:
+    return [update.message for each in entries for update in each.updates]
+
+
 def test_what_can_wait_wakes_the_reader_with_the_fifth_or_with_anything_else() -> None:
-    inbound: Inbound[str] = Inbound(100)
-    taken: list[str] = []
+    inbound = Inbound(100, 100)
+    taken: list[Entry] = []
     some = threading.Condition()
 
     def read() -> None:
-        while (item := inbound.get()) != "end":
+        while (item := inbound.get()) is not None:
             with some:
                 taken.append(item)
                 some.notify()
 
     def has(*items: str) -> None:
         with some:
-            assert some.wait_for(lambda: taken == list(items), WAIT_S), taken
+            assert some.wait_for(lambda: names(taken) == list(items), WAIT_S), taken
 
     reader = threading.Thread(target=read)
     reader.start()
-    inbound.put("first")
+    inbound.put_now(entry("first"))
     has("first")
     for item in "abcd":
-        assert inbound.put_quietly(item)
+        inbound.put_now(entry(item), quietly=True)
     with some:
         assert not some.wait_for(lambda: len(taken) > 1, 0.05), "nobody was woken"
-    assert inbound.put_quietly("e")
+    inbound.put_now(entry("e"), quietly=True)
     has("first", *"abcde")
-    inbound.put_quietly("f")
-    inbound.put("g")
+    inbound.put_now(entry("f"), quietly=True)
+    inbound.put_now(entry("g"))
     has("first", *"abcdefg")
-    inbound.put_quietly("h")
-    inbound.put("end")
+    inbound.put_now(entry("h"), quietly=True)
+    inbound.put_now(None)
+    inbound.put_now(entry("after the end"))
     reader.join(WAIT_S)
-    assert taken[-1] == "h"
+    assert names(taken) == ["first", *"abcdefgh"]
 
 
-def test_a_full_inbound_queue_takes_nothing_quietly() -> None:
-    inbound: Inbound[int] = Inbound(2)
-    assert [inbound.put_quietly(number) for number in range(3)] == [True, True, False]
-    assert [inbound.get(timeout=WAIT_S) for _ in range(2)] == [0, 1]
+@pytest.mark.parametrize(("limit", "limit_bytes"), [(2, 1000), (1000, 20)])
+def test_a_full_inbound_queue_lets_its_writers_wait(limit: int, limit_bytes: int) -> None:
+    """It takes what is decided in its order, and lets go by the first entry taken, or when the reader leaves."""
+    for let_go in (lambda inbound: inbound.get(timeout=WAIT_S), lambda inbound: inbound.leave()):
+        inbound = Inbound(limit, limit_bytes)
+        inbound.put_now(entry("a", 10))
+        assert not inbound.crowded
+        inbound.wait_for_room()
+        inbound.put_now(entry("b", 10))
+        assert inbound.crowded
+        waiting = [in_thread(inbound.wait_for_room) for _ in range(3)]
+        let_go(inbound)
+        for thread, _ in waiting:
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+
+
+def test_an_inbound_queue_that_nobody_empties_has_an_end() -> None:
+    inbound = Inbound(2, 10**9)
+    with pytest.raises(errors.QueueFullError, match="no observer takes them"):
+        for number in range(3_000):
+            inbound.put_now(entry(str(number)))
+    assert inbound.qsize() < 1_100
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

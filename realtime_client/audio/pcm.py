@@ -91,9 +91,12 @@ def duration_s(pcm: bytes, rate_hz: int, channels: int = 1) -> float:
     return len(pcm) / (rate_hz * BYTES_PER_SAMPLE * channels)
 
 
-def silence(duration_ms: float, rate_hz: int) -> bytes:
-    """Return mono silence of this length, rounded to whole samples."""
-    return bytes(round(duration_ms * rate_hz / 1000) * BYTES_PER_SAMPLE)
+_SILENT = {"pcm16": b"\0\0", "ulaw": b"\xff", "alaw": b"\xd5"}  # G.711: the code of the smallest level (ITU-T G.711)
+
+
+def silence(duration_ms: float, audio_format: AudioFormat) -> bytes:
+    """Return silence of this length, rounded to whole samples."""
+    return _SILENT[audio_format.encoding] * round(duration_ms * audio_format.rate_hz / 1000)
 
 
 def peak_dbfs(pcm: bytes) -> float:

@@ -42,7 +42,7 @@ _CONTROLS = re.compile(
 class ChatClient(Protocol):
     """What a chat asks of a client."""
 
-    def send_text(self, text: str, *, respond: bool = True) -> str:
+    def send_text(self, text: str, *, respond: bool = True) -> object:
         """Send a message of the user; a running answer is interrupted first."""
         ...
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from realtime_client.audio.files import read_audio, transcode, write_wav
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.cli.session import command_session, notice
-from realtime_client.cli.turn import Feeder, TurnFollower, TurnOutcome
+from realtime_client.cli.turn import TurnWaiter
 from realtime_client.errors import ResponseFailedError, UsageError
 from realtime_client.escape import printable
 from realtime_client.opening import Opened
+from realtime_client.session.answer import Answer
+from realtime_client.session.utterance import Feeder
 from realtime_client.settings import Settings
 from realtime_client.settings.target import input_format
 from realtime_client.updates import AudioFormat
@@ -75,7 +76,7 @@ def say(
 ) -> None:
     """Hold one turn and print the answer.
 
-    Errors: ResponseFailedError when the answer is not complete, besides those of connecting and of `TurnFollower`.
+    Errors: ResponseFailedError when the answer is not complete, besides those of connecting and of `TurnWaiter`.
     """
     if out is not None:
         _check_out(out, settings)
@@ -85,14 +86,13 @@ def say(
         def tell(line: str) -> None:
             notice(invocation, line)
 
+        waiter = TurnWaiter(session.client, timeout_s, show, tell)
         if speech is None:
-            follower = TurnFollower(session.client, show, tell=tell)
-            turn = follower.follow(lambda: session.client.send_text(question), timeout_s)
+            turn = waiter.type(question)
         else:
             speech = transcode(speech, input_format(settings), session.client.input_format)
             fast = session.local if fast is None else fast
-            feeder = Feeder(session.client, speech, fast=fast)
-            turn = _speak(TurnFollower(session.client, show, feeder, tell), feeder, timeout_s)
+            turn = waiter.speak(Feeder(session.client, speech, fast=fast))
         written = out if out is not None and _write_out(out, turn, session.client.output_format) else None
         _finish(session, turn, written, as_json=as_json)
     if turn.heard and not as_json:
@@ -106,12 +106,6 @@ def say(
         raise ResponseFailedError(f"the answer is empty: it holds no text, no sound and no call{unread}")
     if out is not None and written is None:
         raise ResponseFailedError(f"the answer has no sound: {out} is not written")
-
-
-def _speak(follower: TurnFollower, feeder: Feeder, timeout_s: float) -> TurnOutcome:
-    """Speak, and follow the answer."""
-    with ExitStack() as stack:
-        return follower.follow(lambda: stack.enter_context(feeder.running()), timeout_s)
 
 
 def _question(text: str | None) -> str:
@@ -144,7 +138,7 @@ def _show_nothing(_text: str) -> None:
     return
 
 
-def _finish(session: Opened, turn: TurnOutcome, out: Path | None, *, as_json: bool) -> None:
+def _finish(session: Opened, turn: Answer, out: Path | None, *, as_json: bool) -> None:
     """End the output: the streamed text's line, or the one object."""
     if not as_json:
         click.echo()
@@ -159,7 +153,7 @@ def _finish(session: Opened, turn: TurnOutcome, out: Path | None, *, as_json: bo
         "files": {"recording": recording, "audio": None if out is None else str(out)},
         "timings": None if turn.timings is None else msgspec.to_builtins(turn.timings),
         "usage": None if turn.usage is None else msgspec.to_builtins(turn.usage),
-        "tool_calls": turn.calls,
+        "tool_calls": len(turn.tool_calls),
         "unreadable": turn.unreadable,
         "session_id": session.client.session_id,
         "model": session.client.model,
@@ -177,11 +171,11 @@ def _check_out(out: Path, settings: Settings) -> None:
         raise UsageError(f"--out {out}: there is no folder for it, or it is a folder")
 
 
-def _write_out(out: Path, turn: TurnOutcome, audio_format: AudioFormat) -> bool:
+def _write_out(out: Path, turn: Answer, audio_format: AudioFormat) -> bool:
     """Write the answer's audio; False if there is none."""
     if not turn.audio:
         return False
-    pcm = transcode(bytes(turn.audio), audio_format, AudioFormat("pcm16", audio_format.rate_hz))
+    pcm = transcode(turn.audio, audio_format, AudioFormat("pcm16", audio_format.rate_hz))
     if out.suffix.lower() == ".wav":
         write_wav(out, pcm, audio_format.rate_hz)
         return True

@@ -1,16 +1,19 @@
-"""A realtime conversation: open it, speak, listen, close it."""
+"""A session with a Realtime server over a WebSocket.
+
+The conversation decides, under the hub's lock; what follows from a decision is queued to send and to tell in the same
+critical section, so order is kept. The connection below may be replaced while all of that goes on.
+"""
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-import msgspec
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from realtime_client import updates as up
 from realtime_client.audio.pcm import as_bytes
+from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import (
     ClosedError,
@@ -23,34 +26,36 @@ from realtime_client.errors import (
     UsageError,
 )
 from realtime_client.escape import one_line
-from realtime_client.protocol.conversation import Conversation, HeardMs
-from realtime_client.protocol.events import ClientEvent, ConversationItemCreate, InputAudioBufferAppend
+from realtime_client.protocol import codec
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.conversation import BENIGN_CODES, Conversation, HeardMs
+from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
-from realtime_client.protocol.session import SessionConfig, trailing_silence_ms
-from realtime_client.session.answer import Answer, AnswerCollector
-from realtime_client.session.arguments import check_call, check_event, check_json, check_kind, check_text, seconds
+from realtime_client.protocol.session import SessionConfig
+from realtime_client.protocol.translate import failure
+from realtime_client.session.arguments import check_call, check_json, check_kind, check_text
+from realtime_client.session.hub import as_ours
 from realtime_client.session.limits import Limits
-from realtime_client.session.observers import EventObserver, Observer, RecorderProtocol
-from realtime_client.session.stats import Stats
+from realtime_client.session.observers import AnyEvent, EventObserver, RecorderProtocol
+from realtime_client.session.session import Sent, Session, check_said
+from realtime_client.session.stats import RoundTrip, Stats, Traffic
 from realtime_client.session.subscription import Subscription
 
+from .checks import check_event
+from .connection import Connection
 from .endings import Ending, Moment, refusal
 from .endpoint import Endpoint
-from .link import Link
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 T = TypeVar("T")
-CHUNK_MS = 100
+_TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
+_ASKING = {ev.ResponseCreate, ev.InputAudioBufferCommit}
 
 
-class RealtimeClient:
-    """One session with a Realtime server.
-
-    Use it as a context manager: entering connects and waits for the server's greeting, leaving closes. Methods may be
-    called from any thread. `stop` is set when the session has to end: the connection was lost, a thread failed, or
-    `close` was called; whoever waits for something else can wait for it, too.
+class RealtimeClient(Session):
+    """A `Session` with a Realtime server, and what only such a server knows: items, its settings, any message.
 
     session: settings to send first. recorder: what keeps the session. heard_ms: where playback stands, when there is
     playback.
@@ -66,155 +71,124 @@ class RealtimeClient:
         heard_ms: HeardMs | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        super().__init__(limits or Limits(), clock, recorder)
         self.endpoint = endpoint
+        self.ending: Ending | None = None  # how the server, or the network, ended it; None when it ended as asked
         self._session = session
-        self._limits = limits or Limits()
-        self._clock = clock
         waits: dict[str, Any] = {"answer_s": self._limits.answer_timeout_s, "now_s": clock.monotonic}
         self._conversation = Conversation(heard_ms=heard_ms, **waits) if heard_ms else Conversation(**waits)
-        self._link = Link(
-            endpoint=endpoint,
-            limits=self._limits,
-            conversation=self._conversation,
-            recorder=recorder,
-            clock=clock,
-            settings_follow=session is not None,
-            final_stats=lambda: self.stats().to_dict(),
-        )
-        self._link.at_end = self._end_readers
-        self.stop: threading.Event = self._link.stop
-        self.model = ""
-        self.expires_at: int | None = None
-        self._readers: list[Subscription] = []
-        self._read_out = False  # readers get nothing any more
-        self._lists = threading.Lock()
-        self._life = threading.Lock()
-        self._state = "new"
-        self._closed = threading.Event()
-        self._started_s = clock.monotonic()
-        self._connect_ms: float | None = None
+        self.traffic, self.round_trip = Traffic(), RoundTrip()
+        self._connection = self._connect_to(endpoint)
+        self._event_observers: tuple[EventObserver, ...] = ()
+        self._fatal: up.Failure | None = None  # why the server is about to end the session
+        self._last_word: up.Failure | None = None
+
+    def _connect_to(self, endpoint: Endpoint) -> Connection:
+        return Connection(endpoint, self._limits, self, self._clock)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except Exception as failure:
-            if error is None:
-                raise
-            error.add_note(f"while closing: {failure}")
-
-    def open(self) -> None:
-        """Connect, wait for the greeting, send the settings and wait until they are in force.
-
-        Errors: ConnectError and its kinds; SessionRefusedError when the settings are refused; ClosedError when
-        `close` came first. After an error nothing is left open.
-        """
-        with self._life:
-            if self._state != "new":
-                raise ClosedError("a client opens once: make a new one")
-            self._state = "opening"
-        deadline = Deadline(self._limits.open_timeout_s or None, self._clock)
-        self._started_s = self._clock.monotonic()
-        try:
-            with self.updates() as updates:
-                self._link.start()
-                self._greet(updates, deadline)
-        except BaseException as error:
-            self._close_after(error)
-            raise
-        self._connect_ms = round((self._clock.monotonic() - self._started_s) * 1000, 3)
-        self._link.opened = True
-        with self._life:
-            if self._state == "opening":
-                self._state = "open"
-
-    @property
-    def server_date(self) -> str:
-        """The Date header that the server sent with the handshake, as it came; '' without one."""
-        return self._link.server_date
-
-    def _close_after(self, error: BaseException) -> None:
-        """Close after a failed opening, without hiding its reason."""
-        try:
-            self.close()
-        except Exception as failure:  # noqa: BLE001 - the first reason is the one to tell
-            error.add_note(f"while closing: {failure}")
+    def _begin(self, deadline: Deadline) -> None:
+        with self.updates() as updates:
+            self._connection.open()
+            self._connection.begin()
+            self._greet(updates, deadline)
 
     def _greet(self, updates: Subscription, deadline: Deadline) -> None:
-        """Wait for session.created and, if settings were given, for session.updated."""
-        where = self.endpoint.label
-        started: up.SessionStarted | None = None
+        """Wait for the greeting and, if settings were given, for their confirmation."""
+        where = self._connection.endpoint.label
+        greeted = False
         try:
             for update in updates.until(deadline):
                 if isinstance(update, up.SessionStarted):
-                    started = update
-                    self.model, self.expires_at = update.facts.model, update.facts.expires_at
+                    greeted = True
                     if self._session is None:
                         return
                     self.update_session(self._session)
-                elif isinstance(update, up.SessionChanged) and started is not None:
+                elif isinstance(update, up.SessionChanged) and greeted:
                     return
                 elif isinstance(update, up.Failure):
                     says = one_line(update.message or update.code or "the session was refused", 300)
                     raise refusal(update, f"{where}: {says}")
-                elif isinstance(update, up.Malformed) and started is None:
+                elif isinstance(update, up.Malformed) and not greeted:
                     raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
         except TimeLimitError as error:
             limit = f"{self._limits.open_timeout_s:g} s"
-            if started is not None:  # some servers never confirm settings: they may be in force all the same
+            if greeted:  # some servers never confirm settings: they may be in force all the same
                 self.tell(up.Notice(message=f"the server did not confirm the settings within {limit}; going on"))
                 return
             raise NotRealtimeError(
                 f"{where} accepted the connection but sent no session.created within {limit}"
             ) from error
-        if self._state == "opening" and self._link.error is None:
+        if self._state == "opening" and self.error is None:
             raise SessionRefusedError(f"{where} ended the session before it began")
-        raise self._link.error or ClosedError("closed while connecting")
+        raise self.error or ClosedError("closed while connecting")
 
-    def close(self) -> None:
-        """End the session: send what is queued, close the connection, finish the files, join the threads.
+    def reconnect(self, endpoint: Endpoint | None = None) -> None:
+        """Leave the server for a new connection, to another endpoint or to the same one; the session goes on.
 
-        One deadline for everything (`Limits.close_timeout_s`); idempotent; from any thread. From an observer it only
-        begins the end, because the audio thread cannot wait for itself: readers end, and whoever holds the session
-        closes it.
-        Errors: the first exception of a thread; ShutdownError for threads that do not end.
+        Observers, readers and the recording stay. The new server gets the session's settings and knows nothing of what
+        was said before. An answer that runs is over (`ResponseDone`, `incomplete`), what was asked for is cancelled.
+        Errors: as those of `open`. When no new connection can be opened, all stays as it is.
         """
-        if self._link.owns(threading.current_thread()):
-            self.stop.set()
-            return
-        with self._life:
-            first = self._state not in {"closing", "closed"}
-            self._state = "closing" if first else self._state
-        if not first:
-            self._closed.wait(self._limits.close_timeout_s + 1)
-            return
+        self._check_open()
+        if self.owns(threading.current_thread()):
+            raise UsageError("reconnect() waits for threads of the session: call it from another one")
+        new = self._connect_to(endpoint or self._connection.endpoint)
         try:
-            failure = self._link.shut_down()
+            new.open()
+            with self.updates() as updates:
+                old = self._move_to(new)
+                self._greet(updates, Deadline(self._limits.open_timeout_s or None, self._clock))
+        except BaseException as error:
+            if self._connection is new:
+                self._hub.fail(error)
+            new.abort()
+            raise
         finally:
-            self._state = "closed"
-            self._end_readers()
-            self._closed.set()
-        if failure is not None:
-            raise failure
+            left = new if self._connection is not new else old
+            left.join(*self._close_deadlines())
 
-    @property
-    def error(self) -> RealtimeError | None:
-        """Why the session ended against our will; None while it runs or when it ended as asked."""
-        return self._link.error
+    def _move_to(self, new: Connection) -> Connection:
+        """Go on with this connection; returns the old one, which is closing."""
+        now = self._clock.monotonic()
+        with self._hub.lock:
+            self._check_open()
+            old, self._connection = self._connection, new
+            happened = self._conversation.moved()
+            self._hub.publish(happened, now)
+        old.close()
+        new.begin()
+        self._hub.tell_directly(happened, now)
+        return old
 
-    @property
-    def ending(self) -> Ending | None:
-        """How the server ended the session, or the connection broke; None while it runs or when it ended as asked."""
-        return self._link.ending
+    def _close_deadlines(self) -> tuple[Deadline, Deadline]:
+        """When a connection must have ended in order, and when at all."""
+        total_s = self._limits.close_timeout_s
+        return Deadline(total_s * 0.7, self._clock), Deadline(total_s * 0.85, self._clock)
+
+    def _end(self) -> None:
+        self._connection.close()
+        self._connection.join(*self._close_deadlines())
+
+    def _abort(self) -> None:
+        self._connection.abort()
+
+    def _threads(self) -> list[threading.Thread]:
+        return self._connection.threads()
+
+    def _failure(self) -> BaseException | None:
+        return self._connection.failure
+
+    def _how_it_ended(self) -> str:
+        return "closed" if self.ending is None else self.ending.words
 
     # --- facts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> up.Facts:
+        """What is true of the session now."""
+        return self._conversation.facts
 
     @property
     def session_id(self) -> str:
@@ -222,24 +196,19 @@ class RealtimeClient:
         return self._conversation.session_id
 
     @property
+    def where(self) -> str:
+        """The endpoint's name."""
+        return self.endpoint.label
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The settings in force, as the server states them."""
         return self._conversation.settings
 
     @property
-    def input_format(self) -> up.AudioFormat:
-        """What `send_audio` takes."""
-        return self._conversation.facts.input_format
-
-    @property
-    def output_format(self) -> up.AudioFormat:
-        """What `AudioDelta` carries."""
-        return self._conversation.facts.output_format
-
-    @property
-    def last_request(self) -> str | None:
-        """The id of the newest request for an answer: `ResponseStarted.request_id` of the answer to it."""
-        return self._conversation.last_request_id
+    def server_date(self) -> str:
+        """The Date header that the server sent with the handshake, as it came; '' without one."""
+        return self._connection.server_date
 
     @property
     def answering(self) -> bool:
@@ -248,13 +217,14 @@ class RealtimeClient:
 
     def stats(self) -> Stats:
         """Return the session's figures so far."""
-        link, conversation = self._link, self._conversation
+        hub, conversation = self._hub, self._conversation
+        waiting = {"inbound": hub.inbound.high_water, "outbox": self._connection.outbox.high_water}
         return Stats(
-            turn_count=link.turns.turn_count,
-            turns=list(link.turns.turns),
-            traffic=link.traffic,
-            round_trip=link.keep_alive.round_trip,
-            queue_high_water={"inbound": link.inbound_high_water, "outbox": link.outbox.high_water},
+            turn_count=hub.turns.turn_count,
+            turns=list(hub.turns.turns),
+            traffic=self.traffic,
+            round_trip=self.round_trip,
+            queue_high_water=waiting,
             usage=conversation.usage,
             transcription_usage=dict(conversation.transcription_usage),
             connect_ms=self._connect_ms,
@@ -264,84 +234,63 @@ class RealtimeClient:
     # --- speaking -----------------------------------------------------------------------------------------------------
 
     def _act(self, action: Callable[[], tuple[T, Sequence[up.Update]]], *, urgent: bool = False) -> T:
-        """Let the conversation decide and queue what follows, in one critical section.
+        """Let the conversation decide, and queue what follows, in one critical section.
 
         Room for what follows is waited for before: a decision whose messages find no room would be half of one.
         urgent: do not wait.
         """
         self._check_open()
         if not urgent:
-            self._link.wait_for_room()
-        with self._link.lock:
-            self._link.outbox.check_room()
+            self._connection.wait_for_room()
+        with self._hub.lock:
+            self._connection.outbox.check_room()
             result, happened = action()
-            self._link.flush()
-            finish = self._link.notice(happened)
-        finish()
+            self._flush()
+            now = self._clock.monotonic()
+            self._hub.publish(happened, now)
+        self._hub.tell_directly(happened, now)
+        if not (urgent or self.owns(threading.current_thread())):
+            self._hub.wait_for_room()
         return result
 
-    def _do(self, action: Callable[[], None]) -> None:
-        """The same for a decision that tells nothing."""
+    def _do(self, action: Callable[[], object]) -> None:
+        """Act by a decision that tells nothing."""
+        self._act(lambda: (action(), ()))
 
-        def decide() -> tuple[None, Sequence[up.Update]]:
-            action()
-            return None, ()
+    def _flush(self) -> None:
+        """Queue what the conversation wants sent; under the lock, so that order is kept."""
+        if self._conversation.due_s is not None:
+            self._connection.wake.set()  # it may be due sooner than it was
+        for command in self._conversation.take_commands():
+            self._connection.outbox.put_now(command, urgent=type(command) is ev.ResponseCancel)
 
-        self._act(decide)
+    def send_text(self, text: str, *, respond: bool = True) -> Sent:
+        """Say something in writing; see `Session.send_text`."""
+        check_said(text)
 
-    def _check_open(self) -> None:
-        if self.error is not None:
-            raise self.error
-        if self._state == "new":
-            raise ClosedError("the session is not open yet: use `with`, or call open()")
-        if self.ending is not None:
-            raise ClosedError(f"the session is over: {self.ending.words}")
-        if self._state not in {"open", "opening"} or self.stop.is_set():
-            raise ClosedError("the session is closed")
-
-    def send_text(self, text: str, *, respond: bool = True) -> str:
-        """Say something in writing; returns the item's id.
-
-        With `respond`, a running answer is interrupted and a new one asked for.
-        Waits for room when the network is slow. Errors: UsageError for text that is empty or cannot be sent;
-        QueueFullError after `Limits.write_timeout_s`; ClosedError; ConnectionLostError.
-        """
-        return self._say(text, respond=respond)[0]
-
-    def _say(self, text: str, *, respond: bool) -> tuple[str, str | None]:
-        """(the item's id, the id of the request for an answer)."""
-        check_text(text, "the text")
-        if not text.strip():
-            raise UsageError("there is nothing to send: the text is empty")
-
-        def decide() -> tuple[tuple[str, str | None], Sequence[up.Update]]:
+        def decide() -> tuple[Sent, Sequence[up.Update]]:
             item_id, happened = self._conversation.say(text, respond=respond)
-            return (item_id, self._conversation.last_request_id), happened
+            return Sent(item_id, self._conversation.last_request_id if respond else None), happened
 
         return self._act(decide)
 
     def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
-        """Send audio of the user in `input_format`; any length, best 20 to 100 ms.
-
-        audio: bytes; for PCM also any C-contiguous buffer of 16-bit integers; for floats see `realtime_client.pcm16`.
-        in_step: for audio that comes faster than it was spoken: stay within five seconds of what the server has read.
-        Waits for room when the network is slow. Errors: UsageError for what is no such audio; QueueFullError after
-        `Limits.write_timeout_s`; ClosedError.
-        """
+        """Send audio of the user; see `Session.send_audio`."""
         self._check_open()
         data = as_bytes(audio, self.input_format)
         if not data:
             return
-        with self._link.lock:
+        connection = self._connection
+        with self._hub.lock:
             self._conversation.appended(len(data))
         try:
-            self._link.put(InputAudioBufferAppend(audio=data))  # last, so that the send thread finds this one done
+            connection.put(ev.InputAudioBufferAppend(audio=data))  # last: the send thread finds this one done
         except (QueueFullError, ClosedError):
-            with self._link.lock:
+            with self._hub.lock:
                 self._conversation.appended(-len(data))
             raise
         if in_step:
-            self._link.keep_step(len(data) / self.input_format.bytes_per_ms)
+            connection.keep_step(len(data) / self.input_format.bytes_per_ms)
 
     def commit(self) -> None:
         """End the user's turn by hand (turn detection off). Errors: UsageError below 100 ms of audio."""
@@ -362,36 +311,29 @@ class RealtimeClient:
         return self._act(lambda: (self._conversation.ask(response or None), ()))
 
     def cancel(self) -> bool:
-        """Stop the running answer; True if there was one."""
+        """Stop the running answer and the ones asked for; True if there was one."""
         return self._act(self._conversation.cancel, urgent=True)
 
     def interrupt(self, cause: str = "speech") -> bool:
-        """Cut the running answer, and the unheard tail of one that has just ended, at what was heard.
-
-        cause: `speech` or `typed`. Unlike `cancel`, answers that are asked for and have not begun stay asked for.
-        True if something was cut.
-        """
+        """Cut the running answer at what was heard; see `Session.interrupt`."""
         return self._act(lambda: self._conversation.interrupt(cause), urgent=True)
 
-    def tell(self, update: up.Update) -> None:
-        """Pass an update of this program's own (a device that changed) to observers and the recording."""
-        check_kind(update, up.Update, "an update")
-        self._act(lambda: (None, (update,)), urgent=True)
+    def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
+        """Send what a tool returned; see `Session.send_tool_result`."""
+        check_text(call_id, "call_id")
+        check_text(output, "the output of a tool")
+        return self._act(lambda: self._conversation.tool_result(call_id, output, respond=respond))
+
+    def change(self, changes: Changes) -> None:
+        """Change settings in neutral words; `SessionChanged` confirms."""
+        check_kind(changes, Changes, "changes of settings (realtime_client.Changes)")
+        self.update_session(config_of(changes))
 
     def add_item(self, item: Item) -> str:
         """Add an item (history, an image, a system message); returns its id."""
         check_kind(item, Item, "an item")
-        check_event(ConversationItemCreate(item=item), "the item")
+        check_event(ev.ConversationItemCreate(item=item), "the item")
         return self._act(lambda: (self._conversation.add_item(item), ()))
-
-    def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
-        """Send what a tool returned; after the last open call of an answer, a new answer is asked for.
-
-        Errors: UsageError for a call that was not made or has its result, and for output that is no text.
-        """
-        check_text(call_id, "call_id")
-        check_text(output, "the output of a tool")
-        return self._act(lambda: self._conversation.tool_result(call_id, output, respond=respond))
 
     def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
         """Allow or refuse a remote tool's call."""
@@ -401,142 +343,175 @@ class RealtimeClient:
         self._do(lambda: self._conversation.approve(request_id, approve=approve, reason=reason))
 
     def update_session(self, session: SessionConfig) -> None:
-        """Change settings; what is unset stays as it is. `SessionChanged` confirms."""
+        """Change settings in the wire's words; what is unset stays as it is. `SessionChanged` confirms."""
         check_kind(session, SessionConfig, "the settings of a session (RealtimeConfig)")
         check_json(session, "the settings")
         wire = session.to_wire()
         self._do(lambda: self._conversation.update_session(wire))
 
-    def send_event(self, event: ClientEvent) -> None:
+    def send_event(self, event: ev.ClientEvent) -> None:
         """Send any message of the protocol."""
-        check_kind(event, ClientEvent, "a message of a client")
-        if isinstance(event, InputAudioBufferAppend):
+        check_kind(event, ev.ClientEvent, "a message of a client")
+        if isinstance(event, ev.InputAudioBufferAppend):
             check_text(event.event_id or "", "event_id")
-            event = InputAudioBufferAppend(audio=as_bytes(event.audio, self.input_format), event_id=event.event_id)
+            event = ev.InputAudioBufferAppend(audio=as_bytes(event.audio, self.input_format), event_id=event.event_id)
         else:
             check_event(event, "the message")
         self._do(lambda: self._conversation.send(event))
 
-    # --- listening ----------------------------------------------------------------------------------------------------
-
-    def observe(self, observer: Observer, *, direct: bool = False) -> Callable[[], None]:
-        """Call `observer(update, at_s)` for every update, in order, in the audio thread; returns what ends it.
-
-        It must be quick and not wait: while it runs, nothing else of this session is processed. Its exception ends the
-        session and is raised by `close`.
-        direct: call it where the update arises, without the hand-off to the audio thread: in the receive thread, and
-        for what a call of this program causes, in the thread of that call. For programs with hundreds of sessions.
-        """
-        check_call(observer, "an observer")
-        name = "direct_observers" if direct else "observers"
-        with self._lists:
-            setattr(self._link, name, (*getattr(self._link, name), observer))
-
-        def remove() -> None:
-            with self._lists:
-                setattr(self._link, name, tuple(o for o in getattr(self._link, name) if o is not observer))
-
-        return remove
-
     def observe_events(self, observer: EventObserver) -> None:
-        """Call `observer(type, at_s)` for each message of the server, by its type on the wire, in the receive thread.
-
-        The updates that a message means are told after it. Meant for those who test servers.
-        """
+        """Call `observer(type, at_s)` for each message of the server; see `Session.observe_events`."""
         check_call(observer, "an observer")
-        with self._lists:
-            self._link.event_observers = (*self._link.event_observers, observer)
-
-    def updates(self, timeout_s: float | None = None) -> Subscription:
-        """Iterate over updates from now on; see `Subscription`. timeout_s: longest wait for one update."""
-        limit_s = seconds(timeout_s, "timeout_s")
-        removers: list[Callable[[], None]] = []
-        reader = Subscription(
-            self._limits.updates_queue, lambda: self._drop_reader(reader, removers), lambda: self.error, limit_s
-        )
-        removers.append(self.observe(reader.offer))
-        with self._lists:
-            self._readers.append(reader)
-            over = self._read_out
-        if over:
-            reader.end()
-        return reader
-
-    def _drop_reader(self, reader: Subscription, removers: list[Callable[[], None]]) -> None:
-        for remove in removers:
-            remove()
-        with self._lists:
-            if reader in self._readers:
-                self._readers.remove(reader)
-
-    def _end_readers(self) -> None:
-        with self._lists:
-            self._read_out = True
-            readers, self._readers = self._readers, []
-        for reader in readers:
-            reader.end()
-
-    def ask(self, text: str | None = None, *, audio: Buffer | None = None, timeout_s: float = 60.0) -> Answer:
-        """Say one thing, in writing or as audio, and wait for the whole answer.
-
-        audio: in `input_format`; silence that ends the turn is added, or it is committed when turn detection is off.
-        Errors: UsageError; TimeLimitError; ResponseFailedError when the request is refused; ConnectionLostError.
-        """
-        if (text is None) == (audio is None):
-            raise UsageError("ask needs text or audio, one of them")
-        data = None if audio is None else as_bytes(audio, self.input_format)
-        if data is not None and not data:
-            raise UsageError("there is nothing to send: the audio is empty")
-        deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
-        with self.updates() as updates:
-            request = self._say(text, respond=True)[1] if text is not None else self._speak(data or b"")
-            return self._collect(updates.until(deadline), request, timeout_s)
-
-    def _speak(self, audio: bytes) -> str | None:
-        """Send a whole utterance and end the turn; returns the request for an answer, None if the server makes it."""
-        size = self.input_format.bytes_per_ms * CHUNK_MS
-        silence_ms = trailing_silence_ms(self.settings)
-        quiet = {"ulaw": b"\xff", "alaw": b"\xd5"}.get(self.input_format.encoding, b"\0")
-        whole = audio + quiet * (self.input_format.bytes_per_ms * silence_ms)
-        for start in range(0, len(whole), size):
-            self.send_audio(whole[start : start + size], in_step=True)
-        if silence_ms:
-            return None
-        self.commit()
-        return self.respond()
-
-    def _collect(self, updates: Iterator[up.Update], request: str | None, timeout_s: float) -> Answer:
-        """Follow one answer to its end."""
-        collector = AnswerCollector(request, self.output_format)
-        try:
-            for update in updates:
-                answer = collector.take(update)
-                if answer is not None:
-                    with self._link.lock:
-                        turns = list(self._link.turns.turns)
-                    timings = next((t for t in reversed(turns) if t.response_id == collector.response_id), None)
-                    return msgspec.structs.replace(answer, timings=timings)
-        except TimeLimitError as error:
-            raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from error
-        raise self.over()
+        with self._life:
+            self._event_observers = (*self._event_observers, observer)
 
     def over(self) -> RealtimeError:
         """What it means for whoever waited for an answer that the session is over."""
-        if self.error is not None:
-            return self.error
-        if self.ending is not None:
+        if self.error is None and self.ending is not None:
             return ConnectionLostError(f"{self.ending.words}, {Moment.ASKED.value}", close_code=self.ending.code)
-        return ClosedError("the session was closed before the answer")
+        return super().over()
 
-    def next_answer(self, *, after: Callable[[], object] | None = None, timeout_s: float = 60.0) -> Answer:
-        """Wait for the next answer that begins from now on, without asking for one.
+    # --- receive thread -----------------------------------------------------------------------------------------------
 
-        after: what causes it, called once nothing of the answer can be missed, for example
-        `client.next_answer(after=lambda: client.send_tool_result(call_id, "5"))`. Errors: as those of `ask`.
-        """
-        deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
-        check_call(after or bool, "after")
-        with self.updates() as updates:
-            if after is not None:
-                after()
-            return self._collect(updates.until(deadline), None, timeout_s)
+    def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
+        """Decode what arrived, let the conversation decide, hand both on in one piece."""
+        decoded = [codec.decode_server(frame) for frame in frames]
+        size = sum(map(len, frames))
+        hub, receive = self._hub, self._conversation.receive
+        with hub.lock:
+            if connection is not self._connection:
+                return  # it was left for another one
+            meant = [receive(event) for event in decoded]
+            happened = [update for updates in meant for update in updates]
+            self.traffic.bytes_in += size
+            for event, updates in zip(decoded, meant, strict=True):
+                if type(event) in _TROUBLE:
+                    self._count(event, updates)
+            self._last_word = _error_of(decoded[-1])
+            if self._fatal is not None and type(decoded[-1]) is ev.ResponseDone:
+                self._fatal = None  # it was not: the session goes on
+            if self._conversation.commands:
+                self._flush()
+            record = functools.partial(_received, decoded, frames, meant) if hub.records else None
+            hub.publish(happened, at_s, record, size)
+        for tell in self._event_observers:
+            for event in decoded:
+                tell(codec.wire_type(event), at_s)
+        hub.tell_directly(happened, at_s)
+        hub.wait_for_room()
+
+    def _count(self, event: AnyEvent, updates: Sequence[up.Update]) -> None:
+        """Count what is wrong, and remember why the server is about to end the session."""
+        if type(event) is ev.MalformedEvent:
+            self.traffic.malformed += 1
+        elif type(event) is ev.UnknownEvent:
+            self.traffic.unknown += 1
+        else:
+            self.traffic.failures += 1
+            self._connection.wake.set()  # a request may be over soon
+        for update in updates:
+            if isinstance(update, up.Failure) and update.fatal:
+                self._fatal = update
+
+    def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
+        """Decide what the end of a connection means for the session, and tell it."""
+        hub = self._hub
+        now = self._clock.monotonic()
+        with hub.lock:
+            if connection is not self._connection:
+                return
+            if connection.error is not None:
+                hub.error = hub.error or as_ours(connection.error)
+            moment = self._moment()
+            happened = list(self._conversation.end())
+            if not (self.stop.is_set() and hub.error is None):
+                said = next((each for each in happened if isinstance(each, up.Failure)), None)
+                says = self._fatal or said or self._last_word
+                self.ending = Ending(code=code, reason=reason, says=says, by_us=by_us)
+                hub.error = hub.error or self.ending.error(moment, connection.endpoint.label)
+                if hub.error is not None:
+                    happened.append(up.ConnectionLost(code=code, reason=str(hub.error)))
+                hub.publish(happened, now)
+            else:
+                happened = []
+        try:
+            hub.tell_directly(happened, now)
+        finally:
+            self.stop.set()
+            hub.finish(self._how_it_ended())
+
+    def _moment(self) -> Moment:
+        """What the session is doing."""
+        gate = self._conversation.gate
+        opened = self._conversation.is_open(settings_follow=self._session is not None)
+        if self._state in {"new", "opening"} and not opened:
+            return Moment.OPENING
+        if gate.active_id is not None:
+            return Moment.ANSWERING
+        return Moment.ASKED if gate.wanted else Moment.IDLE
+
+    # --- send and keep-alive threads ----------------------------------------------------------------------------------
+
+    def on_leaving(self, events: Sequence[ev.ClientEvent]) -> None:
+        """Time requests from before they leave: an answer can be quicker than the send thread."""
+        if any(type(event) in _ASKING for event in events):
+            with self._hub.lock:
+                self._hub.turns.asked(self._clock.monotonic())
+
+    def on_left(self, events: Sequence[ev.ClientEvent], frames: Sequence[bytes]) -> None:
+        """Requests have their time from here; the recorder gets what was sent."""
+        hub = self._hub
+        asks = any(type(event) in _ASKING for event in events)
+        now = self._clock.monotonic()
+        quietly = all(type(event) is ev.InputAudioBufferAppend for event in events)
+        with hub.lock:
+            if asks:
+                for event in events:
+                    self._conversation.left(event)
+            if hub.records:
+                record = functools.partial(_sent, events, frames)
+                hub.publish((), now, record, sum(map(len, frames)), quietly=quietly)
+        if asks:
+            self._connection.wake.set()
+        hub.wait_for_room()
+
+    def on_due(self) -> float | None:
+        """Give up a request that has no answer."""
+        hub, conversation = self._hub, self._conversation
+        now = self._clock.monotonic()
+        due_s = conversation.due_s
+        if due_s is None or due_s > now:
+            return due_s
+        with hub.lock:
+            happened = conversation.tick()
+            self._flush()
+            hub.publish(happened, now)
+        hub.tell_directly(happened, now)
+        return conversation.due_s
+
+    def is_behind(self) -> bool:
+        """Whether the audio thread keeps the receive thread from reading."""
+        return self._hub.inbound.crowded
+
+
+def _received(
+    events: Sequence[AnyEvent],
+    frames: Sequence[bytes],
+    meant: Sequence[Sequence[up.Update]],
+    recorder: RecorderProtocol,
+    at_s: float,
+) -> None:
+    for event, frame, updates in zip(events, frames, meant, strict=True):
+        recorder.received(event, frame, updates, at_s)
+
+
+def _sent(events: Sequence[ev.ClientEvent], frames: Sequence[bytes], recorder: RecorderProtocol, at_s: float) -> None:
+    for event, frame in zip(events, frames, strict=True):
+        recorder.sent(event, frame, at_s)
+
+
+def _error_of(event: AnyEvent) -> up.Failure | None:
+    """An error message in the words of updates; None for any other message, and for a known race."""
+    if type(event) is not ev.Error or event.error.code in BENIGN_CODES:
+        return None
+    return failure(event.error, event.error.event_id)

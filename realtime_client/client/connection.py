@@ -1,233 +1,317 @@
-"""One WebSocket connection: opening it, writing to it, ending it.
+"""One connection of a session and its threads. It can be lost, or replaced, while the session goes on.
 
-This module, `wire` and `diagnosis` are all of the client that knows the websockets library.
+connect      opens it, so that whoever waits for it can be told to stop waiting
+receive      reads, and hands over what arrived together
+send         takes the outbox; the only one that writes; sends the close frame last
+keep-alive   pings on schedule, notices a missing pong, asks the session what is due; sees to it that an end ends
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import logging
-import socket
-import ssl
+import queue
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from websockets.exceptions import (
-    WebSocketException,
-)
-from websockets.sync.client import connect
-from websockets.uri import parse_uri
+from collections.abc import Sequence
+from typing import Protocol
 
 from realtime_client import errors
-from realtime_client.deadline import Deadline
+from realtime_client.deadline import Clock, Deadline
+from realtime_client.protocol import codec
+from realtime_client.protocol.events import ClientEvent
 from realtime_client.session.limits import Limits
-from realtime_client.version import __version__
+from realtime_client.session.stats import RoundTrip, Traffic
+from realtime_client.session.stop import StopEvent
+from realtime_client.session.worker import Worker
 
-from .diagnosis import RedirectedError, explain, lost
+from .ahead import Ahead
+from .connecting import Attempt, OpenWire
 from .endpoint import Endpoint
-from .outbox import Ping
-from .wire import FrameHandler, Wire
-
-try:
-    _proxies: Any = importlib.import_module("websockets.proxy")
-except ImportError:  # before websockets 16 it lived with the URLs
-    _proxies = importlib.import_module("websockets.uri")
+from .keepalive import KeepAlive
+from .outbox import WRITE_OUT, Outbox, Outgoing, Ping
 
 
-USER_AGENT = f"realtime-client/{__version__}"
-_SILENT = logging.getLogger("realtime_client.websocket")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
+class Owner(Protocol):
+    """Whose connection it is, with the figures that outlive it. Each method says which thread of it calls."""
+
+    stop: StopEvent
+    traffic: Traffic
+    round_trip: RoundTrip
+
+    def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
+        """Messages arrived together (receive). It may wait, which stops reading."""
+        ...
+
+    def on_leaving(self, events: Sequence[ClientEvent]) -> None:
+        """Messages are about to be written (send)."""
+        ...
+
+    def on_left(self, events: Sequence[ClientEvent], frames: Sequence[bytes]) -> None:
+        """They are written (send)."""
+        ...
+
+    def on_due(self) -> float | None:
+        """Do what is due; returns when there is more to do, in seconds of the clock, None for never (keep-alive)."""
+        ...
+
+    def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
+        """It is over (receive); once, last. code, reason, by_us: see `FrameHandler`."""
+        ...
+
+    def is_behind(self) -> bool:
+        """Whether this program itself keeps the receive thread from reading, so that silence proves nothing."""
+        ...
+
+    def owns(self, thread: threading.Thread) -> bool:
+        """Whether a thread is one of the session's own, which must not wait for the network."""
+        ...
 
 
 class Connection:
-    """An open WebSocket connection.
+    """A connection to one endpoint: `open`, `begin`, then `close` or `abort`, then `join`; each once.
 
-    `send`, `ping` and `close` belong to the send thread; `abort` may be called from anywhere.
+    error: what ended it, where that was found here (a missed pong, a thread that failed).
     """
 
-    def __init__(self, wire: Wire, on_release: Callable[[], None]) -> None:
-        self._wire = wire
-        self._on_release = on_release
+    def __init__(self, endpoint: Endpoint, limits: Limits, owner: Owner, clock: Clock) -> None:
+        self.endpoint = endpoint
+        self.outbox = Outbox(limits.outbox_queue, limits.outbox_bytes, clock)
+        self.error: BaseException | None = None
+        self.wake = threading.Event()
+        self._ahead = Ahead(clock)
+        self._limits = limits
+        self._owner = owner
+        self._now = clock.monotonic
+        self._traffic = owner.traffic
+        self._keep_alive = KeepAlive(
+            interval_s=limits.ping_interval_s,
+            pong_timeout_s=limits.pong_timeout_s,
+            read_timeout_s=limits.read_timeout_s,
+            now_s=clock.monotonic(),
+            round_trip=owner.round_trip,
+        )
+        self._attempt = Attempt(endpoint, limits, self)
+        self._outcome: queue.Queue[OpenWire | BaseException] = queue.Queue(4)
+        self._wire: OpenWire | None = None
+        self._starting = threading.Lock()
+        self._begun = threading.Event()
+        self._closing = self._over = False
+        self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put_nowait)
+        self._send = Worker("realtime-send", self._run_send, self._failed)
+        self._pings = Worker("realtime-keep-alive", self._run_keep_alive, self._failed)
 
-    @property
-    def receive_thread(self) -> threading.Thread:
-        """The thread that reads and hands frames over."""
-        return self._wire.recv_events_thread
+    # --- beginning ----------------------------------------------------------------------------------------------------
 
-    @property
-    def receive_error(self) -> BaseException | None:
-        """The exception that a FrameHandler raised, if one did."""
-        return self._wire.failure
+    def open(self) -> None:
+        """Connect and start the threads; what arrives waits for `begin`.
+
+        Errors: ConnectError and its kinds; ClosedError when closed meanwhile.
+        """
+        self._start(self._connect)
+        outcome = self._outcome.get()  # the attempt has its own deadline, and `close` answers, too
+        if isinstance(outcome, BaseException):
+            raise outcome
+        self._owner.stop.wakes(self.wake)
+        self._start(self._send, self._pings)
+
+    def begin(self) -> None:
+        """The owner takes what arrives from now on."""
+        self._begun.set()
+
+    def _start(self, *workers: Worker) -> None:
+        """Start threads unless the end has begun: `join` joins what it finds running."""
+        with self._starting:
+            if self._closing:
+                raise errors.ClosedError("closed while connecting")
+            for worker in workers:
+                worker.start()
+
+    def _run_connect(self) -> None:
+        wire = self._wire = self._attempt.run()
+        if self._over:
+            wire.abort()
+        self._outcome.put_nowait(wire)
 
     @property
     def server_date(self) -> str:
-        """The Date header of the handshake's answer (RFC 9110, 6.6.1); '' if there was none."""
-        response = self._wire.response
-        return "" if response is None else response.headers.get("Date", "")
+        """The Date header of the handshake; '' without one."""
+        return "" if self._wire is None else self._wire.server_date
 
-    def send(self, messages: Sequence[bytes | Ping]) -> None:
-        """Send text messages and pings, in order and in one write; blocks while the peer does not read.
+    # --- receive thread -----------------------------------------------------------------------------------------------
 
-        Pongs come to `on_pong`. Errors: ConnectionLostError.
-        """
-        wire = self._wire
-        try:
-            with wire.send_context():
-                for message in messages:
-                    if type(message) is Ping:
-                        wire.protocol.send_ping(message.payload)
-                    else:
-                        wire.protocol.send_text(message)  # type: ignore[arg-type]
-            wire.write_out()
-        except (WebSocketException, OSError) as error:
-            raise lost(error) from error
+    def on_frames(self, frames: list[bytes]) -> None:
+        """Pass on what arrived."""
+        now = self._keep_alive.last_heard_s = self._now()
+        if not self._begun.is_set():
+            self._begun.wait()  # ends by `close` at the latest
+        self._traffic.frames_in += len(frames)
+        self._owner.on_frames(self, frames, now)
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send the close frame and wait for the peer's, at most the time limit given at opening."""
-        self._wire.finish(code, reason)
+    def on_pong(self, payload: bytes) -> None:
+        """Measure the round trip, or how far the server has read."""
+        if self._ahead.read(payload):
+            self._keep_alive.heard(self._now())
+        else:
+            self._keep_alive.pong(payload, self._now())
 
-    def abort(self) -> None:
-        """End the connection at once, without waiting for anybody."""
-        self._wire.cut()
+    def on_unwritten(self) -> None:
+        """Let the send thread write what the receive thread cannot without waiting."""
+        self.outbox.put_now(WRITE_OUT, urgent=True)
 
-    def release(self) -> None:
-        """Give the last handle back; a receive thread that has not ended does it when it ends."""
-        self._wire.left_alone = True
-        if not self._wire.recv_events_thread.is_alive():
-            self._wire.release()
-            self._on_release()
-
-
-class Opening:
-    """A connection attempt that another thread may end.
-
-    `run` does the whole of it in the calling thread; `abort` from elsewhere makes it fail soon: at once in TCP, TLS and
-    handshake, after the resolver's or the proxy's own time where those are slow.
-    """
-
-    def __init__(self, endpoint: Endpoint, limits: Limits, handler: FrameHandler) -> None:
-        self._endpoint = endpoint
-        self._limits = limits
-        self._handler = handler
-        self._lock = threading.Lock()
-        self._aborted = False
-        self.connecting = threading.Event()
-        self._socket: socket.socket | None = None
-        self._wire: Wire | None = None
-
-    def abort(self) -> None:
-        """Make the attempt fail."""
-        with self._lock:
-            self._aborted = True
-            if self._socket is not None:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-            if self._wire is not None:
-                self._wire.cut()
-
-    def _adopt(self, wire: Wire) -> None:
-        with self._lock:
-            self._wire = wire
-            if self._aborted:
-                wire.cut()
-
-    def run(self) -> Connection:
-        """Connect. Errors: UsageError for a URL that is none; ConnectError and its kinds for all else."""
-        endpoint, limits = self._endpoint, self._limits
-        _check_headers(endpoint)
-        deadline = Deadline(limits.open_timeout_s or None)
-        proxy = None
-        try:
-            uri = parse_uri(endpoint.url)
-            context = _tls_context(endpoint) if uri.secure else None
-            proxy = _proxies.get_proxy(uri) if endpoint.proxy is True else endpoint.proxy or None
-            sock = None if proxy else self._tcp(uri.host, uri.port, deadline)
-            wire = connect(
-                endpoint.url,
-                sock=sock,
-                ssl=context,
-                proxy=proxy,
-                compression=None,
-                additional_headers=endpoint.headers,
-                user_agent_header=USER_AGENT,
-                open_timeout=deadline.remaining_s(),
-                ping_interval=None,
-                close_timeout=limits.close_timeout_s * 0.5,
-                max_size=limits.max_frame_bytes,
-                logger=_SILENT,
-                create_connection=self._make_wire,  # type: ignore[arg-type]  # any callable of that shape
-            )
-        except (WebSocketException, OSError, EOFError, ValueError, ImportError, RedirectedError) as error:
-            self._release()
-            raise explain(error, endpoint, limits, proxy) from error
-        wire.__enter__()
-        assert isinstance(wire, Wire)
-        return Connection(wire, self._release)
-
-    def _make_wire(self, *args: Any, **kwargs: Any) -> Wire:
+    def on_end(self, code: int, reason: str, *, by_us: bool) -> None:
+        """Tell the owner that it is over."""
         if self._wire is not None:
-            # Some versions of the library follow a redirect; the key belongs to the host it was given for.
-            raise RedirectedError
-        return Wire(*args, handler=self._handler, adopt=self._adopt, **kwargs)
+            self.error = self.error or self._wire.receive_error  # then it was no server that ended this
+        self._begun.wait()
+        try:
+            self._owner.on_end(self, code, reason, by_us=by_us)
+        finally:
+            self._stop(drop=True)
 
-    def _release(self) -> None:
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-            if self._wire is not None:
-                self._wire.release()
+    # --- any thread ---------------------------------------------------------------------------------------------------
 
-    def _tcp(self, host: str, port: int, deadline: Deadline) -> socket.socket:
-        """Open the TCP connection through a socket that `abort` can reach."""
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        error: OSError = OSError(f"no address for {host}")
-        for tried, (family, kind, proto, _, address) in enumerate(addresses):
-            sock = socket.socket(family, kind, proto)
-            self._hold(sock)
-            self.connecting.set()
-            try:
-                left = deadline.remaining_s()
-                # One address that swallows everything must not take the time of the others.
-                sock.settimeout(None if left is None else max(0.01, left / (len(addresses) - tried)))
-                sock.connect(address)
-                sock.settimeout(None)
-            except OSError as failed:
-                error = failed
-                sock.close()
-            else:
-                self._hold(None)  # the library owns it now, and `_adopt` gets a second handle
-                return sock
-        raise error
+    def put(self, event: Outgoing) -> None:
+        """Queue a message behind everything else, waiting for room. Errors: QueueFullError; ClosedError."""
+        self.outbox.put(event, wait_s=self._patience_s())
 
-    def _hold(self, sock: socket.socket | None) -> None:
-        """Let `abort` reach this socket, or none. Errors: ConnectionAbortedError when it came first."""
-        with self._lock:
-            held, self._socket = self._socket, sock
-            if self._aborted:
-                for each in (held, sock):
-                    if each is not None:
-                        each.close()
-                raise ConnectionAbortedError("closed while connecting")
+    def wait_for_room(self) -> None:
+        """Wait until the outbox takes a message. Errors: QueueFullError; ClosedError."""
+        self.outbox.wait_for_room(self._patience_s())
+
+    def _patience_s(self) -> float:
+        """How long the calling thread may wait for the network."""
+        return 0.0 if self._owner.owns(threading.current_thread()) else self._limits.write_timeout_s
+
+    def keep_step(self, ms: float) -> None:
+        """After audio was queued: wait until the server has read all but the last seconds of it.
+
+        Needs pings. Errors: QueueFullError when the server reads nothing; ClosedError.
+        """
+        mark = self._ahead.sent(ms) if self._limits.ping_interval_s else None
+        if mark is not None:
+            self.put(Ping(mark))
+            if self._patience_s():
+                self._ahead.wait(self._limits.write_timeout_s + self._limits.pong_timeout_s)
+
+    # --- send thread --------------------------------------------------------------------------------------------------
+
+    def _run_send(self) -> None:
+        wire = self._wire
+        assert wire is not None
+        try:
+            while items := self.outbox.get():
+                self._send_all(wire, items)
+            wire.close()
+        except errors.ConnectionLostError:
+            wire.abort()  # the receive thread tells why
+
+    def _send_all(self, wire: OpenWire, items: Sequence[Outgoing]) -> None:
+        """Send what waited, in one write."""
+        events = [item for item in items if isinstance(item, ClientEvent)]
+        if not events:
+            wire.send([item for item in items if type(item) is Ping])
+            return
+        self._owner.on_leaving(events)
+        encoded = {id(event): codec.encode(event) for event in events}
+        wire.send([item if type(item) is Ping else encoded[id(item)] for item in items if item is not WRITE_OUT])
+        frames = list(encoded.values())
+        self._traffic.frames_out += len(events)
+        self._traffic.bytes_out += sum(map(len, frames))
+        self._owner.on_left(events, frames)
+
+    # --- keep-alive thread --------------------------------------------------------------------------------------------
+
+    def _run_keep_alive(self) -> None:
+        owner, wire = self._owner, self._wire
+        assert wire is not None
+        due_s = None
+        while not self._must_end():
+            self.wake.wait(self._wait_s(due_s))
+            self.wake.clear()
+            if self._must_end():
+                break
+            gone = self._keep_alive.step(self._now(), self._ping, stalled_here=owner.is_behind())
+            if gone is not None:
+                self.error = gone
+                wire.abort()
+                return
+            due_s = owner.on_due()
+        self._see_the_end(wire)
+
+    def _must_end(self) -> bool:
+        return self._over or self._owner.stop.is_set()
+
+    def _wait_s(self, due_s: float | None) -> float | None:
+        """Seconds until there is something to do; None for never."""
+        now = self._now()
+        step_s = self._keep_alive.next_step_s(now)
+        if due_s is None:
+            return step_s
+        return max(0.0, due_s - now) if step_s is None else max(0.0, min(step_s, due_s - now))
+
+    def _ping(self, payload: bytes) -> None:
+        self.outbox.put_now(Ping(payload), urgent=True)
+
+    def _see_the_end(self, wire: OpenWire) -> None:
+        """The end was asked for, perhaps from within: say goodbye, and do not wait for the server's for ever."""
+        self.close()
+        wire.receive_thread.join(self._limits.close_timeout_s * 0.7)
+        if wire.receive_thread.is_alive():
+            wire.abort()
+
+    # --- end ----------------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: BaseException) -> None:
+        """A thread failed: the connection ends, and the owner learns why."""
+        self.error = self.error or error
+        self.abort()
+
+    def close(self, *, drop: bool = False) -> None:
+        """Begin the end, without waiting: what is queued is sent (drop: forgotten), then the close frame."""
+        with self._starting:
+            self._closing = True
+        self._stop(drop=drop)
+        if not self._send.thread.ident:  # nobody will say goodbye to the server
+            self._attempt.abort()
+            self._outcome.put_nowait(errors.ClosedError("closed while connecting"))
+
+    def _stop(self, *, drop: bool) -> None:
+        self._over = True
+        self._ahead.end()
+        self.outbox.close(drop=drop)
+        self.wake.set()
+        self._begun.set()
+
+    def abort(self) -> None:
+        """End at once."""
+        self.close(drop=True)
+        if self._wire is not None:
+            self._wire.abort()
+
+    def threads(self) -> list[threading.Thread]:
+        """Those that were started, in the order of joining."""
+        started = [each.thread for each in (self._connect, self._send, self._pings) if each.thread.ident]
+        if self._wire is not None:
+            started.insert(1, self._wire.receive_thread)
+        return started
+
+    def join(self, polite: Deadline, deadline: Deadline) -> bool:
+        """Wait for the threads: by `polite` for an end in order, then `abort`; returns whether all of them ended."""
+        join_all(self.threads(), polite)
+        if any(thread.is_alive() for thread in self.threads()):
+            self.abort()
+            join_all(self.threads(), deadline)
+        if self._wire is not None:
+            self._wire.release()
+        return not any(thread.is_alive() for thread in self.threads())
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The exception of a thread, the first one in the order of receive, send, keep-alive."""
+        received = self._wire.receive_error if self._wire is not None else None
+        return next((each for each in (received, self._send.error, self._pings.error) if each is not None), None)
 
 
-def _check_headers(endpoint: Endpoint) -> None:
-    """Refuse what would break out of its header line (RFC 9110, section 5.5). Errors: UsageError."""
-    for name, value in endpoint.headers.items():
-        if not all(text.isascii() and text.isprintable() for text in (name, value)):
-            raise errors.UsageError(
-                f"the value of the header {name!a} cannot be sent: it holds a line break or a character that is"
-                " not ASCII"
-            )
-
-
-def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=endpoint.trust)
-    except OSError as error:
-        raise errors.UsageError(
-            f"the file of trusted certificates cannot be used: {endpoint.trust}: {error}"
-        ) from error
+def join_all(threads: Sequence[threading.Thread], deadline: Deadline) -> None:
+    """Wait for threads, this one excepted."""
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(deadline.remaining_s())

@@ -20,7 +20,15 @@ class KeepAlive:
     the receive thread, the rest by the keep-alive thread; each field has one writer.
     """
 
-    def __init__(self, *, interval_s: float, pong_timeout_s: float, read_timeout_s: float, now_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        interval_s: float,
+        pong_timeout_s: float,
+        read_timeout_s: float,
+        now_s: float,
+        round_trip: RoundTrip | None = None,
+    ) -> None:
         self._interval_s = interval_s
         self._pong_timeout_s = pong_timeout_s
         self._read_timeout_s = read_timeout_s
@@ -29,7 +37,7 @@ class KeepAlive:
         self._answered: bytes | None = None
         self._count = 0
         self.last_heard_s = now_s
-        self.round_trip = RoundTrip()
+        self.round_trip = round_trip or RoundTrip()
 
     def pong(self, payload: bytes, now_s: float) -> None:
         """Take note of a pong."""

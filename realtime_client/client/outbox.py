@@ -102,8 +102,13 @@ class Outbox:
                 raise QueueFullError(f"{len(self._normal)} messages wait to be sent and the server does not take them")
 
     def put_now(self, item: Outgoing, *, urgent: bool = False) -> None:
-        """Queue without waiting. Errors: ClosedError after close; QueueFullError far beyond the limit."""
+        """Queue without waiting; after close it is dropped: nobody wants it any more.
+
+        Errors: QueueFullError far beyond the limit.
+        """
         with self._room:
+            if self._closed:
+                return
             lane = self._urgent if urgent else self._normal
             if len(lane) >= 2 * self._limit + _SLACK:
                 raise QueueFullError(f"{len(lane)} messages wait to be sent and the server does not take them")

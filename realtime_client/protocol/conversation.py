@@ -329,6 +329,24 @@ class Conversation:
         given_up = self.gate.give_up()
         return [] if given_up is None else [translate.failure(each, None) for each in given_up.suspects]
 
+    def moved(self) -> list[up.Update]:
+        """The session goes on with another server, which knows nothing of this conversation: what runs is over."""
+        happened = self.end()
+        sent, waiting = self.gate.on_its_way, self.gate.drop_waiting()
+        for answer in list(self.book.running.values()):
+            response = ev.Response(id=answer.id, status="incomplete")
+            ended, told = self.book.end(response)
+            happened += [*told, translate.response_done(response, ended)]
+        if sent is not None and self.gate.active_id is None:
+            happened.append(translate.cancelled(sent))
+        happened += [translate.cancelled(request) for request in waiting]
+        self.gate.not_running()
+        self._calls.clear()
+        self._asked_apart.clear()
+        self._greeted = self._confirmed = self._cancel_next = self._cancelled_late = self._voice_ended = False
+        self._uncommitted_bytes = self._own_commits = 0
+        return happened
+
     def _tell_of(self, given_up: GivenUp) -> list[up.Update]:
         """A request that got no answer: with the server's likely words about it, if there are any."""
         self._cancel_next = self._cancelled_late = given_up.abandoned and not given_up.suspects

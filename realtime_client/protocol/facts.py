@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from realtime_client.changes import Changes, ToolSpec, TurnEnd
-from realtime_client.updates import Facts
+from realtime_client.updates import Abilities, Facts
 
 from .session import (
     Audio,
@@ -25,6 +25,8 @@ from .session import (
 from .usage import quantity
 
 _MOST_TOOLS = 256
+_CONVERSATION = Abilities()
+_TRANSCRIPTION = Abilities(images_in=False, answers=False, tools=False, truncation=False)
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -45,6 +47,7 @@ def facts_of(session: dict[str, Any]) -> Facts:
         ),
         tools=_tool_names(session.get("tools")),
         expires_at=None if expires is None else int(expires),
+        abilities=_TRANSCRIPTION if session.get("type") == "transcription" else _CONVERSATION,
     )
 
 

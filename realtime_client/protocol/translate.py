@@ -12,6 +12,8 @@ from .answers import AnswerState, Cut
 from .items import Item, modernise
 from .usage import read_usage
 
+_AUDIO_DELTAS = ("response.output_audio.delta", "response.audio.delta")
+
 
 def _audio_done(event: ev.ResponseOutputAudioDone) -> up.Update:
     return up.AudioDone(response_id=event.response_id, item_id=event.item_id, content_index=event.content_index)
@@ -48,7 +50,7 @@ def _unknown(event: ev.UnknownEvent) -> up.Update:
 
 
 def _malformed(event: ev.MalformedEvent) -> up.Update:
-    return up.Malformed(event_type=event.type, error=event.error)
+    return up.Malformed(event_type=event.type, error=event.error, audio=event.type in _AUDIO_DELTAS)
 
 
 def progress(event: Any) -> up.Update:

@@ -9,8 +9,6 @@ from types import UnionType
 import msgspec
 
 from realtime_client.errors import UsageError
-from realtime_client.protocol.codec import decode_client, encode
-from realtime_client.protocol.events import ClientEvent, MalformedEvent, UnknownEvent
 
 
 def check_text(text: object, what: str) -> None:
@@ -45,18 +43,6 @@ def seconds(value: object, what: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise UsageError(f"{what} must be a number of seconds, not {value!r:.40}")
     return None if value >= threading.TIMEOUT_MAX else float(value)
-
-
-def check_event(event: ClientEvent, what: str) -> None:
-    """Refuse a message that no server could read: the wrong kind in a field, or what JSON cannot say.
-
-    Errors: UsageError.
-    """
-    check_json(event, what)
-    read = decode_client(encode(event))
-    if isinstance(read, MalformedEvent | UnknownEvent):
-        problem = read.error if isinstance(read, MalformedEvent) else "it is no message of the protocol"
-        raise UsageError(f"{what} cannot be sent: {problem}")
 
 
 def check_json(value: object, what: str) -> None:

@@ -1,34 +1,93 @@
-"""The queue to the audio thread: in order, bounded, and quiet about what can wait."""
+"""The queue to the audio thread: in order, bounded in entries and bytes, and quiet about what can wait."""
 
 from __future__ import annotations
 
 import queue
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from realtime_client.errors import QueueFullError
+from realtime_client.updates import Update
 
 _TOGETHER = 5  # blocks of a microphone: 100 ms
-T = TypeVar("T")
+_SLACK = 1024  # what calls that must not wait may add beyond twice the limit
 
 
-class Inbound(queue.Queue[T]):
-    """A `queue.Queue` whose reader need not wake for each item.
+class Entry(NamedTuple):
+    """What the audio thread takes: one decision and what it means.
 
-    A microphone sends 50 blocks a second, and all that is left to do with them is to write them down; to wake a thread
-    for each costs more than the writing.
+    record: writes the messages behind it down with their updates, given the recorder; None for updates that no message
+    brought. size: bytes of the messages.
     """
 
-    def __init__(self, maxsize: int) -> None:
-        super().__init__(maxsize)
-        self._quiet = 0
+    record: Callable[[Any, float], None] | None
+    updates: Sequence[Update]
+    at_s: float
+    size: int = 0
 
-    def put_quietly(self, item: T) -> bool:
-        """Queue behind everything else; the reader wakes for the fifth such item, or for any other. False if full."""
+
+class Inbound(queue.Queue[Entry | None]):
+    """A `queue.Queue` whose writers wait after they have written, not before.
+
+    An entry is put where it was decided, under the lock of decisions, so that the order of the queue is the order of
+    what happened, however full it is. Whoever can wait then waits until there is room for a next one: so many threads,
+    so many entries beyond the limit. None is the last entry; what is put after it is dropped.
+    """
+
+    def __init__(self, limit: int, limit_bytes: int) -> None:
+        super().__init__()
+        self.high_water = 0
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._quiet = 0
+        self._ended = self._gone = False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether writers should wait."""
+        return not self._gone and (self._qsize() >= self._limit or self._bytes >= self._limit_bytes)
+
+    def put_now(self, entry: Entry | None, *, quietly: bool = False) -> None:
+        """Queue behind everything else, without waiting.
+
+        quietly: the reader wakes for the fifth such entry, or for any other. A microphone sends 50 blocks a second, and
+        all that is left to do with them is to write them down; to wake a thread for each costs more than the writing.
+        Errors: QueueFullError far beyond the limit: the reader stands still, and nobody waits.
+        """
         with self.mutex:
-            if self._qsize() >= self.maxsize:
-                return False
-            self._put(item)
-            self.unfinished_tasks += 1
-            self._quiet += 1
-            if self._quiet == _TOGETHER:
+            if self._ended or self._gone:
+                return
+            waiting = self._qsize()
+            if entry is None:
+                self._ended = True
+            elif waiting >= 2 * self._limit + _SLACK:
+                raise QueueFullError(f"{waiting} updates wait and no observer takes them")
+            else:
+                self._bytes += entry.size
+            self._put(entry)
+            self.high_water = max(self.high_water, waiting + 1)
+            self._quiet = self._quiet + 1 if quietly else _TOGETHER
+            if self._quiet >= _TOGETHER:
                 self._quiet = 0
                 self.not_empty.notify()
-            return True
+
+    def wait_for_room(self) -> None:
+        """Wait while the queue is crowded; the reader's end lets everybody go."""
+        if self.crowded:
+            with self.not_full:
+                while self.crowded:
+                    self.not_full.wait()
+
+    def _get(self) -> Entry | None:
+        entry = super()._get()
+        if entry is not None:
+            self._bytes -= entry.size
+        self.not_full.notify_all()
+        return entry
+
+    def leave(self) -> None:
+        """The reader takes nothing any more: nobody waits for it."""
+        with self.mutex:
+            self._gone = True
+            self.not_full.notify_all()

@@ -15,7 +15,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     close_timeout_s: the one deadline of the whole shutdown.
     answer_timeout_s: how long a request may stay without an answer that begins; then it is given up, and an answer that
     comes later is still shown; 0 for no limit.
-    inbound_queue: reads (64 KiB at most each) between the receive and the audio thread; when full, reading waits.
+    inbound_queue, inbound_bytes: what was read together, between the receive and the audio thread; when full, reading
+    waits.
     outbox_queue, outbox_bytes: messages to the send thread, and what they carry; when full, callers wait, then fail.
     updates_queue: updates a reader may lag behind; beyond it the reader gets an error.
     max_frame_bytes: a longer frame ends the connection.
@@ -29,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     close_timeout_s: float = 5.0
     answer_timeout_s: float = 30.0
     inbound_queue: int = 512
+    inbound_bytes: int = 32 * 2**20
     outbox_queue: int = 2048
     outbox_bytes: int = 8 * 2**20
     updates_queue: int = 8192

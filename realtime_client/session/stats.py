@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -96,6 +97,12 @@ class TurnClock:
         """A request for an answer left."""
         self._asked_s = at_s
 
+    def take_all(self, updates: Sequence[up.Update], at_s: float) -> None:
+        """Take in what happened at one moment."""
+        for update in updates:
+            if type(update) in _COUNTED:
+                self.take(update, at_s)
+
     def take(self, update: up.Update, at_s: float) -> None:
         """Take one update in."""
         kind = type(update)
@@ -141,6 +148,9 @@ class TurnClock:
         if entry is not None:
             entry[0].status = update.status
             entry[0].total_ms = _ms(entry[1], at_s)
+
+
+_COUNTED = {up.AudioDelta, up.TextDelta, up.SpeechStopped, up.ResponseStarted, up.ResponseDone, up.Interrupted}
 
 
 def _ms(start_s: float | None, end_s: float) -> float | None:

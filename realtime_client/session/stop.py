@@ -6,13 +6,20 @@ import threading
 
 
 class StopEvent(threading.Event):
-    """Set when the session has to end. `wake` is set with it: for a thread that waits for other reasons, too."""
+    """Set when the session has to end. Threads that wait for other things, too, have an event of their own set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.wake = threading.Event()
+        self._wakes: tuple[threading.Event, ...] = ()
+
+    def wakes(self, event: threading.Event) -> None:
+        """Set this event, too, now or when it comes to that."""
+        self._wakes = (*self._wakes[-7:], event)
+        if self.is_set():
+            event.set()
 
     def set(self) -> None:
         """Ask for the end."""
         super().set()
-        self.wake.set()
+        for event in self._wakes:
+            event.set()

@@ -190,6 +190,7 @@ _LIMIT_HELP = {
     "close_timeout_s": "seconds for the whole shutdown",
     "answer_timeout_s": "seconds that a request may stay without an answer, 0 for no limit",
     "inbound_queue": "messages that may wait to be processed",
+    "inbound_bytes": "bytes that may wait to be processed",
     "outbox_queue": "messages that may wait to be sent",
     "outbox_bytes": "bytes that may wait to be sent",
     "updates_queue": "updates that may wait for the program",

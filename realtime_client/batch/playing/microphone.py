@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from realtime_client.audio.pcm import silence
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.updates import AudioFormat
 
-from .sound import Clip, quiet
+from .sound import Clip
 
 BLOCK_MS = 20
 _FAST_MS = 100
@@ -47,7 +48,7 @@ class ScriptedMicrophone:
         self._live = live
         self._clock = clock
         self._size = fmt.bytes_per_ms * BLOCK_MS
-        self._silence = quiet(BLOCK_MS, fmt)
+        self._silence = silence(BLOCK_MS, fmt)
         self._start_s: float | None = clock.monotonic() if live else None
         self._next = 0
         self._silent = 0  # blocks of silence since the last clip

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 
 from realtime_client import updates as up
+from realtime_client.audio.pcm import silence
 from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
 from realtime_client.batch.scenario import After, Case, Step, seconds
 from realtime_client.client.client import RealtimeClient
@@ -24,7 +25,7 @@ from realtime_client.protocol.session import RealtimeConfig, trailing_silence_ms
 from .listener import Part, PatientListener, ScriptedListener
 from .microphone import ScriptedMicrophone
 from .session import tool_output
-from .sound import AUDIBLE, Clip, make_clip, quiet
+from .sound import AUDIBLE, Clip, make_clip
 from .turn import Call, PlayedTurn
 from .watch import Watch
 
@@ -149,8 +150,7 @@ class Player:
 
     def _type(self, turn: PlayedTurn, text: str) -> None:
         turn.base_s = self._clock.monotonic()
-        self._client.send_text(text)
-        turn.request = self._client.last_request
+        turn.request = self._client.send_text(text).request_id
         turn.sent_s = self._clock.monotonic()
 
     def _speak(self, turn: PlayedTurn, clip: Clip, limit_s: float) -> None:
@@ -184,7 +184,7 @@ class Player:
         """Add the silence that ends a turn, which in real time just flows on."""
         if not self._tail_ms or not (turn.waits or turn.step.expect is not None):
             return clip
-        return clip._replace(audio=clip.audio + quiet(self._tail_ms, self._client.input_format))
+        return clip._replace(audio=clip.audio + silence(self._tail_ms, self._client.input_format))
 
     def _pause(self, step: Step) -> None:
         assert step.pause is not None

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from realtime_client.audio.files import decode_sound, read_sound, transcode
-from realtime_client.audio.pcm import silence as pcm_silence
+from realtime_client.audio.pcm import silence
 from realtime_client.batch.scenario import Case, Step, seconds
 from realtime_client.errors import MissingExtraError, UsageError
 from realtime_client.updates import AudioFormat
 
-_SILENT = {"ulaw": b"\xff", "alaw": b"\xd5"}
 TONE_MS, GAP_MS = 70, 70
 AUDIBLE = ("speak", "audio", "dtmf", "silence")
 _LOW_HZ = (697, 770, 852, 941)
@@ -42,7 +41,7 @@ def make_clip(step: Step, case: Case, fmt: AudioFormat) -> Clip:
     Errors: UsageError for a file or a voice that cannot be used; MissingExtraError without the local voice.
     """
     if step.silence is not None:
-        return Clip(quiet(seconds(step.silence) * 1000, fmt))
+        return Clip(silence(seconds(step.silence) * 1000, fmt))
     if step.dtmf is not None:
         return Clip(_encoded(dtmf(step.dtmf, fmt.rate_hz), fmt), 0, len(step.dtmf) * (TONE_MS + GAP_MS) - GAP_MS)
     if step.speak is not None:
@@ -60,12 +59,6 @@ def make_clip(step: Step, case: Case, fmt: AudioFormat) -> Clip:
     return _from_file(path, (stamp.st_mtime_ns, stamp.st_size), fmt)
 
 
-def quiet(duration_ms: float, fmt: AudioFormat) -> bytes:
-    """Return silence in a format, rounded to whole samples."""
-    samples = round(duration_ms * fmt.rate_hz / 1000)
-    return _SILENT.get(fmt.encoding, b"\0\0") * samples
-
-
 def dtmf(keys: str, rate_hz: int) -> bytes:
     """Return the tones of telephone keys as PCM16: 70 ms each, and 70 ms of silence after it.
 
@@ -74,7 +67,7 @@ def dtmf(keys: str, rate_hz: int) -> bytes:
     import numpy as np
 
     time_s = np.arange(round(TONE_MS * rate_hz / 1000)) / rate_hz
-    gap = pcm_silence(GAP_MS, rate_hz)
+    gap = silence(GAP_MS, AudioFormat("pcm16", rate_hz))
     pieces = []
     for key in keys.upper():
         row = next((n for n, line in enumerate(_KEYS) if key in line), None)
