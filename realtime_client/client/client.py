@@ -28,11 +28,10 @@ from realtime_client.errors import (
 from realtime_client.escape import one_line
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
-from realtime_client.protocol.conversation import BENIGN_CODES, Conversation, HeardMs
+from realtime_client.protocol.conversation import Conversation, HeardMs
 from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import SessionConfig
-from realtime_client.protocol.translate import failure
 from realtime_client.session.arguments import check_call, check_json, check_kind, check_text
 from realtime_client.session.hub import as_ours
 from realtime_client.session.limits import Limits
@@ -43,7 +42,7 @@ from realtime_client.session.subscription import Subscription
 
 from .checks import check_event
 from .connection import Connection
-from .endings import Ending, Moment, refusal
+from .endings import Ending, LastWords, Moment, refusal
 from .endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -80,8 +79,7 @@ class RealtimeClient(Session):
         self.traffic, self.round_trip = Traffic(), RoundTrip()
         self._connection = self._connect_to(endpoint)
         self._event_observers: tuple[EventObserver, ...] = ()
-        self._fatal: up.Failure | None = None  # why the server is about to end the session
-        self._last_word: up.Failure | None = None
+        self._said = LastWords()
 
     def _connect_to(self, endpoint: Endpoint) -> Connection:
         return Connection(endpoint, self._limits, self, self._clock)
@@ -386,10 +384,9 @@ class RealtimeClient(Session):
             self.traffic.bytes_in += size
             for event, updates in zip(decoded, meant, strict=True):
                 if type(event) in _TROUBLE:
-                    self._count(event, updates)
-            self._last_word = _error_of(decoded[-1])
-            if self._fatal is not None and type(decoded[-1]) is ev.ResponseDone:
-                self._fatal = None  # it was not: the session goes on
+                    self._count(event)
+                    self._said.trouble(updates)
+            self._said.newest(meant[-1])
             if self._conversation.commands:
                 self._flush()
             record = functools.partial(_received, decoded, frames, meant) if hub.records else None
@@ -400,8 +397,7 @@ class RealtimeClient(Session):
         hub.tell_directly(happened, at_s)
         hub.wait_for_room()
 
-    def _count(self, event: AnyEvent, updates: Sequence[up.Update]) -> None:
-        """Count what is wrong, and remember why the server is about to end the session."""
+    def _count(self, event: AnyEvent) -> None:
         if type(event) is ev.MalformedEvent:
             self.traffic.malformed += 1
         elif type(event) is ev.UnknownEvent:
@@ -409,36 +405,30 @@ class RealtimeClient(Session):
         else:
             self.traffic.failures += 1
             self._connection.wake.set()  # a request may be over soon
-        for update in updates:
-            if isinstance(update, up.Failure) and update.fatal:
-                self._fatal = update
 
     def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
         """Decide what the end of a connection means for the session, and tell it."""
-        hub = self._hub
-        now = self._clock.monotonic()
+        hub, now = self._hub, self._clock.monotonic()
         with hub.lock:
             if connection is not self._connection:
                 return
             if connection.error is not None:
                 hub.error = hub.error or as_ours(connection.error)
-            moment = self._moment()
-            happened = list(self._conversation.end())
-            if not (self.stop.is_set() and hub.error is None):
-                said = next((each for each in happened if isinstance(each, up.Failure)), None)
-                says = self._fatal or said or self._last_word
-                self.ending = Ending(code=code, reason=reason, says=says, by_us=by_us)
-                hub.error = hub.error or self.ending.error(moment, connection.endpoint.label)
-                if hub.error is not None:
-                    happened.append(up.ConnectionLost(code=code, reason=str(hub.error)))
-                hub.publish(happened, now)
-            else:
-                happened = []
+            happened = self._over_by(code, reason, by_us=by_us) if hub.error or not self.stop.is_set() else []
+            hub.publish(happened, now)
         try:
             hub.tell_directly(happened, now)
         finally:
             self.stop.set()
             hub.finish(self._how_it_ended())
+
+    def _over_by(self, code: int, reason: str, *, by_us: bool) -> list[up.Update]:
+        """Decide what an end means that was not asked for; returns what to tell."""
+        moment = self._moment()
+        happened = self._conversation.end()
+        self.ending = Ending(code=code, reason=reason, says=self._said.before(happened), by_us=by_us)
+        error = self._hub.error = self._hub.error or self.ending.error(moment, self._connection.endpoint.label)
+        return happened if error is None else [*happened, up.ConnectionLost(code=code, reason=str(error))]
 
     def _moment(self) -> Moment:
         """What the session is doing."""
@@ -508,10 +498,3 @@ def _received(
 def _sent(events: Sequence[ev.ClientEvent], frames: Sequence[bytes], recorder: RecorderProtocol, at_s: float) -> None:
     for event, frame in zip(events, frames, strict=True):
         recorder.sent(event, frame, at_s)
-
-
-def _error_of(event: AnyEvent) -> up.Failure | None:
-    """An error message in the words of updates; None for any other message, and for a known race."""
-    if type(event) is not ev.Error or event.error.code in BENIGN_CODES:
-        return None
-    return failure(event.error, event.error.event_id)

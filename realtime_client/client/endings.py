@@ -9,6 +9,7 @@ and rate).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 import msgspec
@@ -71,6 +72,29 @@ _OTHER = _Row("the server closed the connection", Kind.LOST)
 _REFUSED_KEY = {"invalid_api_key", "authentication_error", "unauthorized"}
 _REFUSED_RATE = {"rate_limit_exceeded", "insufficient_quota", "quota_exceeded", "billing_hard_limit_reached"}
 _FINAL_ERRORS = _REFUSED_KEY | _REFUSED_RATE | {"beta_api_shape_disabled", "invalid_model", "model_not_found"}
+
+
+class LastWords:
+    """What the server said that may be why it ends the session. Called under the session's lock."""
+
+    def __init__(self) -> None:
+        self._fatal: up.Failure | None = None
+        self._last: up.Failure | None = None
+
+    def trouble(self, updates: Sequence[up.Update]) -> None:
+        """Take in what an error message meant."""
+        self._fatal = next((each for each in updates if isinstance(each, up.Failure) and each.fatal), self._fatal)
+
+    def newest(self, updates: Sequence[up.Update]) -> None:
+        """Take in what the newest message meant."""
+        newest = updates[-1] if updates else None
+        self._last = newest if type(newest) is up.Failure and not newest.benign else None
+        if self._fatal is not None and type(newest) is up.ResponseDone:
+            self._fatal = None  # it was not: the session goes on
+
+    def before(self, held: Sequence[up.Update]) -> up.Failure | None:
+        """What was said before the end. held: what came out at the end only."""
+        return self._fatal or next((each for each in held if isinstance(each, up.Failure)), None) or self._last
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
