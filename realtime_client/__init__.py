@@ -17,7 +17,9 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import errors, updates
+    from .audio.files import read_audio, write_audio
     from .audio.pcm import pcm16
+    from .changes import Changes, ToolSpec
     from .client.client import RealtimeClient
     from .client.endpoint import Endpoint
     from .local import LocalServer
@@ -25,12 +27,19 @@ if TYPE_CHECKING:
     from .protocol.session import RealtimeConfig, TranscriptionConfig
     from .session.answer import Answer
     from .session.limits import Limits
+    from .session.session import Sent, Session
     from .session.signals import signals
     from .session.stats import Stats
     from .session.subscription import Subscription
     from .settings import Settings, load_settings
 
 _WHERE = {
+    "write_audio": "audio.files",
+    "read_audio": "audio.files",
+    "Session": "session.session",
+    "Sent": "session.session",
+    "ToolSpec": "changes",
+    "Changes": "changes",
     "Answer": "session.answer",
     "Endpoint": "client.endpoint",
     "Limits": "session.limits",
@@ -51,22 +60,28 @@ _WHERE = {
 
 __all__ = [
     "Answer",
+    "Changes",
     "Endpoint",
     "Limits",
     "LocalServer",
     "RealtimeClient",
     "RealtimeConfig",
+    "Sent",
+    "Session",
     "Settings",
     "Stats",
     "Subscription",
+    "ToolSpec",
     "TranscriptionConfig",
     "__version__",
     "connect",
     "errors",
     "load_settings",
     "pcm16",
+    "read_audio",
     "signals",
     "updates",
+    "write_audio",
 ]
 
 

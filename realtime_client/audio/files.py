@@ -134,6 +134,27 @@ def write_wav(path: str | Path, pcm: bytes, rate_hz: int, channels: int = 1) -> 
         raise UsageError(f"cannot write the audio file {path}: {error.strerror or error}") from error
 
 
+def write_audio(path: str | Path, audio: bytes, fmt: AudioFormat) -> None:
+    """Write mono audio of any format as a .wav or .flac file of 16-bit PCM, in place of one that is there.
+
+    Errors: UsageError for another ending of the name, or when it cannot be written.
+    """
+    path = Path(path)
+    pcm = transcode(audio, fmt, AudioFormat("pcm16", fmt.rate_hz))
+    if path.suffix.lower() == ".wav":
+        write_wav(path, pcm, fmt.rate_hz)
+        return
+    if path.suffix.lower() != ".flac":
+        raise UsageError(f"cannot write the audio file {path}: its name must end in .wav or .flac")
+    import numpy as np
+    import soundfile
+
+    try:
+        soundfile.write(path, np.frombuffer(pcm, "<i2"), fmt.rate_hz, format="FLAC")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UsageError(f"cannot write the audio file {path}: {error}") from error
+
+
 def _told(sound: FileSound) -> bytes:
     for note in sound.notes:
         _log.warning(note)

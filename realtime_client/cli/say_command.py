@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from realtime_client.audio.files import read_audio, transcode, write_wav
+from realtime_client.audio.files import read_audio, transcode, write_audio
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.cli.session import command_session, notice
@@ -173,17 +173,6 @@ def _check_out(out: Path, settings: Settings) -> None:
 
 def _write_out(out: Path, turn: Answer, audio_format: AudioFormat) -> bool:
     """Write the answer's audio; False if there is none."""
-    if not turn.audio:
-        return False
-    pcm = transcode(turn.audio, audio_format, AudioFormat("pcm16", audio_format.rate_hz))
-    if out.suffix.lower() == ".wav":
-        write_wav(out, pcm, audio_format.rate_hz)
-        return True
-    import numpy as np
-    import soundfile
-
-    try:
-        soundfile.write(out, np.frombuffer(pcm, "<i2"), audio_format.rate_hz, format="FLAC")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise UsageError(f"cannot write the audio file {out}: {error}") from None
-    return True
+    if turn.audio:
+        write_audio(out, turn.audio, audio_format)
+    return bool(turn.audio)
