@@ -83,7 +83,7 @@ class Hub:
         """
         if updates:
             self.turns.take_all(updates, at_s)
-        if self.records or (updates and self._observers):
+        if record is not None or (updates and (self.records or self._observers)):
             self.inbound.put_now(Entry(record, updates, at_s, size), quietly=quietly)
 
     def tell_directly(self, updates: Sequence[up.Update], at_s: float) -> None:

@@ -152,7 +152,8 @@ class Session(ABC):
         if self._state == "new":
             raise ClosedError("the session is not open yet: use `with`, or call open()")
         if self._state not in {"open", "opening"} or self.stop.is_set():
-            raise ClosedError(f"the session is over: {self._how_it_ended()}")
+            how = self._how_it_ended()
+            raise ClosedError("the session is closed" if how == "closed" else f"the session is over: {how}")
 
     @abstractmethod
     def _begin(self, deadline: Deadline) -> None:
