@@ -24,9 +24,9 @@ from websockets.http11 import Response
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
-from realtime_client.client.connecting import OpenWire
 from realtime_client.client.diagnosis import retry_after_s
 from realtime_client.client.endpoint import Endpoint
+from realtime_client.client.wire import Wire
 from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, ServerVad
 from realtime_client.session.limits import Limits
 
@@ -233,14 +233,14 @@ def test_the_session_ends_before_the_answer() -> None:
 def test_an_answer_that_is_quicker_than_the_thread_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole answer is there before `send` returns; it is timed all the same."""
     done = threading.Event()
-    send = OpenWire.send
+    send = Wire.send
 
-    def slow(self: OpenWire, messages: Any) -> None:
+    def slow(self: Wire, messages: Any) -> None:
         send(self, messages)
         if any(b"response.create" in bytes(m) for m in messages if isinstance(m, bytes)):
             assert done.wait(5)
 
-    monkeypatch.setattr(OpenWire, "send", slow)
+    monkeypatch.setattr(Wire, "send", slow)
     with ScriptedServer(on_request(Peer.answer)) as server, client_for(server.url) as client:
         client.observe(lambda u, _at: done.set() if isinstance(u, up.ResponseDone) else None, direct=True)
         answer = client.ask("hi", timeout_s=5)
@@ -697,12 +697,12 @@ def test_over_tls_nothing_is_read_before_the_request_is_written(
 
     ca, path = authority
     with tls_server(ca, "127.0.0.1", on_request(Peer.answer)) as server:
-        for name in ("recv", "sendall"):
+        for name in ("recv", "send"):
             monkeypatch.setattr(ssl.SSLSocket, name, noting(name))
         for _ in range(5):
             order.clear()
             with client_for(server.url.replace("ws://", "wss://"), trust=str(path)):
-                assert order[0] == "sendall"
+                assert order[0] == "send"
 
 
 def test_tls_that_nobody_vouches_for(authority: tuple[trustme.CA, Path]) -> None:

@@ -1,111 +1,43 @@
-"""One WebSocket connection: opening it, writing to it, ending it.
+"""A connection attempt: TCP or a proxy, TLS, the WebSocket handshake.
 
-This module, `wire` and `diagnosis` are all of the client that knows the websockets library.
+This module, `wire`, `framing`, `proxy` and `diagnosis` are all of the client that knows the websockets library.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
 
-from websockets.exceptions import (
-    WebSocketException,
-)
-from websockets.sync.client import connect
-from websockets.uri import parse_uri
+from websockets.client import ClientProtocol
+from websockets.exceptions import WebSocketException
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import WebSocketURI, parse_uri
 
 from realtime_client import errors
 from realtime_client.deadline import Deadline
 from realtime_client.session.limits import Limits
 from realtime_client.version import __version__
 
-from .diagnosis import RedirectedError, explain, lost
+from .diagnosis import explain
 from .endpoint import Endpoint
-from .outbox import Ping
+from .framing import ClientFraming
+from .proxy import connect_through, proxy_for
+from .stream import Stream
 from .wire import FrameHandler, Wire
-
-try:
-    _proxies: Any = importlib.import_module("websockets.proxy")
-except ImportError:  # before websockets 16 it lived with the URLs
-    _proxies = importlib.import_module("websockets.uri")
-
 
 USER_AGENT = f"realtime-client/{__version__}"
 _SILENT = logging.getLogger("realtime_client.websocket")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
-
-
-class OpenWire:
-    """An open WebSocket connection.
-
-    `send`, `ping` and `close` belong to the send thread; `abort` may be called from anywhere.
-    """
-
-    def __init__(self, wire: Wire, on_release: Callable[[], None]) -> None:
-        self._wire = wire
-        self._on_release = on_release
-
-    @property
-    def receive_thread(self) -> threading.Thread:
-        """The thread that reads and hands frames over."""
-        return self._wire.recv_events_thread
-
-    @property
-    def receive_error(self) -> BaseException | None:
-        """The exception that a FrameHandler raised, if one did."""
-        return self._wire.failure
-
-    @property
-    def server_date(self) -> str:
-        """The Date header of the handshake's answer (RFC 9110, 6.6.1); '' if there was none."""
-        response = self._wire.response
-        return "" if response is None else response.headers.get("Date", "")
-
-    def send(self, messages: Sequence[bytes | Ping]) -> None:
-        """Send text messages and pings, in order and in one write; blocks while the peer does not read.
-
-        Pongs come to `on_pong`. Errors: ConnectionLostError.
-        """
-        wire = self._wire
-        try:
-            with wire.send_context():
-                for message in messages:
-                    if type(message) is Ping:
-                        wire.protocol.send_ping(message.payload)
-                    else:
-                        wire.protocol.send_text(message)  # type: ignore[arg-type]
-            wire.write_out()
-        except (WebSocketException, OSError) as error:
-            raise lost(error) from error
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send the close frame and wait for the peer's, at most the time limit given at opening."""
-        self._wire.finish(code, reason)
-
-    def abort(self) -> None:
-        """End the connection at once, without waiting for anybody."""
-        self._wire.cut()
-
-    def release(self) -> None:
-        """Give the last handle back; a receive thread that has not ended does it when it ends."""
-        self._wire.left_alone = True
-        if not self._wire.recv_events_thread.is_alive():
-            self._wire.release()
-            self._on_release()
+_SILENT.setLevel(logging.CRITICAL + 1)  # the library would describe every frame, and trip over text that is none
 
 
 class Attempt:
     """A connection attempt that another thread may end.
 
     `run` does the whole of it in the calling thread; `abort` from elsewhere makes it fail soon: at once in TCP, TLS and
-    handshake, after the resolver's or the proxy's own time where those are slow.
+    handshake, after the resolver's time, or a SOCKS proxy's, where those are slow.
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits, handler: FrameHandler) -> None:
@@ -115,26 +47,17 @@ class Attempt:
         self._lock = threading.Lock()
         self._aborted = False
         self.connecting = threading.Event()
-        self._socket: socket.socket | None = None
-        self._wire: Wire | None = None
+        self._stream: Stream | None = None
 
     def abort(self) -> None:
-        """Make the attempt fail."""
+        """Make the attempt fail; what it came to is cut."""
         with self._lock:
             self._aborted = True
-            if self._socket is not None:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-            if self._wire is not None:
-                self._wire.cut()
+            stream = self._stream
+        if stream is not None:
+            stream.cut()
 
-    def _adopt(self, wire: Wire) -> None:
-        with self._lock:
-            self._wire = wire
-            if self._aborted:
-                wire.cut()
-
-    def run(self) -> OpenWire:
+    def run(self) -> Wire:
         """Connect. Errors: UsageError for a URL that is none; ConnectError and its kinds for all else."""
         endpoint, limits = self._endpoint, self._limits
         _check_headers(endpoint)
@@ -143,75 +66,93 @@ class Attempt:
         try:
             uri = parse_uri(endpoint.url)
             context = _tls_context(endpoint) if uri.secure else None
-            proxy = _proxies.get_proxy(uri) if endpoint.proxy is True else endpoint.proxy or None
-            sock = None if proxy else self._tcp(uri.host, uri.port, deadline)
-            wire = connect(
-                endpoint.url,
-                sock=sock,
-                ssl=context,
-                proxy=proxy,
-                compression=None,
-                additional_headers=endpoint.headers,
-                user_agent_header=USER_AGENT,
-                open_timeout=deadline.remaining_s(),
-                ping_interval=None,
-                close_timeout=limits.close_timeout_s * 0.5,
-                max_size=limits.max_frame_bytes,
-                logger=_SILENT,
-                create_connection=self._make_wire,  # type: ignore[arg-type]  # any callable of that shape
-            )
-        except (WebSocketException, OSError, EOFError, ValueError, ImportError, RedirectedError) as error:
-            self._release()
+            proxy = proxy_for(uri) if endpoint.proxy is True else endpoint.proxy or None
+            stream = self._reach(uri, proxy, deadline)
+            if context is not None:
+                stream.begin_tls(context, uri.host, deadline)
+            framing = self._shake_hands(stream, uri, deadline)
+        except (WebSocketException, OSError, EOFError, ValueError, ImportError) as error:
+            if self._stream is not None:
+                self._stream.close()
             raise explain(error, endpoint, limits, proxy) from error
-        wire.__enter__()
-        assert isinstance(wire, Wire)
-        return OpenWire(wire, self._release)
+        assert isinstance(framing.opening, Response)
+        wire = Wire(
+            stream,
+            framing,
+            self._handler,
+            close_timeout_s=limits.close_timeout_s * 0.5,
+            server_date=framing.opening.headers.get("Date", ""),
+        )
+        wire.start()
+        return wire
 
-    def _make_wire(self, *args: Any, **kwargs: Any) -> Wire:
-        if self._wire is not None:
-            # Some versions of the library follow a redirect; the key belongs to the host it was given for.
-            raise RedirectedError
-        return Wire(*args, handler=self._handler, adopt=self._adopt, **kwargs)
+    def _reach(self, uri: WebSocketURI, proxy: str | None, deadline: Deadline) -> Stream:
+        """A stream to the server, itself or through the proxy."""
+        if not proxy:
+            return self._connect(uri.host, uri.port, deadline)
 
-    def _release(self) -> None:
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-            if self._wire is not None:
-                self._wire.release()
+        def secure(stream: Stream, host: str) -> None:
+            stream.begin_tls(ssl.create_default_context(), host, deadline)
 
-    def _tcp(self, host: str, port: int, deadline: Deadline) -> socket.socket:
-        """Open the TCP connection through a socket that `abort` can reach."""
+        stream = connect_through(proxy, uri, deadline, connect=self._connect, secure=secure, agent=USER_AGENT)
+        self._hold(stream)
+        return stream
+
+    def _connect(self, host: str, port: int, deadline: Deadline) -> Stream:
+        """Open a TCP connection through a socket that `abort` can reach."""
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         error: OSError = OSError(f"no address for {host}")
         for tried, (family, kind, proto, _, address) in enumerate(addresses):
-            sock = socket.socket(family, kind, proto)
-            self._hold(sock)
+            stream = Stream(socket.socket(family, kind, proto))
+            self._hold(stream)
             self.connecting.set()
+            left = deadline.remaining_s()
             try:
-                left = deadline.remaining_s()
                 # One address that swallows everything must not take the time of the others.
-                sock.settimeout(None if left is None else max(0.01, left / (len(addresses) - tried)))
-                sock.connect(address)
-                sock.settimeout(None)
+                stream.connect(address, None if left is None else max(0.01, left / (len(addresses) - tried)))
             except OSError as failed:
                 error = failed
-                sock.close()
+                stream.close()
             else:
-                self._hold(None)  # the library owns it now, and `_adopt` gets a second handle
-                return sock
+                return stream
         raise error
 
-    def _hold(self, sock: socket.socket | None) -> None:
-        """Let `abort` reach this socket, or none. Errors: ConnectionAbortedError when it came first."""
+    def _hold(self, stream: Stream) -> None:
+        """Let `abort` reach this stream. Errors: ConnectionAbortedError when it came first."""
         with self._lock:
-            held, self._socket = self._socket, sock
+            self._stream = stream
             if self._aborted:
-                for each in (held, sock):
-                    if each is not None:
-                        each.close()
                 raise ConnectionAbortedError("closed while connecting")
+
+    @staticmethod
+    def _headers(endpoint: Endpoint) -> dict[str, str]:
+        named = {name.lower() for name in endpoint.headers}
+        return endpoint.headers if "user-agent" in named else {**endpoint.headers, "User-Agent": USER_AGENT}
+
+    def _shake_hands(self, stream: Stream, uri: WebSocketURI, deadline: Deadline) -> ClientFraming:
+        """Ask for a WebSocket connection. Errors: InvalidHandshake; OSError."""
+        protocol = ClientProtocol(uri, max_size=self._limits.max_frame_bytes, logger=_SILENT)
+        framing = ClientFraming(protocol, self._limits.max_frame_bytes)
+        request = protocol.connect()
+        request.headers.update(self._headers(self._endpoint))
+        protocol.send_request(request)
+        try:
+            stream.write_all(b"".join(protocol.data_to_send()), deadline)
+            while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+                data = stream.read(65536, deadline)
+                if data is None:
+                    raise TimeoutError
+                if data:
+                    framing.feed(data)
+                else:
+                    framing.feed_end()
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise EOFError("the connection dropped in the handshake") from error
+        if protocol.handshake_exc is not None:
+            raise protocol.handshake_exc
+        return framing
 
 
 def _check_headers(endpoint: Endpoint) -> None:

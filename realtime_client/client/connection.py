@@ -23,10 +23,11 @@ from realtime_client.session.stop import StopEvent
 from realtime_client.session.worker import Worker
 
 from .ahead import Ahead
-from .connecting import Attempt, OpenWire
+from .connecting import Attempt
 from .endpoint import Endpoint
 from .keepalive import KeepAlive
 from .outbox import WRITE_OUT, Outbox, Outgoing, Ping
+from .wire import Wire
 
 
 class Owner(Protocol):
@@ -89,8 +90,8 @@ class Connection:
             round_trip=owner.round_trip,
         )
         self._attempt = Attempt(endpoint, limits, self)
-        self._outcome: queue.Queue[OpenWire | BaseException] = queue.Queue(4)
-        self._wire: OpenWire | None = None
+        self._outcome: queue.Queue[Wire | BaseException] = queue.Queue(4)
+        self._wire: Wire | None = None
         self._starting = threading.Lock()
         self._begun = threading.Event()
         self._closing = self._over = False
@@ -203,7 +204,7 @@ class Connection:
         except errors.ConnectionLostError:
             wire.abort()  # the receive thread tells why
 
-    def _send_all(self, wire: OpenWire, items: Sequence[Outgoing]) -> None:
+    def _send_all(self, wire: Wire, items: Sequence[Outgoing]) -> None:
         """Send what waited, in one write."""
         events = [item for item in items if isinstance(item, ClientEvent)]
         if not events:
@@ -250,7 +251,7 @@ class Connection:
     def _ping(self, payload: bytes) -> None:
         self.outbox.put_now(Ping(payload), urgent=True)
 
-    def _see_the_end(self, wire: OpenWire) -> None:
+    def _see_the_end(self, wire: Wire) -> None:
         """The end was asked for, perhaps from within: say goodbye, and do not wait for the server's for ever."""
         self.close()
         wire.receive_thread.join(self._limits.close_timeout_s * 0.7)

@@ -29,11 +29,6 @@ from .endings import describe_close
 from .endpoint import Endpoint
 
 _LONGEST_WAIT_S = 7 * 86_400.0
-_REDIRECTS = "redirects to another address: give that one as the URL"
-
-
-class RedirectedError(Exception):
-    """The server sent us elsewhere."""
 
 
 def lost(error: BaseException) -> errors.ConnectionLostError:
@@ -56,8 +51,6 @@ def explain(error: Exception, endpoint: Endpoint, limits: Limits, proxy: str | N
     status = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, InvalidStatus)), None)
     if status is not None:
         return _explain_status(status, where)
-    if isinstance(error, RedirectedError):
-        return errors.NotRealtimeError(f"{where} {_REDIRECTS}")
     if isinstance(error, InvalidURI):
         return errors.UsageError(f"not a WebSocket URL: {shown_url(endpoint.url)} (it begins with ws:// or wss://)")
     if isinstance(error, ProxyError | InvalidProxy):
@@ -98,7 +91,8 @@ def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
     says = f": {message}" if message else ""
     if 300 <= status < 400:
         to = one_line(headers.get("Location", ""), 300)
-        return errors.NotRealtimeError(f"{where} {_REDIRECTS}{f' ({shown_url(to)})' if to else ''}")
+        target = f" ({shown_url(to)})" if to else ""  # the key belongs to the host that it was given for
+        return errors.NotRealtimeError(f"{where} redirects to another address: give that one as the URL{target}")
     if status == 401:
         return errors.AuthenticationError(f"{where} refused the key (HTTP 401){says}")
     if status == 403:

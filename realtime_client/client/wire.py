@@ -1,33 +1,29 @@
-"""The WebSocket library's connection with its reading end replaced.
+"""One open WebSocket connection: its socket, its framing and its receive thread.
 
-Messages are handed over in the library's own reading thread, which is our receive thread: one thread and one hand-off
-less a session than `recv()` in a thread of our own. What one read delivered is handed over at once. The library's
-message queue, keep-alive and compression are not used.
-
-The library writes to the socket while it holds the lock that its reading needs, too: two peers that both wait for room
-would stand still for good. Here the lock is held to make frames, and they are written after it is released.
+Frames are made and read under the framing's lock and written outside of it: two peers that both wait for room would
+stand still for good if writing held up reading. A pong that finds no room is left to the send thread.
 """
 
 from __future__ import annotations
 
 import contextlib
-import selectors
-import socket
 import threading
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import WebSocketException
 from websockets.protocol import State
-from websockets.sync.client import ClientConnection
 
-from .frames import FrameSplitter, OtherFrame
+from realtime_client.deadline import NO_DEADLINE, Deadline
 
-_DATA = {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}
-_LONGEST_HEAD = 2**18
-_LONGEST_WAIT_S = 10.0
-_MOST_UNWRITTEN = 64
+from .diagnosis import lost
+from .framing import Framing
+from .outbox import Ping
+from .stream import NOW, Stream
+
+_FIRST_READ = 8192  # what every session holds while it waits
+_NEXT_READ = 65536
+_ONE_DRAIN = 2**18
 _FAULTS = {1002, 1007, 1009}  # protocol error, text that is none, message too big: RFC 6455, section 7.4.1
 
 
@@ -39,7 +35,7 @@ class FrameHandler(Protocol):
         ...
 
     def on_pong(self, payload: bytes) -> None:
-        """The answer to `Connection.ping`."""
+        """The answer to a Ping."""
         ...
 
     def on_unwritten(self) -> None:
@@ -54,234 +50,165 @@ class FrameHandler(Protocol):
         ...
 
 
-class _Messages:
-    """An event of ours among the library's: text messages that arrived together."""
+class Wire:
+    """An open WebSocket connection that reads by itself, from `start` on.
 
-    __slots__ = ("frames",)
-
-    def __init__(self, first: bytes) -> None:
-        self.frames = [first]
-
-
-class Wire(ClientConnection):
-    """The library's connection with its reading end replaced by a FrameHandler.
-
-    The library feeds what it read to `protocol.receive_data` and takes events from `protocol.events_received`: both are
-    replaced on the protocol object, so that plain text messages pass by the library's parser.
+    `send`, `write_out` and `close` belong to the send thread; `abort` may be called from anywhere.
+    server_date: the Date header of the handshake's answer (RFC 9110, 6.6.1); '' if there was none. receive_error: the
+    exception that the handler raised, if it did. close_timeout_s: how long `close` waits; how long a peer that has said
+    goodbye may leave the connection open.
     """
 
-    def __init__(self, *args: Any, handler: FrameHandler, adopt: Callable[[Wire], None], **kwargs: Any) -> None:
+    def __init__(
+        self, stream: Stream, framing: Framing, handler: FrameHandler, *, close_timeout_s: float, server_date: str = ""
+    ) -> None:
+        self.server_date = server_date
+        self.receive_error: BaseException | None = None
+        self.receive_thread = threading.Thread(target=self._receive, name="realtime-receive", daemon=True)
+        self._stream = stream
+        self._framing = framing
         self._handler = handler
-        self._parts: list[bytes] = []
-        self._events: list[Any] = []
-        self.failure: BaseException | None = None
-        self._unwritten: deque[bytes] = deque()
+        self._close_timeout_s = close_timeout_s
         self._writing = threading.Lock()
-        self._asked = threading.Event()  # our part of the handshake is written
-        self.left_alone = False  # nobody waits for the receive thread any more
-        sock, protocol = args[:2]
-        self.raw_fd = _duplicate(sock)
-        self._splitter: FrameSplitter | None = None
-        self._response_head = b""
-        self._max_bytes = protocol.max_message_size if hasattr(protocol, "max_message_size") else protocol.max_size
-        self._parse, self._parsed, self._to_send = (
-            protocol.receive_data,
-            protocol.events_received,
-            protocol.data_to_send,
-        )
-        protocol.receive_data = self._receive_data
-        protocol.events_received = self._take_events
-        protocol.data_to_send = self._data_to_send
-        super().__init__(*args, **kwargs)
-        adopt(self)
+        self._over = False
+        self._released = False
 
-    def _receive_data(self, data: bytes) -> None:
-        """Sort what was read into messages for us and frames for the library."""
-        splitter = self._splitter
-        if splitter is None:
-            self._receive_response(data)
-            return
-        events = self._events
-        for piece in splitter.feed(data):
-            if type(piece) is OtherFrame:
-                self._parse(bytes(piece))
-                events += self._parsed()
-            elif events and type(events[-1]) is _Messages:
-                events[-1].frames.append(piece)
-            else:
-                events.append(_Messages(piece))
+    def start(self) -> None:
+        """Read, from now on; what came with the handshake first."""
+        self.receive_thread.start()
 
-    def _receive_response(self, data: bytes) -> None:
-        """Give the library its HTTP response; what follows a 101 is frames."""
-        self._response_head += data
-        head, found, rest = self._response_head.partition(b"\r\n\r\n")
-        if not found or head[9:12] != b"101":
-            self._parse(data)
-            if len(self._response_head) > _LONGEST_HEAD:
-                self._response_head = b""
-            return
-        self._parse(data[: len(data) - len(rest)])
-        self._splitter = FrameSplitter(self._max_bytes)
-        self._response_head = b""
-        if rest:
-            self._events += self._parsed()
-            self._receive_data(rest)
+    # --- writing ------------------------------------------------------------------------------------------------------
 
-    def _take_events(self) -> list[Any]:
-        """What arrived, in order (the library calls it after each read)."""
-        events, self._events = self._events, []
-        events += self._parsed()
-        return events
+    def send(self, messages: Sequence[bytes | Ping]) -> None:
+        """Send text messages and pings, in order and in one write; blocks while the peer does not read.
 
-    def _data_to_send(self) -> list[bytes]:
-        """What to write, in as few writes as possible; an empty string asks for the end of writing."""
-        writes: list[bytes] = self._to_send()
-        if len(writes) > 1 and b"" not in writes:
-            return [b"".join(writes)]
-        return writes
-
-    # writing
-
-    def send_data(self) -> None:
-        """Keep what the library wants written (an override; the library calls it under its lock).
-
-        `write_out` writes it. What the receive thread itself has to say it writes here if that takes no waiting.
+        Pongs come to `on_pong`. Errors: ConnectionLostError.
         """
-        if self.response is None:
-            try:
-                super().send_data()
-            finally:
-                self._asked.set()
-            return
-        data = self.protocol.data_to_send()
-        if len(self._unwritten) > _MOST_UNWRITTEN and self.protocol.state is State.OPEN and self._reads_here():
-            return  # pongs to a peer that does not read: it may have the next one (RFC 6455, section 5.5.3)
-        self._unwritten += data
-        if self._reads_here() and self._unwritten and not self._write_at_once():
-            self._handler.on_unwritten()
-
-    def _reads_here(self) -> bool:
-        return threading.current_thread() is self.recv_events_thread
-
-    def write_out(self) -> None:
-        """Write what is kept; blocks while the peer does not read. Errors: OSError."""
-        while self._unwritten:
-            with self._writing:
-                self._write()
-
-    def _write(self) -> None:
-        while self._unwritten:
-            data = self._unwritten.popleft()
-            if data:
-                self.socket.sendall(data)
-            else:
-                with contextlib.suppress(OSError):  # it is over already
-                    self.socket.shutdown(socket.SHUT_WR)
-
-    def _write_at_once(self) -> bool:
-        """Write what is kept unless that means waiting; True if somebody has written it or is about to."""
-        if not self._writing.acquire(blocking=False):
-            return True  # whoever writes looks again afterwards
         try:
-            if not self._writable():
-                return False
-            with contextlib.suppress(OSError):  # the connection is over, which reading finds out
-                self._write()
-            return True
-        finally:
-            self._writing.release()
-
-    def _writable(self) -> bool:
-        """Whether the socket takes a short message now."""
-        with selectors.DefaultSelector() as selector:
-            try:
-                selector.register(self.socket, selectors.EVENT_WRITE)
-            except (OSError, ValueError):
-                return True  # closed: writing fails at once
-            return bool(selector.select(0))
-
-    def finish(self, code: int, reason: str) -> None:
-        """Send the close frame, then wait for the peer's; at most the close time limit each."""
-        with self.protocol_mutex:
-            if self.protocol.state is State.OPEN:
-                self.protocol.send_close(code, reason)
-                self.send_data()
-        with contextlib.suppress(OSError):
+            self._framing.send(messages)
             self.write_out()
-        self.recv_events_thread.join(self.close_timeout)
-        if self.recv_events_thread.is_alive():
-            self.cut()
+        except (WebSocketException, OSError) as error:
+            protocol = self._framing.protocol
+            raise lost(protocol.close_exc if protocol.state is State.CLOSED else error) from error
 
-    # reading
+    def write_out(self, deadline: Deadline = NO_DEADLINE) -> None:
+        """Write what is kept; blocks while the peer does not read, until the deadline. Errors: OSError."""
+        while self._framing.outgoing:
+            with self._writing:
+                if not self._write(deadline):
+                    return
 
-    def process_event(self, event: Any) -> None:
-        """Hand over what arrived (an override: the library calls it for each event)."""
-        if self.response is None:
-            super().process_event(event)
-            return
-        if self.failure is not None:
-            return
+    def _write(self, deadline: Deadline) -> bool:
+        """Write what is kept; False when there was no room for all of it in time. For whoever holds the lock."""
+        framing, outgoing = self._framing, self._framing.outgoing
+        while outgoing:
+            rest = memoryview(outgoing[0])
+            while rest:
+                taken = self._stream.write(rest, deadline)
+                if taken is None:
+                    outgoing[0] = bytes(rest)
+                    framing.clogged = True
+                    return False
+                rest = rest[taken:]
+            outgoing.popleft()
+        framing.clogged = False
+        return True
+
+    def _reply(self) -> None:
+        """Write what reading asked for, or have it written if that means waiting."""
+        framing = self._framing
+        while framing.outgoing:
+            if not self._writing.acquire(blocking=False):
+                framing.clogged = True  # or will soon be found not to be
+                return  # whoever writes looks again afterwards
+            try:
+                written = self._write(NOW)
+            except OSError:
+                return  # the connection is over, which reading finds out
+            finally:
+                self._writing.release()
+            if not written:
+                self._handler.on_unwritten()
+                return
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Send the close frame and wait for the peer's, at most the close time limit; then it is over, so or so."""
+        deadline = Deadline(self._close_timeout_s)
+        self._framing.send_close(code, reason)
+        with contextlib.suppress(OSError):
+            self.write_out(deadline)
+        self.receive_thread.join(deadline.remaining_s())
+        if self.receive_thread.is_alive():
+            self.abort()
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        """Read until the connection is over: the receive thread's whole life."""
         try:
-            if type(event) is _Messages:
-                self._handler.on_frames(event.frames)
-            elif event.opcode is Opcode.PONG:
-                self._handler.on_pong(bytes(event.data))
-            elif event.opcode in _DATA:
-                self._assemble(event)
-        except BaseException as error:  # noqa: BLE001 - the library would log it and go on
-            self.failure = error
-            self.cut()
-
-    def _assemble(self, event: Frame) -> None:
-        """Put a fragmented (or binary) message together; the library has checked its size and order."""
-        self._parts.append(bytes(event.data))
-        if event.fin:
-            whole, self._parts = b"".join(self._parts), []
-            self._handler.on_frames([whole])
-
-    def recv_events(self) -> None:
-        """Read until the connection is over (an override: this is the receive thread's whole life)."""
-        threading.current_thread().name = "realtime-receive"
-        # A TLS server sends its session tickets first of all. OpenSSL takes them for a part of the TLS handshake, and
-        # what another thread writes at that moment may be lost: so nothing is read before our request is written.
-        self._asked.wait(_LONGEST_WAIT_S)
+            self._read()
+        except BaseException as error:  # noqa: BLE001 - the handler's; kept for whoever ends the session
+            self.receive_error = error
+        self.abort()
+        self._framing.feed_end()
+        code, reason, by_us = self._end()
         try:
-            super().recv_events()
-        finally:
-            if self.response is not None and self.protocol.handshake_exc is None:
-                self.cut()  # the newest versions of the library close their handle of the socket and no more
-                code, reason, by_us = self._end()
-                try:
-                    self._handler.on_end(code, reason, by_us=by_us)
-                except BaseException as error:  # noqa: BLE001 - kept, as any that a handler raises
-                    self.failure = self.failure or error
-            if self.left_alone:
-                self.release()
+            self._handler.on_end(code, reason, by_us=by_us)
+        except BaseException as error:  # noqa: BLE001 - kept, as any that a handler raises
+            self.receive_error = self.receive_error or error
+        self._over = True
+        if self._released:
+            self._stream.close()
+
+    def _read(self) -> None:
+        stream, framing, closing = self._stream, self._framing, NO_DEADLINE
+        self._hand_over()
+        while not closing.expired:
+            try:
+                data = stream.read(_FIRST_READ, closing)
+                if not data:
+                    return
+                framing.feed(data)
+                if len(data) == _FIRST_READ:
+                    self._drain()
+            except OSError:
+                return
+            self._hand_over()
+            if closing is NO_DEADLINE and not framing.is_open:
+                closing = Deadline(self._close_timeout_s)  # the server closes the TCP connection; or we do
+
+    def _drain(self) -> None:
+        """Take what else is there. Errors: OSError."""
+        left = _ONE_DRAIN - _FIRST_READ
+        while left > 0 and (data := self._stream.read(_NEXT_READ, NOW)):
+            self._framing.feed(data)
+            left -= len(data)
+
+    def _hand_over(self) -> None:
+        messages, pongs = self._framing.take()
+        if self._framing.outgoing:
+            self._reply()
+        for payload in pongs:
+            self._handler.on_pong(payload)
+        if messages:
+            self._handler.on_frames(messages)
 
     def _end(self) -> tuple[int, str, bool]:
         """(code, reason, by us): the server's close frame, or the fault of the server for which we closed, or 1006."""
-        protocol = self.protocol
-        came, went = protocol.close_rcvd, protocol.close_sent
-        if went is not None and went.code in _FAULTS and not protocol.close_rcvd_then_sent:
+        end = self._framing.protocol.close_exc
+        came, went = end.rcvd, end.sent
+        if went is not None and went.code in _FAULTS and not end.rcvd_then_sent:
             return went.code, went.reason, True
         return (1006, "", False) if came is None else (came.code, came.reason, False)
 
-    def cut(self) -> None:
-        """End the TCP connection at once. Takes no lock: a send that is stuck holds the library's."""
-        self._asked.set()
-        if self.raw_fd is not None:
-            with contextlib.suppress(OSError):  # it is over already
-                self.raw_fd.shutdown(socket.SHUT_RDWR)
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """End the connection at once, without waiting for anybody."""
+        self._stream.cut()
 
     def release(self) -> None:
-        """Close the duplicate of the socket."""
-        if self.raw_fd is not None:
-            self.raw_fd.close()
-
-
-def _duplicate(sock: Any) -> socket.socket | None:
-    """A second handle on the TCP connection, beside whatever TLS object wraps it."""
-    try:
-        return socket.socket(sock.family, sock.type, fileno=socket.dup(sock.fileno()))
-    except (OSError, AttributeError):
-        return None
+        """Give the socket back; a receive thread that has not ended does it when it ends."""
+        self._released = True
+        if self._over:
+            self._stream.close()

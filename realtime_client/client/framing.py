@@ -1,0 +1,223 @@
+"""One end of a WebSocket connection without its socket: bytes in and messages out, messages in and bytes out.
+
+The rules are the library's (its sans-I/O protocol). A Realtime server sends nearly nothing but unmasked, unfragmented
+text frames (RFC 6455, section 5.2): while the connection is open and no fragmented message is, `ClientFraming` cuts
+those out itself. Every other byte goes to the library.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import Protocol, State
+
+from .outbox import Ping
+
+_PLAIN = 0x81  # final, no reserved bit, text
+_KNOWN = frozenset({0, 1, 2, 8, 9, 10})
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_ENDLESS = 2**64
+_MOST_UNWRITTEN = 64
+
+
+class Framing:
+    """What either side does. `feed` and `feed_end` belong to one thread; all else may be called by any.
+
+    outgoing: what is to be written, in order; whoever writes takes from its left. clogged: the peer does not take it.
+    opening: the HTTP message of the peer's handshake.
+    """
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.opening: Request | Response | None = None
+        self.outgoing: deque[bytes] = deque()
+        self.clogged = False
+        self._lock = threading.Lock()
+        self._messages: list[bytes] = []
+        self._pongs: list[bytes] = []
+        self._fragments: bytearray | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self.protocol.state is State.OPEN
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read."""
+        self._give(data)
+
+    def feed_end(self) -> None:
+        """Take note that nothing more can be read."""
+        with self._lock:
+            self.protocol.receive_eof()
+            events = self.protocol.events_received()
+            self._keep_writes()
+        self._sort(events)
+
+    def take(self) -> tuple[list[bytes], list[bytes]]:
+        """(whole messages, payloads of pongs) that have come since the last call."""
+        messages, pongs = self._messages, self._pongs
+        if messages:
+            self._messages = []
+        if pongs:
+            self._pongs = []
+        return messages, pongs
+
+    def send(self, messages: Sequence[bytes | Ping]) -> None:
+        """Make frames of text messages and pings. Errors: InvalidState when the connection is not open."""
+        protocol = self.protocol
+        with self._lock:
+            for message in messages:
+                if type(message) is Ping:
+                    protocol.send_ping(message.payload)
+                else:
+                    protocol.send_text(message)  # type: ignore[arg-type]  # mypy does not narrow by `type() is`
+            self._keep_writes()
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Say goodbye, unless that was said."""
+        with self._lock:
+            if self.is_open:
+                self.protocol.send_close(code, reason)
+                self._keep_writes()
+
+    def _keep_writes(self) -> None:
+        if writes := b"".join(self.protocol.data_to_send()):  # b"" stands for the end of writing
+            self.outgoing.append(writes)
+
+    def _give(self, data: bytes) -> None:
+        """Let the library read."""
+        protocol = self.protocol
+        with self._lock:
+            protocol.receive_data(data)
+            events = protocol.events_received()
+            if self.clogged and len(self.outgoing) > _MOST_UNWRITTEN and self.is_open:
+                protocol.data_to_send()  # pongs nobody reads: the peer may have the next one (RFC 6455, section 5.5.3)
+            else:
+                self._keep_writes()
+        if events:
+            self._sort(events)
+
+    def _sort(self, events: Sequence[Frame | Request | Response]) -> None:
+        """Keep what the library read. It has checked order and sizes of fragments."""
+        for event in events:
+            if not isinstance(event, Frame):
+                self.opening = event
+            elif event.opcode is Opcode.PONG:
+                self._pongs.append(bytes(event.data))
+            elif event.opcode in _DATA:
+                if event.fin and self._fragments is None:
+                    self._messages.append(bytes(event.data))
+                    continue
+                if self._fragments is None:
+                    self._fragments = bytearray()
+                self._fragments += event.data
+                if event.fin:
+                    self._messages.append(bytes(self._fragments))
+                    self._fragments = None
+
+
+class ClientFraming(Framing):
+    """The client's side, with a short way for plain text messages: not longer than max_bytes."""
+
+    def __init__(self, protocol: ClientProtocol, max_bytes: int) -> None:
+        super().__init__(protocol)
+        self._max_bytes = max_bytes
+        self._line_end = b""
+        self._held = bytearray()  # the beginning of a frame, and how much of it is needed to go on
+        self._need = 0
+        self._owed = 0  # what the library lacks of the frame that it is reading
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read."""
+        if self.protocol.state is State.CONNECTING:
+            data = self._feed_response(data)
+            if not data:
+                return
+        if not self.is_open:  # whoever has changed that: nobody but the library knows what is still read
+            self._give(bytes(self._held) + data)
+            self._held.clear()
+            return
+        at = 0
+        while self._held and at < len(data):
+            part = data[at : at + self._need - len(self._held)]
+            self._held += part
+            at += len(part)
+            if len(self._held) < self._need:
+                return
+            whole, self._held = bytes(self._held), bytearray()
+            self._cut(whole, 0)
+        self._cut(data, at)
+
+    def _feed_response(self, data: bytes) -> bytes:
+        """Give the library its HTTP response, up to the empty line; returns what follows, b'' while that is open."""
+        seen = self._line_end + data
+        found = seen.find(b"\r\n\r\n")
+        rest = len(data) if found < 0 else found + 4 - len(self._line_end)
+        self._line_end = seen[-3:] if found < 0 else b""
+        self._give(data[:rest])
+        return data[rest:]
+
+    def _cut(self, data: bytes, at: int) -> None:
+        """Cut whole messages out; the library gets all other frames as they come."""
+        end = len(data)
+        while at < end:
+            if self._owed:
+                part = data[at : at + self._owed]
+                self._give(part)
+                self._owed -= len(part)
+                at += len(part)
+                if not self.is_open:
+                    self._owed = 0
+                    self._give(data[at:])
+                    return
+                continue
+            if self._fragments is None:
+                at = self._cut_plain(data, at, end)
+            if at == end:
+                return
+            head, size = _measure(data, at, end)
+            plain = data[at] == _PLAIN and self._fragments is None and size <= self._max_bytes
+            if size < 0 or plain:
+                self._held += data[at:]
+                self._need = head if size < 0 else head + size
+                return
+            self._owed = head + size
+
+    def _cut_plain(self, data: bytes, at: int, end: int) -> int:
+        """Cut out text messages that are there as a whole, as long as there are only those; returns where they end."""
+        keep, longest = self._messages.append, self._max_bytes
+        while end - at > 1 and data[at] == _PLAIN:
+            size, begin = data[at + 1], at + 2
+            if size == 126 and end - at > 3:
+                size, begin = data[at + 2] << 8 | data[at + 3], at + 4
+            elif size > 125:
+                head, size = _measure(data, at, end)
+                begin = at + head
+            stop = begin + size
+            if stop > end or not 0 <= size <= longest:
+                break
+            keep(data[begin:stop])
+            at = stop
+        return at
+
+
+def _measure(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """(length of a frame's head, of its payload); the latter is -1 while the head is not complete.
+
+    No end to a frame that the library will refuse by its first two bytes.
+    """
+    if end - at < 2:
+        return 2, -1
+    size = data[at + 1]
+    if size > 127 or data[at] & 0x0F not in _KNOWN:  # masked, or of no kind
+        return 2, _ENDLESS
+    if size < 126:
+        return 2, size
+    head = 4 if size == 126 else 10
+    return head, int.from_bytes(data[at + 2 : at + head], "big") if end - at >= head else -1

@@ -1,0 +1,118 @@
+"""A TCP connection as a stream of bytes, with TLS or without: every wait has a deadline, and any thread can end it.
+
+A TLS socket never blocks here, and one thread at a time is inside of it: OpenSSL's objects are not made for two, and
+what one thread wrote while another read the server's session tickets was lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from realtime_client.deadline import NO_DEADLINE, Deadline
+
+NOW = Deadline(0)
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+_READ, _WRITE = 1, 4  # POLLIN and POLLOUT, where there is poll()
+
+T = TypeVar("T")
+
+
+class Stream:
+    """One thread may read while another writes. Errors of all: OSError, of which a fault of TLS is one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._gone = False
+        self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._tls = isinstance(sock, ssl.SSLSocket)
+        self._lock: contextlib.AbstractContextManager[Any] = threading.Lock() if self._tls else contextlib.nullcontext()
+        self._flags = 0 if self._tls else _AT_ONCE
+        self._blocks = bool(self._flags)
+        sock.setblocking(self._blocks)
+
+    def connect(self, address: Any, timeout_s: float | None) -> None:
+        """Connect to an address as `getaddrinfo` names it."""
+        self._sock.settimeout(timeout_s)
+        self._sock.connect(address)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.setblocking(self._blocks)
+
+    def begin_tls(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+        """Go on in TLS. Errors: also TimeoutError."""
+        sock = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
+        self._take(sock)
+        if self._gone:
+            self.cut()
+        if self._when_ready(lambda: sock.do_handshake() or True, _READ, deadline) is None:
+            raise TimeoutError
+
+    def read(self, size: int, deadline: Deadline = NO_DEADLINE) -> bytes | None:
+        """At most `size` bytes, at least one; b'' once the peer has ended it; None when nothing came in time."""
+        if self._blocks and deadline is NO_DEADLINE:
+            return self._sock.recv(size)
+        return self._when_ready(lambda: self._sock.recv(size, self._flags), _READ, deadline)
+
+    def write(self, data: memoryview, deadline: Deadline = NO_DEADLINE) -> int | None:
+        """How many bytes were taken; None when there was no room in time. Then the same bytes must come next."""
+        return self._when_ready(lambda: self._sock.send(data, self._flags), _WRITE, deadline)
+
+    def write_all(self, data: bytes, deadline: Deadline) -> None:
+        """Write all of it. Errors: also TimeoutError."""
+        rest = memoryview(data)
+        while rest:
+            taken = self.write(rest, deadline)
+            if taken is None:
+                raise TimeoutError
+            rest = rest[taken:]
+
+    def _when_ready(self, call: Callable[[], T], event: int, deadline: Deadline) -> T | None:
+        """Call, again and again, until it need not wait; None at the deadline. TLS may read in order to write."""
+        while True:
+            try:
+                with self._lock:
+                    return call()
+            except BlockingIOError:
+                wanted = event
+            except ssl.SSLWantReadError:
+                wanted = _READ
+            except ssl.SSLWantWriteError:
+                wanted = _WRITE
+            if deadline is NOW or not self._wait(wanted, deadline):
+                return None
+
+    def _wait(self, event: int, deadline: Deadline) -> bool:
+        """Wait until the socket can be read, or written to; it can be, too, when that will fail."""
+        left = deadline.remaining_s()
+        try:
+            if hasattr(select, "poll"):
+                poll = select.poll()
+                poll.register(self._sock, event)
+                return bool(poll.poll(None if left is None else left * 1000))
+            reading, writing = ([self._sock], []) if event == _READ else ([], [self._sock])
+            return any(select.select(reading, writing, [], left))
+        except ValueError:
+            return True  # closed
+
+    def end_writing(self) -> None:
+        """Tell the peer that nothing more comes."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """End the connection at once, whoever waits on it. Takes no lock and leaves the TLS object alone."""
+        self._gone = True
+        with contextlib.suppress(OSError):  # it is over already
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the socket back; for when no other thread uses it any more."""
+        with self._lock:
+            self._sock.close()
