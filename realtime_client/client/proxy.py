@@ -84,12 +84,13 @@ def _check_answer(stream: Stream, deadline: Deadline) -> None:
 def _socks(proxy: Any, uri: WebSocketURI, deadline: Deadline) -> socket.socket:
     """A socket that reaches the server through a SOCKS proxy; the names socks5h and socks4a leave the lookup to it."""
     try:
-        from python_socks import ProxyType
-        from python_socks.sync import Proxy
+        socks: Any = importlib.import_module("python_socks")
+        sync: Any = importlib.import_module("python_socks.sync")
     except ImportError:
         raise ImportError("the library for SOCKS is missing") from None
-    kind = ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else ProxyType.SOCKS4
-    way = Proxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, proxy.scheme in {"socks5h", "socks4a"})
+    kind = socks.ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else socks.ProxyType.SOCKS4
+    by_proxy = proxy.scheme in {"socks5h", "socks4a"}
+    way = sync.Proxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, by_proxy)
     try:
         return way.connect(uri.host, uri.port, timeout=deadline.remaining_s())  # type: ignore[no-any-return]
     except OSError:  # TimeoutError is one

@@ -51,7 +51,12 @@ class Stream:
         self._take(sock)
         if self._gone:
             self.cut()
-        if self._when_ready(lambda: sock.do_handshake() or True, _READ, deadline) is None:
+
+        def shake_hands() -> bool:
+            sock.do_handshake()
+            return True
+
+        if not self._when_ready(shake_hands, _READ, deadline):
             raise TimeoutError
 
     def read(self, size: int, deadline: Deadline = NO_DEADLINE) -> bytes | None:
