@@ -289,7 +289,7 @@ def test_any_stream_means_to_us_what_it_means_to_the_library(chunk: int) -> None
 ILLEGAL = [b"\x83\x05", b"\x81\x85", b"\x8b\x00", b"\x09\x00", b"\xc1\x00", b"\x81\x7f" + bytes([255] * 8)]
 
 
-@pytest.mark.parametrize("step", [1, 10**6])
+@pytest.mark.parametrize("step", [1, 7, 10**6])
 @pytest.mark.parametrize(
     ("after", "delivered"),
     [
@@ -297,6 +297,7 @@ ILLEGAL = [b"\x83\x05", b"\x81\x85", b"\x8b\x00", b"\x09\x00", b"\xc1\x00", b"\x
         (frame(TEXT, b"a") + frame(CONTINUATION, b"of nothing") + frame(TEXT, b"late"), [b"a"]),
         (frame(TEXT, b"a", fin=False) + frame(TEXT, b"inside") + frame(CONTINUATION, b"b"), []),
         (frame(TEXT, b"a", fin=False) + frame(PING) + frame(CONTINUATION, b"b") + frame(TEXT, b"c"), [b"ab", b"c"]),
+        (frame(TEXT, b"a") + frame(CONTINUATION, form=64) + frame(TEXT, b"late"), [b"a"]),
         *((frame(TEXT, b"a") + illegal + frame(TEXT, b"late"), [b"a"]) for illegal in ILLEGAL),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 from typing import Any, get_args
 
 import msgspec
@@ -427,6 +428,52 @@ def test_audio_round_trip(audio: bytes) -> None:
         assert isinstance(event, ev.ResponseOutputAudioDelta), event
         assert event.delta == audio
     assert codec.decode_server(codec.encode(event)) == event
+
+
+_PLACES = [b'"event_id":"e"', b'"response_id":"r"', b'"item_id":"i"', b'"output_index":0', b'"content_index":0']
+_STRANGE = [
+    b'"delta":"AAAA"',
+    b'"delta" :""',
+    b'"x\\"delta":"AAAA"',
+    b'"d\\u0065lta":"BBBB"',
+    b'"x":{"delta":"AAAA"}',
+    b'"x":"{"',
+    b'"delta":',
+    b'"item_id":"\\u00e4\xc3\xa4"',
+    b'"item_id":"\xff"',
+    b'"x":[1,{"y":"}"}]',
+    b'"content_index":"one"',
+]
+
+
+def test_audio_read_in_place_is_what_the_general_way_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of audio, with fields in any order, strange ones among them, and bytes changed; the seed is fixed."""
+    luck, quick = random.Random(3), 0
+    pieces = [b'"', b"\\", b"}", b"{", b",", b":", b" ", b"=", b"/", b"A", b'"delta":', b'"}', b"\n", b"-", b"\xff"]
+    monkeypatch.setattr(codec, "_SHORTEST_AUDIO", 10**9)  # the general way
+    for _ in range(20_000):
+        text = base64.b64encode(luck.randbytes(luck.choice([0, 1, 2, 3, 30]))).replace(
+            b"/", luck.choice([b"/", b"\\/"])
+        )
+        fields = [
+            b'"type":"response.output_audio.delta"',
+            *_PLACES,
+            *luck.choices(_STRANGE, k=luck.choice([0, 0, 0, 1, 2])),
+        ]
+        if luck.random() < 0.3:
+            luck.shuffle(fields)
+        fields.insert(luck.choice([len(fields)] * 9 + [luck.randrange(len(fields))]), b'"delta":"%s"' % text)
+        frame = b"{" + luck.choice([b",", b", "]).join(fields) + b"}"
+        if luck.random() < 0.3:
+            frame = frame.replace(b":", b": ")
+        for _ in range(luck.choice([0, 0, 1, 1, 2])):
+            at = luck.choice([luck.randrange(len(frame)), len(frame) - luck.randrange(1, 9), frame.find(b'"delta"')])
+            frame = frame[:at] + luck.choice(pieces) + frame[at + luck.randrange(2) :]
+        read = codec._audio_delta(frame)
+        if read is not None:
+            quick += 1
+            assert read == codec.decode_server(frame), frame
+    assert quick > 5_000
 
 
 def test_escaped_slash() -> None:

@@ -167,15 +167,14 @@ class ClientFraming(Framing):
         """Cut whole messages out; the library gets all other frames as they come."""
         end = len(data)
         while at < end:
+            if not self.is_open:  # by what it has just read
+                self._give(data[at:])
+                return
             if self._owed:
                 part = data[at : at + self._owed]
                 self._give(part)
                 self._owed -= len(part)
                 at += len(part)
-                if not self.is_open:
-                    self._owed = 0
-                    self._give(data[at:])
-                    return
                 continue
             if self._fragments is None:
                 at = self._cut_plain(data, at, end)

@@ -1,8 +1,9 @@
 """Between bytes on the wire and messages.
 
 Decoding never raises: a frame is a known message, an `UnknownEvent`, or a `MalformedEvent` that says what is wrong.
-Audio deltas are decoded in one pass over the frame without an intermediate string: msgspec leaves the base64 text as
-a view on the frame, pybase64 turns it into bytes.
+Audio deltas are decoded in one pass over the frame without an intermediate string: pybase64 reads the base64 text where
+it stands, and the JSON parser only what stands before it; of a frame that looks otherwise the parser leaves the text as
+a view.
 """
 
 from __future__ import annotations
@@ -127,6 +128,9 @@ _server = _Reader(ev.SERVER_EVENTS, {ev.ResponseOutputAudioDelta: _AudioDeltaFra
 _client = _Reader(ev.CLIENT_EVENTS, {ev.InputAudioBufferAppend: _AppendFrame}, lenient=False)
 _translation = _Reader(get_args(ev.AnyTranslationServerEvent), {})
 _read_server = _server._decode  # noqa: SLF001 - the hot path saves a call
+_read_audio = _json.Decoder(
+    ev.ResponseOutputAudioDelta | ev.ResponseOutputAudioDone
+).decode  # one alone needs no `type`
 _AnyServer = ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent
 _AnyClient = ev.ClientEvent | ev.UnknownEvent | ev.MalformedEvent
 
@@ -146,8 +150,38 @@ def _base64(raw: msgspec.Raw) -> bytes:
         return _b64decode(_decode_str(raw), validate=True)
 
 
+_DELTA = b'"delta":'
+_BACKSLASH = ord("\\")
+_SHORTEST_AUDIO = 512
+
+
+def _audio_delta(frame: bytes) -> ev.ResponseOutputAudioDelta | None:
+    """A frame whose last field is long audio, as servers write it; None for any other, and in any doubt.
+
+    What stands between the key and the end of the frame is nothing but base64: so it is one string, and the rest, with
+    an empty one in its place, is the whole message.
+    """
+    at = frame.find(_DELTA)
+    if at < 1 or frame[at - 1] == _BACKSLASH or not frame.endswith(b'"}'):  # an escaped quote ends no key
+        return None
+    begin = at + 10 if frame[at + 8] == 32 else at + 9  # behind a space, or none, and a quote
+    if begin > len(frame) - 2:
+        return None
+    try:
+        audio = _b64decode(memoryview(frame)[begin:-2], validate=True)
+        event = _read_audio(frame[:begin] + b'"}')
+    except (binascii.Error, *_UNREADABLE):
+        return None
+    if type(event) is not ev.ResponseOutputAudioDelta or event.delta:  # then it is some other field's
+        return None
+    event.delta = audio
+    return event
+
+
 def decode_server(frame: bytes | str) -> _AnyServer:
     """Decode what a server sent. Never raises."""
+    if len(frame) > _SHORTEST_AUDIO and type(frame) is bytes and (audio := _audio_delta(frame)) is not None:
+        return audio
     try:
         event = _read_server(frame)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 - the slow path sorts them
