@@ -387,7 +387,8 @@ def test_garbage_huge_and_truncated_frames_are_survived(server):
 
 
 def test_bytes_that_are_no_websocket_are_survived(server):
-    for junk in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 5_000, b""):
+    no_url = b"GET //[ HTTP/1.1\r\n\r\n"
+    for junk in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", no_url, b"\x00" * 5_000, b""):
         with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
             connection.sendall(junk)
             connection.shutdown(socket.SHUT_WR)

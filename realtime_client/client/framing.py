@@ -15,6 +15,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
+from websockets.server import ServerProtocol
 
 from .outbox import Ping
 
@@ -28,14 +29,15 @@ _MOST_UNWRITTEN = 64
 class Framing:
     """What either side does. `feed` and `feed_end` belong to one thread; all else may be called by any.
 
-    outgoing: what is to be written, in order; whoever writes takes from its left. clogged: the peer does not take it.
-    opening: the HTTP message of the peer's handshake.
+    outgoing: what is to be written, in order; whoever writes takes from its left. last_words: nothing will follow it.
+    clogged: the peer does not take it. opening: the HTTP message of the peer's handshake.
     """
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
         self.opening: Request | Response | None = None
         self.outgoing: deque[bytes] = deque()
+        self.last_words = False
         self.clogged = False
         self._lock = threading.Lock()
         self._messages: list[bytes] = []
@@ -46,6 +48,11 @@ class Framing:
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self.protocol.state is State.OPEN
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether there is something to write, or that nothing follows is to be told."""
+        return bool(self.outgoing) or self.last_words
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
@@ -79,6 +86,13 @@ class Framing:
                     protocol.send_text(message)  # type: ignore[arg-type]  # mypy does not narrow by `type() is`
             self._keep_writes()
 
+    def respond(self, response: Response) -> None:
+        """Answer a client's request, for a server."""
+        assert isinstance(self.protocol, ServerProtocol)
+        with self._lock:
+            self.protocol.send_response(response)
+            self._keep_writes()
+
     def send_close(self, code: int, reason: str) -> None:
         """Say goodbye, unless that was said."""
         with self._lock:
@@ -87,8 +101,11 @@ class Framing:
                 self._keep_writes()
 
     def _keep_writes(self) -> None:
-        if writes := b"".join(self.protocol.data_to_send()):  # b"" stands for the end of writing
-            self.outgoing.append(writes)
+        writes = self.protocol.data_to_send()
+        if b"" in writes:  # the end of writing
+            self.last_words = True
+        if data := b"".join(writes):
+            self.outgoing.append(data)
 
     def _give(self, data: bytes) -> None:
         """Let the library read."""

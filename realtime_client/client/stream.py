@@ -7,6 +7,8 @@ what one thread wrote while another read the server's session tickets was lost.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import select
 import socket
 import ssl
@@ -18,6 +20,7 @@ from realtime_client.deadline import NO_DEADLINE, Deadline
 
 NOW = Deadline(0)
 _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+_UNDERWAY = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
 _READ, _WRITE = 1, 4  # POLLIN and POLLOUT, where there is poll()
 
 T = TypeVar("T")
@@ -39,11 +42,18 @@ class Stream:
         sock.setblocking(self._blocks)
 
     def connect(self, address: Any, timeout_s: float | None) -> None:
-        """Connect to an address as `getaddrinfo` names it."""
-        self._sock.settimeout(timeout_s)
-        self._sock.connect(address)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._sock.setblocking(self._blocks)
+        """Connect to an address as `getaddrinfo` names it. Errors: also TimeoutError."""
+        sock = self._sock
+        sock.setblocking(False)
+        fault = sock.connect_ex(address)
+        if fault in _UNDERWAY:
+            if not self._wait(_WRITE, Deadline(timeout_s)):
+                raise TimeoutError
+            fault = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if fault:
+            raise OSError(fault, os.strerror(fault))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(self._blocks)
 
     def begin_tls(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
         """Go on in TLS. Errors: also TimeoutError."""
@@ -94,7 +104,9 @@ class Stream:
                 return None
 
     def _wait(self, event: int, deadline: Deadline) -> bool:
-        """Wait until the socket can be read, or written to; it can be, too, when that will fail."""
+        """Wait until the socket can be read, or written to; it can be, too, when that will fail. Errors: OSError."""
+        if self._gone:  # it may have been cut before there was a connection
+            raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
         left = deadline.remaining_s()
         try:
             if hasattr(select, "poll"):

@@ -56,19 +56,29 @@ class Wire:
     `send`, `write_out` and `close` belong to the send thread; `abort` may be called from anywhere.
     server_date: the Date header of the handshake's answer (RFC 9110, 6.6.1); '' if there was none. receive_error: the
     exception that the handler raised, if it did. close_timeout_s: how long `close` waits; how long a peer that has said
-    goodbye may leave the connection open.
+    goodbye may leave the connection open. write_timeout_s: how long `send` waits for the peer to read; None for ever.
+    name: the receive thread's.
     """
 
     def __init__(
-        self, stream: Stream, framing: Framing, handler: FrameHandler, *, close_timeout_s: float, server_date: str = ""
+        self,
+        stream: Stream,
+        framing: Framing,
+        handler: FrameHandler,
+        *,
+        close_timeout_s: float,
+        write_timeout_s: float | None = None,
+        server_date: str = "",
+        name: str = "realtime-receive",
     ) -> None:
         self.server_date = server_date
         self.receive_error: BaseException | None = None
-        self.receive_thread = threading.Thread(target=self._receive, name="realtime-receive", daemon=True)
+        self.receive_thread = threading.Thread(target=self._receive, name=name, daemon=True)
         self._stream = stream
         self._framing = framing
         self._handler = handler
         self._close_timeout_s = close_timeout_s
+        self._write_timeout_s = write_timeout_s
         self._writing = threading.Lock()
         self._over = False
         self._released = False
@@ -86,17 +96,19 @@ class Wire:
         """
         try:
             self._framing.send(messages)
-            self.write_out()
+            if not self.write_out(Deadline(self._write_timeout_s)):
+                raise TimeoutError
         except (WebSocketException, OSError) as error:
             protocol = self._framing.protocol
             raise lost(protocol.close_exc if protocol.state is State.CLOSED else error) from error
 
-    def write_out(self, deadline: Deadline = NO_DEADLINE) -> None:
-        """Write what is kept; blocks while the peer does not read, until the deadline. Errors: OSError."""
-        while self._framing.outgoing:
+    def write_out(self, deadline: Deadline = NO_DEADLINE) -> bool:
+        """Write what is kept; blocks while the peer does not read: False at the deadline. Errors: OSError."""
+        while self._framing.unwritten:
             with self._writing:
                 if not self._write(deadline):
-                    return
+                    return False
+        return True
 
     def _write(self, deadline: Deadline) -> bool:
         """Write what is kept; False when there was no room for all of it in time. For whoever holds the lock."""
@@ -112,12 +124,15 @@ class Wire:
                 rest = rest[taken:]
             outgoing.popleft()
         framing.clogged = False
+        if framing.last_words:
+            framing.last_words = False
+            self._stream.end_writing()
         return True
 
     def _reply(self) -> None:
         """Write what reading asked for, or have it written if that means waiting."""
         framing = self._framing
-        while framing.outgoing:
+        while framing.unwritten:
             if not self._writing.acquire(blocking=False):
                 framing.clogged = True  # or will soon be found not to be
                 return  # whoever writes looks again afterwards
@@ -186,7 +201,7 @@ class Wire:
 
     def _hand_over(self) -> None:
         messages, pongs = self._framing.take()
-        if self._framing.outgoing:
+        if self._framing.unwritten:
             self._reply()
         for payload in pongs:
             self._handler.on_pong(payload)

@@ -8,10 +8,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ShutdownError, UsageError
+from realtime_client.errors import ConnectionLostError, ShutdownError, UsageError
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import encode
 from realtime_client.protocol.server.conversation import ServerConversation, ServerLimits
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     import socket
     from types import TracebackType
 
-    from .wire import Connection, Server
+    from realtime_client.client.stream import Stream
+
+    from .wire import Connection, Listener
 
 _log = logging.getLogger(__name__)
 SESSION_S = 3_600.0
-_OPEN_TIMEOUT_S = 10.0
-_CLOSE_TIMEOUT_S = 2.0
+_OUT_OF_FILES_S = 0.1
 _HANDSHAKES = 64  # connections that may be opening beside the sessions
 
 
@@ -73,11 +74,11 @@ class LocalServer:
         self._limits = limits or ServerLimits()
         self._ears = EarPool(self._parts.ear)
         self._lock = threading.Lock()
-        self._live: dict[threading.Thread, socket.socket] = {}
+        self._live: dict[threading.Thread, Stream] = {}
         self._sessions: set[Connection] = set()
-        self._server: Server | None = None
-        self._accept: threading.Thread | None = None
-        self._closing = False
+        self._listener: Listener | None = None
+        self._accept = threading.Thread(target=self._accept_clients, name="realtime-serve", daemon=True)
+        self._closing = threading.Event()
 
     def __enter__(self) -> Self:
         self.start()
@@ -117,32 +118,25 @@ class LocalServer:
         """Listen, and accept clients in the background. Errors: UsageError when the address cannot be used."""
         from . import wire
 
-        if self._server is not None:
+        if self._listener is not None:
             raise UsageError("this server was started already")
         try:
-            sock = wire.listen(self._host, self._port)
+            self._listener = wire.Listener(self._host, self._port)
         except (OSError, OverflowError) as error:
             raise UsageError(f"cannot listen on {self._host} port {self._port}: {error}") from None
-        self._port = int(sock.getsockname()[1])
-        server = wire.make_server(
-            sock, self._check, self._handle, open_timeout_s=_OPEN_TIMEOUT_S, close_timeout_s=_CLOSE_TIMEOUT_S
-        )
-        server.handler = self._tracked(server.handler)
-        self._server = server
-        self._accept = threading.Thread(target=server.serve_forever, name="realtime-serve", daemon=True)
+        self._port = self._listener.port
         self._accept.start()
 
     def close(self, deadline_s: float = 5.0) -> None:
         """End all sessions with 1001 and join all threads; idempotent. Errors: ShutdownError names what is left."""
-        from . import wire
-
         with self._lock:
-            first, self._closing = not self._closing, True
+            first = not self._closing.is_set()
+            self._closing.set()
             sessions = list(self._sessions)
-        if not first or self._server is None or self._accept is None:
+        if not first or self._listener is None:
             return
         deadline = Deadline(deadline_s, self._clock)
-        self._stop_accepting()
+        self._listener.close()
         self._accept.join(deadline.remaining_s())
         for connection in sessions:
             connection.inbox.end(Ended(code=1001, reason="The server is closing."))
@@ -150,21 +144,13 @@ class LocalServer:
         self._join_live(patience)
         with self._lock:
             stuck = list(self._live.values())
-        for sock in stuck:
-            wire.abort(sock)
+        for stream in stuck:
+            stream.cut()
         left = self._join_live(deadline) + self._ears.close(deadline)
         if self._accept.is_alive():
             left.append(self._accept)
         if left:
             raise ShutdownError(_describe(left), threads=tuple(thread.name for thread in left))
-
-    def _stop_accepting(self) -> None:
-        """Close the listening socket and wake the accepting thread; the library's shutdown would also wait."""
-        assert self._server is not None
-        closer = threading.Thread(target=_shutdown, args=(self._server,), name="realtime-serve-close", daemon=True)
-        with self._lock:
-            self._live[closer] = self._server.socket
-        closer.start()
 
     def _join_live(self, deadline: Deadline) -> list[threading.Thread]:
         """Wait for the threads of connections; return those still running."""
@@ -179,66 +165,89 @@ class LocalServer:
 
     # --- one connection -----------------------------------------------------------------------------------------------
 
-    def _tracked(self, handler: Callable[[socket.socket, Any], None]) -> Callable[[socket.socket, Any], None]:
-        """Wrap the library's connection thread: named, counted, and known to `close`."""
-
-        def run(sock: socket.socket, address: Any) -> None:
-            thread = threading.current_thread()
-            thread.name = "realtime-serve-session"
-            with self._lock:
-                full = self._closing or len(self._live) >= self._max_sessions + _HANDSHAKES
-                if not full:
-                    self._live[thread] = sock
+    def _accept_clients(self) -> None:
+        assert self._listener is not None
+        while True:
             try:
-                if full:
-                    sock.close()
-                handler(sock, address)
-            finally:
-                with self._lock:
-                    if not self._closing:
-                        self._live.pop(thread, None)
+                sock = self._listener.accept()
+            except OSError:  # too many open files, most likely: the next client may have more luck
+                self._closing.wait(_OUT_OF_FILES_S)
+                continue
+            if sock is None:
+                return
+            self._take(sock)
 
-        return run
+    def _take(self, sock: socket.socket) -> None:
+        """Give a client a thread of its own, which `close` knows of."""
+        from realtime_client.client.stream import Stream
+
+        stream = Stream(sock)
+        thread = threading.Thread(target=self._serve, args=(stream,), name="realtime-serve-session", daemon=True)
+        with self._lock:
+            if self._closing.is_set() or len(self._live) >= self._max_sessions + _HANDSHAKES:
+                stream.close()
+                return
+            self._live[thread] = stream
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads
+                del self._live[thread]
+                stream.close()
+
+    def _serve(self, stream: Stream) -> None:
+        """One client, from its request to its end."""
+        from . import wire
+
+        connection = None
+        try:
+            connection = wire.shake_hands(stream, self._check)
+            if connection is not None:
+                self._handle(connection)
+        except OSError:
+            _log.debug("a client went away in the handshake", exc_info=True)
+        finally:
+            stream.cut()
+            with self._lock:
+                if not self._closing.is_set():
+                    self._live.pop(threading.current_thread(), None)
+            if connection is None:  # a connection gives its stream back by itself
+                stream.close()
 
     def _check(self, target: str, headers: Callable[[str], list[str]]) -> Admitted | Refused:
         verdict = self._gate.check(target, headers)
-        if isinstance(verdict, Admitted) and (self._closing or self.sessions >= self._max_sessions):
+        if isinstance(verdict, Admitted) and (self._closing.is_set() or self.sessions >= self._max_sessions):
             return Refused(status=503, code="server_busy", message="Too many sessions; try again later.")
         return verdict
 
     def _handle(self, connection: Connection) -> None:
         """Hold one session, in its own thread."""
-        from . import wire
-
-        admitted = connection.admitted
-        assert admitted is not None
         with self._lock:
-            if self._closing:
+            if self._closing.is_set():
                 connection.inbox.end(Ended(code=1001, reason="The server is closing."))
             self._sessions.add(connection)
+        goodbye = Ended(code=1000)
         try:
-            wire.bound_sends(connection.socket)
-            ended = self._engine(connection, admitted).run()
-            if ended.code is not None:
-                connection.close(ended.code, ended.reason)
-        except wire.ConnectionClosed:
+            goodbye = self._engine(connection).run()
+        except ConnectionLostError:
             return  # the client is gone; there is nobody to tell
         except Exception as error:  # noqa: BLE001 - one session's fault must not be silent, nor end the others
             _log.error("a session failed: %s: %s", type(error).__name__, error)
             _log.debug("where it failed", exc_info=True)
-            connection.close(1011, "internal error")
+            goodbye = Ended(code=1011, reason="internal error")
         finally:
             with self._lock:
                 self._sessions.discard(connection)
-            connection.inbox.end(Ended())
+            connection.close(goodbye.code or 1000, goodbye.reason)
 
-    def _engine(self, connection: Connection, admitted: Admitted) -> Engine:
+    def _engine(self, connection: Connection) -> Engine:
+        admitted = connection.admitted
+
         def send(event: ev.ServerEvent) -> None:
-            connection.send(encode(event), text=True)
+            connection.send(encode(event))
 
         def send_beta(event: ev.ServerEvent) -> None:
             for frame in beta_shape.to_frames(event):
-                connection.send(frame, text=True)
+                connection.send(frame)
 
         conversation = ServerConversation(
             kind=admitted.kind,
@@ -257,10 +266,6 @@ class LocalServer:
             expires_at_s=self._clock.monotonic() + self._session_s,
             translate=beta_shape.from_client if admitted.beta else None,
         )
-
-
-def _shutdown(server: Server) -> None:
-    server.shutdown()
 
 
 def _describe(threads: list[threading.Thread]) -> str:

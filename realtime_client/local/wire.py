@@ -1,116 +1,140 @@
-"""The WebSocket side of the local server: the one module of it that imports websockets."""
+"""The WebSocket side of the local server: the one module of it that knows the websockets library."""
 
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
-import struct
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.sync.server import Server, ServerConnection, serve
+from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
+
+from realtime_client.client.framing import Framing
+from realtime_client.client.stream import Stream
+from realtime_client.client.wire import Wire
+from realtime_client.deadline import Deadline
 
 from .gate import SUBPROTOCOL, Admitted, Refused
 from .inbox import Ended, Inbox
 
 MAX_MESSAGE_BYTES = 64 * 2**20
-_SEND_TIMEOUT_S = 30
-_DATA = frozenset({Opcode.CONT, Opcode.TEXT, Opcode.BINARY})
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+_SEND_TIMEOUT_S = 30.0  # then a client that does not read is gone, instead of holding its session for ever
 
-log = logging.getLogger(__name__)
-log.addHandler(logging.NullHandler())
-log.propagate = False  # the library reports every port scan and browser visit with a traceback
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.CRITICAL + 1)  # the library reports every port scan and browser visit with a traceback
+
+Check = Callable[[str, Callable[[str], list[str]]], Admitted | Refused]
 
 
-class Connection(ServerConnection):
-    """A connection whose messages go straight into a session's inbox, from the library's receiving thread.
+class Listener:
+    """A listening socket. Errors: OSError when the address cannot be used."""
 
-    That saves a thread for each session: the session's own thread waits on the inbox alone.
-    """
+    def __init__(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=512)
+        self._socket.setblocking(False)  # a client may be gone before it is accepted
+        self._awake, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        for sock in (self._socket, self._awake):
+            self._selector.register(sock, selectors.EVENT_READ)
+        self.port = int(self._socket.getsockname()[1])
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def accept(self) -> socket.socket | None:
+        """The next client's socket; None once `close` was called. Errors: OSError, after which the next may come."""
+        if any(key.fileobj is self._awake for key, _ in self._selector.select()):
+            for each in (self._selector, self._awake, self._socket):
+                each.close()
+            return None
+        sock, _ = self._socket.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def close(self) -> None:
+        """Let `accept` end."""
+        self._waker.close()
+
+
+class Connection:
+    """A client that was let in. Its messages go into `inbox` from the receive thread."""
+
+    def __init__(self, stream: Stream, framing: Framing, admitted: Admitted) -> None:
         self.inbox = Inbox()
-        self.admitted: Admitted | None = None
-        self._fragments = bytearray()
-        super().__init__(*args, **kwargs)  # starts the receiving thread
-        self.recv_events_thread.name = "realtime-serve-receive"
+        self.admitted = admitted
+        self._wire = Wire(
+            stream,
+            framing,
+            self,
+            close_timeout_s=CLOSE_TIMEOUT_S,
+            write_timeout_s=_SEND_TIMEOUT_S,
+            name="realtime-serve-receive",
+        )
+        self._wire.start()
 
-    def process_event(self, event: Any) -> None:
-        """Take one event from the wire."""
-        if not isinstance(event, Frame) or event.opcode not in _DATA:
-            super().process_event(event)
-        elif event.fin and not self._fragments:
-            self.inbox.put_frame(bytes(event.data))
+    def send(self, frame: bytes) -> None:
+        """Send a text message. Errors: ConnectionLostError."""
+        self._wire.send([frame])
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye if nobody has, and end the connection and the receive thread."""
+        self.inbox.end(Ended())  # frees a receive thread that waits for room in it
+        self._wire.close(code, reason)
+        self._wire.receive_thread.join(CLOSE_TIMEOUT_S)
+        self._wire.release()
+
+    def on_frames(self, frames: list[bytes]) -> None:
+        """Take what arrived."""
+        for frame in frames:
+            self.inbox.put_frame(frame)
+
+    def on_pong(self, payload: bytes) -> None:
+        """Nothing asks for one."""
+
+    def on_unwritten(self) -> None:
+        """A pong waits; it goes before what is sent next, or when the client says something more."""
+
+    def on_end(self, code: int, reason: str, *, by_us: bool) -> None:  # noqa: ARG002 - the wire's handler is asked so
+        """The inbox learns of the end, behind what it has."""
+        self.inbox.end(Ended(), drain=True)
+
+
+def shake_hands(stream: Stream, check: Check) -> Connection | None:
+    """Read a client's request and answer it as `check` says; None for one that was not let in. Errors: OSError."""
+    framing = Framing(ServerProtocol(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_log))
+    protocol, deadline = framing.protocol, Deadline(OPEN_TIMEOUT_S)
+    while framing.opening is None and not framing.unwritten:  # which says that it was no request
+        data = stream.read(8192, deadline)
+        if data is None:
+            return None
+        if data:
+            framing.feed(data)
         else:
-            self._fragments += event.data
-            if event.fin:
-                frame = bytes(self._fragments)
-                self._fragments.clear()
-                self.inbox.put_frame(frame)
-
-    def recv_events(self) -> None:
-        """Read until the connection is gone; the inbox learns of it."""
+            framing.feed_end()
+    request, verdict = framing.opening, None
+    if isinstance(request, Request):
+        assert isinstance(protocol, ServerProtocol)
         try:
-            super().recv_events()
-        finally:
-            self.inbox.end(Ended(), drain=True)
+            verdict = check(request.path, request.headers.get_all)
+        except ValueError:  # of the parser of URLs
+            verdict = Refused(status=400, code="invalid_url", message="This is no URL.")
+        framing.respond(_refusal(verdict) if isinstance(verdict, Refused) else protocol.accept(request))
+    while framing.outgoing:
+        stream.write_all(framing.outgoing.popleft(), deadline)
+    if isinstance(verdict, Admitted) and framing.is_open:
+        return Connection(stream, framing, verdict)
+    stream.end_writing()
+    deadline = Deadline(CLOSE_TIMEOUT_S)
+    while not deadline.expired and stream.read(8192, deadline):
+        pass  # a socket that is closed over unread data takes the answer back
+    return None
 
-    def close_socket(self) -> None:
-        """Close at once; frees a receiving thread that waits for room in the inbox."""
-        self.inbox.end(Ended())
-        super().close_socket()
 
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Errors: OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=512)
-
-
-def make_server(
-    sock: socket.socket,
-    check: Callable[[str, Callable[[str], list[str]]], Admitted | Refused],
-    handle: Callable[[Connection], None],
-    *,
-    open_timeout_s: float,
-    close_timeout_s: float,
-) -> Server:
-    """Return a server that asks `check` at each handshake and runs `handle` in a thread for each connection."""
-
-    def admit(connection: ServerConnection, request: Request) -> Response | None:
-        assert isinstance(connection, Connection)
-        verdict = check(request.path, request.headers.get_all)
-        if isinstance(verdict, Refused):
-            return _refusal(verdict)
-        connection.admitted = verdict
-        return None
-
-    def select(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
-
-    def handler(connection: ServerConnection) -> None:
-        assert isinstance(connection, Connection)
-        handle(connection)
-
-    return serve(
-        handler,
-        sock=sock,
-        process_request=admit,
-        select_subprotocol=select,
-        compression=None,
-        max_size=MAX_MESSAGE_BYTES,
-        ping_interval=None,
-        open_timeout=open_timeout_s,
-        close_timeout=close_timeout_s,
-        create_connection=Connection,
-        logger=log,
-    )
+def _select(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
 def _refusal(refused: Refused) -> Response:
@@ -119,22 +143,3 @@ def _refusal(refused: Refused) -> Response:
         [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
     )
     return Response(refused.status, refused.code, headers, body)
-
-
-def bound_sends(sock: socket.socket) -> None:
-    """Let a send to a client that does not read fail after half a minute, instead of holding its thread for ever."""
-    if sys.platform == "win32":
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT_S * 1000)
-    else:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
-
-
-def abort(sock: socket.socket) -> None:
-    """End a connection at once, whoever waits on it."""
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        log.debug("already closed")
-
-
-__all__ = ["Connection", "ConnectionClosed", "Server", "abort", "bound_sends", "listen", "make_server"]

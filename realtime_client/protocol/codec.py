@@ -180,8 +180,8 @@ def _audio_delta(frame: bytes) -> ev.ResponseOutputAudioDelta | None:
 
 def decode_server(frame: bytes | str) -> _AnyServer:
     """Decode what a server sent. Never raises."""
-    if len(frame) > _SHORTEST_AUDIO and type(frame) is bytes and (audio := _audio_delta(frame)) is not None:
-        return audio
+    if len(frame) > _SHORTEST_AUDIO and type(frame) is bytes and (spoken := _audio_delta(frame)) is not None:
+        return spoken
     try:
         event = _read_server(frame)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 - the slow path sorts them
