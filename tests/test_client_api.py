@@ -11,6 +11,7 @@ import random
 import re
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -826,6 +827,50 @@ def test_a_dead_proxy_and_a_bad_one() -> None:
         refused("ws://127.0.0.1:9/", errors.HostUnreachableError, proxy=dead)
     error = refused("ws://127.0.0.1:9/", errors.HostUnreachableError, proxy="ftp://127.0.0.1:1")
     assert "proxy" in str(error)
+
+
+def test_an_https_proxy_cannot_carry_tls() -> None:
+    error = refused("wss://127.0.0.1:9/", errors.UsageError, proxy="https://127.0.0.1:9")
+    assert "https:// URL cannot carry wss://" in str(error)
+
+
+def socks_proxy(asked: list[bytes], refuse: bool = False) -> contextlib.AbstractContextManager[int]:
+    """A SOCKS5 proxy (RFC 1928) that wants no password."""
+
+    def handle(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"\x05\x00")
+        asked.append(connection.recv(300))
+        connection.sendall(bytes([5, 5 if refuse else 0, 0, 1]) + bytes(6))
+        if refuse:
+            return
+        with socket.create_connection(("127.0.0.1", int.from_bytes(asked[-1][-2:], "big")), timeout=5) as target:
+            back = threading.Thread(target=pump, args=(target, connection))
+            back.start()
+            pump(connection, target)
+            back.join(5)
+
+    return raw_server(handle)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+def test_through_a_socks_proxy(scheme: str) -> None:
+    pytest.importorskip("python_socks")
+    asked: list[bytes] = []
+    with socks_proxy(asked) as port, ScriptedServer(on_request(Peer.answer)) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        with client_for(url, proxy=f"{scheme}://127.0.0.1:{port}") as client:
+            assert client.ask("hi", timeout_s=5).text == "Hello."
+    assert (b"localhost" in asked[0]) == (scheme == "socks5h")
+    with socks_proxy(asked, refuse=True) as port:
+        error = refused("ws://127.0.0.1:9/", errors.HostUnreachableError, proxy=f"{scheme}://127.0.0.1:{port}")
+        assert "the proxy refused or failed" in str(error)
+
+
+def test_a_socks_proxy_without_the_library_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    error = refused("ws://127.0.0.1:9/", errors.UsageError, proxy="socks5://127.0.0.1:9")
+    assert "pip install python-socks" in str(error)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

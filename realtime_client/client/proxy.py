@@ -18,8 +18,12 @@ from .stream import Stream
 
 try:
     _proxies: Any = importlib.import_module("websockets.proxy")
-except ImportError:  # before websockets 16 it lived with the URLs
+except ImportError:  # before websockets 16 this lived with the URLs
     _proxies = importlib.import_module("websockets.uri")
+_get_proxy, _parse_proxy = (
+    _proxies.get_proxy,
+    _proxies.parse_proxy,
+)  # the one thing here that its documentation leaves out
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _LONGEST_HEAD = 2**16
@@ -29,7 +33,7 @@ Connect = Callable[[str, int, Deadline], Stream]
 
 def proxy_for(uri: WebSocketURI) -> str | None:
     """The URL of the proxy that the environment names for this server."""
-    return _proxies.get_proxy(uri)  # type: ignore[no-any-return]
+    return _get_proxy(uri)  # type: ignore[no-any-return]
 
 
 def connect_through(
@@ -46,7 +50,7 @@ def connect_through(
     connect: opens a TCP connection; secure: begins TLS on one. Errors: ProxyError; OSError; InvalidProxy for a URL that
     is none; ImportError when the library for SOCKS is missing; ValueError for what cannot be.
     """
-    proxy = _proxies.parse_proxy(url)
+    proxy = _parse_proxy(url)
     if proxy.scheme.startswith("socks"):
         return Stream(_socks(proxy, uri, deadline))
     if proxy.scheme == "https" and uri.secure:
