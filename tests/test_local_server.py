@@ -21,6 +21,10 @@ from realtime_client.local import BrainTurn, LocalServer, Parts, Say
 MANUAL: dict[str, Any] = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 TRANSCRIBED: dict[str, Any] = {"type": "realtime", "audio": {"input": {"transcription": {"model": "any"}}}}
 SILENCE = bytes(48 * 1_000)
+REQUEST = (
+    b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 class Endless:
@@ -388,7 +392,8 @@ def test_garbage_huge_and_truncated_frames_are_survived(server):
 
 def test_bytes_that_are_no_websocket_are_survived(server):
     no_url = b"GET //[ HTTP/1.1\r\n\r\n"
-    for junk in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", no_url, b"\x00" * 5_000, b""):
+    more = b"GET / HTTP/1.1\r\n\r\nnonsense"
+    for junk in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", no_url, more, b"\x00" * 5_000, b""):
         with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
             connection.sendall(junk)
             connection.shutdown(socket.SHUT_WR)
@@ -401,6 +406,17 @@ def test_bytes_that_are_no_websocket_are_survived(server):
             client.next()
     with raw(server.url) as client:
         assert client.next()["type"] == "session.created"
+
+
+def test_a_client_that_speaks_with_its_request_is_heard(server):
+    create = b'{"type":"response.create"}'
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
+        connection.sendall(REQUEST + bytes([0x81, 0x80 | len(create), 0, 0, 0, 0]) + create)
+        heard = b""
+        while b"response.created" not in heard:
+            data = connection.recv(65_536)
+            assert data
+            heard += data
 
 
 def test_a_client_that_vanishes_frees_its_session(server):
@@ -447,10 +463,7 @@ def test_close_does_not_wait_for_a_client_that_does_not_read():
     server = LocalServer(pace=0, parts=Parts(brain=Endless()))
     server.start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
-        connection.sendall(
-            b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
+        connection.sendall(REQUEST)
         assert connection.recv(12).startswith(b"HTTP/1.1 101")
         create = b'{"type":"response.create"}'
         connection.sendall(bytes([0x81, 0x80 | len(create), 0, 0, 0, 0]) + create)

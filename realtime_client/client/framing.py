@@ -43,6 +43,8 @@ class Framing:
         self._messages: list[bytes] = []
         self._pongs: list[bytes] = []
         self._fragments: bytearray | None = None
+        self._line_end = b""
+        self._early = b""
 
     @property
     def is_open(self) -> bool:
@@ -56,7 +58,24 @@ class Framing:
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        self._give(data)
+        if data := self._feed_opening(data):
+            self._give(data)
+
+    def _feed_opening(self, data: bytes) -> bytes:
+        """Give the library the peer's HTTP message up to the empty line; returns what follows if it may be read now."""
+        if self.protocol.state is not State.CONNECTING:
+            return data
+        if not isinstance(self.opening, Request):
+            seen = self._line_end + data
+            found = seen.find(b"\r\n\r\n")
+            rest = len(data) if found < 0 else found + 4 - len(self._line_end)
+            self._line_end = seen[-3:] if found < 0 else b""
+            self._give(data[:rest])
+            data = data[rest:]
+        if not isinstance(self.opening, Request):
+            return data
+        self._early += data  # the library would read frames before the request has its answer
+        return b""
 
     def feed_end(self) -> None:
         """Take note that nothing more can be read."""
@@ -92,6 +111,8 @@ class Framing:
         with self._lock:
             self.protocol.send_response(response)
             self._keep_writes()
+        if self.is_open and self._early:
+            self._give(self._early)
 
     def send_close(self, code: int, reason: str) -> None:
         """Say goodbye, unless that was said."""
@@ -145,17 +166,15 @@ class ClientFraming(Framing):
     def __init__(self, protocol: ClientProtocol, max_bytes: int) -> None:
         super().__init__(protocol)
         self._max_bytes = max_bytes
-        self._line_end = b""
         self._held = bytearray()  # the beginning of a frame, and how much of it is needed to go on
         self._need = 0
         self._owed = 0  # what the library lacks of the frame that it is reading
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        if self.protocol.state is State.CONNECTING:
-            data = self._feed_response(data)
-            if not data:
-                return
+        data = self._feed_opening(data)
+        if not data:
+            return
         if not self.is_open:  # whoever has changed that: nobody but the library knows what is still read
             self._give(bytes(self._held) + data)
             self._held.clear()
@@ -170,15 +189,6 @@ class ClientFraming(Framing):
             whole, self._held = bytes(self._held), bytearray()
             self._cut(whole, 0)
         self._cut(data, at)
-
-    def _feed_response(self, data: bytes) -> bytes:
-        """Give the library its HTTP response, up to the empty line; returns what follows, b'' while that is open."""
-        seen = self._line_end + data
-        found = seen.find(b"\r\n\r\n")
-        rest = len(data) if found < 0 else found + 4 - len(self._line_end)
-        self._line_end = seen[-3:] if found < 0 else b""
-        self._give(data[:rest])
-        return data[rest:]
 
     def _cut(self, data: bytes, at: int) -> None:
         """Cut whole messages out; the library gets all other frames as they come."""
