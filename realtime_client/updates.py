@@ -8,6 +8,7 @@ milliseconds.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import msgspec
@@ -40,8 +41,16 @@ class AudioFormat(msgspec.Struct, frozen=True):
 PCM16_24K = AudioFormat()
 
 
-class Update(msgspec.Struct, kw_only=True, frozen=True):
-    """Something happened in the conversation. Subclasses are the complete list."""
+def _kind(name: str) -> str:
+    """Return a class's name as its kind: `TextDelta` is `text_delta`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Update(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind", tag=_kind):
+    """Something happened in the conversation. Subclasses are the complete list.
+
+    As JSON an update is an object with its kind: `{"kind":"text_delta",...}`; so it stands in a journal.
+    """
 
     kind: ClassVar[str] = "update"
 
@@ -58,6 +67,22 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     answers: bool = True
     tools: bool = True
     truncation: bool = True
+
+
+class Media(msgspec.Struct, frozen=True, gc=False):
+    """Sound that a message carries.
+
+    audio: the sound, in the session's format. who: `user` or `assistant`. item_id: whose sound it is, '' where that is
+    not known yet. live: a piece of a stream that goes on; else all the sound of (a part of) an item. start, end: where
+    its base64 stands in the frame, between the quotes; 0, 0 where that cannot be found.
+    """
+
+    audio: bytes
+    who: str
+    item_id: str = ""
+    live: bool = False
+    start: int = 0
+    end: int = 0
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -396,6 +421,10 @@ REQUEST_CANCELLED = "request_cancelled"
 """Code of a Failure that no server sent: the request was cancelled here, before its answer began."""
 
 
+NOTHING_TO_COMMIT = "input_audio_buffer_commit_empty"
+"""Code of a Failure: a commit was refused, because too little audio had come; it stays for the next one."""
+
+
 class Failure(Update, frozen=True):
     """The server reports an error; the session goes on unless `fatal`.
 
@@ -502,3 +531,34 @@ class SessionEnded(Update, frozen=True):
 
     kind: ClassVar[str] = "session_ended"
     reason: str
+
+
+class SentMessage(Update, frozen=True):
+    """What a message of this program means. The recorder is told, and the journal tells it; observers are not."""
+
+    kind: ClassVar[str] = "sent_message"
+
+
+class InputSent(SentMessage, frozen=True):
+    """More of the user's audio was sent."""
+
+    kind: ClassVar[str] = "input_sent"
+
+
+class InputCleared(SentMessage, frozen=True):
+    """The audio since the last commit was thrown away."""
+
+    kind: ClassVar[str] = "input_cleared"
+
+
+class CommitSent(SentMessage, frozen=True):
+    """The audio since the last commit was committed; `InputCommitted` confirms it."""
+
+    kind: ClassVar[str] = "commit_sent"
+
+
+class RequestSent(SentMessage, frozen=True):
+    """An answer was asked for. request_id: as `ResponseStarted` has it, None where the request has no id."""
+
+    kind: ClassVar[str] = "request_sent"
+    request_id: str | None = None

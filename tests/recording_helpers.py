@@ -9,6 +9,7 @@ from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation
 from realtime_client.protocol.items import ContentPart, Item
+from realtime_client.protocol.media import meaning_of, media_of
 from realtime_client.recording import Recorder
 
 RATE = 24_000
@@ -61,7 +62,7 @@ class Stage:
 
     def raw(self, frame):
         event = codec.decode_server(frame)
-        self.recorder.received(event, frame, self.talk.receive(event), self.clock.now)
+        self.recorder.received(frame, media_of(event, frame), self.talk.receive(event), self.clock.now)
         for command in self.talk.take_commands():
             self.say(command)
 
@@ -69,7 +70,8 @@ class Stage:
         self.raw(codec.encode(event))
 
     def say(self, event):
-        self.recorder.sent(event, codec.encode(event), self.clock.now)
+        frame = codec.encode(event)
+        self.recorder.sent(frame, media_of(event, frame), meaning_of(event), self.clock.now)
 
     def notice(self, *updates):
         for update in updates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import socket
@@ -40,11 +41,11 @@ class Recorder:
         if what == self.fail_on:
             raise errors.RecordingError("the disk is full")
 
-    def received(self, event, _frame, _updates, _at_s) -> None:
-        self._note(event.type)
+    def received(self, frame, _media, _updates, _at_s) -> None:
+        self._note(json.loads(frame)["type"])
 
-    def sent(self, event, _frame, _at_s) -> None:
-        self._note(event.type)
+    def sent(self, frame, _media, _updates, _at_s) -> None:
+        self._note(json.loads(frame)["type"])
 
     def noticed(self, update, _at_s) -> None:
         self._note(type(update).__name__)

@@ -276,12 +276,11 @@ def test_a_fault_of_our_own_is_told_once_and_ends_nothing(tmp_path, monkeypatch,
 def test_a_journal_that_fails_writes_the_message_as_text(tmp_path, monkeypatch):
     from realtime_client.recording.journal import Journal
 
-    def trip(*_args):
+    def trip(*_args, **_more):
         raise RuntimeError("never thought of")
 
     stage = Stage(tmp_path)
     monkeypatch.setattr(Journal, "frame", trip)
-    monkeypatch.setattr(Journal, "audio_frame", trip)
     stage.raw(DONE + b"}")
     stage.raw(DELTA + b'"delta":"AAECAw=="}')
     stage.recorder.close(ended="closed", stats={})

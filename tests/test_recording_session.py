@@ -55,7 +55,7 @@ def test_a_spoken_conversation(tmp_path):
     begin = np.flatnonzero(right)[0]
     assert right[begin : begin + 5 * RATE].tobytes() == answer
     session = stage.session_json()
-    assert session["version"] == 1
+    assert session["version"] == 2
     assert (session["state"], session["how_it_ended"], session["stats"]) == ("ended", "closed", {"turns": 1})
     assert session["totals"] == {"turns": 2, "user_audio_s": 9.0, "assistant_audio_s": 5.0}
     usage = session["usage"]
@@ -530,10 +530,7 @@ def test_out_of_band_answers_stand_apart(tmp_path):
     command = stage.talk
     event = {"type": "response.created", "response": {"id": "r9", "status": "in_progress"}}
     frame = json.dumps(event).encode()
-    stage.recorder.received(
-        ev.ResponseCreated(response=ev.Response(id="r9")), frame,
-        [up.ResponseStarted(response_id="r9", out_of_band=True)], stage.clock.now,
-    )  # fmt: skip
+    stage.recorder.received(frame, (), [up.ResponseStarted(response_id="r9", out_of_band=True)], stage.clock.now)
     delta = up.AudioDelta(response_id="r9", item_id="x9", content_index=0, audio=sound(1.0))
     stage.notice(delta, up.TextDelta(response_id="r9", item_id="x9", content_index=0, text="aside", spoken=True))
     stage.notice(up.ResponseDone(response_id="r9", status="completed", item_ids=("x9",), out_of_band=True))

@@ -31,11 +31,12 @@ from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation, HeardMs
 from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
+from realtime_client.protocol.media import meaning_of, media_of
 from realtime_client.protocol.session import SessionConfig
 from realtime_client.session.arguments import check_call, check_json, check_kind, check_text
 from realtime_client.session.hub import as_ours
 from realtime_client.session.limits import Limits
-from realtime_client.session.observers import AnyEvent, EventObserver, RecorderProtocol
+from realtime_client.session.observers import EventObserver, RecorderProtocol
 from realtime_client.session.session import Sent, Session, check_said
 from realtime_client.session.stats import RoundTrip, Stats, Traffic
 from realtime_client.session.subscription import Subscription
@@ -48,6 +49,7 @@ from .endpoint import Endpoint
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+AnyEvent = ev.Event | ev.UnknownEvent | ev.MalformedEvent
 T = TypeVar("T")
 _TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
 _ASKING = {ev.ResponseCreate, ev.InputAudioBufferCommit}
@@ -492,9 +494,9 @@ def _received(
     at_s: float,
 ) -> None:
     for event, frame, updates in zip(events, frames, meant, strict=True):
-        recorder.received(event, frame, updates, at_s)
+        recorder.received(frame, media_of(event, frame), updates, at_s)
 
 
 def _sent(events: Sequence[ev.ClientEvent], frames: Sequence[bytes], recorder: RecorderProtocol, at_s: float) -> None:
     for event, frame in zip(events, frames, strict=True):
-        recorder.sent(event, frame, at_s)
+        recorder.sent(frame, media_of(event, frame), meaning_of(event), at_s)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .recorder import Recorder, audio_path
+from .folder import audio_path
+from .recorder import Recorder
 from .recover import RecoverReport, recover
 
 __all__ = ["Recorder", "RecoverReport", "audio_path", "recover"]

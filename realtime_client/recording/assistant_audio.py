@@ -11,7 +11,7 @@ from realtime_client import updates as up
 from realtime_client.audio import g711
 
 from .folder import TURNS
-from .journal import Reference, reference
+from .journal_line import AudioPlace
 from .stereo import Note, Stereo
 from .turns import Turn
 from .wav import HEADER_BYTES, WavWriter, to_flac
@@ -85,7 +85,7 @@ class AssistantAudio:
         self._names: OrderedDict[Part, tuple[str, Turn]] = OrderedDict()
         self._waiting: dict[str, _Open] = {}
 
-    def delta(self, update: up.AudioDelta, turn: Turn) -> Reference:
+    def delta(self, update: up.AudioDelta, turn: Turn) -> AudioPlace:
         """Write one piece; returns where it is."""
         part = self._open.get((update.item_id, update.content_index)) or self._begin(update, turn)
         audio = update.audio
@@ -95,13 +95,13 @@ class AssistantAudio:
                 audio, part.odd = audio[: len(audio) & ~1], audio[len(audio) & ~1 :]
         else:
             audio = g711.decode(audio, part.audio.encoding)
-        place = reference(part.name, part.wav.data_bytes, len(audio))
+        place = AudioPlace(part.name, part.wav.data_bytes, len(audio))
         part.wav.write(audio)
         self.seconds += len(audio) / (2 * part.wav.rate_hz)
         if part.in_stereo:
             self._stereo.answer(part.name, part.wav, part.name)
             self._set_span(part.name, part.turn)
-        if place["offset"] == 0:
+        if place.offset == 0:
             self._changed(part.turn)
         return place
 

@@ -61,6 +61,19 @@ def replace_file(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def audio_path(folder: Path, name: str) -> Path:
+    """Return the path of audio that a journal names: the WAV, or the FLAC that took its place.
+
+    Errors: RecordingError for a name outside of the folder.
+    """
+    outside = name != CONVERSATION and name.partition("/")[0] not in {TURNS, RETRIEVED}
+    if outside or ".." in name or name.count("/") > 1:
+        raise RecordingError(f"the journal names an audio file outside of the recording: {name!r}")
+    path = folder / name
+    flac = path.with_suffix(".flac")
+    return flac if not path.exists() and flac.exists() else path
+
+
 def process_alive(pid: int) -> bool:
     """Tell whether a process of this number runs on this machine; True when it cannot be told."""
     if os.name == "nt" or pid <= 0:

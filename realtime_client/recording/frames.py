@@ -23,8 +23,8 @@ class UnfitError(ValueError):
     """A frame that cannot stand in a line as JSON; says why."""
 
 
-def fit(frame: bytes) -> tuple[bytes, Any, str]:
-    r"""Return a frame on one line, what it says, and what had to be written otherwise ('' for nothing).
+def fit(frame: bytes) -> tuple[bytes, str]:
+    r"""Return a frame on one line, and what had to be written otherwise ('' for nothing).
 
     Bytes that are not UTF-8 are written as `\xNN`, halves of surrogate pairs as U+FFFD.
     Errors: UnfitError.
@@ -44,7 +44,7 @@ def fit(frame: bytes) -> tuple[bytes, Any, str]:
         raise UnfitError(f"nested more than {DEEPEST} deep")
     if b"\n" in frame or b"\r" in frame:  # they can only stand between tokens
         frame = frame.replace(b"\r", b" ").replace(b"\n", b" ")
-    return frame, data, changed
+    return frame, changed
 
 
 def as_text(frame: bytes) -> str:

@@ -11,31 +11,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-import pybase64
-
 from realtime_client import updates as up
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RecordingError
 from realtime_client.escape import one_line
 from realtime_client.logs import Log
-from realtime_client.protocol import events as ev
 
 from .assistant_audio import AssistantAudio, FlacMaker
-from .folder import CONVERSATION, JOURNAL, RETRIEVED, TURNS, make_folder
-from .journal import Journal, Keep, Reference, reference
+from .folder import CONVERSATION, JOURNAL, make_folder
+from .journal import Journal
+from .journal_line import AudioPlace
 from .masking import Masker
+from .retrieved_audio import RetrievedAudio
 from .stereo import Stereo
-from .summary import Summary
+from .summary import SessionSummary
 from .transcript_files import TranscriptFiles
 from .transcripts import Transcript
 from .turns import Turn
 from .user_audio import UserAudio
-from .wav import WavWriter
 
 _SETTLE_S = 0.5
 _TURN_ENDS_PER_S = 32  # with more than that the files wait for the next half second
-_encode = msgspec.json.encode
 _T = TypeVar("_T")
 _TURN_ENDS = {
     up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded, up.ConnectionLost,
@@ -62,7 +58,7 @@ class Recorder:
         self._clock = clock
         self._closed = False
         self._masker = Masker(secrets)
-        self._summary = Summary(folder, settings, self._masker, clock)
+        self._summary = SessionSummary(folder, settings, self._masker, clock)
         self._start_s = self._settled_s = self._summary.started_s
         self._journal = Journal(folder / JOURNAL, self._masker, clock, self._start_s)
         self._at_s = self._start_s
@@ -71,7 +67,7 @@ class Recorder:
         self._flac = FlacMaker(folder, self._transcript.changed, self._note, wanted=flac)
         self._user = UserAudio(folder, self._stereo, self._transcript, self._flac)
         self._assistant = AssistantAudio(folder, self._stereo, self._flac, self._transcript.changed)
-        self._retrieved = 0
+        self._retrieved = RetrievedAudio(folder, self._user, self._assistant)
         self._settles = (0, 0)  # in this second
         self.degraded = 0
         self._log = Log("recorder")
@@ -93,6 +89,8 @@ class Recorder:
             up.SpeakerAttached: self._speaker_attached,
             up.Audible: lambda u: self._assistant.heard(u, self._stereo.timeline.position(u.at_s - self._start_s)),
             up.ConnectionLost: lambda _: self._assistant.play_out(),
+            up.CommitSent: lambda _: self._user.commit_sent(self._at_s),
+            up.InputCleared: lambda _: self._user.clear_sent(self._at_s),
         }
         self._summary.write(self._start_s)
 
@@ -119,36 +117,33 @@ class Recorder:
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
-    def received(self, event: Any, frame: bytes, updates: Sequence[up.Update], at_s: float) -> None:
-        """Take a frame of the server, and what it meant."""
+    def received(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update], at_s: float) -> None:
+        """Take a frame of the server, the sound in it, and what it meant."""
         if self._closed:
             return
         try:
             self._attempt(self._move_to, at_s)
-            if type(event) is ev.ResponseOutputAudioDelta:
-                self._received_audio(event, frame, updates)
+            if media and media[0].live:
+                self._received_live(frame, media, updates)
                 return
-            self._journal_frame("in", event, frame)
+            places = [self._attempt(self._retrieved.keep, each) or _nowhere(each) for each in media]
+            self._write("in", frame, media, places, updates)
             for update in updates:
                 self._hear(update)
         except OSError as error:
             self._fail(error)
 
-    def sent(self, event: Any, frame: bytes, at_s: float) -> None:
-        """Take a frame of the client, after it has left."""
+    def sent(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update], at_s: float) -> None:
+        """Take a frame of the client, after it has left, the sound in it, and what it meant."""
         if self._closed:
             return
         try:
             self._attempt(self._move_to, at_s)
-            if type(event) is ev.InputAudioBufferAppend:
-                place = self._attempt(self._user.append, event.audio, self._at_s)
-                self._journal_audio("out", event, frame, len(event.audio), place)
-                return
-            self._journal_frame("out", event, frame)
-            if type(event) is ev.InputAudioBufferCommit:
-                self._attempt(self._user.commit_sent, at_s)
-            elif type(event) is ev.InputAudioBufferClear:
-                self._attempt(self._user.clear_sent, at_s)
+            places = [self._attempt(self._sent_sound, each) or _nowhere(each) for each in media]
+            self._write("out", frame, media, places, updates)
+            if not (media and media[0].live):  # of a microphone's block there is no more to say
+                for update in updates:
+                    self._hear(update)
         except OSError as error:
             self._fail(error)
 
@@ -158,8 +153,7 @@ class Recorder:
             return
         try:
             self._attempt(self._move_to, at_s)
-            if isinstance(update, up.ConnectionLost | up.SessionEnded | up.Interrupted):
-                self._attempt(self._notice, update)
+            self._attempt(self._journal.noticed, update, self._at_s)
             self._hear(update)
         except OSError as error:
             self._fail(error)
@@ -198,9 +192,6 @@ class Recorder:
         why = one_line(f"{type(error).__name__}: {error}", 200)
         self._summary.note(f"Not all of this session is recorded as it was; what came is in {JOURNAL}. First: {why}")
         self._log.warning("a message could not be recorded in full; the session goes on", error=why, folder=self.folder)
-
-    def _notice(self, update: up.Update) -> None:
-        self._note({"type": update.kind, **msgspec.to_builtins(update)})
 
     def _move_to(self, at_s: float) -> None:
         """Time goes on: write what has become due."""
@@ -241,33 +232,42 @@ class Recorder:
         self._settles = second, count + 1
         return count < _TURN_ENDS_PER_S
 
-    def _received_audio(self, event: ev.ResponseOutputAudioDelta, frame: bytes, updates: Sequence[up.Update]) -> None:
+    def _received_live(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update]) -> None:
+        """Take more of an answer's sound; its line needs to know where it went."""
         place = None
         for update in updates:
             if type(update) is up.AudioDelta:
                 place = self._attempt(self._audio_delta, update)
             else:
                 self._hear(update)
-        self._journal_audio("in", event, frame, len(event.delta), place)
+        self._write("in", frame, media, [place or _nowhere(media[0])], updates)
 
-    def _journal_audio(self, direction: str, event: Any, frame: bytes, size: int, place: Reference | None) -> None:
-        """Write the line of sound. place: None when it is nowhere."""
+    def _sent_sound(self, media: up.Media) -> AudioPlace:
+        if media.live:
+            return self._user.append(media.audio, self._at_s)
+        return self._user.item(media.audio, media.item_id, self._at_s)
+
+    def _write(
+        self,
+        direction: str,
+        frame: bytes,
+        media: Sequence[up.Media],
+        places: Sequence[AudioPlace],
+        updates: Sequence[up.Update],
+    ) -> None:
+        """Write the line of a message."""
         try:
-            self._journal.audio_frame(
-                direction,
-                frame,
-                field=b'"audio":"' if direction == "out" else b'"delta":"',
-                audio_bytes=size,
-                place=_encode(place or reference(None, 0, size)),
-                at_s=self._at_s,
-            )
+            if updates and type(bad := updates[-1]) is up.Malformed:
+                self._journal.bad_frame(direction, frame, bad, updates, self._at_s)
+            else:
+                self._journal.frame(direction, frame, self._at_s, media=media, places=places, updates=updates)
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a server can cause
             self._degrade(error)
-            self._journal.text(direction, frame, repr(error), event.type, self._at_s)
+            self._journal.text(direction, frame, repr(error), self._at_s)
 
-    def _audio_delta(self, update: up.AudioDelta) -> Reference:
+    def _audio_delta(self, update: up.AudioDelta) -> AudioPlace:
         turn = self._transcript.turn(update.item_id, "assistant", update.response_id)
         return self._assistant.delta(update, turn)
 
@@ -288,63 +288,8 @@ class Recorder:
         self._user.configure(facts.input_format, manual=facts.turn_end == "manual", at_s=self._at_s)
 
     def _failure(self, update: up.Failure) -> None:
-        if update.code == "input_audio_buffer_commit_empty":
+        if update.code == up.NOTHING_TO_COMMIT:
             self._user.commit_refused()
-
-    def _journal_frame(self, direction: str, event: Any, frame: bytes) -> None:
-        try:
-            if isinstance(event, ev.MalformedEvent):
-                self._journal.bad_frame(direction, frame, event.error, self._at_s)
-            else:
-                self._journal.frame(direction, frame, self._at_s, self._sound_in(event, frame), event.type)
-        except OSError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a server can cause
-            self._degrade(error)
-            self._journal.text(direction, frame, repr(error), str(event.type), self._at_s)
-
-    def _sound_in(self, event: Any, frame: bytes) -> Keep | None:
-        """What to do with the sound in a message, None when it can hold none."""
-        if b'"audio"' not in frame:
-            return None
-        item = getattr(event, "item", None)
-        item_id = (item.id if item is not None else getattr(event, "item_id", "")) or ""
-        user = item is not None and item.role == "user"
-        if isinstance(event, ev.ConversationItemCreate):
-            return self._keeper(lambda audio: self._user.item(audio, item_id, self._at_s))
-        return self._keeper(lambda audio: self._keep_retrieved(audio, item_id, user=user))
-
-    def _keeper(self, keep: Callable[[bytes], Reference]) -> Keep:
-        """Base64 first; what is not base64 is no audio."""
-
-        def decoded(base64: bytes) -> Reference | None:
-            try:
-                audio = pybase64.b64decode(base64, validate=True)
-            except ValueError:
-                return None
-            return self._attempt(keep, audio) or reference(None, 0, len(audio))
-
-        return decoded
-
-    def _keep_retrieved(self, audio: bytes, item_id: str, *, user: bool) -> Reference:
-        """Sound of an item that the server shows again: a file of its own, unless its turn's file is the same."""
-        from realtime_client.audio.files import transcode
-
-        fmt = self._user.format if user else self._assistant.format
-        pcm = transcode(audio, fmt, up.AudioFormat("pcm16", fmt.rate_hz))
-        pcm = pcm[: len(pcm) & ~1]
-        known = self._assistant.same_sound(item_id, pcm)
-        if known is not None:
-            return reference(known, 0, len(pcm))
-        (self.folder / RETRIEVED).mkdir(mode=0o700, exist_ok=True)
-        self._retrieved += 1
-        name = f"{RETRIEVED}/{self._retrieved:04}.wav"
-        wav = WavWriter(self.folder / name, fmt.rate_hz)
-        try:
-            wav.write(pcm)
-        finally:
-            wav.close()
-        return reference(name, 0, len(pcm))
 
     def _note(self, event: dict[str, Any]) -> None:
         self._journal.note(event, self._at_s)
@@ -423,14 +368,6 @@ def _reason(error: Exception) -> str:
     return f"internal error: {one_line(repr(error), 200)}"
 
 
-def audio_path(folder: Path, name: str) -> Path:
-    """Return the path of audio that a journal names: the WAV, or the FLAC that took its place.
-
-    Errors: RecordingError for a name outside of the folder.
-    """
-    outside = name != CONVERSATION and name.partition("/")[0] not in {TURNS, RETRIEVED}
-    if outside or ".." in name or name.count("/") > 1:
-        raise RecordingError(f"the journal names an audio file outside of the recording: {name!r}")
-    path = folder / name
-    flac = path.with_suffix(".flac")
-    return flac if not path.exists() and flac.exists() else path
+def _nowhere(media: up.Media) -> AudioPlace:
+    """For sound that is in no file."""
+    return AudioPlace(None, 0, len(media.audio))

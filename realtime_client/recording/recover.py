@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import wave
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from realtime_client import updates as up
 from realtime_client.errors import RecordingError
 
 from .folder import CONVERSATION, JOURNAL, RETRIEVED, SESSION, TURNS, iso, process_alive, replace_file
+from .journal_line import AudioPlace
+from .journal_reader import event_of, read_journal
 from .masking import Masker
 from .recover_sound import Placed, SoundStory, finish_conversation, frames_24k
 from .summary import VERSION
@@ -29,19 +31,6 @@ from .wav import create_private, repair_wav
 
 _decode = msgspec.json.decode
 _LINE = {"n", "who", "item_id", "text", "heard", "cut_ms", "start_s", "end_s", "audio", "interrupted", "status"}
-_DELTAS = {
-    "response.output_audio_transcript.delta": "delta",
-    "response.audio_transcript.delta": "delta",
-    "response.output_text.delta": "delta",
-    "response.text.delta": "delta",
-}
-_WHOLE = {
-    "response.output_audio_transcript.done": "transcript",
-    "response.audio_transcript.done": "transcript",
-    "response.output_text.done": "text",
-    "response.text.done": "text",
-    "conversation.item.input_audio_transcription.completed": "transcript",
-}
 
 
 class RecoverReport(msgspec.Struct, kw_only=True):
@@ -149,34 +138,22 @@ def _trim(journal: Path) -> int:
 
 def _read(journal: Path) -> _Story:
     story = _Story()
-    for row in _rows(journal):
-        event = row.get("event")
+    for line in read_journal(journal):
+        if line is None:
+            continue  # another program damaged it; the others still count
         story.lines += 1
-        story.last_t = max(story.last_t, _number(row.get("t")))
-        story.last_wall = max(story.last_wall, _number(row.get("wall")))
-        try:
-            if row.get("dir") == "note" and isinstance(event, dict):
-                _take_note(story, event)
-            elif row.get("dir") == "in" and isinstance(event, dict):
-                _take_text(story, event)
-            elif row.get("dir") == "out":
-                _take_place(story, row.get("audio"))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            continue  # not a line of ours
-    return story
-
-
-def _rows(journal: Path) -> Iterator[dict[str, Any]]:
-    if not journal.exists():
-        return
-    with journal.open("rb") as file:
-        for line in file:
+        story.last_t = max(story.last_t, line.t)
+        story.last_wall = max(story.last_wall, line.wall)
+        for update in line.updates:
+            _take_text(story, update)
+        if line.dir == "out":
+            _take_places(story, line.audio)
+        elif line.dir == "note" and isinstance(event := event_of(line), dict):
             try:
-                row = _decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                continue  # a line that another program damaged; the others still count
-            if isinstance(row, dict):
-                yield row
+                _take_note(story, event)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                continue  # not a note of ours
+    return story
 
 
 def _number(value: Any) -> float:
@@ -201,26 +178,18 @@ def _take_note(story: _Story, event: dict[str, Any]) -> None:
         story.sound.cuts[event["file"]] = int(event["keep"])
 
 
-def _take_text(story: _Story, event: dict[str, Any]) -> None:
-    kind, item_id, part = event.get("type"), event.get("item_id"), event.get("content_index")
-    if not isinstance(kind, str) or not isinstance(item_id, str):
-        return
-    part = part if isinstance(part, int) else 0
-    if kind in _DELTAS:
-        story.texts.setdefault(item_id, Said()).add(_text(event, _DELTAS[kind]), part)
-    elif kind in _WHOLE:
-        story.texts.setdefault(item_id, Said()).whole(_text(event, _WHOLE[kind]), part)
+def _take_text(story: _Story, update: up.Update) -> None:
+    """What was said in a turn that has not ended."""
+    if isinstance(update, up.TextDelta | up.UserTranscriptDelta):
+        story.texts.setdefault(update.item_id, Said()).add(update.text, update.content_index)
+    elif isinstance(update, up.TextDone | up.UserTranscript):
+        story.texts.setdefault(update.item_id, Said()).whole(update.text, update.content_index)
 
 
-def _text(event: dict[str, Any], name: str) -> str:
-    value = event.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _take_place(story: _Story, places: Any) -> None:
-    for place in places if isinstance(places, list) else ():
-        if place["file"] == CONVERSATION and place.get("channel") == "left":
-            story.sound.user_end = max(story.sound.user_end, (int(place["offset"]) + int(place["length"])) // 4)
+def _take_places(story: _Story, places: list[AudioPlace]) -> None:
+    for place in places:
+        if place.file == CONVERSATION and place.channel == "left":
+            story.sound.user_end = max(story.sound.user_end, (place.offset + place.length) // 4)
 
 
 def _transcript(folder: Path, story: _Story) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 from realtime_client.audio.pcm import interleave
 from realtime_client.audio.resample import Resampler
 
-from .timeline import JITTER, RATE_HZ, Key, Piece, Timeline
+from .timeline import JITTER, RATE_HZ, AnswerStretch, Key, Timeline
 from .wav import WavWriter
 
 _STEP = RATE_HZ // 10  # written in steps of 100 ms or more
@@ -279,7 +279,7 @@ class Stereo:
         else:
             self._wav.write_silence(end - drafted)
 
-    def _next_sound(self, pieces: list[Piece], at: int, until: int) -> int:
+    def _next_sound(self, pieces: list[AnswerStretch], at: int, until: int) -> int:
         """Where silence ends."""
         starts = [piece.start for piece in pieces if piece.end > at] + [start for start, _ in self._left]
         return max(at, min([until, *starts]))
@@ -296,7 +296,7 @@ class Stereo:
                 self._left.appendleft((end, pcm[room:]))
         return bytes(out)
 
-    def _take_right(self, pieces: list[Piece], begin: int, end: int) -> bytes:
+    def _take_right(self, pieces: list[AnswerStretch], begin: int, end: int) -> bytes:
         """The answers' audio between two positions."""
         out = bytearray()
         for piece in pieces:
@@ -306,7 +306,7 @@ class Stereo:
                 out += self._sources[piece.key].read(piece.source + first - piece.start, last - first)
         return bytes(out)
 
-    def _write_late(self, piece: Piece) -> None:
+    def _write_late(self, piece: AnswerStretch) -> None:
         """Put what stands in what is written already into its right channel."""
         end = min(piece.end, self.timeline.written)
         for at in range(piece.start, end, _BLOCK):

@@ -14,7 +14,7 @@ from realtime_client.deadline import Clock
 from .folder import SESSION, iso, replace_file
 from .masking import Masker
 
-VERSION = 1
+VERSION = 2  # of the folder: with 2 came the words of updates in the journal
 EVERY_S = 2.0
 _LISTED = 1_000
 _NAMES = 64
@@ -23,7 +23,7 @@ _LONGEST = 500
 _NO_COUNT = 1e15  # seconds and tokens are fewer
 
 
-class Summary:
+class SessionSummary:
     """Collects totals and writes session.json. Errors of the writing methods: OSError."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], masker: Masker, clock: Clock) -> None:

@@ -37,7 +37,7 @@ Key = Hashable
 
 
 @dataclass(slots=True)
-class Piece:
+class AnswerStretch:
     """An unbroken stretch of one answer. start: position; source: offset within the answer's own audio; in frames."""
 
     key: Key
@@ -58,7 +58,7 @@ class Timeline:
         self.now = 0
         self.user_end = 0
         self.written = 0
-        self.pieces: deque[Piece] = deque()
+        self.pieces: deque[AnswerStretch] = deque()
         self._skew = 0
         self._from_file = False
         self._turn_over = False
@@ -131,7 +131,7 @@ class Timeline:
         """The user's turn has ended: the next audio may belong behind the answer."""
         self._turn_over = True
 
-    def answer(self, key: Key, frames: int) -> Piece | None:
+    def answer(self, key: Key, frames: int) -> AnswerStretch | None:
         """Place more of an answer; returns its piece when a new one began, None when it follows on or is cut."""
         if key in self._cut:
             return None
@@ -145,11 +145,11 @@ class Timeline:
         if source == 0:
             start = max(start, self.user_end)
             _forget_old(self._received)
-        piece = Piece(key, start, source, frames)
+        piece = AnswerStretch(key, start, source, frames)
         self._add(piece)
         return piece
 
-    def hear(self, key: Key, source: int, frames: int, at: int) -> Piece | None:
+    def hear(self, key: Key, source: int, frames: int, at: int) -> AnswerStretch | None:
         """Place what was heard of an answer: so many frames from `source` on, the first at a position.
 
         What was told before, or stands behind a cut, is not placed again. Returns what is new. It follows on the piece
@@ -168,10 +168,10 @@ class Timeline:
             beside = at - last.end
             if abs(beside) <= _NEAR or frames == 1:
                 last.frames += frames
-                return Piece(key, last.end - frames, source, frames)
+                return AnswerStretch(key, last.end - frames, source, frames)
             slip = 1 if beside > 0 else -1
             at, source, frames = last.end, source - slip, frames + slip
-        piece = Piece(key, max(at, self.heard_end), source, frames)
+        piece = AnswerStretch(key, max(at, self.heard_end), source, frames)
         self._add(piece)
         return piece
 
@@ -212,19 +212,19 @@ class Timeline:
         """Tell whether frames of this answer have yet to be written."""
         return any(piece.key == key and piece.end > self.written for piece in self.pieces)
 
-    def take(self, until: int) -> list[Piece]:
+    def take(self, until: int) -> list[AnswerStretch]:
         """Return the stretches of answers between `written` and `until`, and move `written` there."""
         taken = []
         for piece in self.pieces:
             begin, end = max(piece.start, self.written), min(piece.end, until)
             if begin < end:
-                taken.append(Piece(piece.key, begin, piece.source + begin - piece.start, end - begin))
+                taken.append(AnswerStretch(piece.key, begin, piece.source + begin - piece.start, end - begin))
         self.written = max(self.written, until)
         while len(self.pieces) > _REMEMBERED and self.pieces[0].end <= self.written:
             self.pieces.popleft()
         return taken
 
-    def _add(self, piece: Piece) -> None:
+    def _add(self, piece: AnswerStretch) -> None:
         self.pieces.append(piece)
         self._begins.setdefault(piece.key, piece.start)
         _forget_old(self._begins)

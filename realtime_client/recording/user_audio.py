@@ -13,25 +13,23 @@ from pathlib import Path
 
 from realtime_client import updates as up
 from realtime_client.audio import g711
-from realtime_client.audio.resample import Resampler, resample
+from realtime_client.audio.resample import resample
 
 from .assistant_audio import FlacMaker, new_turn_file
 from .folder import CONVERSATION
-from .journal import Reference, reference
+from .journal_line import AudioPlace
 from .look_back import LookBack
 from .stereo import Stereo
-from .timeline import JITTER, RATE_HZ
+from .timeline import RATE_HZ
 from .transcripts import Transcript
 from .turns import Turn
+from .user_places import UserPlaces
 from .wav import WavWriter
 
 LOOK_BACK_S = 600
 _COPY_BYTES = 1 << 18
-_RUNS = 512
-_PLAUSIBLE = 10 * RATE_HZ
 _AHEAD_S = 30.0  # so much of what a server heard may still be on its way here; nothing is later than that
 _MOST_ENDING = 8
-_PREFIX_S = 1.0  # more than the sound that servers put before the speech they find
 
 
 @dataclass(slots=True)
@@ -66,7 +64,9 @@ class UserAudio:
         self._transcript = transcript
         self._flac = flac
         self._look_back = LookBack(folder, LOOK_BACK_S * RATE_HZ * 2)
-        self._resampler: Resampler | None = None
+        self._places = UserPlaces(stereo)
+        self.captured = self._places.captured
+        self.pause = self._places.pause
         self._odd = b""
         self._begun = False
         self._origin = 0  # input position where the present format began
@@ -78,12 +78,6 @@ class UserAudio:
         self._sealed: deque[_Speaking] = deque()  # committed, not yet confirmed
         self._early: deque[up.InputCommitted] = deque(maxlen=64)
         self._refused = 0
-        self._resampled_from = 0
-        self._held = 0.0  # frames at 24 kHz that the resampler keeps
-        self._appended_s = 0.0
-        self._appended_at = 0  # where time stood then
-        self._captured: deque[tuple[float, float]] = deque(maxlen=_RUNS)  # (of all that was sent, when), both in s
-        self._runs: deque[tuple[int, int]] = deque(maxlen=_RUNS)  # (input position, frame) of unbroken stretches
 
     # --- settings -----------------------------------------------------------------------------------------------------
 
@@ -107,10 +101,10 @@ class UserAudio:
         if audio != self.format:
             self._end_speaking(at_s)
             self._end_all(at_s)
-            self._flush_resampler()
+            self._places.flush()
             self._origin_ms += (self._look_back.end - self._origin) / (2 * self.format.rate_hz) * 1000
             self._origin = self._claimed = self._look_back.end
-            self.format, self._odd = audio, b""
+            self.format, self._odd, self._places.rate_hz = audio, b"", audio.rate_hz
         if manual != self.manual:
             self._early.clear()
             self._refused = 0
@@ -125,17 +119,17 @@ class UserAudio:
 
     # --- sound --------------------------------------------------------------------------------------------------------
 
-    def append(self, audio: bytes, at_s: float) -> Reference:
+    def append(self, audio: bytes, at_s: float) -> AudioPlace:
         """Take sound that was sent; returns where it is in conversation.wav."""
         pcm = self._decode(audio)
-        begin, captured = self._look_back.end, self._capture_position()
+        begin = self._look_back.end
         self.seconds += len(pcm) / (2 * self.format.rate_hz)
-        self._appended_s += len(pcm) / (2 * self.format.rate_hz)
-        self._appended_at = self._stereo.timeline.now
         self._look_back.write(pcm)
-        start, frames = self._place(pcm, begin, captured)
+        start, frames, broken_at = self._places.put(pcm, begin)
         speaking = self._speaking
         if speaking is not None:
+            if broken_at is not None and broken_at > speaking.first:
+                self._note_place(speaking, broken_at, start)
             if speaking.filled == begin:
                 speaking.wav.write(pcm)
                 speaking.filled += len(pcm)
@@ -146,7 +140,7 @@ class UserAudio:
             self._begin_manual(begin)
         if self._ending:
             self._end_filled(at_s)
-        return reference(CONVERSATION, start * 4, frames * 4, "left")
+        return AudioPlace(CONVERSATION, start * 4, frames * 4, "left")
 
     def _decode(self, audio: bytes) -> bytes:
         if self.format.encoding != "pcm16":
@@ -156,81 +150,13 @@ class UserAudio:
             audio, self._odd = audio[: len(audio) & ~1], audio[len(audio) & ~1 :]
         return audio
 
-    def captured(self, at_ms: float, elapsed_s: float) -> None:
-        """From this offset on (ms of all sound sent) it was captured at this time (s since the start)."""
-        self._captured.append((at_ms / 1000, elapsed_s))
-
-    def _capture_position(self) -> int | None:
-        """Where the sound that comes now was captured, as far as that is told and can be."""
-        while len(self._captured) > 1 and self._captured[1][0] <= self._appended_s + 0.0005:
-            self._captured.popleft()
-        if not self._captured or self._captured[0][0] > self._appended_s + 0.0005:
-            return None
-        sent_s, elapsed_s = self._captured[0]
-        timeline = self._stereo.timeline
-        position = timeline.position(elapsed_s + self._appended_s - sent_s)
-        return position if abs(position - timeline.now) < _PLAUSIBLE else None
-
-    def _place(self, pcm: bytes, begin: int, captured: int | None) -> tuple[int, int]:
-        """Put sound on the left channel; returns position and length in frames. begin: its input position."""
-        if self.format.rate_hz != RATE_HZ:
-            if self._resampler is None:
-                self._resampler = Resampler(self.format.rate_hz, RATE_HZ)
-                self._resampled_from, self._held = begin, 0.0
-            arrived, pcm = len(pcm), self._resampler.process(pcm)
-            captured = None if captured is None else captured - round(self._held)
-            self._held += arrived / 2 * RATE_HZ / self.format.rate_hz - len(pcm) / 2
-            begin, self._resampled_from = self._resampled_from, begin
-        if not pcm:
-            return self._stereo.timeline.user_end, 0
-        expected = self._stereo.timeline.user_end
-        start = self._stereo.user(pcm, captured)
-        frames = self._stereo.timeline.user_end - start
-        if start != expected or frames != len(pcm) // 2 or not self._runs:
-            self._runs.append((begin, start))
-            if self._speaking is not None and begin > self._speaking.first:
-                self._note_place(self._speaking, begin, start)
-        return start, frames
-
     def _note_places(self, speaking: _Speaking) -> None:
-        self._note_place(speaking, speaking.first, self._position(speaking.first))
-        for begin, start in self._runs:
-            if begin > speaking.first and (speaking.last is None or begin < speaking.last):
-                self._note_place(speaking, begin, start)
+        for begin, frame in self._places.stretches(speaking.first, speaking.last):
+            self._note_place(speaking, begin, frame)
 
     def _note_place(self, speaking: _Speaking, begin: int, frame: int) -> None:
         """From this input position on the turn's sound stands there."""
-        self._stereo.spoken(speaking.name, (begin - speaking.first) // 2 * RATE_HZ // self.format.rate_hz, frame)
-
-    def pause(self) -> None:
-        """At each moment: what the resampler kept belongs to the end of what was said, not to what comes later."""
-        if self._resampler is not None and self._stereo.timeline.now - self._appended_at > JITTER:
-            self._flush_resampler()
-
-    def _flush_resampler(self) -> None:
-        if self._resampler is None:
-            return
-        rest = self._resampler.flush()
-        if rest:
-            self._stereo.user_tail(rest)
-        self._resampler = None
-
-    def _position(self, at: int) -> int:
-        """Frame of conversation.wav where an input position stands."""
-        for begin, start in reversed(self._runs):
-            if begin <= at:
-                return start + (at - begin) // 2 * RATE_HZ // self.format.rate_hz
-        return self._runs[0][1] if self._runs else self._stereo.timeline.now
-
-    def _beginning(self, first: int) -> int:
-        """Frame where a turn begins. What the server puts before the speech may stem from before a pause."""
-        start = self._position(first)
-        prefix = 2 * round(_PREFIX_S * self.format.rate_hz)
-        for begin, place in self._runs:
-            if first < begin <= first + prefix:
-                moved = place - (begin - first) // 2 * RATE_HZ // self.format.rate_hz
-                start = moved if moved - start > JITTER else start
-        return start
+        self._stereo.spoken(speaking.name, self._places.frames(begin - speaking.first), frame)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -308,7 +234,7 @@ class UserAudio:
         turn = self._transcript.turn(update.item_id, "user")
         self._whole(turn, self._at_ms(update.start_ms), self._at_ms(update.end_ms), at_s)
 
-    def item(self, audio: bytes, item_id: str, at_s: float) -> Reference:
+    def item(self, audio: bytes, item_id: str, at_s: float) -> AudioPlace:
         """Take sound that was sent as an item of its own: a turn at once."""
         pcm = audio[: len(audio) & ~1]
         if self.format.encoding != "pcm16":
@@ -324,7 +250,7 @@ class UserAudio:
         wav.close()
         self._flac.make(name, turn)
         self._transcript.spoken(turn, at_s)
-        return reference(name, 0, len(pcm))
+        return AudioPlace(name, 0, len(pcm))
 
     def close(self, at_s: float) -> None:
         """Finish every file."""
@@ -332,7 +258,7 @@ class UserAudio:
         self._end_speaking(at_s, "incomplete")
         while self._sealed:
             self._finish(self._sealed.popleft(), at_s)
-        self._flush_resampler()
+        self._places.flush()
         self._look_back.close()
 
     def abandon(self) -> None:
@@ -353,7 +279,7 @@ class UserAudio:
         first = max(first, self._look_back.begin)
         self._speaking = _Speaking(turn, name, wav, first, first)
         self._fill(self._speaking)
-        turn.start = turn.end = self._beginning(first)
+        turn.start = turn.end = self._places.beginning(first)
         self._note_places(self._speaking)
         self._transcript.changed(turn)
 
@@ -373,7 +299,7 @@ class UserAudio:
         turn.sounding = True
         first = min(max(first, self._look_back.begin), last)
         speaking = _Speaking(turn, name, wav, first, first, last)
-        turn.start = self._beginning(first)
+        turn.start = self._places.beginning(first)
         self._note_places(speaking)
         self._claimed = max(self._claimed, last)
         self._wait_for_end(speaking, at_s)
@@ -416,6 +342,6 @@ class UserAudio:
         speaking.wav.truncate(max(0, last - speaking.first))
         speaking.wav.close()
         speaking.turn.sounding = False
-        speaking.turn.end = max(speaking.turn.start, self._position(last))
+        speaking.turn.end = max(speaking.turn.start, self._places.position(last))
         self._flac.make(speaking.name, speaking.turn)
         self._transcript.spoken(speaking.turn, at_s, status)

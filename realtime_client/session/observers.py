@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from realtime_client import updates as up
-from realtime_client.protocol import events as ev
 
-AnyEvent = ev.Event | ev.UnknownEvent | ev.MalformedEvent
 Observer = Callable[[up.Update, float], None]
 """(update, at_s): what happened and when, in seconds of the session's monotonic clock."""
 EventObserver = Callable[[str, float], None]
@@ -18,12 +16,12 @@ EventObserver = Callable[[str, float], None]
 class RecorderProtocol(Protocol):
     """What keeps a session. All calls come from the audio thread, in order; `close` is the last."""
 
-    def received(self, event: AnyEvent, frame: bytes, updates: Sequence[up.Update], at_s: float) -> None:
-        """A frame came; `updates` is what it meant."""
+    def received(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update], at_s: float) -> None:
+        """A frame came. media: the sound it holds; updates: what it meant."""
         ...
 
-    def sent(self, event: ev.ClientEvent, frame: bytes, at_s: float) -> None:
-        """A frame left."""
+    def sent(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update], at_s: float) -> None:
+        """A frame left; as above, of what it means only what the observers are not told (`updates.SentMessage`)."""
         ...
 
     def noticed(self, update: up.Update, at_s: float) -> None:

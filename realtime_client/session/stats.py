@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -83,14 +84,28 @@ class Stats(msgspec.Struct, kw_only=True):
         return plain
 
 
-class TurnClock:
-    """Times each answer from the updates of one session. Used by one thread."""
+Measured = Callable[[str, float, float], None]
+"""(name, at_s, ms): a delay that ended now."""
+_MOST_OPEN = 64
+_T = TypeVar("_T")
 
-    def __init__(self, keep: int = 256) -> None:
+
+class TurnClock:
+    """Times each answer from the updates of one session, as they come or out of a journal. Used by one thread.
+
+    measured: told of each delay when it ends: first_text, first_audio, speech_to_audio and answer, which are the
+    figures of `TurnStats` (answer: total_ms); interruption, from the user's speech as the server told it to the cut of
+    an answer; transcription, from the end of the user's turn to its transcript.
+    """
+
+    def __init__(self, keep: int = 256, measured: Measured = lambda _name, _at_s, _ms: None) -> None:
         self.turns: deque[TurnStats] = deque(maxlen=keep)
         self.turn_count = 0
+        self._measured = measured
         self._asked_s: float | None = None
         self._speech_end_s: float | None = None
+        self._speech_s: float | None = None  # since then the user may cut an answer
+        self._committed: dict[str, float] = {}
         self._open: dict[str, tuple[TurnStats, float | None, float | None]] = {}
 
     def asked(self, at_s: float) -> None:
@@ -108,23 +123,29 @@ class TurnClock:
         kind = type(update)
         if kind is up.AudioDelta or kind is up.TextDelta:
             self._delta(update, at_s)
+        elif isinstance(update, up.SpeechStarted):
+            self._speech_s = at_s
         elif isinstance(update, up.SpeechStopped):
             self._speech_end_s = self._asked_s = at_s
         elif isinstance(update, up.ResponseStarted):
             self._start(update.response_id)
         elif isinstance(update, up.ResponseDone):
             self._done(update, at_s)
-        elif isinstance(update, up.Interrupted) and update.response_id in self._open:
-            self._open[update.response_id][0].interrupted = True
+        elif isinstance(update, up.Interrupted):
+            self._interrupted(update, at_s)
+        elif isinstance(update, up.InputCommitted):
+            _remember(self._committed, update.item_id, at_s)
+        elif isinstance(update, up.UserTranscript):
+            self._measure("transcription", self._committed.pop(update.item_id, None), at_s)
+        elif isinstance(update, up.RequestSent | up.CommitSent):
+            self.asked(at_s)
 
     def _start(self, response_id: str) -> None:
         turn = TurnStats(response_id=response_id)
-        self._open[response_id] = (turn, self._asked_s, self._speech_end_s)
-        self._speech_end_s = None
+        _remember(self._open, response_id, (turn, self._asked_s, self._speech_end_s))
+        self._speech_end_s = self._speech_s = None
         self.turn_count += 1
         self.turns.append(turn)
-        if len(self._open) > 64:  # answers whose end never came
-            del self._open[next(iter(self._open))]
 
     def _delta(self, update: up.AudioDelta | up.TextDelta | up.Update, at_s: float) -> None:
         assert isinstance(update, up.AudioDelta | up.TextDelta)
@@ -136,23 +157,44 @@ class TurnClock:
             turn.audio_chunks += 1
             turn.audio_bytes += len(update.audio)
             if turn.audio_chunks == 1:
-                turn.first_audio_ms = _ms(asked_s, at_s)
-                turn.speech_to_audio_ms = _ms(speech_end_s, at_s)
+                turn.first_audio_ms = self._measure("first_audio", asked_s, at_s)
+                turn.speech_to_audio_ms = self._measure("speech_to_audio", speech_end_s, at_s)
         else:
             turn.text_chunks += 1
             if turn.text_chunks == 1:
-                turn.first_text_ms = _ms(asked_s, at_s)
+                turn.first_text_ms = self._measure("first_text", asked_s, at_s)
 
     def _done(self, update: up.ResponseDone, at_s: float) -> None:
         entry = self._open.pop(update.response_id, None)
         if entry is not None:
             entry[0].status = update.status
-            entry[0].total_ms = _ms(entry[1], at_s)
+            entry[0].total_ms = self._measure("answer", entry[1], at_s)
+
+    def _interrupted(self, update: up.Interrupted, at_s: float) -> None:
+        # What is typed, or cut with the very message that tells of the speech, is cut at once: nothing to measure.
+        if update.cause == "speech" and at_s != self._speech_s:
+            self._measure("interruption", self._speech_s, at_s)
+        self._speech_s = None
+        if update.response_id in self._open:
+            self._open[update.response_id][0].interrupted = True
+
+    def _measure(self, name: str, start_s: float | None, at_s: float) -> float | None:
+        """Milliseconds between two moments, to the microsecond; None where there was no first one."""
+        if start_s is None:
+            return None
+        ms = round((at_s - start_s) * 1000, 3)
+        self._measured(name, at_s, ms)
+        return ms
 
 
-_COUNTED = {up.AudioDelta, up.TextDelta, up.SpeechStopped, up.ResponseStarted, up.ResponseDone, up.Interrupted}
+_COUNTED = {
+    up.AudioDelta, up.TextDelta, up.SpeechStarted, up.SpeechStopped, up.ResponseStarted, up.ResponseDone, up.Interrupted,
+    up.InputCommitted, up.UserTranscript,
+}  # fmt: skip
 
 
-def _ms(start_s: float | None, end_s: float) -> float | None:
-    """Milliseconds between two moments, to the microsecond."""
-    return None if start_s is None else round((end_s - start_s) * 1000, 3)
+def _remember(marks: dict[str, _T], name: str, mark: _T) -> None:
+    """Keep the newest: answers and turns whose end never comes must not pile up."""
+    marks[name] = mark
+    if len(marks) > _MOST_OPEN:
+        del marks[next(iter(marks))]
