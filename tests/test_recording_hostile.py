@@ -202,7 +202,7 @@ STOPPED = b'{"type":"input_audio_buffer.speech_stopped","item_id":"u1","audio_en
     [
         (DONE + b',"new":"a\xffb"}', b'"new":"a\\\\xffb"},"changed":"bytes that are not UTF-8"'),
         (DONE + b',"new":"\\ud83d"}', b'"new":"\\ufffd"},"changed":"halves of surrogate pairs"'),
-        (DONE + b',"new":"\\\\ud83d"}', b'"new":"\\\\ud83d"}}'),
+        (DONE + b',"new":"\\\\ud83d"}', b'"new":"\\\\ud83d"},"updates"'),
         (DONE + b',"new":' + b"[" * 500 + b'"\\u00e9"' + b"]" * 500 + b"}", b"nested more than 128 deep"),
         (DONE + b',"new":' + b"[" * 5000 + b"]" * 5000 + b"}", b"[" * 3000),
         (DONE + b',"new":' + b"[" * 100 + b"1" + b"]" * 100 + b"}", b"[[1]]"),

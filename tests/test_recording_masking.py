@@ -64,7 +64,7 @@ def structure(value):
         return {
             key: entry if isinstance(entry, str) and (key in fixed or key.endswith("_id")) else structure(entry)
             for key, entry in value.items()
-            if key != "event_id"
+            if key not in {"event_id", "request_id"}
         }
     if isinstance(value, list):
         return [structure(entry) for entry in value]

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording_helpers import RATE, HandClock, Stage, sound
 
+from realtime_client import updates as up
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
+from realtime_client.protocol.media import media_of
 from realtime_client.recording import render
 from realtime_client.recording.folder import folder_name, replace_file
 from realtime_client.recording.journal import Journal
+from realtime_client.recording.journal_line import AudioPlace
 from realtime_client.recording.masking import Masker
 from realtime_client.recording.timeline import JITTER, RATE_HZ, Timeline
 from realtime_client.recording.turns import heard_text
@@ -162,7 +165,10 @@ def make_journal(tmp_path, *secrets):
 
 
 def rows(tmp_path):
-    return [json.loads(line) for line in (tmp_path / "journal.jsonl").read_bytes().split(b"\n")[:-1]]
+    """All lines but the first, which tells the version."""
+    first, *others = map(json.loads, (tmp_path / "journal.jsonl").read_bytes().split(b"\n")[:-1])
+    assert first["event"] == {"type": "journal", "version": 2}
+    return others
 
 
 DELTA = '{"type":"response.output_audio.delta","response_id":"r","item_id":"i","output_index":0,"content_index":0,'
@@ -183,11 +189,12 @@ def test_journal_takes_the_sound_out_and_keeps_the_rest(tmp_path, frame):
     journal, clock = make_journal(tmp_path)
     event = codec.decode_server(frame.encode())
     assert event.delta == b"\0\1\2\3"
-    journal.audio_frame("in", frame.encode(), field=b'"delta":"', audio_bytes=4, place=b'{"file":"f"}', at_s=clock.now)
+    media = media_of(event, frame.encode())
+    journal.frame("in", frame.encode(), clock.now, media=media, places=[AudioPlace("f", 2, 4)])
     journal.close(clock.now)
     (row,) = rows(tmp_path)
     assert row["event"] == {**json.loads(frame), "delta": ""}
-    assert row["audio"] == [{"file": "f"}]
+    assert row["audio"] == [{"file": "f", "offset": 2, "length": 4}]
     assert "AAECAw" not in (tmp_path / "journal.jsonl").read_text()
 
 
@@ -203,7 +210,7 @@ def test_journal_is_verbatim(tmp_path):
     text = (tmp_path / "journal.jsonl").read_bytes()
     for frame in frames:
         assert frame in text
-    assert [row["n"] for row in rows(tmp_path)] == [1, 2]
+    assert [row["n"] for row in rows(tmp_path)] == [2, 3]
 
 
 @given(st.binary(max_size=200))
@@ -213,16 +220,18 @@ def test_journal_lines_are_json_whatever_comes(tmp_path_factory, noise):
     for frame in (noise, b'{"type":"input_audio_buffer.cleared","x":"' + noise + b'"}', b'{"type":"' + noise + b'"}'):
         event = codec.decode_server(frame)
         if isinstance(event, ev.MalformedEvent):
-            journal.bad_frame("in", frame, event.error, clock.now)
+            bad = up.Malformed(event_type=event.type, error=event.error)
+            journal.bad_frame("in", frame, bad, [bad], clock.now)
         else:
             journal.frame("in", frame, clock.now)
     journal.close(clock.now)
-    assert [row["n"] for row in rows(tmp_path)] == [1, 2, 3]
+    assert [row["n"] for row in rows(tmp_path)] == [2, 3, 4]
 
 
 def test_journal_cuts_long_garbage(tmp_path):
     journal, clock = make_journal(tmp_path, "k" * 40)
-    journal.bad_frame("in", b"x" * 4080 + b"k" * 40 + b"y" * 100_000, "no", clock.now)
+    bad = up.Malformed(event_type="", error="no")
+    journal.bad_frame("in", b"x" * 4080 + b"k" * 40 + b"y" * 100_000, bad, [bad], clock.now)
     journal.close(clock.now)
     (row,) = rows(tmp_path)
     assert len(row["event"]) <= 4096

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_helpers import HOSTILE, make_hostile, make_run, make_session, speech
 
+from realtime_client import updates as up
 from realtime_client.batch.results.results import encode_line, read_results, read_run
 from realtime_client.errors import UsageError
+from realtime_client.recording.journal_reader import read_line
 from realtime_client.recording.wav import header
 from realtime_client.report import events as events_module
 from realtime_client.report import write_report
@@ -76,7 +78,7 @@ def test_a_deltas_row_counts_instead_of_listing():
     events = EventList(lambda _name: 48_000)
     lines = [line(i, "out", {"type": "input_audio_buffer.append", "audio": ""}, 960) for i in range(50_000)]
     lines.insert(30_000, line(99, "in", {"type": "input_audio_buffer.speech_started", "audio_start_ms": 5}))
-    events.read(lines)
+    events.read(map(read_line, lines))
     rows = events.rows()
     assert [(row.kind, row.count, round(row.audio_s)) for row in rows] == [
         ("input_audio_buffer.append", 30_000, 600),
@@ -89,7 +91,8 @@ def test_a_deltas_row_counts_instead_of_listing():
 def test_the_list_of_events_is_bounded(monkeypatch):
     monkeypatch.setattr(events_module, "MOST_ROWS", 100)
     events = EventList(lambda _name: 48_000)
-    events.read(line(i, "in", {"type": "rate_limits.updated", "x": "y" * 9_000}) for i in range(10_000))
+    lines = (line(i, "in", {"type": "rate_limits.updated", "x": "y" * 9_000}) for i in range(10_000))
+    events.read(map(read_line, lines))
     assert events.messages == 10_000
     assert len(events.rows()) <= 50 + events_module.EventList(lambda _name: 1)._last.maxlen
     assert events.dropped == 10_000 - len(events.rows())
@@ -114,11 +117,15 @@ def test_latencies_of_a_session(tmp_path):
 
 def test_an_interruption_counts_from_the_speech_that_caused_it():
     latencies = EventList(lambda _name: 1).latencies
-    latencies.take("in", "input_audio_buffer.speech_started", 0.5, {})
-    latencies.take("in", "response.created", 1.0, {})
-    latencies.take("note", "interrupted", 2.0, {"cause": "speech"})  # of this speech nothing is known
-    latencies.take("in", "input_audio_buffer.speech_started", 3.0, {})
-    latencies.take("note", "interrupted", 3.025, {"cause": "speech"})
+    speech, cut = up.SpeechStarted(item_id="u", at_ms=0), {"item_id": "a", "content_index": 0, "heard_ms": 1}
+    cut = up.Interrupted(**cut, response_id="r", received_ms=2, cause="speech")
+    latencies.take(speech, 0.5)
+    latencies.take(up.ResponseStarted(response_id="r"), 1.0)
+    latencies.take(cut, 2.0)  # of this speech nothing is known
+    latencies.take(speech, 3.0)
+    latencies.take(cut, 3.025)
+    latencies.take(speech, 4.0)
+    latencies.take(cut, 4.0)  # cut by the message that tells of it
     assert latencies.points["interruption"] == [(3.025, 25.0)]
 
 

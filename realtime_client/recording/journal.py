@@ -84,7 +84,7 @@ class Journal:
             self._write_text(direction, rest, str(error), tail, at_s)
             return
         if changed:
-            tail += b',"changed":' + _encode(changed)
+            tail = b',"changed":' + _encode(changed) + tail
         self._write(direction, event, tail, at_s)
 
     def bad_frame(
@@ -118,7 +118,7 @@ class Journal:
 
     def noticed(self, update: up.Update, at_s: float) -> None:
         """Write an update that no message brought."""
-        self._write("note", b"null", b',"updates":' + self._told((update,)), at_s)
+        self._write("note", b"{}", b',"updates":' + self._told((update,)), at_s)
 
     def _told(self, updates: Sequence[up.Update]) -> bytes:
         if not updates:

@@ -23,7 +23,7 @@ else:
     AnyUpdate = Union[tuple(_kinds(up.Update))]  # noqa: UP007 - built at run time
 
 
-class AudioPlace(msgspec.Struct, omit_defaults=True):
+class AudioPlace(msgspec.Struct):
     """Where a sound is. offset, length: bytes of the file's audio data (PCM16), after the header.
 
     file: relative to the folder; null: not kept (late audio of an answer that was cut off). channel: of
@@ -33,7 +33,7 @@ class AudioPlace(msgspec.Struct, omit_defaults=True):
     file: str | None
     offset: int = 0
     length: int = 0
-    channel: str | None = None
+    channel: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class JournalLine(msgspec.Struct, kw_only=True):
@@ -41,7 +41,7 @@ class JournalLine(msgspec.Struct, kw_only=True):
 
     dir: `in` from the server, `out` from this program, `note` for what no message told. event: the message as it was,
     with its audio emptied and secrets masked; a string when it is none or cannot stand as JSON, then with `error`, its
-    `size` in bytes and, where it can be told, its `type`. Of a note: what the recorder notes, or null. updates: what it
+    `size` in bytes and, where it can be told, its `type`. Of a note: what the recorder notes, else nothing. updates: what it
     meant, in the words of no wire. audio: where each emptied audio is, in the order of the frame. changed: what of the
     message had to be written otherwise.
     """

@@ -25,7 +25,8 @@ _SECRET_PLACE = re.compile(
 )
 _STRUCTURE = {
     "type", "id", "object", "role", "status", "kind", "who", "dir", "direction", "cause", "state", "file", "now",
-    "after", "audio", "more_audio", "folder", "encoding", "started", "ended", "item_type", "modalities", "turn_end", "event_type",
+    "after", "audio", "more_audio", "folder", "encoding", "started", "ended", "item_type",
+    "modalities", "turn_end", "event_type",
 }  # fmt: skip
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _DEEPEST = 100

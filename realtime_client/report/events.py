@@ -8,12 +8,16 @@ long journal the first and the last rows are kept.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from .fields import listed, number, table, text
+from realtime_client import updates as up
+from realtime_client.recording.journal_line import AudioPlace, JournalLine
+from realtime_client.recording.journal_reader import event_of, type_of
+
+from .fields import table, text
 from .latencies import Latencies
 from .markup import code, json_code, speech
 
@@ -21,24 +25,11 @@ MOST_ROWS = 12_000
 LONGEST_DETAIL = 4_000
 _DETAIL_BUDGET = 12_000_000
 _SUMMARY = 200
-_RECORDER = {"turn", "placed"}
+_UNSAID = {"text", "content_index"}
+_RECORDER = {"turn", "placed", "journal"}
+_PIECES = {up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta, up.InputSent, up.Audible, up.Captured}
 RateOf = Callable[[str], int]
 """Name of an audio file -> bytes of its sound in a second."""
-
-
-class _Place(msgspec.Struct):
-    file: str | None = None
-    length: int = 0
-
-
-class _Line(msgspec.Struct):
-    n: int = 0
-    t: float = 0.0
-    dir: str = ""
-    event: msgspec.Raw = msgspec.Raw(b"null")
-    audio: list[_Place] = []
-    error: str = ""
-    type: str = ""
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -52,28 +43,6 @@ class Row(msgspec.Struct, array_like=True):
     audio_s: float
     summary: str
     detail: str
-
-
-class _Piece(msgspec.Struct):
-    """What matters of a delta, of which there are most."""
-
-    type: str = ""
-    response_id: str = ""
-    item_id: str = ""
-    delta: str = ""
-
-
-class _PieceLine(msgspec.Struct):
-    event: _Piece
-    n: int = 0
-    t: float = 0.0
-    dir: str = ""
-    audio: list[_Place] = []
-
-
-_decode_line = msgspec.json.Decoder(_Line).decode
-_decode_piece = msgspec.json.Decoder(_PieceLine).decode
-_decode = msgspec.json.decode
 
 
 class EventList:
@@ -101,70 +70,62 @@ class EventList:
         """All rows that were kept, in order."""
         return [*self._first, *self._last]
 
-    def read(self, lines: Iterable[bytes]) -> None:
-        """Take many lines."""
+    def read(self, lines: Iterable[JournalLine | None]) -> None:
+        """Take many lines; None for one that cannot be read."""
         for line in lines:
-            if not self._take_piece(line):
+            if line is None:
+                self.unreadable += 1
+                continue
+            self.messages += 1
+            self.last_s = max(self.last_s, line.t)
+            for update in line.updates:
+                self.latencies.take(update, line.t)
+            if line.updates and type(line.updates[0]) in _PIECES:
+                self._take_piece(line)
+            else:
                 self._take(line)
 
-    def _take_piece(self, line: bytes) -> bool:
-        """Take a line when it is a delta or audio that was appended; the quick way."""
-        try:
-            record = _decode_piece(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return False
-        event = record.event
-        kind = event.type
-        if not (kind.endswith(".delta") or kind == "input_audio_buffer.append"):
-            return False
-        self._count(record.t)
-        self.latencies.piece(kind, record.t, event.response_id)
-        key = (record.dir, kind, event.item_id)
+    def _take_piece(self, line: JournalLine) -> None:
+        """Take a piece of something long, of which there are most, into the row of those before it."""
+        update = line.updates[0]
+        kind = type_of(line) or update.kind
+        key = (line.dir, kind, getattr(update, "item_id", ""))
         row = self._runs.get(key)
         if row is None:
-            row = self._runs[key] = self._add(record.n, record.t, record.dir, kind)
+            row = self._runs[key] = self._add(line.n, line.t, line.dir, kind)
         else:
             row.count += 1
-        if record.audio:
-            row.audio_s = round(row.audio_s + self._audio_s(record.audio), 6)
-        if event.delta and len(row.summary) < _SUMMARY:
-            row.summary = (row.summary + speech(event.delta, _SUMMARY))[:_SUMMARY]
-        return True
+        if line.audio:
+            row.audio_s = round(row.audio_s + self._audio_s(line.audio), 6)
+        if len(row.summary) < _SUMMARY and (said := getattr(update, "text", "")):
+            row.summary = (row.summary + speech(said, _SUMMARY))[:_SUMMARY]
 
-    def _take(self, line: bytes) -> None:
-        try:
-            record = _decode_line(line)
-            event = _decode(record.event)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            self.unreadable += 1
-            return
-        self._count(record.t)
-        if not isinstance(event, dict):
-            shown = code(event, 500) if isinstance(event, str) else ""
-            told = f"{code(record.error, 200)}: {shown}"[:_SUMMARY]
-            self._add(record.n, record.t, record.dir, record.type or "not a message", told=told, detail=shown)
-            return
-        kind = text(event, "type") or "without a type"
-        if record.dir == "note" and kind in _RECORDER:
+    def _take(self, line: JournalLine) -> None:
+        event = event_of(line)
+        kind = text(event, "type")
+        if line.dir == "note" and kind in _RECORDER:
             self._note(kind, event)
             return
-        self.latencies.take(record.dir, kind, record.t, event)
+        if event == {} and line.updates:
+            event, kind = msgspec.to_builtins(line.updates[0]), line.updates[0].kind
+        if not isinstance(event, dict):
+            shown = code(event, 500) if isinstance(event, str) else ""
+            told = f"{code(line.error, 200)}: {shown}"[:_SUMMARY]
+            self._add(line.n, line.t, line.dir, line.type or "not a message", told=told, detail=shown)
+            return
         self._runs.clear()
         detail = json_code(event, LONGEST_DETAIL) if self._detail_bytes < _DETAIL_BUDGET else ""
         self._detail_bytes += len(detail)
-        row = self._add(record.n, record.t, record.dir, kind, told=summary(event), detail=detail)
-        row.audio_s = self._audio_s(record.audio)
-
-    def _count(self, t: float) -> None:
-        self.messages += 1
-        self.last_s = max(self.last_s, t)
+        told = summary(line.updates)
+        row = self._add(line.n, line.t, line.dir, kind or "without a type", told=told, detail=detail)
+        row.audio_s = self._audio_s(line.audio)
 
     def _note(self, kind: str, event: dict[str, Any]) -> None:
         """What the recorder notes of its turns replaces lines that the transcript does not have yet."""
         if kind == "turn" and isinstance(n := table(event, "line").get("n"), int) and len(self.turn_notes) < 100_000:
             self.turn_notes[n] = event
 
-    def _audio_s(self, places: list[_Place]) -> float:
+    def _audio_s(self, places: list[AudioPlace]) -> float:
         return sum(max(0, place.length) / self._bytes_per_s(place.file or "") for place in places)
 
     def _add(self, n: int, t: float, direction: str, kind: str, *, told: str = "", detail: str = "") -> Row:
@@ -178,33 +139,24 @@ class EventList:
         return row
 
 
-def summary(event: dict[str, Any]) -> str:
-    """Return what matters in a message, on one line."""
-    response, item = table(event, "response"), table(event, "item")
-    parts = [
-        text(table(event, "error"), "message"),
-        text(event, "transcript") or text(event, "text"),
-        text(event, "name") and f"{text(event, 'name')}({text(event, 'arguments')})",
-        text(response, "status"),
-        _tokens(table(response, "usage")),
-        " ".join(filter(None, (text(item, "role"), text(item, "type"), text(item, "name")))),
-        _content(item),
-        text(event, "reason"),
-        *_milliseconds(event),
-    ]
-    return speech(" · ".join(" ".join(part.split()) for part in parts if part), _SUMMARY)
+def summary(updates: Iterable[up.Update]) -> str:
+    """Return what matters of what a message meant, on one line: what was said comes last."""
+    parts = [part for update in updates for part in _words(update)]
+    return speech(" · ".join(" ".join(part.split()) for part in parts), _SUMMARY)
 
 
-def _milliseconds(event: dict[str, Any]) -> list[str]:
-    names = ("audio_start_ms", "audio_end_ms", "heard_ms", "received_ms")
-    return [f"{name} {value:g}" for name in names if (value := number(event, name)) is not None]
-
-
-def _tokens(usage: dict[str, Any]) -> str:
-    total = number(usage, "total_tokens")
-    return "" if total is None else f"{total:,.0f} tokens"
-
-
-def _content(item: dict[str, Any]) -> str:
-    said = [text(part, "text") or text(part, "transcript") for part in listed(item, "content")]
-    return " ".join(filter(None, said)) or text(item, "output")
+def _words(update: up.Update) -> Iterator[str]:
+    for name in update.__struct_fields__:
+        value = getattr(update, name)
+        if isinstance(value, up.Usage):
+            yield f"{value.total_tokens:,} tokens"
+        elif name in _UNSAID or name.endswith(("_id", "_ids")):
+            continue
+        elif isinstance(value, str) and value:
+            yield value
+        elif isinstance(value, bool):
+            yield from (name.replace("_", " "),) if value else ()
+        elif isinstance(value, int | float):
+            yield f"{name} {value:g}"
+    if said := getattr(update, "text", ""):
+        yield said

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from realtime_client.errors import RecordingError, UsageError
-from realtime_client.recording.folder import CONVERSATION, JOURNAL, SESSION, TRANSCRIPT, process_alive
-from realtime_client.recording.recorder import audio_path
+from realtime_client.recording.folder import CONVERSATION, JOURNAL, SESSION, TRANSCRIPT, audio_path, process_alive
+from realtime_client.recording.journal_reader import read_journal
 from realtime_client.recording.turns import SPEAKERS
 from realtime_client.recording.wav import HEADER_BYTES
 
@@ -79,7 +79,10 @@ def is_session(folder: Path) -> bool:
 
 
 def read_session(folder: Path) -> SessionData:
-    """Read a recording, finished or not. Errors: UsageError when its files cannot be opened."""
+    """Read a recording, finished or not.
+
+    Errors: UsageError when its files cannot be opened; RecordingError for those of a newer version.
+    """
     problems: list[str] = []
     try:
         info = _info(folder, problems)
@@ -88,7 +91,7 @@ def read_session(folder: Path) -> SessionData:
             1, thread_name_prefix="realtime-report-sound"
         ) as pool:  # encoding runs beside the reading
             coming = pool.submit(read_sound, folder / CONVERSATION)
-            events.read(_lines(folder / JOURNAL))
+            events.read(read_journal(folder / JOURNAL))
             turns = _turns(folder, events, problems)
             sound = coming.result()
         empty = sound is None and (folder / CONVERSATION).exists()
