@@ -111,12 +111,12 @@ def peak_dbfs(pcm: bytes) -> float:
 
 def interleave(left: bytes, right: bytes) -> bytes:
     """Return stereo PCM from two mono channels; the shorter one is filled up with silence."""
-    frames = max(len(left), len(right)) // BYTES_PER_SAMPLE
-    stereo = array("h", bytes(frames * 4))
-    # array copies machine words, so the bytes keep their order on every machine.
+    import numpy as np
+
+    stereo = np.zeros((max(len(left), len(right)) // BYTES_PER_SAMPLE, 2), "<i2")
     for side, mono in ((0, left), (1, right)):
-        samples = array("h", mono[: len(mono) & ~1])
-        stereo[side : side + 2 * len(samples) : 2] = samples
+        samples = np.frombuffer(mono, "<i2", len(mono) // BYTES_PER_SAMPLE)
+        stereo[: len(samples), side] = samples
     return stereo.tobytes()
 
 

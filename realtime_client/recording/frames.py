@@ -40,7 +40,7 @@ def fit(frame: bytes) -> tuple[bytes, str]:
             data = _decode(frame)
         except _UNREADABLE as second:
             raise UnfitError(_why(second)) from None
-    if frame.count(b"[") + frame.count(b"{") > DEEPEST and _deeper(data):
+    if len(frame) > 2 * DEEPEST and frame.count(b"[") + frame.count(b"{") > DEEPEST and _deeper(data):
         raise UnfitError(f"nested more than {DEEPEST} deep")
     if b"\n" in frame or b"\r" in frame:  # they can only stand between tokens
         frame = frame.replace(b"\r", b" ").replace(b"\n", b" ")

@@ -75,17 +75,15 @@ class Journal:
     ) -> None:
         """Write a message: the hot path. places: where the sound of each of `media` is; updates: what it meant."""
         rest = _without(frame, media)
-        tail = b',"updates":' + self._told(updates)
-        if places:
-            tail += b',"audio":' + _encode(places)
+        tail = b',"audio":' + _encode(places) if places else b""
         try:
             event, changed = fit(rest)
         except UnfitError as error:
-            self._write_text(direction, rest, str(error), tail, at_s)
+            self._write_text(direction, rest, str(error), updates, tail, at_s)
             return
         if changed:
-            tail = b',"changed":' + _encode(changed) + tail
-        self._write(direction, event, tail, at_s)
+            tail += b',"changed":' + _encode(changed)
+        self._write(direction, event, updates, tail, at_s)
 
     def bad_frame(
         self, direction: str, frame: bytes, bad: up.Malformed, updates: Sequence[up.Update], at_s: float
@@ -94,19 +92,20 @@ class Journal:
         # Masked first: the cut must not go through the middle of a key.
         begin = as_text(self._masker.frame(bytes(frame[: 8 * _LONGEST_BAD_FRAME])))
         shown = self._masker.text(begin)[:_LONGEST_BAD_FRAME]
-        tail = b',"updates":' + self._told(updates) + self._error(bad.error, bad.event_type, len(frame))
-        self._write(direction, _encode(shown), tail, at_s)
+        self._write(direction, _encode(shown), updates, self._error(bad.error, bad.event_type, len(frame)), at_s)
 
     def text(self, direction: str, frame: bytes, error: str, at_s: float) -> None:
         """Write a frame as a string, whatever it is. error: why not as JSON."""
-        self._write_text(direction, frame, error, b',"updates":[]', at_s)
+        self._write_text(direction, frame, error, (), b"", at_s)
 
-    def _write_text(self, direction: str, frame: bytes, error: str, tail: bytes, at_s: float) -> None:
+    def _write_text(
+        self, direction: str, frame: bytes, error: str, updates: Sequence[up.Update], tail: bytes, at_s: float
+    ) -> None:
         """Write the whole frame as a string."""
         shown = self._masker.text(as_text(self._masker.frame(frame)))
         kind = _TYPE.search(frame)
         tail += self._error(error, kind[1].decode("utf-8", "replace") if kind else "", len(frame))
-        self._write(direction, _encode(shown), tail, at_s)
+        self._write(direction, _encode(shown), updates, tail, at_s)
 
     def _error(self, error: str, kind: str, size: int) -> bytes:
         tail = b',"error":' + _encode(self._masker.value(error)) + b',"size":%d' % size
@@ -114,16 +113,14 @@ class Journal:
 
     def note(self, event: dict[str, Any], at_s: float) -> None:
         """Write something of the recorder's own."""
-        self._write("note", _encode(self._masker.value(event)), b"", at_s)
+        self._write_line("note", _encode(self._masker.value(event)), b"", at_s)
 
     def noticed(self, update: up.Update, at_s: float) -> None:
         """Write an update that no message brought."""
-        self._write("note", b"{}", b',"updates":' + self._told((update,)), at_s)
+        self._write("note", b"{}", (update,), b"", at_s)
 
     def _told(self, updates: Sequence[up.Update]) -> bytes:
-        if not updates:
-            return b"[]"
-        lean = [_LEAN[type(each)](each) if type(each) in _LEAN else each for each in updates]
+        lean = [lighter(each) if (lighter := _LEAN.get(type(each))) else each for each in updates]
         try:
             return _encode(lean)
         except UnicodeEncodeError:  # half a character
@@ -146,7 +143,12 @@ class Journal:
         finally:
             self._file.close()
 
-    def _write(self, direction: str, event: bytes, tail: bytes, at_s: float) -> None:
+    def _write(self, direction: str, event: bytes, updates: Sequence[up.Update], tail: bytes, at_s: float) -> None:
+        """Write what came from outside, masked. tail: fields of our own."""
+        said = b'%b,"updates":%b' % (event, self._told(updates) if updates else b"[]")
+        self._write_line(direction, self._masker.frame(said), tail, at_s)
+
+    def _write_line(self, direction: str, event: bytes, tail: bytes, at_s: float) -> None:
         self.lines += 1
         line = b'{"n":%d,"t":%.6f,"wall":%.3f,"dir":"%b","event":%b%b}\n' % (
             self.lines,
@@ -156,7 +158,6 @@ class Journal:
             event,
             tail,
         )
-        line = self._masker.frame(line)
         self._pending.append(line)
         self._pending_bytes += len(line)
         if at_s - self._flushed_s >= FLUSH_S or self._pending_bytes >= _FLUSH_BYTES:

@@ -54,7 +54,7 @@ class Masker:
                 break
         else:
             # JSON has two ways to write a letter otherwise: a frame with one is looked at letter by letter.
-            plain = b"\\u" not in frame and b"\\/" not in frame
+            plain = b"\\" not in frame or (b"\\u" not in frame and b"\\/" not in frame)
             low = frame.lower()
             hides = b"authorization" in low or b"headers" in low
             if plain and not hides and not (self._secrets.short and _SECRET_PLACE.search(frame)):

@@ -16,6 +16,7 @@ from pathlib import Path
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation
+from realtime_client.protocol.media import meaning_of, media_of
 from realtime_client.recording import Recorder
 
 DELTAS = 1_000
@@ -46,7 +47,7 @@ def receive(recorder: Recorder | None, step_s: float) -> float:
         event = codec.decode_server(frame)
         updates = talk.receive(event)
         if recorder is not None:
-            recorder.received(event, frame, updates, at_s)
+            recorder.received(frame, media_of(event, frame), updates, at_s)
     return (time.process_time() - begin) / DELTAS * 1e6
 
 
@@ -59,7 +60,7 @@ def send(recorder: Recorder | None) -> float:
         event = ev.InputAudioBufferAppend(audio=audio)
         frame = codec.encode(event)
         if recorder is not None:
-            recorder.sent(event, frame, at_s)
+            recorder.sent(frame, media_of(event, frame), meaning_of(event), at_s)
     return (time.process_time() - begin) / BLOCKS * 1e6
 
 
