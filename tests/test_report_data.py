@@ -29,12 +29,12 @@ from realtime_client.report.run_page import session_folder
 from realtime_client.report.sentences import place, split
 from realtime_client.report.session_data import read_session
 from realtime_client.report.session_page import plotted
-from realtime_client.report.sound import MOST_PEAKS, Clip, make_sound
+from realtime_client.report.sound import MOST_PEAKS, AudibleClip, make_sound
 
 RATE = 24_000
 
 
-def decoded(clip: Clip, block_bytes: int) -> np.ndarray:
+def decoded(clip: AudibleClip, block_bytes: int) -> np.ndarray:
     """What libsndfile hears in a clip."""
     blocks = len(clip.adpcm) // block_bytes
     samples = blocks * (1 + 2 * (block_bytes - 4))

@@ -14,17 +14,17 @@ import msgspec
 from realtime_client import updates as up
 
 
-class _Response(msgspec.Struct):
+class _ResponseV1(msgspec.Struct):
     id: str = ""
     status: str | None = None
 
 
-class _Error(msgspec.Struct):
+class _ErrorV1(msgspec.Struct):
     message: str = ""
     code: str | None = None
 
 
-class _Event(msgspec.Struct):
+class _EventV1(msgspec.Struct):
     """All that is read of a message or a note."""
 
     type: str = ""
@@ -37,11 +37,11 @@ class _Event(msgspec.Struct):
     transcript: str = ""
     audio_start_ms: int = 0
     audio_end_ms: int = 0
-    response: _Response | None = None
-    error: _Error | None = None
+    response: _ResponseV1 | None = None
+    error: _ErrorV1 | None = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_decode = msgspec.json.Decoder(_EventV1).decode
 _NOTES: dict[str, type[up.Update]] = {
     "interrupted": up.Interrupted,
     "connection_lost": up.ConnectionLost,
@@ -62,42 +62,42 @@ def meaning_v1(direction: str, event: msgspec.Raw) -> list[up.Update]:
         return []
 
 
-def _of_part(event: _Event) -> dict[str, Any]:
+def _of_part(event: _EventV1) -> dict[str, Any]:
     answer = event.response_id or ""
     return {"response_id": answer, "item_id": event.item_id or "", "content_index": event.content_index}
 
 
-def _spoken(event: _Event) -> up.Update:
+def _spoken(event: _EventV1) -> up.Update:
     return up.TextDelta(**_of_part(event), text=event.delta, spoken=True)
 
 
-def _written(event: _Event) -> up.Update:
+def _written(event: _EventV1) -> up.Update:
     return up.TextDelta(**_of_part(event), text=event.delta)
 
 
-def _audio(event: _Event) -> up.Update:
+def _audio(event: _EventV1) -> up.Update:
     return up.AudioDelta(**_of_part(event), audio=b"")
 
 
-def _done(event: _Event) -> up.Update:
-    response = event.response or _Response()
+def _done(event: _EventV1) -> up.Update:
+    response = event.response or _ResponseV1()
     return up.ResponseDone(response_id=response.id, status=response.status or "completed")
 
 
-def _failure(event: _Event) -> up.Update:
-    error = event.error or _Error()
+def _failure(event: _EventV1) -> up.Update:
+    error = event.error or _ErrorV1()
     return up.Failure(message=error.message, code=error.code)
 
 
-def _heard(event: _Event) -> up.Update:
+def _heard(event: _EventV1) -> up.Update:
     return up.UserTranscript(item_id=event.item_id or "", content_index=event.content_index, text=event.transcript)
 
 
-def _heard_more(event: _Event) -> up.Update:
+def _heard_more(event: _EventV1) -> up.Update:
     return up.UserTranscriptDelta(item_id=event.item_id or "", content_index=event.content_index, text=event.delta)
 
 
-_Tell = Callable[[_Event], up.Update]
+_Tell = Callable[[_EventV1], up.Update]
 _IN: dict[str, _Tell] = {
     "response.output_audio.delta": _audio,
     "response.audio.delta": _audio,
@@ -109,7 +109,7 @@ _IN: dict[str, _Tell] = {
     "response.audio_transcript.done": lambda e: up.TextDone(**_of_part(e), text=e.transcript, spoken=True),
     "response.output_text.done": lambda e: up.TextDone(**_of_part(e), text=e.text),
     "response.text.done": lambda e: up.TextDone(**_of_part(e), text=e.text),
-    "response.created": lambda e: up.ResponseStarted(response_id=(e.response or _Response()).id),
+    "response.created": lambda e: up.ResponseStarted(response_id=(e.response or _ResponseV1()).id),
     "response.done": _done,
     "conversation.item.input_audio_transcription.delta": _heard_more,
     "conversation.item.input_audio_transcription.completed": _heard,

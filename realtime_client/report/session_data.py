@@ -19,7 +19,7 @@ from realtime_client.recording.wav import HEADER_BYTES
 
 from .events import EventList
 from .fields import number, table, text
-from .sound import Sound, read_sound
+from .sound import PageSound, read_sound
 
 MOST_TURNS = 10_000
 _LONGEST_GAP_MS = 60_000
@@ -63,7 +63,7 @@ class SessionData:
     info: dict[str, Any]
     turns: list[ShownTurn]
     events: EventList
-    sound: Sound | None
+    sound: PageSound | None
     problems: list[str] = field(default_factory=list)
 
     @property

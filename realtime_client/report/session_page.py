@@ -23,7 +23,7 @@ from .page import table as figures
 from .plots import PERCENTILES, Series, clock, described, ms, only_value, scatter
 from .sentences import Sentence, place
 from .session_data import SessionData, ShownTurn
-from .sound import Sound
+from .sound import PageSound
 
 SCRIPTS = ("theme.js", "adpcm.js", "player.js", "waveform.js", "conversation.js", "events.js", "session.js")
 _WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
@@ -141,7 +141,7 @@ def _player(session: SessionData) -> Markup:
     )
 
 
-def _overview(sound: Sound, session: SessionData) -> Markup:
+def _overview(sound: PageSound, session: SessionData) -> Markup:
     """Draw the whole session; it is there without scripts and on paper, too."""
     shapes = []
     for channel, who in enumerate(("user", "assistant")):
@@ -188,7 +188,7 @@ def _data(session: SessionData) -> Iterator[Markup]:
     yield data_block("event-data", session.events.rows())
 
 
-def _clips(sound: Sound | None) -> Iterator[Markup]:
+def _clips(sound: PageSound | None) -> Iterator[Markup]:
     for index, clip in enumerate(sound.clips if sound else []):
         yield _binary(f"clip-{index}", clip.adpcm)
 
@@ -222,7 +222,7 @@ def _conversation(session: SessionData) -> Markup:
     )
 
 
-def _turn(turn: ShownTurn, sound: Sound | None) -> Markup:
+def _turn(turn: ShownTurn, sound: PageSound | None) -> Markup:
     who = _WHO[turn.who]
     playable = turn.audible and sound is not None
     label = f"Play turn {turn.n}: {who}, {clock(turn.start_s)} to {clock(turn.end_s)}"
@@ -248,7 +248,7 @@ def _marks(turn: ShownTurn) -> Iterator[Markup]:
         yield tag("span", "unfinished", class_="mark bad")
 
 
-def _said(turn: ShownTurn, sound: Sound | None) -> Markup:
+def _said(turn: ShownTurn, sound: PageSound | None) -> Markup:
     if not turn.text.strip():
         return tag("p", "nothing understood" if turn.who == "user" else "nothing said", class_="said empty")
     rest = turn.text[len(turn.heard) :]

@@ -49,7 +49,7 @@ Loudness = npt.NDArray[np.int32]
 
 
 @dataclass(slots=True)
-class Clip:
+class AudibleClip:
     """A stretch of one channel. channel: 0 left, 1 right. start, frames: in samples. adpcm: whole IMA blocks."""
 
     channel: int
@@ -59,7 +59,7 @@ class Clip:
 
 
 @dataclass(slots=True)
-class Sound:
+class PageSound:
     """What a page needs. peaks: (2, n), square root of the largest absolute sample, 255 for full scale.
 
     peak_frames: samples a peak stands for. block_bytes: size of an ADPCM block.
@@ -69,7 +69,7 @@ class Sound:
     frames: int
     peak_frames: int
     peaks: Peaks
-    clips: list[Clip] = field(default_factory=list)
+    clips: list[AudibleClip] = field(default_factory=list)
     block_bytes: int = 0
 
     @property
@@ -78,7 +78,7 @@ class Sound:
         return self.frames / self.rate_hz
 
 
-def read_sound(path: Path) -> Sound | None:
+def read_sound(path: Path) -> PageSound | None:
     """Read a stereo PCM16 WAV of the recorder; None when there is none, it is empty or something else.
 
     The size of the file counts, not the header's: the file may be still growing. Errors: OSError.
@@ -106,12 +106,12 @@ def _rate_hz(head: bytes) -> int:
     return rate_hz if (kind, channels, bits) == (1, CHANNELS, 16) and 8_000 <= rate_hz <= 96_000 else 0
 
 
-def make_sound(samples: Samples, rate_hz: int) -> Sound:
+def make_sound(samples: Samples, rate_hz: int) -> PageSound:
     """Take samples (frames, 2); two threads (libsndfile and numpy let go of the interpreter)."""
     frames = len(samples)
     peak_frames = max(round(_PEAK_S * rate_hz), math.ceil(frames / MOST_PEAKS))
     step = max(1, _SEGMENT_S * rate_hz // peak_frames) * peak_frames
-    sound = Sound(rate_hz, frames, peak_frames, np.zeros((CHANNELS, math.ceil(frames / peak_frames)), np.uint8))
+    sound = PageSound(rate_hz, frames, peak_frames, np.zeros((CHANNELS, math.ceil(frames / peak_frames)), np.uint8))
     for start, peaks, clips in _in_threads(samples, rate_hz, peak_frames, step):
         at = start // peak_frames
         sound.peaks[:, at : at + peaks.shape[1]] = peaks
@@ -120,9 +120,11 @@ def make_sound(samples: Samples, rate_hz: int) -> Sound:
     return sound
 
 
-def _in_threads(samples: Samples, rate_hz: int, peak_frames: int, step: int) -> Iterator[tuple[int, Peaks, list[Clip]]]:
+def _in_threads(
+    samples: Samples, rate_hz: int, peak_frames: int, step: int
+) -> Iterator[tuple[int, Peaks, list[AudibleClip]]]:
     """Do segment after segment, a few at a time, and return them in order."""
-    waiting: deque[Future[tuple[int, Peaks, list[Clip]]]] = deque()
+    waiting: deque[Future[tuple[int, Peaks, list[AudibleClip]]]] = deque()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="realtime-report") as pool:
         for start in range(0, len(samples), step):
             waiting.append(pool.submit(_segment, samples[start : start + step], start, rate_hz, peak_frames))
@@ -132,7 +134,7 @@ def _in_threads(samples: Samples, rate_hz: int, peak_frames: int, step: int) -> 
             yield waiting.popleft().result()
 
 
-def _segment(samples: Samples, start: int, rate_hz: int, peak_frames: int) -> tuple[int, Peaks, list[Clip]]:
+def _segment(samples: Samples, start: int, rate_hz: int, peak_frames: int) -> tuple[int, Peaks, list[AudibleClip]]:
     peaks, clips = [], []
     for channel in range(CHANNELS):
         mono = np.ascontiguousarray(samples[:, channel])
@@ -140,7 +142,7 @@ def _segment(samples: Samples, start: int, rate_hz: int, peak_frames: int) -> tu
         peaks.append(np.rint(np.sqrt(loudest / 32_768) * 255).astype(np.uint8))
         for first, last in _audible(loudest, peak_frames, rate_hz, len(mono)):
             adpcm = _encode(mono[first:last], rate_hz)
-            clips.append(Clip(channel, start + first, last - first, adpcm))
+            clips.append(AudibleClip(channel, start + first, last - first, adpcm))
     return start, np.stack(peaks), clips
 
 
