@@ -166,6 +166,7 @@ def _recorder(settings: Settings, place: Endpoint) -> Recorder:
     from realtime_client.recording.recorder import Recorder
 
     shown = {name: settings.shown(name) for name in SPECS} | {"endpoint": shown_url(place.url)}
+    shown["local"] = target(settings) == "local"  # also where nobody asked for it
     secrets_used = {value.removeprefix("Bearer ").removeprefix("Basic ") for value in place.headers.values()}
     secrets_used |= set(url_secrets(place.url))
     return Recorder.create(

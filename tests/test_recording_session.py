@@ -279,7 +279,8 @@ def test_typed_turns_and_tools_are_turns(tmp_path):
     stage.hear(ev.ConversationItemDone(item=call, previous_item_id=typed))
     stage.hear(ev.ResponseDone(response=ev.Response(id="r1", status="completed", output=[call])))
     output, happened = stage.talk.tool_result("c1", "noon")
-    stage.notice(*happened)
+    told = up.ToolResult(call_id="c1", name="clock", output="noon", item_id=output, response_id="r1")
+    stage.notice(*(each for each in happened if each.kind != told.kind), told)
     stage.answer("a1", "It is twelve.", sound(1.0), output)
     stage.close()
     assert [(line["who"], line["text"], line.get("type")) for line in stage.lines()] == [
@@ -288,6 +289,8 @@ def test_typed_turns_and_tools_are_turns(tmp_path):
         ("tool", "noon", "function_call_output"),
         ("assistant", "It is twelve.", None),
     ]
+    assert "call_id" not in stage.lines()[0]
+    assert [(line["tool"], line["call_id"]) for line in stage.lines() if line["who"] == "tool"] == [("clock", "c1")] * 2
     assert "noon" not in (stage.folder / "transcript.srt").read_text()
     assert "noon" in (stage.folder / "transcript.md").read_text()
 

@@ -356,20 +356,23 @@ def test_what_failed_is_listed_first_where_not_all_are(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("settings", "local"),
+    ("version", "settings", "local"),
     [
-        ({"local": True, "endpoint": "ws://127.0.0.1:1/v1/realtime?model=gpt-realtime-2.1"}, True),
-        ({"endpoint": "ws://127.0.0.1:1/v1/realtime"}, True),  # as it stands without a key
-        ({"url": "ws://127.0.0.1:1", "endpoint": "ws://127.0.0.1:1/v1/realtime"}, False),  # anybody's
-        ({"base_url": "http://localhost:1", "endpoint": "ws://localhost:1/v1/realtime"}, False),
-        ({"endpoint": "wss://api.openai.com/v1/realtime"}, False),
-        ({"endpoint": "wss://["}, False),
+        (2, {"local": True, "endpoint": "ws://127.0.0.1:1/v1/realtime?model=gpt-realtime-2.1"}, True),
+        (2, {"local": False, "endpoint": "ws://127.0.0.1:1/v1/realtime"}, False),
+        (1, {"local": False, "endpoint": "ws://127.0.0.1:1/v1/realtime"}, True),  # as it stood without a key
+        (1, {"url": "ws://127.0.0.1:1", "endpoint": "ws://127.0.0.1:1/v1/realtime"}, False),  # anybody's
+        (1, {"base_url": "http://localhost:1", "endpoint": "ws://localhost:1/v1/realtime"}, False),
+        (1, {"endpoint": "wss://api.openai.com/v1/realtime"}, False),
+        (1, {"endpoint": "wss://["}, False),
     ],
 )
-def test_the_built_in_server_is_named_and_not_a_model_that_it_does_not_have(tmp_path, settings, local):
+def test_the_built_in_server_is_named_and_not_a_model_that_it_does_not_have(tmp_path, version, settings, local):
     folder = make_session(tmp_path)
     info = json.loads((folder / "session.json").read_text())
-    (folder / "session.json").write_text(json.dumps(info | {"model": "gpt-realtime-2.1", "settings": settings}))
+    (folder / "session.json").write_text(
+        json.dumps(info | {"version": version, "model": "gpt-realtime-2.1", "settings": settings})
+    )
     page = write_report(folder).path.read_text()
     under = page[page.index('<p class="under">') :].partition("</p>")[0]
     assert ("the built-in local server" in under, "gpt-realtime-2.1" in under) == (local, not local)

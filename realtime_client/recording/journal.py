@@ -79,7 +79,7 @@ class Journal:
         try:
             event, changed = fit(rest)
         except UnfitError as error:
-            self._write_text(direction, rest, str(error), updates, tail, at_s)
+            self.text(direction, rest, str(error), at_s, updates=updates, tail=tail)
             return
         if changed:
             tail += b',"changed":' + _encode(changed)
@@ -94,14 +94,17 @@ class Journal:
         shown = self._masker.text(begin)[:_LONGEST_BAD_FRAME]
         self._write(direction, _encode(shown), updates, self._error(bad.error, bad.event_type, len(frame)), at_s)
 
-    def text(self, direction: str, frame: bytes, error: str, at_s: float) -> None:
-        """Write a frame as a string, whatever it is. error: why not as JSON."""
-        self._write_text(direction, frame, error, (), b"", at_s)
-
-    def _write_text(
-        self, direction: str, frame: bytes, error: str, updates: Sequence[up.Update], tail: bytes, at_s: float
+    def text(
+        self,
+        direction: str,
+        frame: bytes,
+        error: str,
+        at_s: float,
+        *,
+        updates: Sequence[up.Update] = (),
+        tail: bytes = b"",
     ) -> None:
-        """Write the whole frame as a string."""
+        """Write the whole frame as a string, whatever it is. error: why not as JSON."""
         shown = self._masker.text(as_text(self._masker.frame(frame)))
         kind = _TYPE.search(frame)
         tail += self._error(error, kind[1].decode("utf-8", "replace") if kind else "", len(frame))

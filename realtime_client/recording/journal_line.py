@@ -41,9 +41,9 @@ class JournalLine(msgspec.Struct, kw_only=True):
 
     dir: `in` from the server, `out` from this program, `note` for what no message told. event: the message as it was,
     with its audio emptied and secrets masked; a string when it is none or cannot stand as JSON, then with `error`, its
-    `size` in bytes and, where it can be told, its `type`. Of a note: what the recorder notes, else nothing. updates: what it
-    meant, in the words of no wire. audio: where each emptied audio is, in the order of the frame. changed: what of the
-    message had to be written otherwise.
+    `size` in bytes and, where it can be told, its `type`. Of a note: what the recorder notes, else nothing. updates:
+    what it meant, in the words of no wire. audio: where each emptied audio is, in the order of the frame. changed: what
+    of the message had to be written otherwise.
     """
 
     n: int
@@ -62,4 +62,7 @@ class JournalLine(msgspec.Struct, kw_only=True):
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a line; docs/journal.schema.json is this."""
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"journal.jsonl, version {VERSION}"}
-    return about | msgspec.json.schema(JournalLine)
+    whole: dict[str, Any] = about | msgspec.json.schema(JournalLine)
+    for each in whole["$defs"].values():
+        each.pop("description", None)  # for whoever reads the code, where it stands, too
+    return whole

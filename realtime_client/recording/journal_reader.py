@@ -26,7 +26,7 @@ _decode_any = msgspec.json.Decoder().decode
 class _UncertainLine(JournalLine, kw_only=True):
     """One whose updates may be of a kind that this version does not know."""
 
-    updates: list[msgspec.Raw] = []  # type: ignore[assignment]
+    updates: list[msgspec.Raw] = msgspec.field(default_factory=list)  # type: ignore[assignment]
 
 
 class _Head(msgspec.Struct):

@@ -55,6 +55,7 @@ class Transcript:
             up.UserTranscript: self._user_transcript,  # type: ignore[dict-item]
             up.UserTranscriptFailed: self._user_failed,  # type: ignore[dict-item]
             up.ToolCall: self._tool_call,  # type: ignore[dict-item]
+            up.ToolResult: self._tool_result,  # type: ignore[dict-item]
             up.ResponseStarted: self._response_started,  # type: ignore[dict-item]
             up.ResponseDone: self._response_done,  # type: ignore[dict-item]
             up.Interrupted: self._interrupted,  # type: ignore[dict-item]
@@ -191,8 +192,17 @@ class Transcript:
     def _tool_call(self, update: up.ToolCall, at_s: float) -> None:
         turn = self.turn(update.item_id, "tool", update.response_id)
         turn.who, turn.kind, turn.name = "tool", "function_call", update.name
+        turn.call_id, turn.tool = update.call_id, update.name
         turn.said.replace(update.arguments)
         self._done(turn, "completed", at_s)
+
+    def _tool_result(self, update: up.ToolResult, at_s: float) -> None:
+        turn = self.turn(update.item_id, "tool")
+        turn.who, turn.kind = "tool", "function_call_output"
+        turn.call_id, turn.tool = update.call_id, update.name
+        turn.said.replace(update.output)
+        self._done(turn, "completed", at_s)
+        self._freshen(turn)
 
     def _device_changed(self, update: up.DeviceChanged, at_s: float) -> None:
         """A mark where sound is missing, or another device was taken."""

@@ -105,7 +105,8 @@ class Turn:
     cut_ms: how much of its audio was heard, None for all. received_ms: how much of it arrived. files: its audio,
     relative to the folder. reason: why it is not complete. done: it is over; sounding: the user's sound is still
     coming; written: it stands in the transcript; kept: in the part of it that does not change any more before the end.
-    drawn: how it looks there. noted: what the journal knows of it.
+    drawn: how it looks there. noted: what the journal knows of it. name: of a call, whose text it stands before. tool,
+    call_id: of a call and of its result.
     """
 
     n: int
@@ -113,6 +114,8 @@ class Turn:
     item_id: str = ""
     kind: str = "message"
     name: str = ""
+    tool: str = ""
+    call_id: str = ""
     after: str | None = None
     response_id: str = ""
     start: int = 0
@@ -165,6 +168,8 @@ class Turn:
             line["more_audio"] = self.files[1:]
         if self.who == "tool":
             line["type"] = self.kind
+            if self.call_id:
+                line["tool"], line["call_id"] = self.tool, self.call_id
         if self.out_of_band:
             line["out_of_band"] = True
         return line

@@ -23,11 +23,14 @@ def dollars(value: float) -> str:
 def is_local(info: dict[str, Any]) -> bool:
     """Return whether a session was with the built-in server: as asked, or because nothing else was.
 
-    Where it stands by itself its address is this machine's and no setting names it.
+    Before version 2 it was only said where it was asked for; else an address on this machine that no setting names was
+    the built-in server's.
     """
     settings = table(info, "settings")
     if settings.get("local") is True:
         return True
+    if (number(info, "version") or 0) >= 2:
+        return False
     host = _host(text(settings, "endpoint"))
     named = any(text(settings, name) for name in ("url", "base_url", "azure_endpoint"))
     return host in ("127.0.0.1", "localhost", "::1") and not named

@@ -32,8 +32,8 @@ _LARGEST_LINE = 1 << 24
 class ShownTurn:
     """A line of the transcript. start_s, end_s: in conversation.wav. heard is '' or the beginning of `text`.
 
-    cut_ms: how much of the answer's sound was heard, None for all of it. tool: name of the function that was called;
-    then `text` holds its arguments.
+    cut_ms: how much of the answer's sound was heard, None for all of it. tool: name of the function that was called
+    (then `text` holds its arguments), or that returned `text`; the latter is '' in older recordings.
     """
 
     n: int
@@ -48,6 +48,11 @@ class ShownTurn:
     kind: str = ""
     tool: str = ""
     out_of_band: bool = False
+
+    @property
+    def calls(self) -> bool:
+        """It is the call of a tool."""
+        return bool(self.tool) and self.kind != "function_call_output"
 
     @property
     def audible(self) -> bool:
@@ -161,7 +166,7 @@ def _turn(line: Any) -> ShownTurn:
     who, said = text(line, "who"), text(line, "text")
     heard = text(line, "heard")
     kind = text(line, "type")
-    tool = ""
+    tool = text(line, "tool")
     if kind in {"function_call", "mcp_call"} and said.endswith(")") and "(" in said:
         tool, _, said = said[:-1].partition("(")
         heard = said

@@ -85,7 +85,7 @@ def _facts(session: SessionData, latencies: Sequence[Series], *, local: bool) ->
     for who, name in (("user", "Your turns"), ("assistant", "Answers")):
         yield name, str(sum(turn.who == who for turn in session.turns))
     yield "Interruptions", str(sum(turn.interrupted for turn in session.turns))
-    yield "Tool calls", str(sum(bool(turn.tool) for turn in session.turns))
+    yield "Tool calls", str(sum(turn.calls for turn in session.turns))
     for series in latencies[:1]:
         yield f"{series.name}, median", ms(percentile(series.values, 50))
     tokens = number(table(session.info, "usage"), "total_tokens")
@@ -273,8 +273,9 @@ def _sentence(sentence: Sentence) -> Iterator[Markup | str]:
 
 
 def _tool(turn: ShownTurn) -> Markup:
-    if not turn.tool:
-        return together(tag("p", "returned", class_="small"), tag("pre", code(turn.text), dir="ltr"))
+    if not turn.calls:
+        who = together(tag("code", code(turn.tool, 200)), " ") if turn.tool else ""
+        return together(tag("p", who, "returned", class_="small"), tag("pre", code(turn.text), dir="ltr"))
     return together(
         tag("p", "called ", tag("code", code(turn.tool, 200)), class_="small"),
         tag("pre", _arguments(turn.text), dir="ltr"),
@@ -328,7 +329,7 @@ def _events(session: SessionData) -> Markup:
     told = f"{events.messages:,} messages in {len(events.rows()):,} rows; deltas are counted, not listed one by one."
     if events.dropped:
         told += f" {events.dropped:,} rows in the middle are left out; journal.jsonl has them."
-    directions = (("", "both ways"), ("in", "from the server"), ("out", "from the client"), ("note", "of the recorder"))
+    directions = (("", "both ways"), ("in", "from the server"), ("out", "from the client"), ("note", "noted here"))
     ways = [tag("option", name, value=value) for value, name in directions]
     filters = tag(
         "div",

@@ -188,8 +188,8 @@ class TurnClock:
 
 
 _COUNTED = {
-    up.AudioDelta, up.TextDelta, up.SpeechStarted, up.SpeechStopped, up.ResponseStarted, up.ResponseDone, up.Interrupted,
-    up.InputCommitted, up.UserTranscript,
+    up.AudioDelta, up.TextDelta, up.SpeechStarted, up.SpeechStopped, up.InputCommitted, up.UserTranscript,
+    up.ResponseStarted, up.ResponseDone, up.Interrupted,
 }  # fmt: skip
 
 
