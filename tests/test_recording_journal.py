@@ -9,6 +9,7 @@ import pytest
 from recording_helpers import Stage, read_samples, sound
 from report_helpers import make_session
 
+import realtime_client
 from realtime_client import updates as up
 from realtime_client.errors import RecordingError
 from realtime_client.protocol import codec
@@ -197,6 +198,15 @@ def test_beta_names_are_of_version_1_too():
     event = {"type": "response.audio_transcript.done", "transcript": "Hi."} | part
     line = read_line(msgspec.json.encode({"n": 1, "t": 0, "wall": 0, "dir": "in", "event": event}))
     assert line.updates == [up.TextDone(**part, text="Hi.", spoken=True)]
+
+
+@pytest.mark.parametrize("asked", [{"local": True}, {}])
+def test_the_built_in_server_is_recorded_as_such(tmp_path, asked):
+    with realtime_client.connect(**asked, record_dir=tmp_path):
+        pass
+    (folder,) = tmp_path.iterdir()
+    assert json.loads((folder / "session.json").read_text())["settings"]["local"] is True
+    assert "the built-in server costs nothing" in write_report(folder).path.read_text()
 
 
 # --- sound in messages ------------------------------------------------------------------------------------------------

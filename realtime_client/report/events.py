@@ -78,8 +78,7 @@ class EventList:
                 continue
             self.messages += 1
             self.last_s = max(self.last_s, line.t)
-            for update in line.updates:
-                self.latencies.take(update, line.t)
+            self.latencies.take_all(line.updates, line.t)
             if line.updates and type(line.updates[0]) in _PIECES:
                 self._take_piece(line)
             else:

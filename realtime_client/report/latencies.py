@@ -28,7 +28,8 @@ class Latencies:
 
     def __init__(self) -> None:
         self.points: dict[str, list[tuple[float, float]]] = {}
-        self.take = TurnClock(keep=1, measured=self.add).take
+        clock = TurnClock(keep=1, measured=self.add)
+        self.take, self.take_all = clock.take, clock.take_all
 
     def add(self, name: str, at_s: float, value_ms: float) -> None:
         """Add a value; none that a journal out of order makes negative."""

@@ -189,7 +189,7 @@ class TurnClock:
 
 _COUNTED = {
     up.AudioDelta, up.TextDelta, up.SpeechStarted, up.SpeechStopped, up.InputCommitted, up.UserTranscript,
-    up.ResponseStarted, up.ResponseDone, up.Interrupted,
+    up.ResponseStarted, up.ResponseDone, up.Interrupted, up.RequestSent, up.CommitSent,
 }  # fmt: skip
 
 

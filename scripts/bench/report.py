@@ -50,9 +50,9 @@ class Hour:
         self.transcript: list[str] = []
         self.n = 0
 
-    def note(self, t: float, way: str, event: dict, audio: list | None = None) -> None:
+    def note(self, t: float, way: str, event: dict, updates: list | None = None, audio: list | None = None) -> None:
         self.n += 1
-        line = {"n": self.n, "t": round(t, 6), "wall": 1.79e9 + t, "dir": way, "event": event}
+        line = {"n": self.n, "t": round(t, 6), "wall": 1.79e9 + t, "dir": way, "event": event, "updates": updates or []}
         self.journal.append(json.dumps(line | ({"audio": audio} if audio else {}), separators=(",", ":")))
 
     def turn(
@@ -87,24 +87,31 @@ class Hour:
         user, item, response = f"item_{2 * index + 1}", f"item_{2 * index + 2}", f"resp_{index}"
         place = {"file": "conversation.wav", "offset": 0, "length": 1920, "channel": "left"}
         for block in range(round(EXCHANGE_S / 0.02)):
-            self.note(at + block * 0.02, "out", {"type": "input_audio_buffer.append", "audio": ""}, [place])
+            sent = {"type": "input_audio_buffer.append", "audio": ""}
+            self.note(at + block * 0.02, "out", sent, [{"kind": "input_sent"}], [place])
             if block == 120:
-                for kind in ("speech_stopped", "committed"):
-                    self.note(at + 2.4, "in", {"type": f"input_audio_buffer.{kind}", "item_id": user})
-                self.note(at + 2.41, "in", {"type": "response.created", "response": {"id": response}})
+                for kind, more in (("speech_stopped", {"at_ms": 0}), ("committed", {})):
+                    told = {"kind": kind if more else "input_committed", "item_id": user, **more}
+                    self.note(at + 2.4, "in", {"type": f"input_audio_buffer.{kind}", "item_id": user}, [told])
+                told = {"kind": "response_started", "response_id": response}
+                self.note(at + 2.41, "in", {"type": "response.created", "response": {"id": response}}, [told])
         part = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
+        of = {name: part[name] for name in ("response_id", "item_id", "content_index")}
         for word in words.split():
-            self.note(at + 2.7, "in", {"type": "response.output_audio_transcript.delta", **part, "delta": word + " "})
+            told = {"kind": "text_delta", **of, "text": word + " ", "spoken": True}
+            event = {"type": "response.output_audio_transcript.delta", **part, "delta": word + " "}
+            self.note(at + 2.7, "in", event, [told])
         file = f"turns/{2 * index + 2:04}-assistant.wav"
         late = index % 13 / 40
         for delta in range(30):
             place = {"file": file, "offset": delta * 4800, "length": 4800}
             event = {"type": "response.output_audio.delta", **part, "delta": ""}
-            self.note(at + 2.7 + delta / 60 + late, "in", event, [place])
+            self.note(at + 2.7 + delta / 60 + late, "in", event, [{"kind": "audio_delta", **of, "audio": ""}], [place])
         for kind in ("output_audio.done", "output_audio_transcript.done", "content_part.done", "output_item.done"):
             self.note(at + 3.4, "in", {"type": f"response.{kind}", **part, "transcript": words})
         done = {"id": response, "status": "completed", "usage": {"total_tokens": 400}}
-        self.note(at + 3.5, "in", {"type": "response.done", "response": done})
+        told = {"kind": "response_done", "response_id": response, "status": "completed"}
+        self.note(at + 3.5, "in", {"type": "response.done", "response": done}, [told])
 
     def write(self) -> None:
         with wave.open(str(self.folder / "conversation.wav"), "wb") as file:
@@ -117,7 +124,7 @@ class Hour:
                 file.writeframes(stereo.tobytes())
         (self.folder / "journal.jsonl").write_text("\n".join(self.journal) + "\n")
         (self.folder / "transcript.jsonl").write_text("\n".join(self.transcript) + "\n")
-        session = {"version": 1, "state": "ended", "how_it_ended": "closed", "model": "gpt-realtime"}
+        session = {"version": 2, "state": "ended", "how_it_ended": "closed", "model": "gpt-realtime"}
         session |= {"started": "2026-11-20T09:00:00Z", "duration_s": self.exchanges * EXCHANGE_S}
         session |= {"usage": {"total_tokens": 400 * self.exchanges}}
         (self.folder / "session.json").write_text(json.dumps(session))
