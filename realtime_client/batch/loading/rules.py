@@ -315,7 +315,7 @@ def event_names() -> tuple[str, ...]:
     from realtime_client.protocol.events import SERVER_EVENTS
 
     types = [str(cls.__struct_config__.tag) for cls in SERVER_EVENTS]
-    kinds = (cls.kind for cls in updates.Update.__subclasses__())
+    kinds = (cls.kind for cls in updates.Update.__subclasses__() if cls is not updates.SentMessage)
     return (*types, *(kind for kind in kinds if kind not in _OF_DEVICES))
 
 
