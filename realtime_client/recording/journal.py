@@ -61,6 +61,8 @@ class Journal:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._file = create_private(path)
+        self._block: tuple[bytes, Sequence[up.Update], bytes] = (b"", [], b"")
+        self._part: tuple[tuple[str, str, int], bytes] = (("", "", -1), b"")
         self.note({"type": "journal", "version": VERSION}, start_s)
 
     def frame(
@@ -76,6 +78,9 @@ class Journal:
         """Write a message: the hot path. places: where the sound of each of `media` is; updates: what it meant."""
         rest = _without(frame, media)
         tail = b',"audio":' + _encode(places) if places else b""
+        if updates is self._block[1] and rest == self._block[0]:  # one block of a microphone is like the other
+            self._write_line(direction, self._block[2], tail, at_s)
+            return
         try:
             event, changed = fit(rest)
         except UnfitError as error:
@@ -83,7 +88,10 @@ class Journal:
             return
         if changed:
             tail += b',"changed":' + _encode(changed)
-        self._write(direction, event, updates, tail, at_s)
+        said = self._said(event, updates)
+        if media and type(updates) is tuple and not changed:
+            self._block = rest, updates, said
+        self._write_line(direction, said, tail, at_s)
 
     def bad_frame(
         self, direction: str, frame: bytes, bad: up.Malformed, updates: Sequence[up.Update], at_s: float
@@ -123,6 +131,14 @@ class Journal:
         self._write("note", b"{}", (update,), b"", at_s)
 
     def _told(self, updates: Sequence[up.Update]) -> bytes:
+        if len(updates) == 1 and type(delta := updates[0]) is up.AudioDelta:
+            part = (delta.response_id, delta.item_id, delta.content_index)
+            if part != self._part[0]:
+                self._part = part, self._encoded(updates)
+            return self._part[1]
+        return self._encoded(updates)
+
+    def _encoded(self, updates: Sequence[up.Update]) -> bytes:
         lean = [lighter(each) if (lighter := _LEAN.get(type(each))) else each for each in updates]
         try:
             return _encode(lean)
@@ -147,9 +163,12 @@ class Journal:
             self._file.close()
 
     def _write(self, direction: str, event: bytes, updates: Sequence[up.Update], tail: bytes, at_s: float) -> None:
-        """Write what came from outside, masked. tail: fields of our own."""
-        said = b'%b,"updates":%b' % (event, self._told(updates) if updates else b"[]")
-        self._write_line(direction, self._masker.frame(said), tail, at_s)
+        """Write what came from outside. tail: fields of our own."""
+        self._write_line(direction, self._said(event, updates), tail, at_s)
+
+    def _said(self, event: bytes, updates: Sequence[up.Update]) -> bytes:
+        """An event and its meaning, masked."""
+        return self._masker.frame(b'%b,"updates":%b' % (event, self._told(updates) if updates else b"[]"))
 
     def _write_line(self, direction: str, event: bytes, tail: bytes, at_s: float) -> None:
         self.lines += 1
