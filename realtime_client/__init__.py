@@ -16,7 +16,7 @@ from .lazy import loader
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import errors, updates
+    from . import aio, errors, updates
     from .audio.files import read_audio, write_audio
     from .audio.pcm import pcm16
     from .changes import Changes, ToolSpec
@@ -50,6 +50,7 @@ _WHERE = {
     "Stats": "session.stats",
     "Subscription": "session.subscription",
     "TranscriptionConfig": "protocol.session",
+    "aio": "aio",
     "connect": "opening",
     "errors": "errors",
     "load_settings": "settings",
@@ -74,6 +75,7 @@ __all__ = [
     "ToolSpec",
     "TranscriptionConfig",
     "__version__",
+    "aio",
     "connect",
     "errors",
     "load_settings",

@@ -69,10 +69,14 @@ class Connecting:
         self._session: AbstractContextManager[Opened] | None = None
 
     def __enter__(self) -> RealtimeClient:
+        return self.open()
+
+    def open(self, prepared: Prepared | None = None) -> RealtimeClient:
+        """What `with` does first. prepared: see `opened`."""
         settings = self._given[0] or load_settings(self._given[1])
         for warning in settings.warnings:
             _log.warning(warning)
-        self._session = opened(settings)
+        self._session = opened(settings, prepared=prepared)
         return self._session.__enter__().client
 
     def __exit__(

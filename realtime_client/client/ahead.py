@@ -8,6 +8,7 @@ endpoint answers a ping as soon as it has read it), so a ping behind the audio t
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from realtime_client.deadline import Clock, Deadline
 from realtime_client.errors import ClosedError, QueueFullError
@@ -20,11 +21,13 @@ AHEAD_MS = 5_000
 class Ahead:
     """Counts milliseconds of audio that were sent and that the server has read. Thread-safe.
 
-    `sent` and `wait` belong to whoever sends, `read` to the receive thread.
+    `sent` and `wait` belong to whoever sends, `read` to the receive thread. on_room: tells those who wait in another
+    way; see `Session.on_room`.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, on_room: Callable[[], object] = bool) -> None:
         self._clock = clock
+        self._on_room = on_room
         self._changed = threading.Condition()
         self._sent_ms = 0.0
         self._marked_ms = 0.0
@@ -57,14 +60,23 @@ class Ahead:
             if place is not None:
                 self._places = {each: at for each, at in self._places.items() if at > place}
                 self._read_ms = max(self._read_ms, place)
-                self._changed.notify_all()
+                self._let_go()
         return True
 
     def end(self) -> None:
         """The connection is over: nobody waits any longer."""
         with self._changed:
             self._over = True
-            self._changed.notify_all()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._changed.notify_all()
+        self._on_room()
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the server has read all but the last five seconds; True at the end."""
+        return self._over or self._marked_ms - self._read_ms <= AHEAD_MS
 
     def wait(self, patience_s: float) -> None:
         """Wait until the server has read all but the last five seconds.

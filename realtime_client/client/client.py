@@ -33,11 +33,11 @@ from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.media import meaning_of, media_of
 from realtime_client.protocol.session import SessionConfig
-from realtime_client.session.arguments import check_call, check_json, check_kind, check_text
+from realtime_client.session.arguments import check_call, check_json, check_kind, check_said, check_text
 from realtime_client.session.hub import as_ours
 from realtime_client.session.limits import Limits
 from realtime_client.session.observers import EventObserver, RecorderProtocol
-from realtime_client.session.session import Sent, Session, check_said
+from realtime_client.session.session import Sent, Session
 from realtime_client.session.stats import RoundTrip, Stats, Traffic
 from realtime_client.session.subscription import Subscription
 
@@ -292,6 +292,11 @@ class RealtimeClient(Session):
         if in_step:
             connection.keep_step(len(data) / self.input_format.bytes_per_ms)
 
+    @property
+    def in_step(self) -> bool:
+        """Whether the server keeps up with what is sent `in_step`."""
+        return self._connection.in_step
+
     def commit(self) -> None:
         """End the user's turn by hand (turn detection off). Errors: UsageError below 100 ms of audio."""
         self._do(self._conversation.commit)
@@ -313,6 +318,10 @@ class RealtimeClient(Session):
     def cancel(self) -> bool:
         """Stop the running answer and the ones asked for; True if there was one."""
         return self._act(self._conversation.cancel, urgent=True)
+
+    def withdraw(self, answer_id: str) -> bool:
+        """Stop one answer and no other; see `Session.withdraw`."""
+        return self._act(lambda: self._conversation.withdraw(answer_id), urgent=True)
 
     def interrupt(self, cause: str = "speech") -> bool:
         """Cut the running answer at what was heard; see `Session.interrupt`."""
@@ -480,10 +489,6 @@ class RealtimeClient(Session):
             hub.publish(happened, now)
         hub.tell_directly(happened, now)
         return conversation.due_s
-
-    def is_behind(self) -> bool:
-        """Whether the audio thread keeps the receive thread from reading."""
-        return self._hub.inbound.crowded
 
 
 def _received(

@@ -61,8 +61,12 @@ class Owner(Protocol):
         """Whether this program itself keeps the receive thread from reading, so that silence proves nothing."""
         ...
 
+    def on_room(self) -> None:
+        """Somebody who waits for room may find some (any thread, under a lock)."""
+        ...
+
     def owns(self, thread: threading.Thread) -> bool:
-        """Whether a thread is one of the session's own, which must not wait for the network."""
+        """Whether a thread must not wait for the network: the session's own, an event loop's."""
         ...
 
 
@@ -74,10 +78,10 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint, limits: Limits, owner: Owner, clock: Clock) -> None:
         self.endpoint = endpoint
-        self.outbox = Outbox(limits.outbox_queue, limits.outbox_bytes, clock)
+        self.outbox = Outbox(limits.outbox_queue, limits.outbox_bytes, clock, owner.on_room)
         self.error: BaseException | None = None
         self.wake = threading.Event()
-        self._ahead = Ahead(clock)
+        self._ahead = Ahead(clock, owner.on_room)
         self._limits = limits
         self._owner = owner
         self._now = clock.monotonic
@@ -188,9 +192,14 @@ class Connection:
         """
         mark = self._ahead.sent(ms) if self._limits.ping_interval_s else None
         if mark is not None:
-            self.put(Ping(mark))
+            self.outbox.put_now(Ping(mark))  # its audio is queued: it must not fail any more
             if self._patience_s():
                 self._ahead.wait(self._limits.write_timeout_s + self._limits.pong_timeout_s)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether `keep_step` would not wait."""
+        return self._ahead.in_step
 
     # --- send thread --------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
@@ -48,13 +49,20 @@ class Outbox:
     The normal lane keeps order. The urgent lane (pings, cancels) overtakes it: a cancel must not wait behind seconds
     of queued microphone audio. When the normal lane is full, in messages or in bytes, `put` and `wait_for_room` wait,
     then fail loudly. Control messages that the protocol's rules produce (`put_now`) never wait: whoever makes a
-    decision asks for room before it.
+    decision asks for room before it. on_room: tells those who wait for it in another way; see `Session.on_room`.
     """
 
-    def __init__(self, limit: int, limit_bytes: int = 8 * 2**20, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        limit: int,
+        limit_bytes: int = 8 * 2**20,
+        clock: Clock = SYSTEM_CLOCK,
+        on_room: Callable[[], object] = bool,
+    ) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._clock = clock
+        self._on_room = on_room
         self._normal: deque[Outgoing] = deque()
         self._urgent: deque[Outgoing] = deque()
         self._bytes = 0
@@ -133,7 +141,7 @@ class Outbox:
                 item = self._normal.popleft()
                 self._bytes -= weight(item)
                 taken.append(item)
-            self._room.notify_all()
+            self._let_go()
             return taken
 
     def close(self, *, drop: bool = False) -> None:
@@ -145,4 +153,8 @@ class Outbox:
                 self._urgent.clear()
                 self._bytes = 0
             self._ready.notify_all()
-            self._room.notify_all()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._room.notify_all()
+        self._on_room()

@@ -381,7 +381,7 @@ class Conversation:
         item_id = self._add(item, announced=True)
         happened.append(translate.own_item(item, self.items.previous(item_id)))
         if respond:
-            waiting = self.gate.waiting_plain()  # it has not left: it will see this message, too
+            waiting = self.gate.join(plain=True)  # it has not left: it will see this message, too
             self.last_request_id = waiting or self.ask()
         return item_id, happened
 
@@ -421,7 +421,7 @@ class Conversation:
 
     def _ask_once(self) -> None:
         """Ask for an answer unless a request waits that will see the same items."""
-        if not self.gate.waiting:
+        if self.gate.join(plain=False) is None:
             self.ask()
 
     def _let_go(self) -> None:
@@ -436,6 +436,19 @@ class Conversation:
         wanted = self.gate.wanted
         dropped = [translate.cancelled(event_id) for event_id in self.gate.drop_waiting()]
         return wanted, [*self._interrupt("cancel", cancel=True), *dropped]
+
+    def withdraw(self, answer_id: str) -> tuple[bool, list[up.Update]]:
+        """Stop one answer and no other: a running one, or one that is asked for; True if that is done.
+
+        answer_id: its id, or its request's. One that others asked for, too, goes on.
+        """
+        on_its_way, active_id = self.gate.on_its_way, self.gate.active_id
+        if answer_id != active_id:
+            if not self.gate.withdraw(answer_id):
+                return False, []
+            if answer_id != on_its_way:
+                return True, [translate.cancelled(answer_id)]
+        return True, self._interrupt("cancel", cancel=True)
 
     def interrupt(self, cause: str) -> tuple[bool, list[up.Update]]:
         """Cut the running answer and the unheard tail of finished ones; True if anything was cut."""

@@ -28,11 +28,12 @@ _UNNAMED = "?"  # an answer that the server says is running, and does not name
 class _Request:
     """A response.create on its way.
 
-    refused: how often. abandoned: nobody wants its answer any longer. until_s: when it is given up. suspects: errors
-    that may be about it.
+    wanted: by how many, since one answer may serve several. refused: how often. abandoned: nobody wants its answer any
+    longer. until_s: when it is given up. suspects: errors that may be about it.
     """
 
     event: ResponseCreate
+    wanted: int = 1
     refused: int = 0
     abandoned: bool = False
     until_s: float | None = None
@@ -105,9 +106,26 @@ class ResponseGate:
         self._waiting.clear()
         return dropped
 
-    def waiting_plain(self) -> str | None:
-        """The event id of a request that waits and has no wishes of its own."""
-        return next((each.event.event_id for each in self._waiting if not each.event.response), None)
+    def join(self, *, plain: bool) -> str | None:
+        """Want the answer of a request that waits, too, instead of one more; returns its event id, None without one.
+
+        plain: only of one that has no wishes of its own.
+        """
+        for each in self._waiting:
+            if not (plain and each.event.response):
+                each.wanted += 1
+                return each.event.event_id
+        return None
+
+    def withdraw(self, event_id: str) -> bool:
+        """Want the answer of a request no longer; True if nobody does any more. One that waits is forgotten then."""
+        for each in self._waiting if self._sent is None else (self._sent, *self._waiting):
+            if each.event.event_id == event_id:
+                each.wanted -= 1
+                if each.wanted <= 0 and each is not self._sent:
+                    self._waiting.remove(each)
+                return each.wanted <= 0
+        return False
 
     def has_room(self) -> bool:
         """Whether `submit` would take a request."""

@@ -33,6 +33,7 @@ class Hub:
 
     stop: the end is wanted. error: why the session ended against our will, the first reason of all. recorder: gets
     every message and update, and `final_stats` when it is closed. on_failure: called when the audio thread fails.
+    on_room: called when somebody who waits for room in the queue may find some.
     """
 
     def __init__(
@@ -42,13 +43,15 @@ class Hub:
         recorder: RecorderProtocol | None,
         final_stats: Callable[[], dict[str, Any]],
         on_failure: Callable[[], None],
+        *,
+        on_room: Callable[[], None],
     ) -> None:
         self.lock = threading.Lock()
         self.stop = StopEvent()
         self.error: RealtimeError | None = None
         self.turns = TurnClock()
         self.records = recorder is not None
-        self.inbound = Inbound(limits.inbound_queue, limits.inbound_bytes)
+        self.inbound = Inbound(limits.inbound_queue, limits.inbound_bytes, on_room)
         self.audio = Worker("realtime-audio", self._run, self.fail)
         self._now = clock.monotonic
         self._recorder = recorder

@@ -31,11 +31,13 @@ class Inbound(queue.Queue[Entry | None]):
 
     An entry is put where it was decided, under the lock of decisions, so that the order of the queue is the order of
     what happened, however full it is. Whoever can wait then waits until there is room for a next one: so many threads,
-    so many entries beyond the limit. None is the last entry; what is put after it is dropped.
+    so many entries beyond the limit. None is the last entry; what is put after it is dropped. on_room: tells those who
+    wait in another way; see `Session.on_room`.
     """
 
-    def __init__(self, limit: int, limit_bytes: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int, on_room: Callable[[], object] = bool) -> None:
         super().__init__()
+        self._on_room = on_room
         self.high_water = 0
         self._limit = limit
         self._limit_bytes = limit_bytes
@@ -83,11 +85,15 @@ class Inbound(queue.Queue[Entry | None]):
         entry = super()._get()
         if entry is not None:
             self._bytes -= entry.size
-        self.not_full.notify_all()
+        self._let_go()
         return entry
 
     def leave(self) -> None:
         """The reader takes nothing any more: nobody waits for it."""
         with self.mutex:
             self._gone = True
-            self.not_full.notify_all()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.not_full.notify_all()
+        self._on_room()

@@ -6,25 +6,24 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
 from realtime_client import updates as up
-from realtime_client.audio.pcm import as_bytes
 from realtime_client.changes import Changes
 from realtime_client.deadline import Clock, Deadline
-from realtime_client.errors import ClosedError, RealtimeError, ShutdownError, TimeLimitError, UsageError
+from realtime_client.errors import ClosedError, RealtimeError, ShutdownError, TimeLimitError
 
 from .answer import Answer
-from .arguments import check_call, check_kind, check_text, seconds
+from .arguments import check_call, check_kind, seconds
 from .following import TurnFollower
 from .hub import Hub
 from .limits import Limits
 from .observers import EventObserver, Observer, RecorderProtocol
 from .stats import Stats, TurnStats
 from .subscription import Subscription
-from .utterance import say
+from .utterance import check_ask, say
 from .worker import stacks
 
 if TYPE_CHECKING:
@@ -50,7 +49,9 @@ class Session(ABC):
     def __init__(self, limits: Limits, clock: Clock, recorder: RecorderProtocol | None) -> None:
         self._limits = limits
         self._clock = clock
-        self._hub = Hub(limits, clock, recorder, lambda: self.stats().to_dict(), self._abort)
+        self._loop: threading.Thread | None = None
+        self._tell_room: Callable[[], object] = bool
+        self._hub = Hub(limits, clock, recorder, lambda: self.stats().to_dict(), self._abort, on_room=self.on_room)
         self.stop = self._hub.stop
         self._life = threading.Lock()
         self._state = "new"
@@ -143,8 +144,35 @@ class Session(ABC):
         return self._hub.error
 
     def owns(self, thread: threading.Thread) -> bool:
-        """Whether a thread is one of the session's own: it must wait neither for the session nor for the network."""
-        return thread is self._hub.audio.thread or thread in self._threads()
+        """Whether a thread must wait neither for the session nor for the network: its own, and an event loop's."""
+        return thread is self._hub.audio.thread or thread is self._loop or thread in self._threads()
+
+    # --- event loops --------------------------------------------------------------------------------------------------
+
+    def never_wait_in(self, loop: threading.Thread, tell_room: Callable[[], object]) -> None:
+        """Let no call of an event loop's thread wait: it gets a QueueFullError, and nothing is sent.
+
+        tell_room: called, in any thread and under a lock, when such a call may find room, or is no longer needed.
+        """
+        self._loop, self._tell_room = loop, tell_room
+
+    def on_room(self) -> None:
+        """Tell an event loop that a call may find room."""
+        self._tell_room()
+
+    def is_behind(self) -> bool:
+        """Whether observers and recorder are behind, so that calls wait for them."""
+        return self._hub.inbound.crowded
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the server has read all but the last five seconds of what was sent `in_step`."""
+        return True
+
+    @property
+    def limits(self) -> Limits:
+        """Time limits and queue sizes."""
+        return self._limits
 
     def _check_open(self) -> None:
         if self.error is not None:
@@ -263,6 +291,13 @@ class Session(ABC):
         """Stop the running answer and the ones asked for; True if there was one."""
 
     @abstractmethod
+    def withdraw(self, answer_id: str) -> bool:
+        """Stop one answer and no other, running or asked for; True if there was one.
+
+        answer_id: its id, or the id of the request for it. One that others asked for, too, goes on.
+        """
+
+    @abstractmethod
     def interrupt(self, cause: str = "speech") -> bool:
         """Cut the running answer, and the unheard tail of one that has just ended, at what was heard.
 
@@ -321,13 +356,7 @@ class Session(ABC):
         audio: in `input_format`; silence that ends the turn is added, or it is committed when turn detection is off.
         Errors: UsageError; TimeLimitError; ResponseFailedError when the request is refused; ConnectionLostError.
         """
-        if (text is None) == (audio is None):
-            raise UsageError("ask needs text or audio, one of them")
-        if not self.facts.abilities.answers:
-            raise UsageError("this session does not answer: it only writes down what it hears")
-        data = None if audio is None else as_bytes(audio, self.input_format)
-        if data is not None and not data:
-            raise UsageError("there is nothing to send: the audio is empty")
+        data = check_ask(text, audio, self.facts)
         deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
         with self.updates() as updates:
             request = self.send_text(text).request_id if text is not None else say(self, data or b"", fast=True)
@@ -353,18 +382,15 @@ class Session(ABC):
             for update in updates:
                 follower.take(update)
                 if follower.complete:
-                    return msgspec.structs.replace(follower.answer(), timings=self.timings(follower.response_id))
+                    return self.answer_of(follower)
         except TimeLimitError as error:
             raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from error
         raise self.over()
 
+    def answer_of(self, follower: TurnFollower) -> Answer:
+        """Return the answer that was followed, with its figures."""
+        return msgspec.structs.replace(follower.answer(), timings=self.timings(follower.response_id))
+
     def over(self) -> RealtimeError:
         """What it means for whoever waited for an answer that the session is over."""
         return self.error or ClosedError("the session was closed before the answer")
-
-
-def check_said(text: Any) -> None:
-    """Refuse what cannot be said in writing. Errors: UsageError."""
-    check_text(text, "the text")
-    if not text.strip():
-        raise UsageError("there is nothing to send: the text is empty")

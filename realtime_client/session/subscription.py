@@ -38,6 +38,11 @@ class Subscription:
         self._ended = False  # nothing more comes
         self._closed = False  # nobody wants more
         self._told = False  # the end has been raised
+        self._wake: Callable[[], object] = bool
+
+    def wakes(self, wake: Callable[[], object]) -> None:
+        """Call this, in the thread that brings it, when there may be something to `take`."""
+        self._wake = wake
 
     def offer(self, update: Update, _at_s: float) -> None:
         """Take one update in, without waiting (called by the audio thread)."""
@@ -48,6 +53,7 @@ class Subscription:
             if not full:
                 self._updates.append(update)
             self._changed.notify()
+        self._wake()
         if full:
             self._remove()
 
@@ -56,6 +62,7 @@ class Subscription:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+        self._wake()
 
     def __iter__(self) -> Iterator[Update]:
         return self
@@ -78,16 +85,26 @@ class Subscription:
 
     def _next(self, deadline: Deadline) -> Update:
         with self._changed:
-            while not (self._updates or self._overflowed or self._ended or self._closed):
+            while (update := self._take()) is None:
                 if not self._changed.wait(deadline.remaining_s()) and deadline.expired:
                     raise TimeLimitError("no update in time")
-            if self._closed:
-                raise StopIteration
-            if self._updates:
-                return self._updates.popleft()
-            if self._overflowed:
-                raise QueueFullError(f"this reader is more than {self._limit} updates behind")
-            told, self._told = self._told, True
+            return update
+
+    def take(self) -> Update | None:
+        """Return the next update without waiting; None if there is none yet. Errors: those of iteration, at its end."""
+        with self._changed:
+            return self._take()
+
+    def _take(self) -> Update | None:
+        if self._closed:
+            raise StopIteration
+        if self._updates:
+            return self._updates.popleft()
+        if self._overflowed:
+            raise QueueFullError(f"this reader is more than {self._limit} updates behind")
+        if not self._ended:
+            return None
+        told, self._told = self._told, True
         if not told and (failure := self._failure()) is not None:
             raise failure
         raise StopIteration
@@ -98,6 +115,7 @@ class Subscription:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._wake()
 
     def __enter__(self) -> Self:
         return self

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
-from realtime_client.audio.pcm import silence
+from realtime_client.audio.pcm import as_bytes, silence
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.errors import UsageError
 from realtime_client.updates import Facts
 
 if TYPE_CHECKING:
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from .session import Session
 
 CHUNK_MS = 100
+
+
+def check_ask(text: str | None, audio: Buffer | None, facts: Facts) -> bytes | None:
+    """Judge what `ask` is given; returns the audio, None for text. Errors: UsageError."""
+    if (text is None) == (audio is None):
+        raise UsageError("ask needs text or audio, one of them")
+    if not facts.abilities.answers:
+        raise UsageError("this session does not answer: it only writes down what it hears")
+    data = None if audio is None else as_bytes(audio, facts.input_format)
+    if data is not None and not data:
+        raise UsageError("there is nothing to send: the audio is empty")
+    return data
 
 
 def pieces(audio: Buffer, facts: Facts) -> Iterator[memoryview | bytes]:

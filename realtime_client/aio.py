@@ -1,0 +1,322 @@
+"""The same session for asyncio programs.
+
+    async with realtime_client.aio.connect(local=True) as session:
+        print((await session.ask("What can you do?")).text)
+
+The session lives in its threads, as everywhere. Calls that only queue something are made in the event loop's thread;
+where there is no room they fail without having sent anything, and are made again when a queue tells that it has some.
+What waits for threads or for the network, opening and closing, has a thread of its own for as long as that takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from . import opening
+from . import updates as up
+from .changes import Changes
+from .client.client import RealtimeClient
+from .deadline import Deadline
+from .errors import ClosedError, QueueFullError, RealtimeError, TimeLimitError
+from .session.answer import Answer
+from .session.arguments import check_call, seconds
+from .session.aside import Aside, Wake
+from .session.following import TurnFollower
+from .session.session import Sent, Session
+from .session.stats import Stats
+from .session.subscription import Subscription
+from .session.utterance import check_ask, pieces
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+S = TypeVar("S", bound=Session)
+T = TypeVar("T")
+
+
+def connect(settings: Settings | None = None, **values: Any) -> Connecting[RealtimeClient]:
+    """Open a session at `async with`, and close it with all that belongs to it; see `realtime_client.connect`.
+
+    `session = await connect()` opens it for longer than a block, for the cells of a notebook, until `close()`.
+    """
+    way = opening.connect(settings, **values)
+    return Connecting(way.open, lambda: way.__exit__(None, None, None))
+
+
+def over(session: S) -> Connecting[S]:
+    """The same for a session that was made by hand and is not open yet."""
+
+    def open_it(prepared: Callable[[S], object]) -> S:
+        prepared(session)
+        session.open()
+        return session
+
+    return Connecting(open_it, session.close)
+
+
+class Connecting(Generic[S]):
+    """A session that `async with`, or `await`, opens. Cancelled meanwhile, it leaves nothing open."""
+
+    def __init__(self, open_it: Callable[[Callable[[Session], object]], S], leave: Callable[[], object]) -> None:
+        self._open = open_it
+        self._leave = leave
+        self._lock = threading.Lock()
+        self._unwanted = False
+        self._begun: Session | None = None
+        self._session: AsyncSession[S] | None = None
+
+    async def __aenter__(self) -> AsyncSession[S]:
+        closers: list[Aside[object]] = []
+        opened = Aside("realtime-aio-open", lambda: self._open(self._prepared))
+        try:
+            session = await opened.end(on_cancel=lambda: closers.append(Aside("realtime-aio-close", self._give_up)))
+        except asyncio.CancelledError:
+            if opened.outcome.exception() is None:  # too late to stop it
+                closers.append(Aside("realtime-aio-close", self._leave))
+            for closer in closers:
+                with contextlib.suppress(Exception):  # the cancellation is what goes on
+                    await closer.end()
+            raise
+        self._session = AsyncSession(session, self._leave)
+        return self._session
+
+    def __await__(self) -> Generator[Any, None, AsyncSession[S]]:
+        return self.__aenter__().__await__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._session is not None
+        try:
+            await self._session.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"while closing: {failure}")
+
+    def _prepared(self, session: Session) -> None:
+        with self._lock:
+            self._begun = session
+            if self._unwanted:
+                raise ClosedError("cancelled while connecting")
+
+    def _give_up(self) -> None:
+        with self._lock:
+            self._unwanted = True
+        if self._begun is not None:
+            self._begun.close()
+
+
+class AsyncSession(Generic[S]):
+    """A session in asyncio's words; `session` is the threaded one, for what is not here.
+
+    All methods belong to the event loop in which it was opened; meaning, arguments and errors are those of `Session`.
+    Calls of the loop's thread on `session` itself never wait: where they would, they raise a QueueFullError, and its
+    `close` only begins the end.
+    """
+
+    def __init__(self, session: S, leave: Callable[[], object]) -> None:
+        self.session = session
+        self._leave = leave
+        self._closing: Aside[object] | None = None
+        self._turn = asyncio.Lock()
+        self._room = Wake()
+        session.never_wait_in(threading.current_thread(), self._room.ring)
+
+    async def close(self) -> None:
+        """End the session within its close time limit, even when cancelled; see `Session.close`. Idempotent."""
+        first = self._closing is None
+        self._closing = self._closing or Aside("realtime-aio-close", self._leave)
+        try:
+            await self._closing.end()
+        except Exception:
+            if first:  # it is told once
+                raise
+
+    @property
+    def facts(self) -> up.Facts:
+        """What is true of the session now."""
+        return self.session.facts
+
+    @property
+    def stats(self) -> Stats:
+        """The session's figures so far."""
+        return self.session.stats()
+
+    # --- speaking -----------------------------------------------------------------------------------------------------
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Make a call that needs room, in the order in which they came, however many tasks call."""
+
+        def attempt() -> tuple[T] | None:
+            with contextlib.suppress(QueueFullError):  # nothing is decided then
+                return None if self.session.is_behind() else (call(),)
+            return None
+
+        async with self._turn:
+            (result,) = await self._wait(attempt, self.session.limits.write_timeout_s)
+        return result
+
+    async def _wait(self, look: Callable[[], T | None], limit_s: float) -> T:
+        try:
+            return await self._room.until(look, limit_s)
+        except TimeoutError:
+            raise QueueFullError(f"messages wait, and the server does not take them: waited {limit_s:g} s") from None
+
+    async def send_text(self, text: str, *, respond: bool = True) -> Sent:
+        """Say something in writing."""
+        return await self._call(lambda: self.session.send_text(text, respond=respond))
+
+    async def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
+        """Send audio of the user in `facts.input_format`."""
+        await self._call(lambda: self.session.send_audio(audio, in_step=in_step))
+        if in_step:
+            limits = self.session.limits
+            await self._wait(lambda: self.session.in_step or None, limits.write_timeout_s + limits.pong_timeout_s)
+
+    async def commit(self) -> None:
+        """End the user's turn by hand."""
+        await self._call(self.session.commit)
+
+    async def clear_input(self) -> None:
+        """Throw away audio that is not committed."""
+        await self._call(self.session.clear_input)
+
+    async def respond(self) -> str:
+        """Ask for an answer; returns the request's id."""
+        return await self._call(self.session.respond)
+
+    async def cancel(self) -> bool:
+        """Stop the running answer and the ones asked for."""
+        return self.session.cancel()
+
+    async def interrupt(self, cause: str = "speech") -> bool:
+        """Cut the running answer at what was heard."""
+        return self.session.interrupt(cause)
+
+    async def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
+        """Send what a tool returned; returns the item's id."""
+        return await self._call(lambda: self.session.send_tool_result(call_id, output, respond=respond))
+
+    async def change(self, changes: Changes) -> None:
+        """Change settings."""
+        await self._call(lambda: self.session.change(changes))
+
+    # --- listening ----------------------------------------------------------------------------------------------------
+
+    def updates(self, timeout_s: float | None = None) -> Updates:
+        """Iterate over updates from now on. timeout_s: longest wait for one update."""
+        return Updates(self.session.updates(), seconds(timeout_s, "timeout_s"))
+
+    async def ask(self, text: str | None = None, *, audio: Buffer | None = None, timeout_s: float = 60.0) -> Answer:
+        """Say one thing and wait for the whole answer. Cancelled, it stops that answer, and no other.
+
+        Not stopped is an answer to audio that the server gives by itself, and which has not begun by then.
+        """
+        data = check_ask(text, audio, self.facts)
+        follower = TurnFollower(None, self.session.output_format)
+
+        async def say() -> None:
+            if text is not None:
+                follower.request = (await self.send_text(text)).request_id
+                return
+            for piece in pieces(data or b"", self.facts):
+                await self.send_audio(piece, in_step=True)
+            if not self.facts.ending_silence_ms:
+                await self.commit()
+                follower.request = await self.respond()
+
+        try:
+            return await self._follow(follower, say, timeout_s)
+        except asyncio.CancelledError:
+            self._withdraw(follower)
+            if data is not None and follower.request is None:
+                with contextlib.suppress(RealtimeError):
+                    self.session.clear_input()
+            raise
+
+    async def next_answer(
+        self, *, after: Callable[[], Awaitable[object]] | None = None, timeout_s: float = 60.0
+    ) -> Answer:
+        """Wait for the next answer that begins from now on, without asking for one.
+
+        after: what causes it, for example `lambda: session.send_tool_result(call_id, "5")`. Cancelled, it stops the
+        answer that `after` caused, if that has begun.
+        """
+        check_call(after or bool, "after")
+        follower = TurnFollower(None, self.session.output_format)
+        try:
+            return await self._follow(follower, after, timeout_s)
+        except asyncio.CancelledError:
+            if after is not None:
+                self._withdraw(follower)
+            raise
+
+    async def _follow(
+        self, follower: TurnFollower, cause: Callable[[], Awaitable[object]] | None, timeout_s: float
+    ) -> Answer:
+        """Follow one answer to its end."""
+        deadline = Deadline(seconds(timeout_s, "timeout_s"))
+        async with self.updates() as updates:
+            if cause is not None:
+                await cause()
+            try:
+                while not follower.complete:
+                    follower.take(await updates.next(deadline.remaining_s()))
+            except TimeLimitError as error:
+                raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from error
+            except StopAsyncIteration:
+                raise self.session.over() from None
+        return self.session.answer_of(follower)
+
+    def _withdraw(self, follower: TurnFollower) -> None:
+        """Nobody waits for this answer any longer."""
+        answer_id = follower.request or follower.response_id
+        if answer_id is not None:
+            with contextlib.suppress(RealtimeError):  # the session is over, too
+                self.session.withdraw(answer_id)
+
+
+class Updates:
+    """An asynchronous iterator over updates; see `Subscription`. `async with`, or `close()`, ends it early."""
+
+    def __init__(self, subscription: Subscription, timeout_s: float | None) -> None:
+        self._subscription = subscription
+        self._timeout_s = timeout_s
+        self._wake = Wake()
+        subscription.wakes(self._wake.ring)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> up.Update:
+        return await self.next(self._timeout_s)
+
+    async def next(self, timeout_s: float | None) -> up.Update:
+        """Return the next update. Errors: StopAsyncIteration at the end, and those of `Subscription`."""
+        try:
+            return await self._wake.until(self._take, timeout_s)
+        except TimeoutError:
+            raise TimeLimitError("no update in time") from None
+
+    def _take(self) -> up.Update | None:
+        try:
+            return self._subscription.take()
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def close(self) -> None:
+        """Stop taking updates, and end whoever reads. Idempotent."""
+        self._subscription.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
