@@ -80,6 +80,7 @@ class RealtimeClient(Session):
         self._conversation = Conversation(heard_ms=heard_ms, **waits) if heard_ms else Conversation(**waits)
         self.traffic, self.round_trip = Traffic(), RoundTrip()
         self._connection = self._connect_to(endpoint)
+        self._other: Connection | None = None  # while it is replaced: the one that comes, then the one that was left
         self._event_observers: tuple[EventObserver, ...] = ()
         self._said = LastWords()
 
@@ -129,38 +130,48 @@ class RealtimeClient(Session):
 
         Observers, readers and the recording stay. The new server gets the session's settings and knows nothing of what
         was said before. An answer that runs is over (`ResponseDone`, `incomplete`), what was asked for is cancelled.
+        A `Notice` says where the session goes on, between what was said here and there.
         Errors: as those of `open`. When no new connection can be opened, all stays as it is.
         """
-        self._check_open()
         if self.owns(threading.current_thread()):
             raise UsageError("reconnect() waits for threads of the session: call it from another one")
-        new = self._connect_to(endpoint or self._connection.endpoint)
+        with self._hub.lock:
+            self._check_open()
+            if self._other is not None:
+                raise UsageError("a reconnect() is under way already")
+            new = self._other = self._connect_to(endpoint or self._connection.endpoint)
         try:
             new.open()
+            deadline = Deadline(self._limits.open_timeout_s or None, self._clock)
             with self.updates() as updates:
-                old = self._move_to(new)
-                self._greet(updates, Deadline(self._limits.open_timeout_s or None, self._clock))
+                moved = self._move_to(new)
+                for update in updates.until(deadline):
+                    if update is moved:
+                        break  # what comes from here on is about the new server
+                self._greet(updates, deadline)
         except BaseException as error:
             if self._connection is new:
                 self._hub.fail(error)
             new.abort()
             raise
         finally:
-            left = new if self._connection is not new else old
-            left.join(*self._close_deadlines())
+            self._other.join(*self._close_deadlines())
+            self._other = None
 
-    def _move_to(self, new: Connection) -> Connection:
-        """Go on with this connection; returns the old one, which is closing."""
+    def _move_to(self, new: Connection) -> up.Notice:
+        """Go on with this connection; the old one is closing. Returns what tells of it."""
+        moved = up.Notice(message=f"the session goes on with {new.endpoint.label}")
         now = self._clock.monotonic()
         with self._hub.lock:
             self._check_open()
-            old, self._connection = self._connection, new
-            happened = self._conversation.moved()
+            old = self._other = self._connection
+            self._connection, self.endpoint = new, new.endpoint
+            happened = [*self._conversation.moved(), moved]
             self._hub.publish(happened, now)
         old.close()
         new.begin()
         self._hub.tell_directly(happened, now)
-        return old
+        return moved
 
     def _close_deadlines(self) -> tuple[Deadline, Deadline]:
         """When a connection must have ended in order, and when at all."""
@@ -168,14 +179,22 @@ class RealtimeClient(Session):
         return Deadline(total_s * 0.7, self._clock), Deadline(total_s * 0.85, self._clock)
 
     def _end(self) -> None:
-        self._connection.close()
-        self._connection.join(*self._close_deadlines())
+        polite, deadline = self._close_deadlines()
+        with self._hub.lock:  # from here on it is not replaced any more
+            current, other = self._connection, self._other
+        if other is not None:
+            other.abort()
+        current.close()
+        current.join(polite, deadline)
+        if other is not None:
+            other.join(polite, deadline)
 
     def _abort(self) -> None:
         self._connection.abort()
 
     def _threads(self) -> list[threading.Thread]:
-        return self._connection.threads()
+        other = self._other
+        return [*self._connection.threads(), *(() if other is None else other.threads())]
 
     def _failure(self) -> BaseException | None:
         return self._connection.failure

@@ -96,7 +96,8 @@ class AnswerState:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
     audio_format: where it differs from the session's. calls: every function call of it, open_calls those without a
-    result. wants_reply: a result calls for a new answer. begun: observers know of it.
+    result. wants_reply: a result calls for a new answer. begun: observers know of it. left: its items stand with a
+    server that was left.
     """
 
     id: str
@@ -113,6 +114,7 @@ class AnswerState:
     cut: bool = False
     done: bool = False
     begun: bool = False
+    left: bool = False
 
     def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> Text:
         """One part's text; beyond 256 parts all that follows is one.

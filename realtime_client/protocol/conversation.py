@@ -340,6 +340,8 @@ class Conversation:
         if sent is not None and self.gate.active_id is None:
             happened.append(translate.cancelled(sent))
         happened += [translate.cancelled(request) for request in waiting]
+        for answer in self.book.recent:
+            answer.left = True
         self.gate.not_running()
         self._calls.clear()
         self._asked_apart.clear()
@@ -551,7 +553,7 @@ class Conversation:
         happened: list[up.Update] = []
         for cut in plan_cuts(answer, self.heard_ms, self.facts.output_format):
             command = correction(cut, self._new_id("event"))
-            if command is not None:
+            if command is not None and not answer.left:
                 self.commands.append(command)
             if not answer.done or cut.heard_ms < cut.received_ms:
                 happened.append(translate.cut_audio(answer, cut, cause))
