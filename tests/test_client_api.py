@@ -1021,6 +1021,7 @@ def test_broken_frames_end_the_session_with_one_clear_error(wire: bytes) -> None
     assert isinstance(seen[-1], up.SessionEnded)
 
 
+@pytest.mark.slow
 def test_a_burst_of_tiny_events() -> None:
     """Far more than any queue holds, as fast as the socket takes them: nothing is lost, and no queue outgrows its limit."""
     count, at_once = 200_000, 10_000

@@ -34,13 +34,16 @@ class Wake:
         """
         if (found := look()) is not None:
             return found
-        async with asyncio.timeout(limit_s):
-            while True:
-                self._event.clear()
-                self._awaited = True  # what happens from here on rings
-                if (found := look()) is not None:
-                    return found
-                await self._event.wait()
+        try:
+            async with asyncio.timeout(limit_s):
+                while True:
+                    self._event.clear()
+                    self._awaited = True  # what happens from here on rings
+                    if (found := look()) is not None:
+                        return found
+                    await self._event.wait()
+        finally:
+            self._awaited = False
 
 
 class Aside(Generic[T]):
