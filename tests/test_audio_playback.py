@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from realtime_client.audio.playback.jitter import BLOCK_MS, MAX_LATENESS_MS, START_MS, Jitter
 from realtime_client.audio.playback.playback import Playback
-from realtime_client.audio.playback.ramp import FADE_MS
+from realtime_client.audio.playback.ramp import FADE_MS, Ramp
 
 RATE_HZ = 24_000
 BLOCK = RATE_HZ * BLOCK_MS // 1000
@@ -334,6 +334,39 @@ def test_volume_and_mute_move_without_a_click():
     assert (before[-1], half[-1], muted[-1], full[-1]) == (20_000, 10_000, 0, 20_000)
     assert np.abs(np.diff(np.concatenate([before, half, muted, full]).astype(np.int32))).max() < 300
     assert playback.heard_ms(A, 0) == 4 * BLOCK_MS  # muted sound counts as heard
+
+
+def test_a_gain_stays_where_it_was_moved_to():
+    ramp = Ramp(RATE_HZ)
+    length = RATE_HZ * FADE_MS // 1000
+    as_it_is, moving, steady, last = (tone(count, 10_000) for count in (300, length, 300, 1))
+    ramp.apply(as_it_is, 1.0)
+    ramp.apply(moving, 0.5)
+    ramp.apply(steady, 0.5)
+    assert (as_it_is == 10_000).all()
+    assert (np.diff(moving) <= 0).all()
+    assert (steady == 5_000).all()
+    ramp.apply(last, 0.5)
+    dying = np.full(length + 10, 77, np.int16)
+    for start in range(0, len(dying), 50):  # in blocks of any length
+        ramp.tail(dying[start : start + 50])
+    assert dying[0] == int(5_000 * np.float32((1 + np.cos(np.pi * 0.5 / length)) / 2))
+    assert (np.diff(dying) <= 0).all()
+    assert dying[length - 1] < 50
+    assert not dying[length:].any()
+
+
+def test_a_device_that_is_a_little_too_fast_gets_some_samples_twice():
+    """As many as were asked for, one a block, its last one; nothing else changes."""
+    playback = Playback(RATE_HZ)
+    playback.write(A, numbers(0, BLOCK * 12), 0.0)
+    read(playback)
+    playback._wanted = 3.7
+    blocks = [read(playback)[1] for _ in range(8)]
+    twice = [bool(block[-1] == block[-2]) for block in blocks]
+    assert twice == [True, True, True, False, False, False, False, False]
+    steps = np.diff(np.concatenate(blocks))
+    assert ((steps == 0).sum(), (steps == 1).sum()) == (3, len(steps) - 3)
 
 
 # What was heard.

@@ -14,6 +14,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def test_ask_a_text() -> None:
         assert answer.timings.total_ms is not None
         assert (client.session_id, client.model, client.settings["type"]) == ("sess_test", "test-model", "realtime")
         stats = client.stats()
+        assert parsedate_to_datetime(client.server_date).tzinfo is not None
         assert stats.turn_count == 1
         assert stats.traffic.frames_out >= 2
         json.dumps(stats.to_dict())

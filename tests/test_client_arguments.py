@@ -164,6 +164,7 @@ def client() -> Iterator[RealtimeClient]:
         (lambda it: it.updates("x"), "number of seconds"),
         (lambda it: it.ask("a", timeout_s=float("nan")), "number of seconds"),
         (lambda it: it.approve("r", approve="yes"), "True or False"),
+        (lambda it: it.approve("r", approve=False, reason="\ud800"), "surrogate"),
         (lambda it: it.respond(metadata="abc"), "metadata"),
         (lambda it: it.add_item(items.Item(type="message", id=[1])), "cannot be sent"),
         (lambda it: it.add_item(items.Item(type="message", content="hello")), "cannot be sent"),

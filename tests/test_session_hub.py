@@ -14,7 +14,9 @@ from realtime_client import LocalServer, errors
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
+from realtime_client.client.outbox import WRITE_OUT
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
+from realtime_client.protocol.events import ResponseCreate
 from realtime_client.protocol.session import RealtimeConfig
 from realtime_client.session.hub import Hub
 from realtime_client.session.limits import Limits
@@ -130,6 +132,36 @@ def test_a_call_does_not_overtake_a_frame_whose_thread_waits_for_room() -> None:
                 permits.release(2)
         permits.release(2)
     assert told == [f"{what} {number}" for number in range(count) for what in ("frame", "call")]
+
+
+def test_reading_waits_while_the_audio_thread_is_behind() -> None:
+    hold = threading.Event()
+    limits = Limits(open_timeout_s=5, close_timeout_s=5, ping_interval_s=0, inbound_queue=2)
+    with ScriptedServer(greets) as server, RealtimeClient(endpoint(server), limits=limits) as client:
+        inbound = client._hub.inbound
+        client.observe(lambda _update, _at_s: hold.wait(WAIT_S))
+
+        def arrive() -> None:
+            for number in range(200):
+                frame = f'{{"type":"conversation.item.deleted","event_id":"e","item_id":"{number}"}}'
+                client.on_frames(client._connection, [frame.encode()], 0.0)
+
+        thread = threading.Thread(target=arrive)
+        thread.start()
+        while not inbound.crowded:
+            thread.join(0.001)
+        assert client.is_behind()
+        hold.set()
+        thread.join(WAIT_S)
+        assert inbound.high_water <= 3
+    assert not client.is_behind()
+
+
+def test_a_pong_to_write_overtakes_what_waits_to_be_sent() -> None:
+    client = RealtimeClient(Endpoint(url="ws://127.0.0.1:9", proxy=None), limits=LIMITS)
+    client._connection.outbox.put_now(ResponseCreate())
+    client._connection.on_unwritten()
+    assert client._connection.outbox.get()[0] is WRITE_OUT
 
 
 # --- readers ----------------------------------------------------------------------------------------------------------
