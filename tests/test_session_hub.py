@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections.abc import Callable
@@ -26,26 +27,19 @@ LIMITS = Limits(open_timeout_s=5, close_timeout_s=2, ping_interval_s=0)
 
 
 class Notes:
-    """A recorder that notes what it is told; `hold` keeps the audio thread in its first call."""
+    """A recorder that notes what it is told."""
 
-    def __init__(self, hold: threading.Event | None = None) -> None:
+    def __init__(self) -> None:
         self.seen: list[str] = []
         self.ended: str | None = None
-        self._hold = hold
 
-    def _note(self, what: str) -> None:
-        if self._hold is not None:
-            assert self._hold.wait(WAIT_S)
-        self.seen.append(what)
+    def received(self, frame, _media, _updates, _at_s) -> None:
+        self.seen.append(json.loads(frame)["type"])
 
-    def received(self, event, _frame, _updates, _at_s) -> None:
-        self._note(event.type)
-
-    def sent(self, event, _frame, _at_s) -> None:
-        self._note(event.type)
+    sent = received
 
     def noticed(self, update, _at_s) -> None:
-        self._note(update.message if isinstance(update, up.Notice) else type(update).__name__)
+        self.seen.append(type(update).__name__)
 
     def close(self, *, ended, stats) -> None:
         self.ended = ended
