@@ -398,7 +398,8 @@ class ResponseDone(Update, frozen=True):
 class Interrupted(Update, frozen=True):
     """An answer was cut. cause: `speech`, `typed`, `cancel`.
 
-    heard_ms: what the user heard of this item's audio; received_ms: what had arrived of it.
+    heard_ms: what the user heard of this item's audio; received_ms: what had arrived of it. spoken: False for an answer
+    in writing, of which all that came was seen.
     """
 
     kind: ClassVar[str] = "interrupted"
@@ -408,6 +409,12 @@ class Interrupted(Update, frozen=True):
     heard_ms: int
     received_ms: int
     cause: str
+    spoken: bool = True
+
+    @property
+    def heard_all(self) -> bool:
+        """Whether the user knows all that had arrived; of speech without any sound yet, nothing."""
+        return self.heard_ms >= self.received_ms and (self.received_ms > 0 or not self.spoken)
 
 
 class RateLimits(Update, frozen=True):

@@ -13,33 +13,28 @@ from realtime_client import updates as up
 
 from . import events as ev
 from . import translate
-from .answers import AnswerState, split_half
-from .gate import ResponseGate
+from .answers import AnswerState, forget_oldest, split_half
 from .items import Item, modernise
 from .lenient import whole_text
+from .requests import Requests
 
 _KEPT_ANSWERS = 64
-
-
-def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
-    """Hold a dictionary that a server can make grow to its limit."""
-    if len(kept) > limit:
-        del kept[next(iter(kept))]
 
 
 class AnswerBook:
     """Keeps the answers that run, and for a while those that are over: their tails may still be playing.
 
     running: by id. recent: the last ones with sound or remote tools. unseen: those whose beginning nobody told.
-    gate: knows which one is active.
+    requests: knows which one is active, and whose it is.
     """
 
-    def __init__(self, gate: ResponseGate) -> None:
+    def __init__(self, requests: Requests) -> None:
         self.running: dict[str, AnswerState] = {}
         self.recent: deque[AnswerState] = deque(maxlen=4)
         self.unseen: list[AnswerState] = []
         self._over: dict[str, AnswerState] = {}
-        self._gate = gate
+        self._requests = requests
+        self._gate = requests.gate
         self._halves: dict[tuple[str, str, int], str] = {}
 
     def find(self, response_id: str, item_id: str = "") -> AnswerState:
@@ -52,11 +47,19 @@ class AnswerBook:
         answer = self.running.get(response_id) or self._over.get(response_id)
         if answer is None:
             answer = self.running.get("")  # one whose beginning had no id
+        if answer is None and (only := self._only_one()) is not None and only.untouched:
+            answer = self.running[response_id] = only
         if answer is None:
             answer = self.running[response_id] = AnswerState(response_id)
             forget_oldest(self.running, _KEPT_ANSWERS)  # answers whose end never came
             self.unseen.append(answer)
         return answer
+
+    def _only_one(self) -> AnswerState | None:
+        """The answer that an id must mean which no beginning had: the only one that runs, if it is to our request."""
+        only = self.running.get(self._gate.active_id or "")
+        ours = only is not None and self._gate.on_its_way is not None and not self._requests.any_apart
+        return only if ours and all(each is only for each in self.running.values()) else None
 
     def name_of(self, item_id: str) -> str:
         """The id of the answer that a message means that names none: the one of that item, or else the running one."""
@@ -187,10 +190,9 @@ class AnswerBook:
 
     def end(self, response: ev.Response) -> tuple[AnswerState, list[up.Update]]:
         """The answer that is over, and the text of it that only its end brings."""
-        answer_id = response.id or self.name_of("")
-        if answer_id not in self.running and "" in self.running:
-            answer_id = ""  # its beginning had no id
-        answer = self.running.pop(answer_id, None) or AnswerState(answer_id)
+        answer = self._ended(response)
+        for name in [name for name, each in self.running.items() if each is answer]:
+            del self.running[name]
         happened: list[up.Update] = []
         for output_index, item in enumerate(response.output or ()):
             happened += self.settle_item(answer, output_index, modernise(item))
@@ -198,9 +200,20 @@ class AnswerBook:
             if (rest := part.finish()) and not answer.cut:
                 happened.append(translate.text_delta(answer, part.item_id, content_index, rest, spoken=part.spoken))
         answer.done = True
-        if response.id:
-            self._over[response.id] = answer
+        for name in ({response.id, answer.id} - {""}) if response.id else ():
+            self._over[name] = answer
             forget_oldest(self._over, _KEPT_ANSWERS)
         if not answer.out_of_band and (answer.audio_bytes or answer.open_mcp):
             self.recent.append(answer)
         return answer, happened
+
+    def _ended(self, response: ev.Response) -> AnswerState:
+        """The answer that this is the end of: under its id, or under another one than its beginning had."""
+        answer_id = response.id or self.name_of("")
+        answer = self.running.get(answer_id) or self.running.get("")
+        if answer is None:
+            only = self._only_one()
+            items = {item.id for item in response.output or () if item.id}
+            if only is not None and not (items and only.item_ids and items.isdisjoint(only.item_ids)):
+                answer = only
+        return answer or AnswerState(answer_id)

@@ -1,14 +1,15 @@
 """What has arrived of each answer: its text by part, its audio by part, and whether it was cut.
 
 Servers give an answer's text up to five times: in deltas, in the part's `done`, in the content part, in the item and
-in the whole response. `Text` takes them all and keeps one; what comes late is told as one more delta, so that there is
-one way to an answer's text.
+in the whole response. `PartText` takes them all and keeps one; what comes late is told as one more delta, so that there
+is one way to an answer's text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from realtime_client.updates import AudioFormat
 
@@ -24,12 +25,22 @@ HeardMs = Callable[[str, int], int | None]
 _MOST_PARTS = 256  # of one answer: a server that numbers on and on does not fill the memory
 
 
-class Text:
-    """The text of one content part. item_id: whose; spoken: it is the transcript of audio."""
+def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
+    """Hold a dictionary that a server can make grow to its limit."""
+    if len(kept) > limit:
+        del kept[next(iter(kept))]
 
-    __slots__ = ("_half", "_pieces", "_settled", "item_id", "spoken")
+
+class PartText:
+    """The text of one content part.
+
+    item_id: whose; spoken: it is the transcript of audio; at_cut: what of it was known when its answer was cut.
+    """
+
+    __slots__ = ("_half", "_pieces", "_settled", "at_cut", "item_id", "spoken")
 
     def __init__(self, item_id: str, *, spoken: bool) -> None:
+        self.at_cut = ""
         self.item_id = item_id
         self.spoken = spoken
         self._pieces: list[str] = []
@@ -96,14 +107,14 @@ class AnswerState:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
     audio_format: where it differs from the session's. calls: every function call of it, open_calls those without a
-    result. wants_reply: a result calls for a new answer. begun: observers know of it. left: its items stand with a
-    server that was left.
+    result. wants_reply: a result calls for a new answer. begun: observers know of it; after: the item that was the
+    conversation's last one then. cut_running: it was cut before its end; cuts: where.
     """
 
     id: str
     out_of_band: bool = False
     metadata: dict[str, str] | None = None
-    texts: dict[tuple[int, int], Text] = field(default_factory=dict)
+    texts: dict[tuple[int, int], PartText] = field(default_factory=dict)
     audio_bytes: dict[Part, int] = field(default_factory=dict)
     item_ids: list[str] = field(default_factory=list)
     audio_format: AudioFormat | None = None
@@ -112,11 +123,13 @@ class AnswerState:
     open_mcp: set[str] = field(default_factory=set)
     wants_reply: bool = False
     cut: bool = False
+    cut_running: bool = False
+    cuts: tuple[Cut, ...] = ()
     done: bool = False
     begun: bool = False
-    left: bool = False
+    after: str | None = None
 
-    def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> Text:
+    def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> PartText:
         """One part's text; beyond 256 parts all that follows is one.
 
         Where a server gives several items the same place, or none, the item's name tells them apart.
@@ -130,7 +143,7 @@ class AnswerState:
         if part is None:
             if len(self.texts) >= _MOST_PARTS:
                 return self.texts[next(reversed(self.texts))]
-            part = self.texts[key] = Text(item_id, spoken=spoken)
+            part = self.texts[key] = PartText(item_id, spoken=spoken)
         return part
 
     def received(self, part: Part, size_bytes: int) -> None:
@@ -150,20 +163,40 @@ class AnswerState:
         """Its newest item, '' when none was told: what a server means that names none."""
         return self.item_ids[-1] if self.item_ids else ""
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing of it has arrived."""
+        return not (self.texts or self.audio_bytes or self.item_ids)
+
+    def speaks(self, *, unless_told: bool) -> bool:
+        """Whether it is spoken, as far as its texts tell; unless_told: what to take it for while there are none."""
+        return any(text.spoken for text in self.texts.values()) if self.texts else unless_told
+
+    def texts_in_order(self) -> list[tuple[tuple[int, int], PartText]]:
+        """Its texts in the order of items and parts, with their places."""
+        return sorted(self.texts.items(), key=lambda each: each[0])
+
     def said_by(self, item_id: str) -> str:
         """What is known of one item's text."""
-        return "".join(part.whole for _, part in sorted(self.texts.items(), key=_place) if part.item_id == item_id)
+        return "".join(part.whole for _, part in self.texts_in_order() if part.item_id == item_id)
 
     def whole_text(self) -> str:
         """All text in the order of items and parts; items are separated by a line break."""
         by_item: dict[int, list[str]] = {}
-        for (output_index, _), part in sorted(self.texts.items(), key=_place):
+        for (output_index, _), part in self.texts_in_order():
             by_item.setdefault(output_index, []).append(part.whole)
         return "\n".join(text for pieces in by_item.values() if (text := "".join(pieces)))
 
+    def note_cuts(self, cuts: list[Cut]) -> None:
+        """Remember where it was cut, and how much of its text was known then."""
+        self.cut, self.cut_running, self.cuts = True, not self.done, tuple(cuts)
+        for text in self.texts.values():
+            text.at_cut = text.whole
 
-def _place(entry: tuple[tuple[int, int], Text]) -> tuple[int, int]:
-    return entry[0]
+    def cut_of(self, item_id: str, content_index: int) -> Cut | None:
+        """Where one part's sound was cut, or another one's of the same item; None when no sound of it had come."""
+        of_item = [cut for cut in self.cuts if cut.item_id == item_id]
+        return next((cut for cut in of_item if cut.content_index == content_index), of_item[0] if of_item else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,15 +116,19 @@ class ErrorDetail(msgspec.Struct, kw_only=True):
 
 
 class StatusDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Why a response did not complete."""
+    """Why a response did not complete. message: where some servers put the error's words."""
 
     type: str | None = None
     reason: str | None = None
     error: ErrorDetail | None = None
+    message: Any = None
 
 
 class Response(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An answer as the server states it; usage only when it is over, never with audio bytes."""
+    """An answer as the server states it; usage only when it is over, never with audio bytes.
+
+    error: where some servers put what belongs into status_details, in any shape.
+    """
 
     id: str = ""
     object: str | None = None
@@ -137,6 +141,7 @@ class Response(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_output_tokens: int | str | None = None
     usage: Json | None = None
     metadata: dict[str, str] | None = None
+    error: Any = None
 
 
 class RateLimit(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -271,6 +276,7 @@ class ResponseCreated(ServerEvent, tag="response.created"):
 
 class ResponseDone(ServerEvent, tag="response.done"):
     response: Response
+    error: Any = None
 
 
 class ResponseOutputItemAdded(ServerEvent, tag="response.output_item.added"):

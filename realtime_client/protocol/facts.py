@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from realtime_client.changes import Changes, ToolSpec, TurnEnd
+from realtime_client.history import History
 from realtime_client.updates import Abilities, Facts
 
 from .session import (
@@ -80,6 +81,42 @@ def function_tool(tool: ToolSpec) -> FunctionTool:
     return FunctionTool(
         name=tool.name, description=tool.description or UNSET, parameters=tool.parameters or _NO_ARGUMENTS
     )
+
+
+class Standing:
+    """What the server has said of the session: its settings in its own words and in neutral ones, and how far it is.
+
+    history: where the instructions are written down.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.settings: dict[str, Any] = {}
+        self.facts = Facts()
+        self.session_id = ""
+        self.greeted = self.confirmed = False
+        self._history = history
+
+    def created(self, session: dict[str, Any]) -> None:
+        """The server greets."""
+        self._take(session)
+        self.greeted = True
+        self.session_id = str(session.get("id") or "")
+
+    def updated(self, session: dict[str, Any]) -> None:
+        """The server confirms settings."""
+        self._take(session)
+        self.confirmed = self.greeted
+
+    def moved(self) -> None:
+        """Another server is to greet."""
+        self.greeted = self.confirmed = False
+
+    def _take(self, session: dict[str, Any]) -> None:
+        self.settings = session
+        self.facts = facts_of(session)
+        instructions = session.get("instructions")
+        if isinstance(instructions, str):
+            self._history.instructions = instructions
 
 
 _DETECTIONS: dict[TurnEnd, ServerVad | SemanticVad | None] = {

@@ -7,7 +7,7 @@ mcp_call, mcp_approval_request, mcp_approval_response.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -39,15 +39,24 @@ class ContentPart(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.text or self.transcript or ""
 
 
+if TYPE_CHECKING:
+    Content = list[ContentPart] | None
+else:  # what servers send; `Item` makes a list of it
+    Content = list[ContentPart | str] | ContentPart | str | None
+
+
 class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One item. Which fields are set depends on `type`; the rest stay None and are not sent."""
+    """One item. Which fields are set depends on `type`; the rest stay None and are not sent.
+
+    content: a list of parts; a sentence, or a part by itself, becomes one.
+    """
 
     type: str
     id: str | None = None
     object: str | None = None
     status: str | None = None
     role: str | None = None
-    content: list[ContentPart] | None = None
+    content: Content = None
     name: str | None = None
     arguments: str | None = None
     call_id: str | None = None
@@ -58,6 +67,20 @@ class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     approval_request_id: str | None = None
     approve: bool | None = None
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make a list of parts of whatever stands for one."""
+        content: Any = self.content
+        if content is None or (type(content) is list and not any(type(part) is str for part in content)):
+            return
+        kind = "output_text" if self.role == "assistant" else "input_text"
+        parts = content if type(content) is list else [content]
+        self.content = [ContentPart(type=kind, text=part) if isinstance(part, str) else part for part in parts]
+
+    @property
+    def is_whole_call(self) -> bool:
+        """Whether it is a call that may be run: all of it has come."""
+        return self.type == "function_call" and bool(self.call_id) and self.status in {None, "completed"}
 
     @property
     def speaker(self) -> str:

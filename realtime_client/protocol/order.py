@@ -30,6 +30,11 @@ class ItemOrder:
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._named
 
+    @property
+    def last(self) -> str | None:
+        """The last item; None when there is none."""
+        return self._ids[-1] if self._ids else None
+
     def place(self, item_id: str, previous_item_id: str | None) -> None:
         """Put an item behind its predecessor; `root` is the front, None the end. Placing it again changes nothing."""
         known = item_id in self._named
@@ -55,6 +60,14 @@ class ItemOrder:
                     self._move(follower, item_id)
             if len(self._ids) > self._limit:
                 del self._named[self._ids.pop(0)]
+
+    def guess(self, item_id: str, previous_item_id: str | None) -> None:
+        """Put a new item behind one that it seems to follow: until the server says where it stands."""
+        if item_id in self._named:
+            return
+        self.place(item_id, None)
+        if previous_item_id in self._named:
+            self._move(item_id, previous_item_id)
 
     def _move(self, item_id: str, previous_item_id: str) -> None:
         """Put an item, and the run of items that follow each other behind it, behind its predecessor."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from realtime_client import updates as up
 
 from . import events as ev
 from .answers import AnswerState, Cut
 from .items import Item, modernise
+from .lenient import error_object
 from .usage import read_usage
 
 _AUDIO_DELTAS = ("response.output_audio.delta", "response.audio.delta")
@@ -138,9 +141,13 @@ def item_done(item: Item, previous: str | None) -> list[up.Update]:
     return [done, up.Progress(what="approval_requested", item_id=done.item_id, text=item.name or "")]
 
 
-def tool_call(answer: AnswerState, event: ev.ResponseOutputItemDone) -> up.ToolCall:
+def tool_result(call_id: str, name: str, output: str, item_id: str, response_id: str) -> up.ToolResult:
+    """A tool's result was sent."""
+    return up.ToolResult(call_id=call_id, name=name, output=output, item_id=item_id, response_id=response_id)
+
+
+def tool_call(answer: AnswerState, item: Item) -> up.ToolCall:
     """A complete function call."""
-    item = event.item
     return up.ToolCall(
         response_id=answer.id,
         item_id=item.id or "",
@@ -150,14 +157,15 @@ def tool_call(answer: AnswerState, event: ev.ResponseOutputItemDone) -> up.ToolC
     )
 
 
-def response_done(response: ev.Response, answer: AnswerState) -> up.ResponseDone:
+def response_done(event: ev.ResponseDone, answer: AnswerState) -> up.ResponseDone:
     """The end of an answer: what the server states, and what was received where it states nothing."""
+    response = event.response
     details = response.status_details or ev.StatusDetails()
-    error = details.error
+    error = details.error or _error_beside(event)
     output = [modernise(item) for item in response.output or ()]
     return up.ResponseDone(
         response_id=answer.id,
-        status=response.status or "completed",
+        status=response.status or ("failed" if error else "completed"),
         reason=details.reason or (error.code or error.type if error else None),
         error=error.message if error else None,
         text=answer.whole_text() or "\n".join(item.said for item in output if item.type == "message"),
@@ -166,6 +174,15 @@ def response_done(response: ev.Response, answer: AnswerState) -> up.ResponseDone
         out_of_band=answer.out_of_band,
         metadata=answer.metadata,
     )
+
+
+def _error_beside(event: ev.ResponseDone) -> ev.ErrorDetail | None:
+    """Why an answer failed, where a server puts that anywhere but into `status_details.error`."""
+    details = event.response.status_details
+    for told in (event.response.error, details and details.message, event.error):
+        if told:
+            return msgspec.convert({"type": "error", **error_object(told)}, ev.ErrorDetail)
+    return None
 
 
 def cancelled(request_id: str) -> up.Failure:
@@ -212,8 +229,8 @@ def cut_audio(answer: AnswerState, cut: Cut, cause: str) -> up.Interrupted:
     )
 
 
-def cut_text(answer: AnswerState, cause: str) -> up.Interrupted:
-    """An answer was cut before any audio of it arrived."""
+def cut_text(answer: AnswerState, cause: str, *, spoken: bool) -> up.Interrupted:
+    """An answer was cut before any audio of it arrived. spoken: audio was to come."""
     return up.Interrupted(
         response_id=answer.id,
         item_id=answer.item_ids[-1] if answer.item_ids else "",
@@ -221,4 +238,5 @@ def cut_text(answer: AnswerState, cause: str) -> up.Interrupted:
         heard_ms=0,
         received_ms=0,
         cause=cause,
+        spoken=spoken,
     )
