@@ -21,7 +21,7 @@ _LARGEST_SHARE = 4  # an entry above a fourth of the room would push out what is
 _OVERHEAD_BYTES = 100
 
 
-class State(msgspec.Struct, frozen=True):
+class ProviderState(msgspec.Struct, frozen=True):
     """What a provider wants back unchanged with a part, as JSON data; of no use to any other.
 
     For example a thought's signature, encrypted reasoning, or an item that has no neutral words.
@@ -42,7 +42,7 @@ class Heard(msgspec.Struct, frozen=True):
 class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
     """Base of what an entry consists of."""
 
-    state: State | None = None
+    provider_state: ProviderState | None = None
 
 
 class Text(_Part, frozen=True, tag="text"):
@@ -81,7 +81,7 @@ class Result(_Part, frozen=True, tag="result"):
 
 
 class Opaque(_Part, frozen=True, tag="opaque"):
-    """Something that only its provider understands, in `state`. text: what of it people may read."""
+    """Something that only its provider understands, in `provider_state`. text: what of it people may read."""
 
     text: str = ""
 
@@ -122,7 +122,7 @@ def _part_bytes(part: Part) -> int:
     size = sum(_utf8(value) for name in part.__struct_fields__ if isinstance(value := getattr(part, name), str))
     if isinstance(part, Text) and part.heard is not None:
         size += _utf8(part.heard.text)
-    return size + (len(msgspec.json.encode(part.state.data)) if part.state is not None else 0)
+    return size + (len(msgspec.json.encode(part.provider_state.data)) if part.provider_state is not None else 0)
 
 
 def _entry_bytes(entry: Entry) -> int:
@@ -320,7 +320,7 @@ def _as_heard(entry: Entry) -> Entry:
         if isinstance(part, Text):
             if part.heard is not None:  # it is not what its provider made: what it wanted back does not fit it
                 part = Text(text=part.heard.text, spoken=part.spoken)  # noqa: PLW2901
-            if not (part.text.strip() or part.media or part.state):
+            if not (part.text.strip() or part.media or part.provider_state):
                 continue
         parts.append(part)
     return msgspec.structs.replace(entry, parts=_with_substance(parts), alternatives=())

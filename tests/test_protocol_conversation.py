@@ -1600,7 +1600,7 @@ def test_memory_does_not_grow_with_the_session(scene: Scene) -> None:
         scene.it.ask({"conversation": "none"})
         scene.sent()
     it = scene.it
-    held = [it.book.running, it.book._over, it.book.recent, it._own_items, it.requests._apart, it._tools._open, it.gate._ended]
+    held = [it.book.running, it.book._over, it.book.recent, it._own_items, it.requests._apart, it._answering.tools._open, it.gate._ended]
     assert all(len(each) <= 256 for each in held)
 
 

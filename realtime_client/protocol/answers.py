@@ -106,9 +106,10 @@ def split_half(text: str) -> tuple[str, str]:
 class AnswerState:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
-    audio_format: where it differs from the session's. calls: every function call of it, open_calls those without a
-    result. wants_reply: a result calls for a new answer. begun: observers know of it; after: the item that was the
-    conversation's last one then. cut_running: it was cut before its end; cuts: where.
+    audio_format, to_be_spoken: where it differs from the session's. calls: every function call of it, open_calls those
+    without a result. wants_reply: a result calls for a new answer. begun: observers know of it; after: the item that
+    was the conversation's last one then. cut_running: it was cut before its end; cuts: where. elsewhere: its
+    server is not this one any more.
     """
 
     id: str
@@ -118,6 +119,7 @@ class AnswerState:
     audio_bytes: dict[Part, int] = field(default_factory=dict)
     item_ids: list[str] = field(default_factory=list)
     audio_format: AudioFormat | None = None
+    to_be_spoken: bool | None = None
     calls: set[str] = field(default_factory=set)
     open_calls: set[str] = field(default_factory=set)
     open_mcp: set[str] = field(default_factory=set)
@@ -127,6 +129,7 @@ class AnswerState:
     cuts: tuple[Cut, ...] = ()
     done: bool = False
     begun: bool = False
+    elsewhere: bool = False
     after: str | None = None
 
     def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> PartText:
@@ -168,9 +171,11 @@ class AnswerState:
         """Whether nothing of it has arrived."""
         return not (self.texts or self.audio_bytes or self.item_ids)
 
-    def speaks(self, *, unless_told: bool) -> bool:
-        """Whether it is spoken, as far as its texts tell; unless_told: what to take it for while there are none."""
-        return any(text.spoken for text in self.texts.values()) if self.texts else unless_told
+    def is_spoken(self, *, by_default: bool) -> bool:
+        """Whether it is, or will be, spoken: as its texts tell, or its beginning did, or else by_default."""
+        if self.texts:
+            return any(text.spoken for text in self.texts.values())
+        return by_default if self.to_be_spoken is None else self.to_be_spoken
 
     def texts_in_order(self) -> list[tuple[tuple[int, int], PartText]]:
         """Its texts in the order of items and parts, with their places."""

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import msgspec
 
-from realtime_client.history import Call, Entry, Heard, History, Image, Part, Result, State, Text, heard_text
+from realtime_client.history import Call, Entry, Heard, History, Image, Part, ProviderState, Result, Text, heard_text
 
-from .answers import AnswerState, PartText
+from .answers import AnswerState, PartText, forget_oldest
 from .items import ContentPart, Item
 
 PROVIDER = "realtime"
-"""Whose `State` the parts of this wire carry."""
+"""Whose `ProviderState` the parts of this wire carry."""
 _MOST_PARTS = 64
+_MOST_REMOVED = 256
 
 
 class Contents:
@@ -22,9 +23,11 @@ class Contents:
 
     def __init__(self, history: History) -> None:
         self.history = history
+        self._removed: dict[str, None] = {}  # what the server still says of these is not written down again
 
     def own(self, item: Item) -> None:
         """This client sends an item."""
+        self._removed.pop(item.id or "", None)
         if item.id and item.id not in self.history:
             self._put(item.id, _role_of(item), self._parts_of(item))
 
@@ -76,10 +79,14 @@ class Contents:
     def removed(self, item_id: str) -> None:
         """An item left the conversation."""
         self.history.remove(item_id)
+        self._removed[item_id] = None
+        forget_oldest(self._removed, _MOST_REMOVED)
 
     def _put(
         self, item_id: str, role: str, parts: tuple[Part, ...], *, status: str | None = None, response_id: str = ""
     ) -> None:
+        if item_id in self._removed:
+            return
         known = self.history.get(item_id)
         if known is None:
             status = "incomplete" if status in {"incomplete", "cancelled", "failed"} else "completed"
@@ -99,8 +106,8 @@ class Contents:
         if item.type == "function_call_output" and item.call_id:
             return (Result(call_id=item.call_id, output=item.output or ""),)
         if item.type == "mcp_call" and item.id and item.output is not None:
-            state = State(PROVIDER, msgspec.to_builtins(item))
-            call = Call(call_id=item.id, name=item.name or "", arguments=item.arguments or "{}", state=state)
+            state = ProviderState(PROVIDER, msgspec.to_builtins(item))
+            call = Call(call_id=item.id, name=item.name or "", arguments=item.arguments or "{}", provider_state=state)
             return (call, Result(call_id=item.id, output=item.output, name=item.name or ""))
         return ()
 

@@ -17,16 +17,16 @@ from realtime_client.history import Entry, History
 from . import events as ev
 from . import translate
 from .answer_book import AnswerBook
-from .answers import AnswerState, HeardMs, correction, forget_oldest, plan_cuts
+from .answering import Answering
+from .answers import HeardMs, forget_oldest
 from .contents import Contents
 from .facts import Standing
 from .gate import ALREADY_ACTIVE
 from .input_audio import MIN_COMMIT_MS, InputAudio
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
 from .order import ItemOrder
-from .requests import BENIGN_CODES, OWN_TAG, Requests
-from .session import audio_format, server_answers, server_interrupts
-from .tools import ToolCalls, remote_ended, settled
+from .requests import BENIGN_CODES, Requests
+from .session import server_answers, server_interrupts
 from .usage import quantity
 
 _MOST_USAGE_KEYS = 32
@@ -68,17 +68,23 @@ class Conversation:
         self.items = ItemOrder()
         self.requests = Requests(self.commands, new_id, now_s, answer_s=answer_s, refusal_s=refusal_s)
         self.gate = self.requests.gate
-        self.book = AnswerBook(self.requests)
-        self.usage = up.Usage()
         self.transcription_usage: dict[str, float] = {}
-        self.heard_ms = heard_ms
         self.interrupt_on_speech = interrupt_on_speech
         self._new_id = new_id
         self._standing = Standing(self.history)
         self._contents = Contents(self.history)
         self._input = InputAudio()
-        self._tools = ToolCalls()
         self._own_items: dict[str, None] = {}
+        self._answering = Answering(
+            self.commands,
+            new_id,
+            requests=self.requests,
+            items=self.items,
+            contents=self._contents,
+            standing=self._standing,
+            heard_ms=heard_ms,
+        )
+        self.book = self._answering.book
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -96,6 +102,11 @@ class Conversation:
         return self._standing.session_id
 
     @property
+    def usage(self) -> up.Usage:
+        """The tokens of all answers."""
+        return self._answering.usage
+
+    @property
     def last_request_id(self) -> str | None:
         """The event id of the newest request for an answer."""
         return self.requests.last_id
@@ -109,32 +120,7 @@ class Conversation:
     def receive(self, event: ev.ServerEvent | ev.UnknownEvent | ev.MalformedEvent) -> list[up.Update]:
         """Take one message in; returns what it means, in order. Never raises on account of the message."""
         happened = _HANDLERS[type(event)](self, event)
-        return [*self._begin_unseen(), *happened] if self.book.unseen else happened
-
-    def _begin_unseen(self) -> list[up.Update]:
-        """Tell of answers whose `response.created` has not come, so that whoever waits for one finds it."""
-        unseen, self.book.unseen = self.book.unseen, []
-        happened: list[up.Update] = []
-        for answer in unseen:
-            if answer.begun or answer.done or self.requests.any_apart or self.gate.active_id not in {None, answer.id}:
-                continue
-            if self.gate.asked:
-                happened += self._begin(answer, unseen=True)
-            else:  # nobody asked for it: it is shown, and holds no request back
-                answer.begun = True
-                happened.append(translate.response_started(answer, None))
-        return happened
-
-    def _begin(self, answer: AnswerState, *, unseen: bool = False) -> list[up.Update]:
-        """An answer of the conversation begins. unseen: nobody said so."""
-        for other in self.book.running.values():
-            if other.begun and other is not answer:
-                self._contents.answered(other, "incomplete")  # its end was lost
-        answer.begun, answer.after = True, self.items.last
-        happened, request_id, unwanted = self.requests.begun(answer.id, unseen=unseen)
-        if unwanted:
-            self._cancel(answer)
-        return [*happened, translate.response_started(answer, request_id)]
+        return [*self._answering.begin_unseen(), *happened] if self.book.unseen else happened
 
     def take_commands(self) -> list[ev.ClientEvent]:
         """Return the messages to send now, in order, and forget them."""
@@ -145,65 +131,6 @@ class Conversation:
     def _ignore(self, _event: ev.ServerEvent) -> list[up.Update]:
         """Messages that tell nothing an observer needs; they are in the journal."""
         return []
-
-    # responses
-
-    def _response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
-        response = event.response
-        answer = self.book.begin(response.id, anew=bool(self.gate.on_its_way or self.gate.assumed))
-        tag = (response.metadata or {}).get(OWN_TAG)
-        answer.out_of_band = self.requests.is_apart(tag)
-        output = (response.audio or {}).get("output")
-        if isinstance(output, dict) and output.get("format"):
-            answer.audio_format = audio_format({"audio": response.audio}, "output")
-        answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != OWN_TAG} or None
-        if answer.begun:
-            return []  # told late: its first words came before it
-        if not answer.out_of_band:
-            return self._begin(answer)
-        answer.begun = True
-        self.requests.begun_apart(tag)
-        return [translate.response_started(answer, tag)]
-
-    def _output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
-        item = modernise(event.item)
-        answer = self.book.find(event.response_id, item.id or "")
-        before = answer.last_item or answer.after
-        if not answer.add_item(item.id or ""):
-            return []
-        assert item.id is not None
-        if item.type == "mcp_call":
-            answer.open_mcp.add(item.id)
-        if answer.out_of_band or item.id in self.items:
-            return []
-        # Servers that send no conversation.item.added for it: this is its place, before what was typed since.
-        self.items.guess(item.id, before)
-        return [translate.item_added(item, self.items.previous(item.id))]
-
-    def _output_item_done(self, event: ev.ResponseOutputItemDone) -> list[up.Update]:
-        item = modernise(event.item)
-        answer = self.book.find(event.response_id, item.id or "")
-        answer.add_item(item.id or "")
-        happened = self.book.settle_item(answer, event.output_index, item)
-        called = self._tools.called(answer, item)
-        if called:
-            self._contents.called(answer, item)
-        return [*happened, *called]
-
-    def _response_done(self, event: ev.ResponseDone) -> list[up.Update]:
-        if self.book.is_over(event.response.id):
-            return []
-        answer, happened = self.book.end(event.response)
-        told = translate.response_done(event, answer)
-        if told.usage is not None:
-            self.usage += told.usage
-        if happened and not answer.begun and not answer.out_of_band and not self.requests.any_apart:
-            happened = [*self._begin(answer), *happened]
-        self._contents.answered(answer, told.status)
-        self.requests.ended(answer.id, out_of_band=answer.out_of_band)
-        self._reply_if_settled(answer)
-        self.requests.let_go()
-        return [*happened, told]
 
     # items
 
@@ -228,7 +155,7 @@ class Conversation:
 
     def _item_deleted(self, event: ev.ConversationItemDeleted) -> list[up.Update]:
         self.items.remove(event.item_id)
-        self.history.remove(event.item_id)
+        self._contents.removed(event.item_id)
         return [up.ItemDeleted(item_id=event.item_id)]
 
     # the user's audio
@@ -237,7 +164,7 @@ class Conversation:
         started = up.SpeechStarted(item_id=event.item_id, at_ms=event.audio_start_ms)
         if not self.interrupt_on_speech:
             return [started]
-        return [started, *self._interrupt("speech", cancel=not server_interrupts(self.settings))]
+        return [started, *self._answering.interrupt("speech", cancel=not server_interrupts(self.settings))]
 
     def _speech_stopped(self, event: ev.InputAudioBufferSpeechStopped) -> list[up.Update]:
         self.requests.voice_ended = server_answers(self.settings)
@@ -272,15 +199,7 @@ class Conversation:
         return [up.SessionChanged(facts=self.facts, settings=event.session)]
 
     def _error(self, event: ev.Error) -> list[up.Update]:
-        return self.requests.refused(event.error, cut=self._active_is_cut())
-
-    def _active_is_cut(self) -> bool:
-        """Whether the answer that is waited for was told to stop, or was never seen here."""
-        active_id = self.gate.active_id
-        if active_id is None:
-            return False
-        answer = self.book.running.get(active_id)
-        return answer is None or answer.cut
+        return self.requests.refused(event.error, cut=self._answering.active_is_cut())
 
     # --- what never comes ---------------------------------------------------------------------------------------------
 
@@ -305,26 +224,10 @@ class Conversation:
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server, which knows nothing of this conversation: what runs is over."""
-        happened = self.end()
-        for answer in list(self.book.running.values()):
-            done = ev.ResponseDone(response=ev.Response(id=answer.id, status="incomplete"))
-            ended, told = self.book.end(done.response)
-            happened += [*told, translate.response_done(done, ended)]
-        happened += self.requests.moved()
-        self._tools.clear()
+        happened = [*self.end(), *self._answering.moved(), *self.requests.moved()]
         self._standing.moved()
         self._input = InputAudio()
         return happened
-
-    def _mcp_ended(self, event: Any) -> list[up.Update]:
-        """The model does not speak a remote tool's result by itself: ask once no call is pending."""
-        for answer in remote_ended(self.book, event.item_id):
-            self._reply_if_settled(answer)
-        return [translate.progress(event)]
-
-    def _reply_if_settled(self, answer: AnswerState) -> None:
-        if settled(answer):
-            self.requests.ask_once()
 
     # --- the user speaks ----------------------------------------------------------------------------------------------
 
@@ -336,7 +239,7 @@ class Conversation:
         """
         if respond:
             self.requests.require_room()  # before anything is decided
-        happened = self._interrupt("typed", cancel=True) if respond else []
+        happened = self._answering.interrupt("typed", cancel=True) if respond else []
         item = user_text(text) if role == "user" else assistant_text(text)
         item_id = self._add(item, announced=True)
         happened.append(translate.own_item(item, self.items.previous(item_id)))
@@ -372,7 +275,7 @@ class Conversation:
         """Stop the running answer and drop the ones asked for; True if there was one."""
         wanted = self.gate.wanted
         dropped = [translate.cancelled(event_id) for event_id in self.gate.drop_waiting()]
-        return wanted, [*self._interrupt("cancel", cancel=True), *dropped]
+        return wanted, [*self._answering.interrupt("cancel", cancel=True), *dropped]
 
     def withdraw(self, answer_id: str) -> tuple[bool, list[up.Update]]:
         """Stop one answer and no other: a running one, or one that is asked for; True if that is done.
@@ -389,7 +292,7 @@ class Conversation:
 
     def interrupt(self, cause: str) -> tuple[bool, list[up.Update]]:
         """Cut the running answer and the unheard tail of finished ones; True if anything was cut."""
-        happened = self._interrupt(cause, cancel=True)
+        happened = self._answering.interrupt(cause, cancel=True)
         return bool(happened), happened
 
     def tool_result(self, call_id: str, output: str, *, respond: bool = True) -> tuple[str, list[up.Update]]:
@@ -397,11 +300,11 @@ class Conversation:
 
         Errors: UsageError when no such call waits for a result.
         """
-        call = self._tools.answered(call_id, respond=respond)
+        call = self._answering.tools.answered(call_id, respond=respond)
         item = function_output(call_id, output)
         item_id = self._add(item, announced=True)
         self._contents.result(item_id, call_id, call.name, output)
-        self._reply_if_settled(call.answer)
+        self._answering.reply_if_settled(call.answer)
         told = translate.tool_result(call_id, call.name, output, item_id, call.answer.id)
         return item_id, [translate.own_item(item, None), told]
 
@@ -436,43 +339,6 @@ class Conversation:
         self._input.sent(event)
         self.commands.append(event)
 
-    # --- interruption -------------------------------------------------------------------------------------------------
-
-    def _cancel(self, answer: AnswerState) -> None:
-        answer.cut = answer.cut_running = True
-        self.requests.cancelled()
-        self.commands.append(ev.ResponseCancel(response_id=answer.id, event_id=self._new_id("event")))
-
-    def _interrupt(self, cause: str, *, cancel: bool) -> list[up.Update]:
-        """Cut the running answer and the unheard tail of finished ones; returns what was cut."""
-        active = self.book.running.get(self.gate.active_id or "")
-        happened = self.requests.cancel(unknown=active is None) if cancel else []
-        if active is not None and not active.cut:
-            if cancel:
-                self._cancel(active)
-            happened += self._cut(active, cause)
-            if not active.audio_bytes:
-                spoken = active.speaks(unless_told="audio" in self.facts.modalities)
-                happened.append(translate.cut_text(active, cause, spoken=spoken))
-        for answer in self.book.recent:
-            if not answer.cut:
-                happened += self._cut(answer, cause)
-                self._contents.answered(answer)
-        return happened
-
-    def _cut(self, answer: AnswerState, cause: str) -> list[up.Update]:
-        """Correct the server's view of each audio part to what was heard."""
-        cuts = plan_cuts(answer, self.heard_ms, self.facts.output_format)
-        answer.note_cuts(cuts)
-        happened: list[up.Update] = []
-        for cut in cuts:
-            command = correction(cut, self._new_id("event"))
-            if command is not None and not answer.left:
-                self.commands.append(command)
-            if not answer.done or cut.heard_ms < cut.received_ms:
-                happened.append(translate.cut_audio(answer, cut, cause))
-        return happened
-
 
 def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Conversation, Any], list[up.Update]]:
     """A handler that tells one update."""
@@ -482,6 +348,11 @@ def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Conversation, Any], li
 def _of_answers(tell: Callable[[AnswerBook, Any], list[up.Update]]) -> Callable[[Conversation, Any], list[up.Update]]:
     """A handler that is the answers' own affair."""
     return lambda conversation, event: tell(conversation.book, event)
+
+
+def _answering(tell: Callable[[Answering, Any], list[up.Update]]) -> Callable[[Conversation, Any], list[up.Update]]:
+    """A handler that may ask for more, or send something."""
+    return lambda conversation, event: tell(conversation._answering, event)
 
 
 # One table for all sessions: a bound method a message and session would be thousands of objects.
@@ -494,10 +365,10 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.ResponseOutputAudioTranscriptDone: _of_answers(AnswerBook.spoken_done),
     ev.ResponseOutputTextDone: _of_answers(AnswerBook.text_done),
     ev.ResponseContentPartDone: _of_answers(AnswerBook.part_done),
-    ev.ResponseCreated: Conversation._response_created,
-    ev.ResponseOutputItemAdded: Conversation._output_item_added,
-    ev.ResponseOutputItemDone: Conversation._output_item_done,
-    ev.ResponseDone: Conversation._response_done,
+    ev.ResponseCreated: _answering(Answering.response_created),
+    ev.ResponseOutputItemAdded: _answering(Answering.output_item_added),
+    ev.ResponseOutputItemDone: _answering(Answering.output_item_done),
+    ev.ResponseDone: _answering(Answering.response_done),
     ev.ConversationItemAdded: Conversation._item_added,
     ev.ConversationItemDone: Conversation._item_done,
     ev.ConversationItemDeleted: Conversation._item_deleted,
@@ -507,8 +378,8 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.InputTranscriptionDelta: _of_answers(AnswerBook.transcription_delta),
     ev.ResponseFunctionCallArgumentsDelta: _of_answers(AnswerBook.arguments_delta),
     ev.InputTranscriptionCompleted: Conversation._transcription_completed,
-    ev.ResponseMcpCallCompleted: Conversation._mcp_ended,
-    ev.ResponseMcpCallFailed: Conversation._mcp_ended,
+    ev.ResponseMcpCallCompleted: _answering(Answering.mcp_ended),
+    ev.ResponseMcpCallFailed: _answering(Answering.mcp_ended),
     ev.SessionCreated: Conversation._session_created,
     ev.SessionUpdated: Conversation._session_updated,
     ev.Error: Conversation._error,

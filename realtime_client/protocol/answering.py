@@ -1,0 +1,206 @@
+"""The answers of one conversation: how they begin, what they do, how they end and where they are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from realtime_client import updates as up
+
+from . import events as ev
+from . import translate
+from .answer_book import AnswerBook
+from .answers import AnswerState, HeardMs, correction, plan_cuts
+from .contents import Contents
+from .facts import Standing
+from .items import modernise
+from .order import ItemOrder
+from .requests import OWN_TAG, Requests
+from .session import audio_format
+from .tools import ToolCalls, remote_ended, settled
+
+
+class Answering:
+    """Takes what the server says of its answers. What is to be sent is appended to `commands`.
+
+    heard_ms: where playback stands. book: the answers. tools: their calls. usage: the tokens of all of them.
+    """
+
+    def __init__(
+        self,
+        commands: list[ev.ClientEvent],
+        new_id: Callable[[str], str],
+        *,
+        requests: Requests,
+        items: ItemOrder,
+        contents: Contents,
+        standing: Standing,
+        heard_ms: HeardMs,
+    ) -> None:
+        self.book = AnswerBook(requests)
+        self.tools = ToolCalls()
+        self.usage = up.Usage()
+        self._gate = requests.gate
+        self._requests = requests
+        self._items = items
+        self._heard_ms = heard_ms
+        self._commands = commands
+        self._new_id = new_id
+        self._contents = contents
+        self._standing = standing
+
+    def response_created(self, event: ev.ResponseCreated) -> list[up.Update]:
+        """An answer begins."""
+        response = event.response
+        answer = self.book.begin(response.id, anew=bool(self._gate.on_its_way or self._gate.assumed))
+        tag = (response.metadata or {}).get(OWN_TAG)
+        answer.out_of_band = self._requests.is_apart(tag)
+        output = (response.audio or {}).get("output")
+        if isinstance(output, dict) and output.get("format"):
+            answer.audio_format = audio_format({"audio": response.audio}, "output")
+        if response.output_modalities:
+            answer.to_be_spoken = "audio" in response.output_modalities
+        answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != OWN_TAG} or None
+        if answer.begun:
+            return []  # told late: its first words came before it
+        if not answer.out_of_band:
+            return self._begin(answer)
+        answer.begun = True
+        self._requests.begun_apart(tag)
+        return [translate.response_started(answer, tag)]
+
+    def output_item_added(self, event: ev.ResponseOutputItemAdded) -> list[up.Update]:
+        """An answer gets one more item."""
+        item = modernise(event.item)
+        answer = self.book.find(event.response_id, item.id or "")
+        before = answer.last_item or answer.after
+        if not answer.add_item(item.id or ""):
+            return []
+        assert item.id is not None
+        if item.type == "mcp_call":
+            answer.open_mcp.add(item.id)
+        if answer.out_of_band or item.id in self._items:
+            return []
+        # Servers that send no conversation.item.added for it: this is its place, before what was typed since.
+        self._items.guess(item.id, before)
+        return [translate.item_added(item, self._items.previous(item.id))]
+
+    def output_item_done(self, event: ev.ResponseOutputItemDone) -> list[up.Update]:
+        """An item of an answer is complete; calls are told now."""
+        item = modernise(event.item)
+        answer = self.book.find(event.response_id, item.id or "")
+        answer.add_item(item.id or "")
+        happened = self.book.settle_item(answer, event.output_index, item)
+        called = self.tools.called(answer, item)
+        if called:
+            self._contents.called(answer, item)
+        return [*happened, *called]
+
+    def response_done(self, event: ev.ResponseDone) -> list[up.Update]:
+        """An answer is over."""
+        if self.book.is_over(event.response.id):
+            return []
+        answer, happened = self.book.end(event.response)
+        told = translate.response_done(event, answer)
+        if told.usage is not None:
+            self.usage += told.usage
+        if happened and not answer.begun and not answer.out_of_band and not self._requests.any_apart:
+            happened = [*self._begin(answer), *happened]
+        self._contents.answered(answer, told.status)
+        self._requests.ended(answer.id, out_of_band=answer.out_of_band)
+        self.reply_if_settled(answer)
+        self._requests.let_go()
+        return [*happened, told]
+
+    def begin_unseen(self) -> list[up.Update]:
+        """Tell of answers whose `response.created` has not come, so that whoever waits for one finds it."""
+        unseen, self.book.unseen = self.book.unseen, []
+        happened: list[up.Update] = []
+        for answer in unseen:
+            if answer.begun or answer.done or self._requests.any_apart or self._gate.active_id not in {None, answer.id}:
+                continue
+            if self._gate.asked:
+                happened += self._begin(answer, unseen=True)
+            else:  # nobody asked for it: it is shown, and holds no request back
+                answer.begun = True
+                happened.append(translate.response_started(answer, None))
+        return happened
+
+    def _begin(self, answer: AnswerState, *, unseen: bool = False) -> list[up.Update]:
+        """An answer of the conversation begins. unseen: nobody said so."""
+        for other in self.book.running.values():
+            if other.begun and other is not answer:
+                self._contents.answered(other, "incomplete")  # its end was lost
+        answer.begun, answer.after = True, self._items.last
+        happened, request_id, unwanted = self._requests.begun(answer.id, unseen=unseen)
+        if unwanted:
+            self._cancel(answer)
+        return [*happened, translate.response_started(answer, request_id)]
+
+    def active_is_cut(self) -> bool:
+        """Whether the answer that is waited for was told to stop, or was never seen here."""
+        active_id = self._gate.active_id
+        if active_id is None:
+            return False
+        answer = self.book.running.get(active_id)
+        return answer is None or answer.cut
+
+    def mcp_ended(self, event: Any) -> list[up.Update]:
+        """The model does not speak a remote tool's result by itself: ask once no call is pending."""
+        for answer in remote_ended(self.book, event.item_id):
+            self.reply_if_settled(answer)
+        return [translate.progress(event)]
+
+    def reply_if_settled(self, answer: AnswerState) -> None:
+        """Ask for the answer that results call for, if it is time."""
+        if settled(answer):
+            self._requests.ask_once()
+
+    def moved(self) -> list[up.Update]:
+        """The session goes on with another server: what runs is over, and no result is waited for."""
+        happened: list[up.Update] = []
+        for answer in {id(each): each for each in self.book.running.values()}.values():
+            done = ev.ResponseDone(response=ev.Response(id=answer.id, status="incomplete"))
+            ended, told = self.book.end(done.response)
+            happened += [*told, translate.response_done(done, ended)]
+        for answer in self.book.recent:
+            answer.elsewhere = True
+        self.tools.clear()
+        return happened
+
+    # --- interruption -------------------------------------------------------------------------------------------------
+
+    def _cancel(self, answer: AnswerState) -> None:
+        answer.cut = answer.cut_running = True
+        self._requests.cancelled()
+        self._commands.append(ev.ResponseCancel(response_id=answer.id, event_id=self._new_id("event")))
+
+    def interrupt(self, cause: str, *, cancel: bool) -> list[up.Update]:
+        """Cut the running answer and the unheard tail of finished ones; returns what was cut."""
+        active = self.book.running.get(self._gate.active_id or "")
+        happened = self._requests.cancel(unknown=active is None) if cancel else []
+        if active is not None and not active.cut:
+            if cancel:
+                self._cancel(active)
+            happened += self._cut(active, cause)
+            if not active.audio_bytes:
+                spoken = active.is_spoken(by_default="audio" in self._standing.facts.modalities)
+                happened.append(translate.cut_text(active, cause, spoken=spoken))
+        for answer in self.book.recent:
+            if not answer.cut:
+                happened += self._cut(answer, cause)
+                self._contents.answered(answer)
+        return happened
+
+    def _cut(self, answer: AnswerState, cause: str) -> list[up.Update]:
+        """Correct the server's view of each audio part to what was heard."""
+        cuts = plan_cuts(answer, self._heard_ms, self._standing.facts.output_format)
+        answer.note_cuts(cuts)
+        happened: list[up.Update] = []
+        for cut in cuts:
+            command = correction(cut, self._new_id("event"))
+            if command is not None and not answer.elsewhere:
+                self._commands.append(command)
+            if not answer.done or cut.heard_ms < cut.received_ms:
+                happened.append(translate.cut_audio(answer, cut, cause))
+        return happened

@@ -1,0 +1,75 @@
+"""Entries of a conversation as items to create in a new session. Pure.
+
+What this wire takes from a client: text of everybody, images and sound of the user, calls and their results. The
+model's own sound is never taken; what it said goes as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from realtime_client.history import Call, Entry, History, Image, Part, Result, Text
+
+from .contents import PROVIDER
+from .items import ContentPart, Item, function_call, function_output
+
+_LONGEST_ID = 32  # of an item that a client names
+_GONE = "[an image that is no longer kept]"
+
+
+def items_of(entries: Iterable[Entry], history: History) -> list[Item]:
+    """Return the items that tell these entries, in order; best those that `history.replay` chose.
+
+    An entry's first item bears its id, so that both mean the same; an entry of several kinds of parts is several items.
+    history: where images and sound are kept. The user's speech goes as text, or as sound where nobody wrote it down.
+    """
+    return [item for entry in entries for item in _items_of(entry, history)]
+
+
+def _items_of(entry: Entry, history: History) -> list[Item]:
+    items: list[Item] = []
+    covered: set[str] = set()  # calls that an item of this wire's own tells with their results
+    for part in entry.parts:
+        state = part.provider_state
+        if state is not None and state.provider == PROVIDER:
+            items.append(msgspec.convert(state.data, Item))
+            covered |= {part.call_id} if isinstance(part, Call) else set()
+        elif isinstance(part, Call):
+            items.append(function_call(part.name, part.arguments, part.call_id))
+        elif isinstance(part, Result):
+            if part.call_id not in covered:
+                items.append(function_output(part.call_id, part.output))
+        elif (content := _content(part, entry.role, history)) is not None:
+            _add_content(items, entry.role, content)
+    if items and len(entry.id) <= _LONGEST_ID:
+        items[0].id = items[0].id or entry.id
+    return items
+
+
+def _add_content(items: list[Item], role: str, content: ContentPart) -> None:
+    """Put a part into the message before it, or begin one."""
+    last = items[-1] if items else None
+    if last is not None and last.type == "message" and last.content is not None:
+        last.content.append(content)
+    else:
+        role = role if role in {"system", "assistant"} else "user"
+        items.append(Item(type="message", role=role, content=[content]))
+
+
+def _content(part: Part, role: str, history: History) -> ContentPart | None:
+    """One part of a message; None for what this wire does not take."""
+    kind = "output_text" if role == "assistant" else "input_text"
+    if isinstance(part, Text):
+        text = part.text if part.heard is None else part.heard.text
+        if text.strip():
+            return ContentPart(type=kind, text=text)
+        sound = history.media(part.media) if part.media and role == "user" else None
+        return ContentPart(type="input_audio", audio=sound) if isinstance(sound, bytes) else None
+    if isinstance(part, Image):
+        image = history.media(part.media)
+        if role == "user" and isinstance(image, str):
+            return ContentPart(type="input_image", image_url=image, detail=part.detail)
+        return ContentPart(type=kind, text=_GONE)
+    return None
