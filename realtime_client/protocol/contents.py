@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
-from realtime_client.history import Call, Entry, Heard, History, Image, Part, ProviderState, Result, Text, heard_text
+from realtime_client.history import Call, Entry, Heard, History, Image, Part, Result, Text, heard_text
 
 from .answers import AnswerState, PartText, forget_oldest
 from .items import ContentPart, Item
 
-PROVIDER = "realtime"
-"""Whose `ProviderState` the parts of this wire carry."""
 _MOST_PARTS = 64
 _MOST_REMOVED = 256
 
@@ -106,8 +104,7 @@ class Contents:
         if item.type == "function_call_output" and item.call_id:
             return (Result(call_id=item.call_id, output=item.output or ""),)
         if item.type == "mcp_call" and item.id and item.output is not None:
-            state = ProviderState(PROVIDER, msgspec.to_builtins(item))
-            call = Call(call_id=item.id, name=item.name or "", arguments=item.arguments or "{}", provider_state=state)
+            call = Call(call_id=item.id, name=item.name or "", arguments=item.arguments or "{}")
             return (call, Result(call_id=item.id, output=item.output, name=item.name or ""))
         return ()
 

@@ -1,18 +1,16 @@
 """Entries of a conversation as items to create in a new session. Pure.
 
-What this wire takes from a client: text of everybody, images and sound of the user, calls and their results. The
-model's own sound is never taken; what it said goes as text.
+What this wire takes from a client: text of everybody, images and sound of the user, calls and their results, those of
+remote tools as if they were this client's. The model's own sound is never taken: what it said goes as text. What only
+another provider understands is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from realtime_client.history import Call, Entry, History, Image, Part, Result, Text
 
-from .contents import PROVIDER
 from .items import ContentPart, Item, function_call, function_output
 
 _LONGEST_ID = 32  # of an item that a client names
@@ -30,21 +28,15 @@ def items_of(entries: Iterable[Entry], history: History) -> list[Item]:
 
 def _items_of(entry: Entry, history: History) -> list[Item]:
     items: list[Item] = []
-    covered: set[str] = set()  # calls that an item of this wire's own tells with their results
     for part in entry.parts:
-        state = part.provider_state
-        if state is not None and state.provider == PROVIDER:
-            items.append(msgspec.convert(state.data, Item))
-            covered |= {part.call_id} if isinstance(part, Call) else set()
-        elif isinstance(part, Call):
+        if isinstance(part, Call):
             items.append(function_call(part.name, part.arguments, part.call_id))
         elif isinstance(part, Result):
-            if part.call_id not in covered:
-                items.append(function_output(part.call_id, part.output))
+            items.append(function_output(part.call_id, part.output))
         elif (content := _content(part, entry.role, history)) is not None:
             _add_content(items, entry.role, content)
     if items and len(entry.id) <= _LONGEST_ID:
-        items[0].id = items[0].id or entry.id
+        items[0].id = entry.id
     return items
 
 
