@@ -304,7 +304,7 @@ def replay(
     first = _newest(systems, room // 2, most_entries // 2, tokens_of)
     room -= sum(map(tokens_of, first))
     others = [entry for entry in told if entry.role != "system"]
-    kept = [*first, *_whole_pairs(_newest(others, room, most_entries - len(first), tokens_of))]
+    kept = _whole_pairs([*first, *_newest(others, room, most_entries - len(first), tokens_of)])
     return Replay(
         instructions=instructions,
         entries=tuple(kept),

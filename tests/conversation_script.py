@@ -42,6 +42,26 @@ MS = 48  # bytes of a millisecond of PCM at 24 kHz
 HEARD = "conversation.item.input_audio_transcription"
 
 
+USAGE = {
+    "total_tokens": 100,
+    "input_tokens": 70,
+    "output_tokens": 30,
+    "input_token_details": {
+        "text_tokens": 40,
+        "audio_tokens": 20,
+        "image_tokens": 10,
+        "cached_tokens": 35,
+        "cached_tokens_details": {"text_tokens": 25, "audio_tokens": 8, "image_tokens": 2},
+    },
+    "output_token_details": {"text_tokens": 12, "audio_tokens": 18},
+}
+
+
+def only(updates: list[up.Update], kind: type[up.Update]) -> Any:
+    (update,) = [u for u in updates if type(u) is kind]
+    return update
+
+
 class Scene:
     """A conversation with counted ids on a clock set by hand, and the server's messages in few words."""
 
@@ -311,7 +331,7 @@ def _fields(thing: Any) -> list[tuple[str, Any]]:
         if isinstance(node, dict):
             for key, value in node.items():
                 walk(f"{name}.{key}" if name else str(key), value)
-        elif isinstance(node, list | tuple) and any(isinstance(each, dict) for each in node):
+        elif isinstance(node, list | tuple) and any(isinstance(each, dict | list | tuple) for each in node):
             for n, value in enumerate(node):
                 walk(f"{name}.{n}", value)
         else:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any
 
 import pytest
-from conversation_script import Scene
+from conversation_script import Scene, only
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,11 +18,6 @@ from realtime_client.protocol.order import ItemOrder
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
-
-
-def only(updates: list[up.Update], kind: type[up.Update]) -> Any:
-    (update,) = [u for u in updates if type(u) is kind]
-    return update
 
 
 # --- one way to an answer's text ----------------------------------------------------------------------------------------

@@ -441,28 +441,31 @@ def test_a_cut_never_exceeds_what_was_received(size: int, heard: int | None, don
 # --- before a sound was heard -----------------------------------------------------------------------------------------
 
 
+TEXT, SOUND = ("'output_modalities=[\"text\"]'", "'output_modalities=[\"audio\"]'")
+
+
 @pytest.mark.parametrize(
     ("settings", "begins", "words", "spoken"),
     [
         ("", "", "server spoken Good", True),
         ("", "", "", True),
         ("", "", "server text Good", False),
-        ('output_modalities=["text"]', "", "", False),
-        ('output_modalities=["text"]', 'output_modalities=["audio"]', "", True),
-        ("", 'output_modalities=["text"]', "", False),
+        (TEXT, "", "", False),
+        (TEXT, SOUND, "", True),
+        ("", TEXT, "", False),
     ],
 )
 def test_an_answer_without_a_sound_yet(settings: str, begins: str, words: str, spoken: bool) -> None:
     play(
         f"""
         plays   nothing
-        server  settings '{settings}'
-        server  created '{begins}'
+        server  settings {settings}
+        server  created {begins}
         {words}
         user    cancels
         told    interrupted heard_ms=0 received_ms=0 spoken={json.dumps(spoken)}
         client  response.cancel
-    """.replace(" ''", "")
+    """
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conversation_script import BUSY, MS, Scene
+from conversation_script import BUSY, MS, USAGE, Scene, only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -24,26 +24,6 @@ from realtime_client.protocol.order import ItemOrder
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
-
-
-def only(updates: list[up.Update], kind: type[up.Update]) -> Any:
-    (update,) = [u for u in updates if type(u) is kind]
-    return update
-
-
-USAGE = {
-    "total_tokens": 100,
-    "input_tokens": 70,
-    "output_tokens": 30,
-    "input_token_details": {
-        "text_tokens": 40,
-        "audio_tokens": 20,
-        "image_tokens": 10,
-        "cached_tokens": 35,
-        "cached_tokens_details": {"text_tokens": 25, "audio_tokens": 8, "image_tokens": 2},
-    },
-    "output_token_details": {"text_tokens": 12, "audio_tokens": 18},
-}
 
 
 def test_an_answer_with_parts_without_end(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conversation_script import BUSY, Scene
+from conversation_script import BUSY, USAGE, Scene, only
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,11 +21,6 @@ from realtime_client.protocol.usage import read_usage
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
-
-
-def only(updates: list[up.Update], kind: type[up.Update]) -> Any:
-    (update,) = [u for u in updates if type(u) is kind]
-    return update
 
 
 # --- committing by hand -----------------------------------------------------------------------------------------------
@@ -94,21 +89,6 @@ def test_failed_transcripts_and_segments(scene: Scene) -> None:
 
 
 # --- usage, errors, sessions ------------------------------------------------------------------------------------------
-
-
-USAGE = {
-    "total_tokens": 100,
-    "input_tokens": 70,
-    "output_tokens": 30,
-    "input_token_details": {
-        "text_tokens": 40,
-        "audio_tokens": 20,
-        "image_tokens": 10,
-        "cached_tokens": 35,
-        "cached_tokens_details": {"text_tokens": 25, "audio_tokens": 8, "image_tokens": 2},
-    },
-    "output_token_details": {"text_tokens": 12, "audio_tokens": 18},
-}
 
 
 def test_usage_is_added_up_by_modality(scene: Scene) -> None:

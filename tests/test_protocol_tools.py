@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pytest
-from conversation_script import Scene
+from conversation_script import Scene, only
 
 from realtime_client import updates as up
 from realtime_client.errors import UsageError
@@ -17,11 +16,6 @@ from realtime_client.protocol import items
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
-
-
-def only(updates: list[up.Update], kind: type[up.Update]) -> Any:
-    (update,) = [u for u in updates if type(u) is kind]
-    return update
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------
