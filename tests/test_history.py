@@ -54,7 +54,7 @@ ENTRIES = st.lists(
 
 
 @given(ENTRIES, WORDS, st.integers(0, 300), st.integers(0, 14))
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_what_is_told_again_keeps_the_rules(
     entries: list[Entry], instructions: str, most_tokens: int, most_entries: int
 ) -> None:

@@ -165,6 +165,41 @@ def test_why_an_answer_did_not_complete(scene: Scene, details: Any, reason: str 
     assert (done.status, done.reason, done.error) == ("failed", reason, error)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"error": {"code": "overloaded", "message": "no capacity"}},
+        {"error": {"code": "overloaded", "detail": "no capacity"}, "status_details": {"type": "failed"}},
+        {"error": [{"msg": "no capacity"}], "status_details": None},
+        {"error": "no capacity"},
+        {"status_details": {"type": "failed", "message": "no capacity"}},
+        {"status_details": "no capacity"},
+    ],
+)
+@pytest.mark.parametrize("status", ["failed", None])
+def test_words_about_a_failure_are_found_where_they_stand(scene: Scene, where: dict[str, Any], status: str) -> None:
+    scene.created()
+    (done,) = scene.get("response.done", response={"id": "resp_1", "status": status, **where})
+    assert isinstance(done, up.ResponseDone)
+    assert (done.status, done.error) == ("failed", "no capacity")
+    if isinstance(where.get("error"), dict):
+        assert done.reason == "overloaded"
+
+
+def test_words_about_a_failure_beside_the_response(scene: Scene) -> None:
+    scene.created()
+    (done,) = scene.get("response.done", response={"id": "resp_1", "status": "failed"}, error={"message": "no"})
+    assert isinstance(done, up.ResponseDone)
+    assert (done.status, done.error, done.reason) == ("failed", "no", "error")
+
+
+def test_no_error_where_there_is_none(scene: Scene) -> None:
+    scene.created()
+    (done,) = scene.get("response.done", response={"id": "resp_1", "error": None}, error={})
+    assert isinstance(done, up.ResponseDone)
+    assert (done.status, done.error, done.reason) == ("completed", None, None)
+
+
 def test_a_session_of_the_current_shape(scene: Scene) -> None:
     session = {
         "id": "sess_1",
