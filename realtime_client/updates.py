@@ -399,7 +399,7 @@ class Interrupted(Update, frozen=True):
     """An answer was cut. cause: `speech`, `typed`, `cancel`.
 
     heard_ms: what the user heard of this item's audio; received_ms: what had arrived of it. spoken: False for an answer
-    in writing, of which all that came was seen.
+    in writing, or where nothing plays: all that came was seen.
     """
 
     kind: ClassVar[str] = "interrupted"

@@ -65,16 +65,19 @@ def only(updates: list[up.Update], kind: type[up.Update]) -> Any:
 class Scene:
     """A conversation with counted ids on a clock set by hand, and the server's messages in few words."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, plays: bool = True, **options: Any) -> None:
         ids = itertools.count(1)
         self.now_s = 100.0
         self.heard: dict[tuple[str, int], int] | None = None
         self.it = Conversation(
             new_id=lambda prefix: f"{prefix}_{next(ids)}",
-            heard_ms=lambda item, part: None if self.heard is None else self.heard.get((item, part), 0),
+            heard_ms=self._heard_ms if plays else None,
             now_s=lambda: self.now_s,
             **options,
         )
+
+    def _heard_ms(self, item_id: str, content_index: int) -> int | None:
+        return None if self.heard is None else self.heard.get((item_id, content_index), 0)
 
     def get(self, kind: str, **fields: Any) -> list[up.Update]:
         """One message, through the codec as from the wire."""

@@ -5,6 +5,7 @@ import wave
 
 import numpy as np
 
+from realtime_client.history import History
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation
@@ -42,7 +43,8 @@ class Stage:
         self.clock = HandClock(now)
         self.recorder = Recorder.create(base, settings=SETTINGS, secrets=secrets, flac=flac, clock=self.clock)
         self.folder = self.recorder.folder
-        self.talk = Conversation(**({"heard_ms": heard_ms} if heard_ms else {}))
+        history = History(most_entries=256)  # soon full: what grows after that is the recorder's
+        self.talk = Conversation(heard_ms=heard_ms, history=history)
         fmt = fmt or {"type": "audio/pcm", "rate": RATE}
         self.session = {
             "type": "realtime", "id": "sess_1", "model": "gpt-realtime", "object": "realtime.session",

@@ -11,7 +11,7 @@ from realtime_client.cli import screen
 from realtime_client.cli.chat import QUIT_WITHIN_S, Chat
 from realtime_client.cli.heard import Heard
 from realtime_client.errors import ClosedError, ConnectionLostError, UsageError
-from realtime_client.recording.turns import heard_text
+from realtime_client.history import heard_text
 
 STORY = "Once there was a fox who lived on a hill and ate grapes all day long"
 
@@ -91,9 +91,9 @@ def delta(text: str, item: str = "i", response: str = "r") -> up.TextDelta:
     return up.TextDelta(response_id=response, item_id=item, content_index=0, text=text, spoken=True)
 
 
-def cut(heard_ms: int, received_ms: int, item: str = "i", cause: str = "typed") -> up.Interrupted:
+def cut(heard_ms: int, received_ms: int, item: str = "i", cause: str = "typed", **more: bool) -> up.Interrupted:
     return up.Interrupted(
-        response_id="r", item_id=item, content_index=0, heard_ms=heard_ms, received_ms=received_ms, cause=cause
+        response_id="r", item_id=item, content_index=0, heard_ms=heard_ms, received_ms=received_ms, cause=cause, **more
     )
 
 
@@ -194,7 +194,8 @@ def test_a_screen_that_does_not_take_ctrl_c_up_is_stuck(monkeypatch):
         ([delta(STORY), cut(3_000, 4_000)], '[interrupted: heard "... lived on a hill and ate", 12 of 16 words]'),
         ([delta(STORY), cut(0, 4_000)], "[interrupted: nothing of it was heard]"),
         ([delta(STORY), cut(4_000, 4_000)], "[interrupted]"),
-        ([delta(STORY), cut(0, 0)], "[interrupted]"),
+        ([delta(STORY), cut(0, 0)], "[interrupted: nothing of it was heard]"),
+        ([delta(STORY), cut(0, 0, spoken=False)], "[interrupted]"),
         ([cut(500, 4_000)], "[interrupted: heard 0.5 of 4.0 s]"),
         ([delta(STORY), cut(100, 4_000)], "[interrupted: heard 0.1 of 4.0 s]"),
         (

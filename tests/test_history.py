@@ -252,6 +252,7 @@ def test_other_answers_in_the_same_place() -> None:
         ("one two three four", 100, 100, "one two three four"),
         ("one two three four", 200, 100, "one two three four"),
         ("one two three four", 50, 100, "one two"),
+        ("one two three four", 75, 100, "one two three"),
         ("one two three four", 0, 100, ""),
         ("one two three four", -5, 100, ""),
         ("one two three four", 0, 0, ""),  # before the first sound
@@ -261,6 +262,13 @@ def test_other_answers_in_the_same_place() -> None:
 )
 def test_heard_text(text: str, heard_ms: int, received_ms: int, heard: str) -> None:
     assert heard_text(text, heard_ms, received_ms) == heard
+
+
+@given(st.text(max_size=60), st.integers(0, 200), st.integers(0, 100))
+def test_what_was_heard_is_a_beginning_of_the_text(text: str, heard_ms: int, received_ms: int) -> None:
+    heard = heard_text(text, heard_ms, received_ms)
+    assert text.startswith(heard)
+    assert heard_ms or not heard
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("word", 1), ("words", 2), ("\u4f60\u597d", 2)])

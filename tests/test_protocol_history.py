@@ -79,6 +79,29 @@ def test_what_is_never_named_stands_where_it_was_said() -> None:
     assert [entry.said for entry in scene.it.entries()] == ["question 1", "answer 1", "question 2", "answer 2"]
 
 
+def test_an_answer_that_only_its_texts_name_stands_where_it_began() -> None:
+    play("""
+        user    says one
+        client  item.create id=item_1
+        client  response.create
+        server  created
+        user    says two
+        client  response.cancel
+        client  item.create id=item_5
+        server  text_done late
+        server  text_done later item=item_b output=1
+        server  deleted item_c
+        server  text_done gone item=item_c output=2
+        server  done status=cancelled
+        client  response.create
+        order   item_1 item_a item_b item_5
+        holds   user one
+        holds   assistant text=late heard.text=""
+        holds   assistant text=later
+        holds   user two
+    """)
+
+
 def test_the_order_is_the_conversations() -> None:
     play("""
         server  added item_2 content=two after=item_1
@@ -264,6 +287,21 @@ def test_cut_before_the_first_sound_was_heard(before: str, heard: str) -> None:
     assert part.text == "Hello there"
     assert part.heard is not None
     assert part.heard.text == heard
+
+
+def test_where_nothing_plays_words_count_as_heard() -> None:
+    play(
+        """
+        server  created
+        server  spoken Hello
+        user    interrupts cancel
+        client  response.cancel
+        server  spoken_done "Hello there"
+        server  done status=cancelled
+        holds   assistant text="Hello there" heard.text=Hello
+    """,
+        plays=False,
+    )
 
 
 def test_words_that_come_after_their_sound_was_cut() -> None:

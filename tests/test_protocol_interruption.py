@@ -469,6 +469,50 @@ def test_an_answer_without_a_sound_yet(settings: str, begins: str, words: str, s
     )
 
 
+@pytest.mark.parametrize("words", ["server spoken Good", "server text Good", ""])
+def test_where_nothing_plays_words_are_seen(words: str) -> None:
+    play(
+        f"""
+        server  created
+        {words}
+        user    cancels
+        told    interrupted heard_ms=0 received_ms=0 spoken=false
+        client  response.cancel
+        server  done status=cancelled
+    """,
+        plays=False,
+    )
+
+
+def test_which_parts_have_not_sounded() -> None:
+    play("""
+        plays   item_a 50
+        server  created
+        server  audio 100
+        server  spoken one
+        server  spoken "one more" part=1
+        server  spoken two item=item_b output=1
+        server  spoken three item=item_c output=2
+        user    interrupts speech
+        client  response.cancel
+        client  item.truncate
+        told    interrupted item_id=item_a heard_ms=50 received_ms=100 spoken
+        told    interrupted item_id=item_b heard_ms=0 received_ms=0 spoken
+        told    interrupted item_id=item_c heard_ms=0 received_ms=0 spoken
+    """)
+
+
+@pytest.mark.parametrize("item", ["item_a", '""'])
+def test_which_item_of_a_written_answer_is_cut(item: str) -> None:
+    play(f"""
+        server  created
+        server  text one item={item}
+        user    interrupts typed
+        client  response.cancel
+        told    interrupted item_id={item} spoken=false
+    """)
+
+
 def test_what_an_interruption_says_was_heard() -> None:
     def cut(heard_ms: int, received_ms: int, *, spoken: bool = True) -> bool:
         where = {"response_id": "r", "item_id": "i", "content_index": 0, "cause": "cancel"}

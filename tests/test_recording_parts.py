@@ -21,7 +21,6 @@ from realtime_client.recording.journal import Journal
 from realtime_client.recording.journal_line import AudioPlace
 from realtime_client.recording.masking import Masker
 from realtime_client.recording.timeline import JITTER, RATE_HZ, Timeline
-from realtime_client.recording.turns import heard_text
 from realtime_client.recording.wav import HEADER_BYTES, WavWriter, header, repair_wav
 
 # --- WAV --------------------------------------------------------------------------------------------------------------
@@ -307,22 +306,6 @@ def test_secrets_are_in_no_file(tmp_path):
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
-
-
-def test_heard_text_ends_with_a_whole_word():
-    text = "one two three four"
-    assert heard_text(text, 100, 100) == text
-    assert heard_text(text, 0, 100) == ""
-    assert heard_text(text, 50, 100) == "one two"
-    assert heard_text(text, 75, 100) == "one two three"
-    assert heard_text("\u4f60\u597d\uff0c\u4e16\u754c", 50, 100) == "\u4f60\u597d"  # a script without spaces
-    assert heard_text("", 5, 100) == ""
-
-
-@given(st.text(max_size=60), st.integers(0, 200), st.integers(1, 100))
-def test_heard_text_is_a_beginning_of_the_text(text, heard_ms, received_ms):
-    heard = heard_text(text, heard_ms, received_ms)
-    assert text.startswith(heard)
 
 
 @given(st.text(max_size=80))

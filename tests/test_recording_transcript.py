@@ -275,3 +275,23 @@ def test_the_users_sound_is_on_disk_a_tenth_of_a_second_after_it_was_sent(tmp_pa
     if rate_hz == RATE:
         assert left[np.flatnonzero(left)[0] :].tobytes()[: len(said)] == said
         assert np.count_nonzero(right) == RATE
+
+
+# --- cut before the first sound ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["its item is known", "its item comes later"])
+def test_an_answer_that_was_cut_before_its_first_sound_was_not_heard(tmp_path, named):
+    stage = Stage(tmp_path, heard_ms=lambda _item, _part: 0)
+    stage.type("Tell me.")
+    where = {"response_id": "r1", "item_id": "a1", "output_index": 0, "content_index": 0}
+    stage.hear(ev.ResponseCreated(response=ev.Response(id="r1")))
+    if named:
+        stage.hear(ev.ResponseOutputAudioTranscriptDelta(**where, delta="Once"))
+    stage.type("Stop.")
+    stage.hear(ev.ResponseOutputAudioTranscriptDone(**where, transcript="Once upon a time"))
+    stage.hear(ev.ResponseDone(response=ev.Response(id="r1", status="cancelled")))
+    stage.close()
+    who, line = [each["who"] for each in stage.lines()], stage.lines()[1]
+    assert who == ["user", "assistant", "user"]
+    assert (line["text"], line["heard"], line["cut_ms"], line["interrupted"]) == ("Once upon a time", "", 0, True)

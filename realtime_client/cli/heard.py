@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from realtime_client import updates as up
 from realtime_client.escape import one_line
-from realtime_client.recording.turns import heard_text
+from realtime_client.history import heard_text
 
 INTERRUPTED = "[interrupted]"
 _ANSWERS = 8
@@ -39,7 +39,7 @@ class Heard:
         response_id, part = update.response_id or "", (update.item_id, update.content_index)
         parts = self._answers.get(response_id, {})
         names = list(parts)
-        whole = update.heard_ms >= update.received_ms
+        whole = update.heard_all
         if whole and part in parts and part != names[-1]:
             return None
         if not self.told(response_id):

@@ -20,10 +20,15 @@ from .session import audio_format
 from .tools import ToolCalls, remote_ended, settled
 
 
+def _nothing_plays(_item_id: str, _content_index: int) -> int | None:
+    return None
+
+
 class Answering:
     """Takes what the server says of its answers. What is to be sent is appended to `commands`.
 
-    heard_ms: where playback stands. book: the answers. tools: their calls. usage: the tokens of all of them.
+    heard_ms: where playback stands, None where nothing plays. book: the answers. tools: their calls. usage: the tokens
+    of all of them.
     """
 
     def __init__(
@@ -35,7 +40,7 @@ class Answering:
         items: ItemOrder,
         contents: Contents,
         standing: Standing,
-        heard_ms: HeardMs,
+        heard_ms: HeardMs | None,
     ) -> None:
         self.book = AnswerBook(requests)
         self.tools = ToolCalls()
@@ -59,7 +64,7 @@ class Answering:
         if isinstance(output, dict) and output.get("format"):
             answer.audio_format = audio_format({"audio": response.audio}, "output")
         if response.output_modalities:
-            answer.to_be_spoken = "audio" in response.output_modalities
+            answer.modalities = tuple(response.output_modalities)
         answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != OWN_TAG} or None
         if answer.begun:
             return []  # told late: its first words came before it
@@ -106,11 +111,21 @@ class Answering:
             self.usage += told.usage
         if happened and not answer.begun and not answer.out_of_band and not self._requests.any_apart:
             happened = [*self._begin(answer), *happened]
+        self._place(answer)
         self._contents.answered(answer, told.status)
         self._requests.ended(answer.id, out_of_band=answer.out_of_band)
         self.reply_if_settled(answer)
         self._requests.let_go()
         return [*happened, told]
+
+    def _place(self, answer: AnswerState) -> None:
+        """Give the items that only the answer's own messages named their place: behind what was there when it began."""
+        before = answer.after
+        texts = (text.item_id for _, text in answer.texts_in_order())
+        for item_id in dict.fromkeys((*answer.item_ids, *texts)):
+            if item_id and not (answer.out_of_band or self._contents.is_removed(item_id)):
+                self._items.guess(item_id, before)
+                before = item_id
 
     def begin_unseen(self) -> list[up.Update]:
         """Tell of answers whose `response.created` has not come, so that whoever waits for one finds it."""
@@ -183,19 +198,29 @@ class Answering:
             if cancel:
                 self._cancel(active)
             happened += self._cut(active, cause)
-            if not active.audio_bytes:
-                spoken = active.is_spoken(by_default="audio" in self._standing.facts.modalities)
-                happened.append(translate.cut_text(active, cause, spoken=spoken))
+            happened += self._cut_unheard(active, cause)
         for answer in self.book.recent:
             if not answer.cut:
                 happened += self._cut(answer, cause)
                 self._contents.answered(answer)
         return happened
 
+    def _cut_unheard(self, answer: AnswerState, cause: str) -> list[up.Update]:
+        """Tell of what was cut before any sound of it came; of an answer in writing, and of nothing yet, once."""
+        plays = self._heard_ms is not None
+        silent = answer.silent_parts() if plays else []
+        if silent or answer.audio_bytes:
+            return [translate.cut_audio(answer, cut, cause) for cut in silent]
+        to_be_spoken = answer.to_be_spoken(by_default="audio" in self._standing.facts.modalities)
+        spoken = plays and to_be_spoken and not answer.texts
+        item_id = answer.last_item or next((text.item_id for text in answer.texts.values()), "")
+        return [translate.cut_early(answer, item_id, cause, spoken=spoken)]
+
     def _cut(self, answer: AnswerState, cause: str) -> list[up.Update]:
         """Correct the server's view of each audio part to what was heard."""
-        cuts = plan_cuts(answer, self._heard_ms, self._standing.facts.output_format)
-        answer.note_cuts(cuts)
+        heard_ms = self._heard_ms or _nothing_plays
+        cuts = plan_cuts(answer, heard_ms, self._standing.facts.output_format)
+        answer.note_cuts([*cuts, *(answer.silent_parts() if self._heard_ms else ())])
         happened: list[up.Update] = []
         for cut in cuts:
             command = correction(cut, self._new_id("event"))

@@ -106,10 +106,10 @@ def split_half(text: str) -> tuple[str, str]:
 class AnswerState:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
-    audio_format, to_be_spoken: where it differs from the session's. calls: every function call of it, open_calls those
+    audio_format, modalities: where it differs from the session's. calls: every function call of it, open_calls those
     without a result. wants_reply: a result calls for a new answer. begun: observers know of it; after: the item that
-    was the conversation's last one then. cut_running: it was cut before its end; cuts: where. elsewhere: its
-    server is not this one any more.
+    was the conversation's last one then. cut_running: it was cut before its end; cuts: where. elsewhere: its server is
+    not this one any more.
     """
 
     id: str
@@ -119,7 +119,7 @@ class AnswerState:
     audio_bytes: dict[Part, int] = field(default_factory=dict)
     item_ids: list[str] = field(default_factory=list)
     audio_format: AudioFormat | None = None
-    to_be_spoken: bool | None = None
+    modalities: tuple[str, ...] = ()
     calls: set[str] = field(default_factory=set)
     open_calls: set[str] = field(default_factory=set)
     open_mcp: set[str] = field(default_factory=set)
@@ -171,11 +171,16 @@ class AnswerState:
         """Whether nothing of it has arrived."""
         return not (self.texts or self.audio_bytes or self.item_ids)
 
-    def is_spoken(self, *, by_default: bool) -> bool:
-        """Whether it is, or will be, spoken: as its texts tell, or its beginning did, or else by_default."""
-        if self.texts:
-            return any(text.spoken for text in self.texts.values())
-        return by_default if self.to_be_spoken is None else self.to_be_spoken
+    def to_be_spoken(self, *, by_default: bool) -> bool:
+        """Whether its beginning promised speech, or else by_default."""
+        return "audio" in self.modalities if self.modalities else by_default
+
+    def silent_parts(self) -> list[Cut]:
+        """Spoken texts of items of which no sound has come, while it runs: cut before their first sound."""
+        sounding = {item_id for item_id, _ in self.audio_bytes}
+        texts = [] if self.done else self.texts_in_order()
+        silent = [(text.item_id, at[1]) for at, text in texts if text.spoken and text.item_id not in sounding]
+        return [Cut(*part, heard_ms=0, received_ms=0, action="none") for part in silent]
 
     def texts_in_order(self) -> list[tuple[tuple[int, int], PartText]]:
         """Its texts in the order of items and parts, with their places."""
@@ -199,7 +204,7 @@ class AnswerState:
             text.at_cut = text.whole
 
     def cut_of(self, item_id: str, content_index: int) -> Cut | None:
-        """Where one part's sound was cut, or another one's of the same item; None when no sound of it had come."""
+        """Where one part's sound was cut, or another one's of the same item; None when it was not."""
         of_item = [cut for cut in self.cuts if cut.item_id == item_id]
         return next((cut for cut in of_item if cut.content_index == content_index), of_item[0] if of_item else None)
 

@@ -74,6 +74,10 @@ class Contents:
             if name:
                 self._put(name, "assistant", tuple(parts), status=status, response_id=answer.id)
 
+    def is_removed(self, item_id: str) -> bool:
+        """Whether an item was there and left the conversation."""
+        return item_id in self._removed
+
     def removed(self, item_id: str) -> None:
         """An item left the conversation."""
         self.history.remove(item_id)
@@ -138,8 +142,8 @@ def _heard(answer: AnswerState, content_index: int, text: PartText) -> Heard | N
     if not text.spoken:
         return Heard(text.at_cut) if answer.cut_running else None
     cut = answer.cut_of(text.item_id, content_index)
-    if cut is None:  # no sound of it had come
-        return Heard("") if answer.cut_running else None
+    if cut is None:  # nothing plays
+        return Heard(text.at_cut) if answer.cut_running else None
     if cut.heard_ms >= cut.received_ms and not answer.cut_running:
         return None
     return Heard(heard_text(text.at_cut or text.whole, cut.heard_ms, cut.received_ms), cut.heard_ms, cut.received_ms)

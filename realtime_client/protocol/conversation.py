@@ -38,14 +38,10 @@ def random_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(10)}"
 
 
-def _nothing_plays(_item_id: str, _content_index: int) -> int | None:
-    return None
-
-
 class Conversation:
     """State of one session as the client knows it.
 
-    heard_ms: where playback stands; without it everything received counts as heard.
+    heard_ms: where playback stands; without it everything received counts as heard, or seen.
     interrupt_on_speech: whether the user's voice cuts a running answer.
     answer_s, refusal_s: how long a request may stay unanswered; see `ResponseGate`. now_s: the clock of these, in
     seconds. The caller says when a request left (`left`) and comes back at `due_s` (`tick`).
@@ -56,7 +52,7 @@ class Conversation:
         self,
         *,
         new_id: Callable[[str], str] = random_id,
-        heard_ms: HeardMs = _nothing_plays,
+        heard_ms: HeardMs | None = None,
         interrupt_on_speech: bool = True,
         answer_s: float = 30.0,
         refusal_s: float = 2.0,

@@ -218,7 +218,7 @@ def failure(error: ev.ErrorDetail, event_id: str | None, *, benign: bool = False
 
 
 def cut_audio(answer: AnswerState, cut: Cut, cause: str) -> up.Interrupted:
-    """One audio part of an answer was cut."""
+    """One part of a spoken answer was cut."""
     return up.Interrupted(
         response_id=answer.id,
         item_id=cut.item_id,
@@ -229,11 +229,11 @@ def cut_audio(answer: AnswerState, cut: Cut, cause: str) -> up.Interrupted:
     )
 
 
-def cut_text(answer: AnswerState, cause: str, *, spoken: bool) -> up.Interrupted:
-    """An answer was cut before any audio of it arrived. spoken: audio was to come."""
+def cut_early(answer: AnswerState, item_id: str, cause: str, *, spoken: bool) -> up.Interrupted:
+    """An answer in writing was cut, or one of which nothing had come. spoken: it was to be heard."""
     return up.Interrupted(
         response_id=answer.id,
-        item_id=answer.item_ids[-1] if answer.item_ids else "",
+        item_id=item_id,
         content_index=0,
         heard_ms=0,
         received_ms=0,

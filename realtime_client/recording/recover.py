@@ -17,6 +17,7 @@ import msgspec
 
 from realtime_client import updates as up
 from realtime_client.errors import RecordingError
+from realtime_client.history import heard_text
 
 from .folder import CONVERSATION, JOURNAL, RETRIEVED, SESSION, TURNS, iso, process_alive, replace_file
 from .journal_line import AudioPlace
@@ -26,7 +27,7 @@ from .recover_sound import Placed, SoundStory, finish_conversation, frames_24k
 from .summary import VERSION
 from .timeline import RATE_HZ
 from .transcript_files import write_transcripts
-from .turns import Said, heard_text
+from .turns import Said
 from .wav import create_private, repair_wav
 
 _decode = msgspec.json.decode

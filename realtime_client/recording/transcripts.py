@@ -46,6 +46,7 @@ class Transcript:
         self._moved: dict[str, str] = {}
         self._open_kept = False  # one of the kept was not over
         self._apart: set[str] = set()
+        self._unheard: dict[str, str] = {}  # answers cut before their first sound, and the item they stand behind
         self._handlers: dict[type, Callable[[up.Update, float], None]] = {
             up.ItemAdded: self._item_added,  # type: ignore[dict-item]
             up.ItemDone: self._item_done,  # type: ignore[dict-item]
@@ -88,7 +89,7 @@ class Transcript:
 
     def turn(self, item_id: str, who: str, response_id: str = "") -> Turn:
         """Return the turn of an item; begin it when there is none."""
-        turn = self.find(item_id) or self.begin(who, item_id)
+        turn = self.find(item_id) or self.begin(who, item_id, self._unheard.get(response_id))
         if response_id and not turn.response_id:
             turn.response_id = response_id
             turn.out_of_band = response_id in self._apart
@@ -219,12 +220,19 @@ class Transcript:
         for turn in [*self._turns, *self._kept.values()]:
             if _of(turn, update):
                 turn.interrupted = turn.interrupted or (update.status == "cancelled" and turn.who == "assistant")
+                self._never_sounded(turn, update.response_id)
                 if update.status != "completed":
                     turn.reason = (update.reason or "")[:_LONGEST_REASON]
                 status = turn.status if turn.done and update.status == "completed" else update.status
                 self._done(turn, status, at_s)
         if update.text:
             self._answered(update, at_s)
+        self._unheard.pop(update.response_id, None)
+
+    def _never_sounded(self, turn: Turn, response_id: str) -> None:
+        """Of an answer that was cut before its first sound nothing was heard."""
+        if turn.who == "assistant" and response_id in self._unheard:
+            turn.interrupted, turn.cut_ms = True, 0
 
     def _answered(self, update: up.ResponseDone, at_s: float) -> None:
         """The text of a whole answer: what nothing else told of it is told here."""
@@ -235,6 +243,7 @@ class Transcript:
                 return
             mine = [self.turn(first, "assistant", update.response_id)]
             mine[0].out_of_band = update.out_of_band
+            self._never_sounded(mine[0], update.response_id)
             self._done(mine[0], update.status, at_s)
         if len(mine) == 1 and mine[0].cut_ms is None:
             mine[0].said.final(update.text)
@@ -245,10 +254,12 @@ class Transcript:
     def _interrupted(self, update: up.Interrupted, _at_s: float) -> None:
         turn = self.find(update.item_id)
         if turn is None:
+            if update.response_id and not update.heard_all and len(self._unheard) < _REMEMBERED:
+                self._unheard[update.response_id] = self._turns[-1].item_id if self._turns else ""  # words may come yet
             return
         turn.interrupted = True
         turn.received_ms = max(turn.received_ms, update.received_ms)
-        if update.heard_ms < update.received_ms:
+        if not update.heard_all:
             turn.cut_ms = update.heard_ms
         self.changed(turn)
 

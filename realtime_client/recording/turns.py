@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
+
+from realtime_client.history import heard_text
 
 from .timeline import RATE_HZ
 
@@ -173,27 +174,3 @@ class Turn:
         if self.out_of_band:
             line["out_of_band"] = True
         return line
-
-
-# Thai, Lao, Myanmar, Khmer, kana, ideographs (Unicode, blocks).
-_SPACELESS = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]"
-)
-
-
-def heard_text(text: str, heard_ms: int, received_ms: int) -> str:
-    """Estimate which part of a spoken text was heard, from how much of its audio was.
-
-    An estimate: it takes speech to be of even speed, cuts the text in the proportion heard_ms / received_ms and goes
-    back to the last whole word, or not, in a script without spaces. Nobody states where each word is in the audio.
-    """
-    heard_ms = max(0, heard_ms)
-    if heard_ms >= received_ms:
-        return text
-    limit = len(text) * heard_ms // received_ms
-    if limit >= len(text) or text[limit].isspace() or _SPACELESS.match(text, limit):
-        return text[:limit].rstrip()
-    words = text[:limit].rsplit(maxsplit=1)
-    if not text[:limit] or text[limit - 1].isspace():
-        return text[:limit].rstrip()
-    return words[0].rstrip() if len(words) > 1 else ""

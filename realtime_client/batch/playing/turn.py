@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from realtime_client import updates as up
 from realtime_client.batch.result import ToolUse
 from realtime_client.batch.scenario import Step
-from realtime_client.recording.turns import heard_text
+from realtime_client.history import heard_text
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ def joined(texts: Iterable[str]) -> str:
 
 def heard_of(reply: Reply) -> str:
     """Estimate the text that was heard of an answer, from how much of its sound was."""
-    if reply.cut is None:
+    if reply.cut is None or reply.cut.heard_all:
         return reply.known_text
     return heard_text(reply.known_text, reply.cut.heard_ms, reply.cut.received_ms)
 
