@@ -119,6 +119,8 @@ def _utf8(text: str) -> int:
 
 
 def _part_bytes(part: Part) -> int:
+    if type(part) is Text and part.heard is None and part.provider_state is None:
+        return _utf8(part.text) + len(part.media)
     size = sum(_utf8(value) for name in part.__struct_fields__ if isinstance(value := getattr(part, name), str))
     if isinstance(part, Text) and part.heard is not None:
         size += _utf8(part.heard.text)
@@ -144,6 +146,7 @@ class History:
         "_most_bytes",
         "_most_entries",
         "_most_media_bytes",
+        "_sizes",
         "dropped",
         "dropped_bytes",
         "instructions",
@@ -162,6 +165,7 @@ class History:
         self.size_bytes = self.media_bytes = 0
         self.dropped = self.dropped_bytes = 0
         self._entries: dict[str, Entry] = {}
+        self._sizes: dict[str, int] = {}
         self._media: dict[str, str | bytes] = {}
         self._most_entries = most_entries
         self._most_bytes = most_bytes
@@ -179,12 +183,9 @@ class History:
 
     def put(self, entry: Entry) -> None:
         """Add an entry at the end, or put it in the place of the one with its id."""
-        before = self._entries.get(entry.id)
-        if before is not None:
-            self.size_bytes -= _entry_bytes(before)
         size = _entry_bytes(entry)
-        self._entries[entry.id] = entry
-        self.size_bytes += size
+        self.size_bytes += size - self._sizes.get(entry.id, 0)
+        self._entries[entry.id], self._sizes[entry.id] = entry, size
         if size > self._most_bytes // _LARGEST_SHARE:
             self._drop(entry.id)
         while len(self._entries) > self._most_entries or self.size_bytes > self._most_bytes:
@@ -196,8 +197,8 @@ class History:
 
     def remove(self, entry_id: str) -> int:
         """Forget an entry, which need not be there; returns how large it was."""
-        entry = self._entries.pop(entry_id, None)
-        size = 0 if entry is None else _entry_bytes(entry)
+        self._entries.pop(entry_id, None)
+        size = self._sizes.pop(entry_id, 0)
         self.size_bytes -= size
         return size
 
