@@ -191,6 +191,13 @@ class Scene:
     def user_cancels(self) -> tuple[Any, list[up.Update]]:
         return self.it.cancel()
 
+    def user_withdraws(self, answer_id: str) -> tuple[Any, list[up.Update]]:
+        return self.it.withdraw(answer_id)
+
+    def user_moves(self) -> tuple[Any, list[up.Update]]:
+        """The session goes on with another server."""
+        return None, self.it.moved()
+
     def user_interrupts(self, cause: str) -> tuple[Any, list[up.Update]]:
         return self.it.interrupt(cause)
 

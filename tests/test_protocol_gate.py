@@ -366,7 +366,7 @@ def test_the_gate_alone() -> None:
     assert gate.next() is None
     assert gate.submit(ev.ResponseCreate(event_id="a"))
     assert not gate.submit(ev.ResponseCreate(event_id="b"))
-    assert gate.waiting_plain() == "a"
+    assert gate.join(plain=True) == "a"
     assert gate.next() == ev.ResponseCreate(event_id="a")
     assert gate.next() is None
     assert gate.asked

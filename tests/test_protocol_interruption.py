@@ -220,6 +220,46 @@ def test_a_waiter_learns_of_a_cancelled_request() -> None:
     """)
 
 
+def test_one_answer_is_withdrawn_and_no_other() -> None:
+    play(f"""
+        user    withdraws event_9
+        result  false
+        user    asks
+        client  response.create event_1
+        user    asks instructions=two
+        user    withdraws event_2
+        result  true
+        told    failure event_2 code={up.REQUEST_CANCELLED}
+        server  created
+        user    asks instructions=three
+        user    withdraws resp_1
+        result  true
+        told    interrupted resp_1
+        client  response.cancel
+        server  done status=cancelled
+        client  response.create instructions=three
+        user    withdraws event_3
+        result  true
+        told    failure event_3 code={up.REQUEST_CANCELLED}
+        server  created resp_3
+        client  response.cancel resp_3
+    """)
+
+
+def test_an_answer_that_others_want_too_goes_on() -> None:
+    play("""
+        server  created resp_vad
+        user    asks
+        user    says hello
+        client  response.cancel
+        client  item.create
+        user    withdraws event_1
+        result  false
+        server  done resp_vad
+        client  response.create event_1
+    """)
+
+
 def test_typed_text_interrupts() -> None:
     play("""
         plays   item_a 300

@@ -241,6 +241,37 @@ def test_a_server_that_does_not_answer_by_itself_refuses_nobody() -> None:
     """)
 
 
+def test_what_runs_is_over_when_the_session_moves() -> None:
+    scene = play(f"""
+        plays   item_a 50
+        server  created
+        server  spoken Hello
+        server  audio 100
+        server  call c1
+        server  done
+        server  created resp_2
+        server  text "as far as" response=resp_2 item=item_b
+        user    asks
+        user    moves
+        told    response_done resp_2 status=incomplete text="as far as"
+        told    failure event_1 code={up.REQUEST_CANCELLED}
+        busy    no
+        holds   assistant text=Hello
+        holds   assistant kind=call
+        holds   assistant text="as far as" incomplete
+        user    answers c1 2
+        refused "no call 'c1' waits"
+        user    interrupts speech
+        told    interrupted item_a heard_ms=50
+        client  nothing
+        user    asks
+        client  response.create
+        user    moves
+        told    failure event_4
+    """)
+    assert not scene.it.is_open(settings_follow=False)
+
+
 def test_an_answer_that_nobody_announces() -> None:
     play("""
         user    asks

@@ -122,7 +122,7 @@ class Answering:
         """Give the items that only the answer's own messages named their place: behind what was there when it began."""
         before = answer.after
         texts = (text.item_id for _, text in answer.texts_in_order())
-        for item_id in dict.fromkeys((*answer.item_ids, *texts)):
+        for item_id in dict.fromkeys((*texts, *answer.item_ids)):
             if item_id and not (answer.out_of_band or self._contents.is_removed(item_id)):
                 self._items.guess(item_id, before)
                 before = item_id
@@ -179,7 +179,7 @@ class Answering:
             ended, told = self.book.end(done.response)
             happened += [*told, translate.response_done(done, ended)]
         for answer in self.book.recent:
-            answer.elsewhere = True
+            answer.left = True
         self.tools.clear()
         return happened
 
@@ -224,7 +224,7 @@ class Answering:
         happened: list[up.Update] = []
         for cut in cuts:
             command = correction(cut, self._new_id("event"))
-            if command is not None and not answer.elsewhere:
+            if command is not None and not answer.left:
                 self._commands.append(command)
             if not answer.done or cut.heard_ms < cut.received_ms:
                 happened.append(translate.cut_audio(answer, cut, cause))

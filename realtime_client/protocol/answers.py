@@ -108,8 +108,8 @@ class AnswerState:
 
     audio_format, modalities: where it differs from the session's. calls: every function call of it, open_calls those
     without a result. wants_reply: a result calls for a new answer. begun: observers know of it; after: the item that
-    was the conversation's last one then. cut_running: it was cut before its end; cuts: where. elsewhere: its server is
-    not this one any more.
+    was the conversation's last one then. cut_running: it was cut before its end; cuts: where. left: its items stand
+    with a server that was left.
     """
 
     id: str
@@ -129,7 +129,7 @@ class AnswerState:
     cuts: tuple[Cut, ...] = ()
     done: bool = False
     begun: bool = False
-    elsewhere: bool = False
+    left: bool = False
     after: str | None = None
 
     def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> PartText:

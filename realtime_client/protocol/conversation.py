@@ -284,7 +284,7 @@ class Conversation:
                 return False, []
             if answer_id != on_its_way:
                 return True, [translate.cancelled(answer_id)]
-        return True, self._interrupt("cancel", cancel=True)
+        return True, self._answering.interrupt("cancel", cancel=True)
 
     def interrupt(self, cause: str) -> tuple[bool, list[up.Update]]:
         """Cut the running answer and the unheard tail of finished ones; True if anything was cut."""

@@ -78,11 +78,11 @@ class Requests:
 
     def ask_for_new_items(self) -> None:
         """Ask for an answer to items just sent; a request that has not left, and has no wishes, will see them, too."""
-        self.last_id = self.gate.waiting_plain() or self.ask()
+        self.last_id = self.gate.join(plain=True) or self.ask()
 
     def ask_once(self) -> None:
         """Ask for an answer unless a request waits that will see the same items."""
-        if not self.gate.waiting:
+        if self.gate.join(plain=False) is None:
             self.ask()
 
     def let_go(self) -> None:
