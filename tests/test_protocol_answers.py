@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from conversation_script import Scene, only
+from conversation_script import Scene, only, play
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -266,3 +266,35 @@ def test_items_that_only_their_answer_tells_have_a_place(scene: Scene) -> None:
     scene.done()
     scene.it.say("two")
     assert list(scene.it.items)[:2] == [question, "item_a"]
+
+
+def test_all_items_of_an_answer_stand_together() -> None:
+    play("""
+        server  created
+        user    says two respond=false
+        client  item.create id=item_1
+        server  starts item_a
+        server  starts item_b output=1
+        order   item_1 item_a item_b
+        server  done
+        server  created resp_2
+        user    says three respond=false
+        client  item.create id=item_3
+        server  starts item_c response=resp_2
+        server  starts item_d response=resp_2 output=1
+        order   item_1 item_a item_b item_c item_d item_3
+    """)
+
+
+def test_the_servers_order_counts_where_it_says_one() -> None:
+    play("""
+        user    asks
+        client  response.create
+        user    says one respond=false
+        client  item.create id=item_2
+        server  created
+        server  starts item_a
+        order   item_2 item_a
+        server  added item_2 after=item_a
+        order   item_a item_2
+    """)

@@ -580,38 +580,6 @@ def test_an_answer_that_was_cut_before_its_item_came_stands_before_what_cut_it(c
     """)
 
 
-def test_all_items_of_an_answer_stand_together() -> None:
-    play("""
-        server  created
-        user    says two respond=false
-        client  item.create id=item_1
-        server  starts item_a
-        server  starts item_b output=1
-        order   item_1 item_a item_b
-        server  done
-        server  created resp_2
-        user    says three respond=false
-        client  item.create id=item_3
-        server  starts item_c response=resp_2
-        server  starts item_d response=resp_2 output=1
-        order   item_1 item_a item_b item_c item_d item_3
-    """)
-
-
-def test_the_servers_order_counts_where_it_says_one() -> None:
-    play("""
-        user    asks
-        client  response.create
-        user    says one respond=false
-        client  item.create id=item_2
-        server  created
-        server  starts item_a
-        order   item_2 item_a
-        server  added item_2 after=item_a
-        order   item_a item_2
-    """)
-
-
 def test_commands_go_out_in_the_order_of_the_decision() -> None:
     scene = Scene()
     scene.heard = {("item_a", 0): 10}

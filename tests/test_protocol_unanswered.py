@@ -267,7 +267,14 @@ def test_what_runs_is_over_when_the_session_moves() -> None:
         user    asks
         client  response.create
         user    moves
-        told    failure event_4
+        told    failure event_3
+        user    asks
+        client  response.create event_4
+        server  errors message="who knows"
+        user    cancels
+        user    moves
+        told    failure message="who knows" event_id=null
+        busy    no
     """)
     assert not scene.it.is_open(settings_follow=False)
 

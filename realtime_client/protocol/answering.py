@@ -111,21 +111,29 @@ class Answering:
             self.usage += told.usage
         if happened and not answer.begun and not answer.out_of_band and not self._requests.any_apart:
             happened = [*self._begin(answer), *happened]
-        self._place(answer)
-        self._contents.answered(answer, told.status)
+        self._keep(answer, told.status)
         self._requests.ended(answer.id, out_of_band=answer.out_of_band)
         self.reply_if_settled(answer)
         self._requests.let_go()
         return [*happened, told]
 
-    def _place(self, answer: AnswerState) -> None:
-        """Give the items that only the answer's own messages named their place: behind what was there when it began."""
+    def keep_running(self) -> None:
+        """Nothing more comes: what has come of answers that still run is kept."""
+        for answer in self.book.running.values():
+            self._keep(answer, "incomplete")
+
+    def _keep(self, answer: AnswerState, status: str) -> None:
+        """Write down what an answer consists of.
+
+        Items that only its own messages named get their place: behind what was there when it began.
+        """
         before = answer.after
         texts = (text.item_id for _, text in answer.texts_in_order())
         for item_id in dict.fromkeys((*texts, *answer.item_ids)):
             if item_id and not (answer.out_of_band or self._contents.is_removed(item_id)):
                 self._items.guess(item_id, before)
                 before = item_id
+        self._contents.answered(answer, status)
 
     def begin_unseen(self) -> list[up.Update]:
         """Tell of answers whose `response.created` has not come, so that whoever waits for one finds it."""
@@ -145,7 +153,7 @@ class Answering:
         """An answer of the conversation begins. unseen: nobody said so."""
         for other in self.book.running.values():
             if other.begun and other is not answer:
-                self._contents.answered(other, "incomplete")  # its end was lost
+                self._keep(other, "incomplete")  # its end was lost
         answer.begun, answer.after = True, self._items.last
         happened, request_id, unwanted = self._requests.begun(answer.id, unseen=unseen)
         if unwanted:
@@ -173,6 +181,7 @@ class Answering:
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server: what runs is over, and no result is waited for."""
+        self.keep_running()
         happened: list[up.Update] = []
         for answer in {id(each): each for each in self.book.running.values()}.values():
             done = ev.ResponseDone(response=ev.Response(id=answer.id, status="incomplete"))

@@ -214,13 +214,12 @@ class Conversation:
 
     def end(self) -> list[up.Update]:
         """The connection is over: tell what was held back, and keep what has come of answers that still ran."""
-        for answer in self.book.running.values():
-            self._contents.answered(answer, "incomplete")
+        self._answering.keep_running()
         return self.requests.end()
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server, which knows nothing of this conversation: what runs is over."""
-        happened = [*self.end(), *self._answering.moved(), *self.requests.moved()]
+        happened = [*self._answering.moved(), *self.requests.moved()]
         self._standing.moved()
         self._input = InputAudio()
         return happened

@@ -183,12 +183,14 @@ class Requests:
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server: no request is answered any more. Returns what to tell of them."""
-        sent, waiting = self.gate.on_its_way, self.gate.drop_waiting()
-        over = [sent] if sent is not None and self.gate.active_id is None else []
+        given_up, over = self.gate.give_up(), self.gate.drop_waiting()
+        suspects = () if given_up is None else given_up.suspects
+        if given_up is not None and not given_up.abandoned:
+            over.insert(0, given_up.event_id)
         self.gate.not_running()
         self._apart.clear()
         self._cancel_next = self._cancelled_late = self.voice_ended = False
-        return [translate.cancelled(request) for request in (*over, *waiting)]
+        return [*(translate.failure(each, None) for each in suspects), *map(translate.cancelled, over)]
 
     def _tell_of(self, given_up: GivenUp) -> list[up.Update]:
         """A request that got no answer: with the server's likely words about it, if there are any."""
