@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from realtime_client.changes import ToolSpec
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ConnectError, UsageError
 from realtime_client.logs import Log
 from realtime_client.protocol.conversation import HeardMs
-from realtime_client.protocol.session import Tool
 from realtime_client.secret import shown_url, url_secrets
+from realtime_client.session.session import Session
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
 from realtime_client.settings.target import endpoint, session_config, target
 from realtime_client.telemetry.session_log import SessionLog
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from realtime_client.talk.assembly import LiveSound
 
 _log = Log("settings")
-Prepared = Callable[[RealtimeClient], object]
+Prepared = Callable[[Session], object]
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,16 @@ class Opened:
     """An open session.
 
     greeting: one line that says whom it talks to and why, and where it records. recording: the session's folder, None
-    if nothing is recorded. local: it talks to the built-in server. sound: microphone and speaker in use.
+    if nothing is recorded. local: it talks to the built-in server. sound: microphone and speaker in use. server_date:
+    the date that the server named when it let us in, as it came; '' for none.
     """
 
-    client: RealtimeClient
+    session: Session
     greeting: str
     recording: Path | None
     local: bool
     sound: LiveSound | None = None
+    server_date: str = ""
 
 
 def connect(settings: Settings | None = None, **values: Any) -> Connecting:
@@ -66,7 +69,7 @@ class Connecting:
 
     def __init__(self, settings: Settings | None, values: dict[str, Any]) -> None:
         self._given = (settings, values)
-        self._session: AbstractContextManager[Opened] | None = None
+        self._held: AbstractContextManager[Opened] | None = None
 
     def __enter__(self) -> RealtimeClient:
         return self.open()
@@ -76,14 +79,16 @@ class Connecting:
         settings = self._given[0] or load_settings(self._given[1])
         for warning in settings.warnings:
             _log.warning(warning)
-        self._session = opened(settings, prepared=prepared)
-        return self._session.__enter__().client
+        self._held = opened(settings, prepared=prepared)
+        session = self._held.__enter__().session
+        assert isinstance(session, RealtimeClient)
+        return session
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        assert self._session is not None
-        return self._session.__exit__(kind, error, trace)
+        assert self._held is not None
+        return self._held.__exit__(kind, error, trace)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what Python itself asks for
@@ -98,9 +103,9 @@ def opened(
     prepared: Prepared | None = None,
     sound: LiveSound | None = None,
     heard_ms: HeardMs | None = None,
-    tools: Sequence[Tool] = (),
+    tools: Sequence[ToolSpec] = (),
 ) -> Iterator[Opened]:
-    """The same for the command line. prepared: gets the client before it connects, for example to close it.
+    """The same for the command line. prepared: gets the session before it connects, for example to close it.
 
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
     stands, for those who listen in another way. tools: what the model may call.
@@ -108,43 +113,44 @@ def opened(
     with ExitStack() as stack:
         place = _place(settings, stack, live=sound is not None)
         recorder = _recorder(settings, place) if settings.record else None
-        client = RealtimeClient(
+        session = RealtimeClient(
             place,
             session=session_config(settings, tools),
             limits=settings.limits,
             recorder=recorder,
             heard_ms=heard_ms if sound is None else sound.voice.heard_ms,
         )
-        client.observe(SessionLog(client).observe)
+        session.observe(SessionLog(session).observe)
         if settings.metrics_port or settings.otel:
-            _observe(client, settings, sound, stack)
+            _observe(session, settings, sound, stack)
         if prepared is not None:
-            prepared(client)
+            prepared(session)
         if sound is not None:
             stack.callback(sound.close)
-        with _without_trace(client, recorder):
-            stack.enter_context(client)
+        with _without_trace(session, recorder):
+            stack.enter_context(session)
         if sound is not None:
-            stack.enter_context(sound.attached(client))
+            stack.enter_context(sound.attached(session))
         folder = None if recorder is None else recorder.folder
         local = target(settings) == "local"
-        yield Opened(client, _greeting(settings, place, folder, client), folder, local, sound)
+        greeting = _greeting(settings, place, folder, session)
+        yield Opened(session, greeting, folder, local, sound, session.server_date)
 
 
-def _observe(client: RealtimeClient, settings: Settings, sound: LiveSound | None, stack: ExitStack) -> None:
+def _observe(session: Session, settings: Settings, sound: LiveSound | None, stack: ExitStack) -> None:
     """Show the session's figures to those who ask, and make spans of it, as far as the settings say."""
     if settings.metrics_port:
         from realtime_client.telemetry.endpoint import metrics_endpoint
         from realtime_client.telemetry.session import SessionMetrics
 
-        metrics = SessionMetrics(client, None if sound is None else lambda: sound.voice.underruns)
-        client.observe(metrics.observe)
+        metrics = SessionMetrics(session, None if sound is None else lambda: sound.voice.underruns)
+        session.observe(metrics.observe)
         stack.enter_context(metrics_endpoint(settings.metrics_port, metrics.render))
     if settings.otel:
         from realtime_client.telemetry.spans import SessionSpans, tracer
 
-        spans = SessionSpans(tracer(), {"server.address": client.endpoint.name})
-        client.observe(spans.observe)
+        spans = SessionSpans(tracer(), {"server.address": session.where})
+        session.observe(spans.observe)
         stack.callback(spans.close)
 
 
@@ -182,21 +188,21 @@ def _recorder(settings: Settings, place: Endpoint) -> Recorder:
 
 
 @contextmanager
-def _without_trace(client: RealtimeClient, recorder: Recorder | None) -> Iterator[None]:
+def _without_trace(session: Session, recorder: Recorder | None) -> Iterator[None]:
     """Remove the folder of a session that never began: one in which no message came or went."""
     try:
         yield
     except ConnectError:
-        traffic = client.stats().traffic
+        traffic = session.stats().traffic
         if recorder is not None and not (traffic.frames_in or traffic.frames_out):
             shutil.rmtree(recorder.folder, ignore_errors=True)
         raise
 
 
-def _greeting(settings: Settings, place: Endpoint, folder: Path | None, client: RealtimeClient) -> str:
+def _greeting(settings: Settings, place: Endpoint, folder: Path | None, session: Session) -> str:
     if target(settings) == "local":
         why = "as asked" if settings.local else "no OPENAI_API_KEY"
         whom = f"{why}: talking to the built-in local server"
     else:
-        whom = f"talking to {client.model or settings.model} at {place.name}"
+        whom = f"talking to {session.model or settings.model} at {place.name}"
     return f"{whom}; " + ("nothing is recorded" if folder is None else f"recording into {folder}")

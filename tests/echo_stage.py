@@ -17,6 +17,7 @@ from talk_stage import speech
 from realtime_client import updates as up
 from realtime_client.audio.devices import Device
 from realtime_client.audio.echo.control import EchoControl
+from realtime_client.client.client import RealtimeClient
 from realtime_client.opening import Opened, opened
 from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, ServerVad
 from realtime_client.settings import Settings, load_settings
@@ -105,11 +106,11 @@ def _noise(card: SoundCard, dbfs: float) -> Iterator[None]:
 class Listener:
     """One open session in such a room, and what happened in it: updates, and beginnings of near speech, with times."""
 
-    def __init__(self, session: Opened, sound: _Counting, card: SoundCard) -> None:
-        self.client, self.sound, self.card = session.client, sound, card
+    def __init__(self, held: Opened, sound: _Counting, card: SoundCard) -> None:
+        self.client, self.sound, self.card = held.session, sound, card
         self.happened: list[tuple[up.Update, float]] = []
         self.onsets_s = sound.onsets_s
-        session.client.observe(lambda update, at_s: self.happened.append((update, at_s)), direct=True)
+        held.session.observe(lambda update, at_s: self.happened.append((update, at_s)), direct=True)
 
     def of(self, kind: type[up.Update]) -> list[tuple[Any, float]]:
         return [entry for entry in list(self.happened) if isinstance(entry[0], kind)]
@@ -196,9 +197,9 @@ class _Counting(LiveSound):
 
     def _echo_control(self, microphone: Device | None) -> EchoControl:
         control: EchoControl = super()._echo_control(microphone)
-        if self._kept is None or self.speaker is None or self._client is None:
+        if self._kept is None or self.speaker is None or self._session is None:
             return control
-        return self._kept.of(control, self._client.input_format.rate_hz, self.speaker.rate_hz)
+        return self._kept.of(control, self._session.input_format.rate_hz, self.speaker.rate_hz)
 
 
 @contextlib.contextmanager
@@ -212,11 +213,12 @@ def listening(
     place = {"url": url} if url else {"local": True}
     settings = load_settings({**place, "record": False, "echo": echo, "mic": "card1", "speaker": "card1", **values})
     sound = _Counting(settings, kept)
-    with opened(settings, sound=sound) as session:
+    with opened(settings, sound=sound) as held:
         assert sound.echo_mode == echo
         detection = ServerVad(create_response=False, interrupt_response=True)
-        session.client.update_session(RealtimeConfig(audio=Audio(input=AudioInput(turn_detection=detection))))
-        yield Listener(session, sound, card)
+        assert isinstance(held.session, RealtimeClient)
+        held.session.update_session(RealtimeConfig(audio=Audio(input=AudioInput(turn_detection=detection))))
+        yield Listener(held, sound, card)
 
 
 def find(tape: Tape, said: bytes, after_s: float) -> float:

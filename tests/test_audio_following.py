@@ -152,9 +152,9 @@ class Session:
         self._opened = opened(self.settings, sound=self.sound)
 
     def __enter__(self) -> Self:
-        session = self._opened.__enter__()
-        self.folder = session.recording
-        session.client.observe(self._observe)
+        held = self._opened.__enter__()
+        self.folder = held.recording
+        held.session.observe(self._observe)
         return self
 
     def __exit__(self, *error) -> None:

@@ -1,4 +1,4 @@
-"""What a chat shows and does, without a terminal: a client and a screen that note what is asked of them."""
+"""What a chat shows and does, without a terminal: a session and a screen that note what is asked of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from realtime_client import updates as up
+from realtime_client.changes import Changes
 from realtime_client.cli import screen
 from realtime_client.cli.chat import QUIT_WITHIN_S, Chat
 from realtime_client.cli.heard import Heard
@@ -16,7 +17,7 @@ from realtime_client.history import heard_text
 STORY = "Once there was a fox who lived on a hill and ate grapes all day long"
 
 
-class Client:
+class FakeSession:
     """answering: an answer runs. error: what ended the session."""
 
     def __init__(self) -> None:
@@ -24,13 +25,17 @@ class Client:
         self.error: Exception | None = None
         self.fails: Exception | None = None
         self.sent: list[str] = []
-        self.settings: dict[str, Any] = {}
+        self.facts = up.Facts()
+        self.changes: list[Changes] = []
 
     def send_text(self, text: str, *, respond: bool = True) -> str:
         if self.fails is not None:
             raise self.fails
         self.sent.append(text)
         return "item"
+
+    def change(self, changes: Changes) -> None:
+        self.changes.append(changes)
 
     def cancel(self) -> bool:
         if self.fails is not None:
@@ -79,8 +84,8 @@ class Stage:
     """A chat with all that is around it. `see` shows it updates."""
 
     def __init__(self, **options: Any) -> None:
-        self.client, self.screen, self.clock = Client(), Screen(), Hand()
-        self.chat = Chat(self.client, self.screen, clock=self.clock, **options)  # type: ignore[arg-type]
+        self.session, self.screen, self.clock = FakeSession(), Screen(), Hand()
+        self.chat = Chat(self.session, self.screen, clock=self.clock, **options)  # type: ignore[arg-type]
 
     def see(self, *updates: up.Update) -> None:
         for update in updates:
@@ -110,9 +115,9 @@ def typed(text: str) -> up.ItemAdded:
 
 def test_an_answer_that_ended_just_before_ctrl_c_does_not_make_it_quit():
     stage = Stage()
-    stage.client.answering = True
+    stage.session.answering = True
     stage.see(up.ResponseStarted(response_id="r"), delta("Hello."))
-    stage.client.answering = False
+    stage.session.answering = False
     stage.see(done("completed"))
     stage.chat.interrupt()
     assert (stage.screen.lines[-1], stage.screen.stopped) == ("[Ctrl-C again to quit]", False)
@@ -124,7 +129,7 @@ def test_an_answer_that_ended_just_before_ctrl_c_does_not_make_it_quit():
         lambda stage: setattr(stage.clock, "now_s", stage.clock.now_s + QUIT_WITHIN_S + 0.1),
         lambda stage: stage.chat.typed(),
         lambda stage: stage.chat.line("hello"),
-        lambda stage: (setattr(stage.client, "answering", True), stage.chat.interrupt()),
+        lambda stage: (setattr(stage.session, "answering", True), stage.chat.interrupt()),
     ],
     ids=["later", "typing", "a line", "an answer that was stopped"],
 )
@@ -132,7 +137,7 @@ def test_ctrl_c_asks_again_after_anything_else(between):
     stage = Stage()
     stage.chat.interrupt()
     between(stage)
-    stage.client.answering = False
+    stage.session.answering = False
     stage.chat.interrupt()
     assert not stage.screen.stopped
     assert stage.screen.lines.count("[Ctrl-C again to quit]") == 2
@@ -144,7 +149,7 @@ def test_ctrl_c_asks_again_after_anything_else(between):
 
 def test_ctrl_c_while_an_answer_is_being_stopped_asks():
     stage = Stage()
-    stage.client.answering = True
+    stage.session.answering = True
     stage.chat.interrupt()
     assert stage.screen.lines == []
     stage.chat.interrupt()
@@ -155,10 +160,10 @@ def test_ctrl_c_while_an_answer_is_being_stopped_asks():
 
 def test_where_nobody_can_be_asked_ctrl_c_ends_when_there_is_nothing_to_stop():
     stage = Stage(asks=False)
-    stage.client.answering = True
+    stage.session.answering = True
     stage.chat.interrupt()
     assert not stage.screen.stopped
-    stage.client.answering = False
+    stage.session.answering = False
     stage.chat.interrupt()
     assert stage.screen.stopped
     assert stage.screen.lines == []
@@ -166,10 +171,10 @@ def test_where_nobody_can_be_asked_ctrl_c_ends_when_there_is_nothing_to_stop():
 
 def test_ctrl_c_in_a_session_that_is_over_ends_with_its_error():
     stage = Stage()
-    stage.client.fails = ConnectionLostError("gone")
+    stage.session.fails = ConnectionLostError("gone")
     stage.chat.interrupt()
     assert stage.screen.stopped
-    assert stage.chat.error is stage.client.fails
+    assert stage.chat.error is stage.session.fails
     assert not stage.chat.interrupted
 
 
@@ -234,7 +239,7 @@ def test_what_was_typed_stands_behind_the_mark_of_what_it_cut():
     stage = Stage()
     stage.see(up.ResponseStarted(response_id="r"), delta(STORY))
     stage.chat.line("stop")
-    assert stage.client.sent == ["stop"]
+    assert stage.session.sent == ["stop"]
     stage.see(delta(" more"), cut(1_000, 4_000), typed("stop"), done("cancelled"))
     assert stage.screen.lines == [STORY, " more", '[interrupted: heard "Once there was a", 4 of 17 words]', "> stop"]
 
@@ -263,7 +268,7 @@ def test_a_server_error_that_ends_the_session_is_left_to_the_last_line():
     failure = up.Failure(message="Your session is over.", code="session_expired", fatal=True)
     stage = Stage()
     stage.see(failure)
-    stage.client.error = ConnectionLostError("over")
+    stage.session.error = ConnectionLostError("over")
     stage.see(up.ConnectionLost(code=1001, reason="over"), up.SessionEnded(reason="over"))
     assert (stage.screen.lines, stage.screen.stopped) == ([], True)
     stage = Stage()
@@ -305,7 +310,7 @@ def test_what_people_should_know_is_shown():
 @pytest.mark.parametrize("error", [UsageError("this text\nis none"), ClosedError("closed")])
 def test_a_line_that_cannot_be_sent_is_shown_and_an_error_of_the_line_does_not_end(error):
     stage = Stage()
-    stage.client.fails = error
+    stage.session.fails = error
     stage.chat.line("hello")
     if isinstance(error, UsageError):
         assert stage.screen.lines == ["> hello", "[this text is none]"]
@@ -332,7 +337,7 @@ def test_a_line_that_cannot_be_sent_is_shown_and_an_error_of_the_line_does_not_e
 def test_control_characters_are_not_sent(typed, sent):
     stage = Stage()
     stage.chat.line(typed)
-    assert stage.client.sent == ([] if sent is None else [sent])
+    assert stage.session.sent == ([] if sent is None else [sent])
     assert not stage.screen.stopped
 
 
@@ -369,3 +374,20 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path, path):
     stage.chat.line(f".save {path}")
     assert len(stage.screen.lines) == 2
     assert not stage.screen.stopped
+
+
+# Commands.
+
+
+def test_the_voice_is_told_as_the_session_states_it_and_changed_in_neutral_words():
+    stage = Stage()
+    stage.chat.line(".voice")
+    stage.session.facts = up.Facts(voice="marin")
+    stage.chat.line(".voice")
+    stage.chat.line(".voice cedar")
+    assert stage.session.changes == [Changes(voice="cedar")]
+    assert [line for line in stage.screen.lines if not line.startswith("> ")] == [
+        "[the voice is not known; .voice NAME changes it]",
+        "[the voice is marin; .voice NAME changes it]",
+        "[asked for the voice cedar]",
+    ]

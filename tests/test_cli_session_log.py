@@ -10,20 +10,18 @@ from realtime_client.session.stats import TurnStats
 from realtime_client.telemetry.session_log import SessionLog
 
 
-class FakeClient:
-    """A client with the figures of one turn."""
+class FakeSession:
+    """A session with the figures of one turn."""
 
-    class Figures:
-        turns = (TurnStats(response_id="r", status="completed", first_text_ms=12.5),)
-
-    def stats(self) -> Figures:
-        return self.Figures()
+    def timings(self, response_id: str | None) -> TurnStats | None:
+        turn = TurnStats(response_id="r", status="completed", first_text_ms=12.5)
+        return turn if response_id == turn.response_id else None
 
 
 def logged(tmp_path, level, *updates):
     path = tmp_path / "log"
     with logs.configured(level, file=path, as_json=True):
-        log = SessionLog(FakeClient())  # type: ignore[arg-type]
+        log = SessionLog(FakeSession())  # type: ignore[arg-type]
         for update in updates:
             log.observe(update, 0.0)
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -222,10 +222,10 @@ def live_settings(tmp_path: Path, **values) -> Settings:
 @again_after_a_stall
 def test_what_was_heard_until_the_end_is_in_the_record(sound_card: SoundCard, tmp_path: Path):
     sound = LiveSound(live_settings(tmp_path, speaker="card1", mic="card1"), pytest.fail)
-    with opened(live_settings(tmp_path), sound=sound) as session:
+    with opened(live_settings(tmp_path), sound=sound) as held:
         parts = []
-        session.client.observe(lambda u, _: parts.append(u) if isinstance(u, updates.AudioDelta) else None)
-        session.client.send_text("tell me a long story")
+        held.session.observe(lambda u, _: parts.append(u) if isinstance(u, updates.AudioDelta) else None)
+        held.session.send_text("tell me a long story")
         wait_until(lambda: sound.speaker.level_dbfs > -40, 15, "the story begins")
         sound.use("output", "card2")
         wait_until(lambda: (now := sound.speaker.device) and now.name == "card2", what="the other speaker")

@@ -107,8 +107,8 @@ def scene(**values: Any) -> Iterator[Scene]:
     with ScriptedServer(talk) as server:
         settings = voice_settings(server.url, **values)
         sound = LiveSound(settings, warnings.append)
-        with opened(settings, sound=sound) as session:
-            yield Scene(session.client, sound, warnings)
+        with opened(settings, sound=sound) as held:
+            yield Scene(held.session, sound, warnings)
 
 
 def failing(error: Exception) -> Callable[..., Any]:

@@ -1,23 +1,23 @@
-"""A conversation between the person at a screen and a client: what is shown, and what the lines typed mean."""
+"""A conversation between the person at a screen and a model: what is shown, and what the lines typed mean."""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from realtime_client import updates as up
+from realtime_client.changes import Changes
 from realtime_client.cli.heard import INTERRUPTED, Heard
 from realtime_client.cli.screen import Screen
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.escape import one_line
-from realtime_client.protocol.session import Audio, AudioOutput, RealtimeConfig
+from realtime_client.session.session import Session
 
 if TYPE_CHECKING:
     from realtime_client.cli.chat_voice import ChatVoice
@@ -39,52 +39,17 @@ _CONTROLS = re.compile(
 )
 
 
-class ChatClient(Protocol):
-    """What a chat asks of a client."""
-
-    def send_text(self, text: str, *, respond: bool = True) -> object:
-        """Send a message of the user; a running answer is interrupted first."""
-        ...
-
-    def cancel(self) -> bool:
-        """Stop the running answer; False if there was none."""
-        ...
-
-    def update_session(self, session: RealtimeConfig) -> None:
-        """Change the session."""
-        ...
-
-    def stats(self) -> Any:
-        """Return the figures so far."""
-        ...
-
-    @property
-    def error(self) -> RealtimeError | None:
-        """Why the session ended against our will."""
-        ...
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings in force."""
-        ...
-
-    @property
-    def answering(self) -> bool:
-        """Whether an answer runs or is asked for."""
-        ...
-
-
 class Chat:
-    """Joins a client with a screen.
+    """Joins a session with a screen.
 
-    `observe` runs in the client's audio thread, everything else in the screen's. asks: Ctrl-C with nothing to stop asks
-    for a second one; False where nobody can read that. error: what ended the chat if that was no wish of the user.
-    interrupted: it was ended by Ctrl-C.
+    `observe` runs in the session's audio thread, everything else in the screen's. asks: Ctrl-C with nothing to stop
+    asks for a second one; False where nobody can read that. error: what ended the chat if that was no wish of the
+    user. interrupted: it was ended by Ctrl-C.
     """
 
     def __init__(
         self,
-        client: ChatClient,
+        session: Session,
         screen: Screen,
         recording: Path | None = None,
         voice: ChatVoice | None = None,
@@ -94,7 +59,7 @@ class Chat:
     ) -> None:
         self.error: BaseException | None = None
         self.interrupted = False
-        self._client = client
+        self._session = session
         self._screen = screen
         self._recording = recording
         self._voice = voice
@@ -121,7 +86,7 @@ class Chat:
         if voice is not None:
             self._shows |= {up.UserTranscript: voice.transcript, up.DeviceChanged: voice.device_changed}
 
-    # What the client says
+    # What happens in the session
 
     def observe(self, update: up.Update, _at_s: float) -> None:
         """Show an update."""
@@ -189,7 +154,7 @@ class Chat:
 
     def _ended(self, update: up.SessionEnded) -> None:
         """The session has ended, and not by us. What went wrong is the last line of the program."""
-        if self._client.error is None:
+        if self._session.error is None:
             how = "the session has ended" if update.reason in ("", "closed") else one_line(update.reason)
             self._screen.notice(f"[{how}]")
         self._screen.stop()
@@ -240,12 +205,12 @@ class Chat:
 
     @property
     def _is_stopping(self) -> bool:
-        return self._stopping and self._client.answering
+        return self._stopping and self._session.answering
 
     def _stop_answer(self) -> bool:
         """Stop the running answer, or the sound of one that is complete; False if there was none."""
         playing = self._playing
-        self._stopping = self._client.cancel()
+        self._stopping = self._session.cancel()
         return playing or self._stopping
 
     @property
@@ -273,7 +238,7 @@ class Chat:
 
     def _talk(self, text: str) -> None:
         try:
-            self._client.send_text(text)  # shown where the session tells of it
+            self._session.send_text(text)  # shown where the session tells of it
         except BaseException:
             self._screen.echo(text)
             raise
@@ -291,10 +256,10 @@ class Chat:
 
     def _change_voice(self, name: str) -> None:
         if not name:
-            voice = functools.reduce(_member, ("audio", "output", "voice"), self._client.settings)
-            self._screen.notice(f"[the voice is {one_line(str(voice or 'not known'))}; .voice NAME changes it]")
+            voice = self._session.facts.voice or "not known"
+            self._screen.notice(f"[the voice is {one_line(voice)}; .voice NAME changes it]")
             return
-        self._client.update_session(RealtimeConfig(audio=Audio(output=AudioOutput(voice=name))))
+        self._session.change(Changes(voice=name))
         self._screen.notice(f"[asked for the voice {one_line(name)}]")
 
     def _save(self, rest: str) -> None:
@@ -310,7 +275,7 @@ class Chat:
         self._screen.notice(f"[saved {copy_transcript(self._recording, destination)}]")
 
     def _stats(self, _rest: str) -> None:
-        self._screen.notice(describe_stats(self._client.stats().to_dict()))
+        self._screen.notice(describe_stats(self._session.stats().to_dict()))
 
 
 _COMMANDS: dict[str, Callable[[Chat, str], None]] = {
@@ -330,10 +295,6 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _member(node: Any, key: str) -> Any:
-    return node.get(key) if isinstance(node, dict) else None
 
 
 def copy_transcript(recording: Path, destination: Path) -> Path:

@@ -62,34 +62,34 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
             settings = dataclasses.replace(settings, modality="text")  # nobody will hear it
         return settings, sound
 
-    with command_session(settings, invocation, screen.notice, sound=choose) as (session, state):
+    with command_session(settings, invocation, screen.notice, sound=choose) as (held, state):
         voice = None
         greeting = "type a line to talk, .help for more, .quit to end"
-        if session.sound is not None:
+        if held.sound is not None:
             from realtime_client.cli.chat_voice import ChatVoice
 
-            voice = ChatVoice(session.sound, screen, lambda: session.client.answering)
+            voice = ChatVoice(held.sound, screen, lambda: held.session.answering)
             greeting = voice.greeting()
             screen.add_controls(voice)
-        chat = Chat(session.client, screen, session.recording, voice, asks=sys.stdin.isatty())
+        chat = Chat(held.session, screen, held.recording, voice, asks=sys.stdin.isatty())
 
         def on_signal(which: signal.Signals) -> bool:
             if which == signal.SIGINT and screen.interrupt():
                 return False
-            if session.sound is not None:
-                session.sound.drop()
+            if held.sound is not None:
+                held.sound.drop()
             screen.stop()
-            return close_soon(session.client, _STUCK_S)
+            return close_soon(held.session, _STUCK_S)
 
         state.at_force = screen.abandon
         state.handle(on_signal)
-        remove = session.client.observe(chat.observe)
+        remove = held.session.observe(chat.observe)
         try:
             screen.notice(greeting)
             screen.run(chat.line, chat.interrupt, chat.typed)
         finally:
             remove()
-        _tell_end(chat, screen, session.client.error, state)
+        _tell_end(chat, screen, held.session.error, state)
 
 
 def _tell_end(chat: Chat, screen: Screen, error: RealtimeError | None, state: Interruption) -> None:

@@ -80,21 +80,21 @@ def say(
     """
     if out is not None:
         _check_out(out, settings)
-    with command_session(settings, invocation) as (session, _state):
+    with command_session(settings, invocation) as (held, _state):
         show = _show_nothing if as_json else _print_answer
 
         def tell(line: str) -> None:
             notice(invocation, line)
 
-        waiter = TurnWaiter(session.client, timeout_s, show, tell)
+        waiter = TurnWaiter(held.session, timeout_s, show, tell)
         if speech is None:
             turn = waiter.type(question)
         else:
-            speech = transcode(speech, input_format(settings), session.client.input_format)
-            fast = session.local if fast is None else fast
-            turn = waiter.speak(Feeder(session.client, speech, fast=fast))
-        written = out if out is not None and _write_out(out, turn, session.client.output_format) else None
-        _finish(session, turn, written, as_json=as_json)
+            speech = transcode(speech, input_format(settings), held.session.input_format)
+            fast = held.local if fast is None else fast
+            turn = waiter.speak(Feeder(held.session, speech, fast=fast))
+        written = out if out is not None and _write_out(out, turn, held.session.output_format) else None
+        _finish(held, turn, written, as_json=as_json)
     if turn.heard and not as_json:
         notice(invocation, f"heard: {turn.heard}")
     if turn.unreadable_audio:
@@ -138,12 +138,12 @@ def _show_nothing(_text: str) -> None:
     return
 
 
-def _finish(session: Opened, turn: Answer, out: Path | None, *, as_json: bool) -> None:
+def _finish(held: Opened, turn: Answer, out: Path | None, *, as_json: bool) -> None:
     """End the output: the streamed text's line, or the one object."""
     if not as_json:
         click.echo()
         return
-    recording = None if session.recording is None else str(session.recording)
+    recording = None if held.recording is None else str(held.recording)
     report: dict[str, Any] = {
         "text": turn.text,
         "transcript_in": turn.heard or None,
@@ -155,8 +155,8 @@ def _finish(session: Opened, turn: Answer, out: Path | None, *, as_json: bool) -
         "usage": None if turn.usage is None else msgspec.to_builtins(turn.usage),
         "tool_calls": len(turn.tool_calls),
         "unreadable": turn.unreadable,
-        "session_id": session.client.session_id,
-        "model": session.client.model,
+        "session_id": held.session.session_id,
+        "model": held.session.model,
     }
     click.echo(json.dumps(report, ensure_ascii=sys.stdout.isatty()))
 

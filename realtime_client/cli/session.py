@@ -18,7 +18,7 @@ from realtime_client.opening import Opened, opened
 from realtime_client.settings import Settings
 
 if TYPE_CHECKING:
-    from realtime_client.client.client import RealtimeClient
+    from realtime_client.session.session import Session
     from realtime_client.talk.assembly import LiveSound
 
 ChooseSound = Callable[[Settings], "tuple[Settings, LiveSound | None]"]
@@ -67,22 +67,22 @@ def command_session(
         folder = None
         try:
             settings, chosen = sound(settings)
-            prepared = lambda client: state.handle(lambda _which: close_soon(client))  # noqa: E731
-            with opened(settings, prepared=prepared, sound=chosen) as session:
-                folder = session.recording
-                notice(invocation, session.greeting)
-                yield session, state
+            prepared = lambda session: state.handle(lambda _which: close_soon(session))  # noqa: E731
+            with opened(settings, prepared=prepared, sound=chosen) as held:
+                folder = held.recording
+                notice(invocation, held.greeting)
+                yield held, state
         finally:
             if folder is not None:
                 notice(invocation, f"recording: {folder}")
 
 
-def close_soon(client: RealtimeClient, after_s: float = 0.0) -> bool:
+def close_soon(session: Session, after_s: float = 0.0) -> bool:
     """Close a session from where nobody may wait; True, as the action of a signal that ends the command."""
 
     def close() -> None:
         with contextlib.suppress(Exception):  # the thread that holds the session gets the same error and tells it
-            client.close()
+            session.close()
 
     closing = threading.Timer(after_s, close)
     closing.name, closing.daemon = "realtime-close", True

@@ -19,11 +19,11 @@ from typing import Literal
 
 import msgspec
 
-from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ConnectError, RealtimeError, TLSError, UsageError
 from realtime_client.opening import opened
 from realtime_client.secret import shown_url
+from realtime_client.session.session import Session
 from realtime_client.settings import Settings, recordings_folder
 from realtime_client.settings.target import endpoint, key_setting, target
 from realtime_client.version import __version__
@@ -116,11 +116,11 @@ def check_handshake(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Handshak
     try:
         place = endpoint(settings)
         where = shown_url(place.url) if place.url else place.name
-        with opened(quick) as session:
+        with opened(quick) as held:
             at_wall_s = clock.wall()
-            session_check = _session_check(session.client)
-            round_trip = _round_trip_check(session.client)
-            date, local = session.client.server_date, session.local
+            session_check = _session_check(held.session)
+            round_trip = _round_trip_check(held.session)
+            date, local = held.server_date, held.local
     except RealtimeError as error:
         return Handshake(checks=(_failed(error),), error=error)
     reached = Check(name="endpoint", status="ok", text=where)
@@ -135,19 +135,19 @@ def _failed(error: RealtimeError) -> Check:
     return Check(name="endpoint", status="fail", text=str(error), hint=hint)
 
 
-def _session_check(client: RealtimeClient) -> Check:
-    connect_ms = client.stats().connect_ms or 0.0
-    model = client.model or "a model it does not name"
+def _session_check(session: Session) -> Check:
+    connect_ms = session.stats().connect_ms or 0.0
+    model = session.model or "a model it does not name"
     return Check(name="handshake", status="ok", text=f"session with {model} open after {connect_ms:.0f} ms")
 
 
-def _round_trip_check(client: RealtimeClient) -> Check:
-    """Wait for the first pong; the client sends pings by itself."""
+def _round_trip_check(session: Session) -> Check:
+    """Wait for the first pong; the session sends pings by itself."""
     deadline = Deadline(_ROUND_TRIP_WAIT_S)
-    while not client.stats().round_trip.pongs and not deadline.expired:
-        if client.stop.wait(deadline.at_most_s(0.02)):
+    while not session.stats().round_trip.pongs and not deadline.expired:
+        if session.stop.wait(deadline.at_most_s(0.02)):
             break
-    trip = client.stats().round_trip
+    trip = session.stats().round_trip
     if trip.last_ms is None:
         text = f"no answer to a ping within {_ROUND_TRIP_WAIT_S:g} s"
         return Check(name="round trip", status="warn", text=text, hint="--ping-interval 0 if the server answers none")

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
+from realtime_client.changes import ToolSpec
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import UsageError
+from realtime_client.protocol.facts import function_tool
 from realtime_client.protocol.session import (
     Audio,
     AudioInput,
@@ -19,7 +21,6 @@ from realtime_client.protocol.session import (
     RealtimeConfig,
     SemanticVad,
     ServerVad,
-    Tool,
     Transcription,
     TurnDetection,
     wire_format,
@@ -226,7 +227,7 @@ def input_format(settings: Settings) -> AudioFormat:
     return _AUDIO_FORMATS[settings.input_format]
 
 
-def session_config(settings: Settings, tools: Sequence[Tool] = ()) -> RealtimeConfig:
+def session_config(settings: Settings, tools: Sequence[ToolSpec] = ()) -> RealtimeConfig:
     """Return the session.update that the settings ask for; what they leave open stays the server's choice.
 
     tools: what the model may call.
@@ -252,7 +253,7 @@ def session_config(settings: Settings, tools: Sequence[Tool] = ()) -> RealtimeCo
     if settings.max_output_tokens is not None:
         session.max_output_tokens = settings.max_output_tokens
     if tools:
-        session.tools = list(tools)
+        session.tools = [function_tool(tool) for tool in tools]
     return session
 
 

@@ -17,9 +17,9 @@ from realtime_client.audio.devices import KINDS, Device, DeviceError, Direction
 from realtime_client.audio.faults import Trouble, why
 from realtime_client.audio.lines.open_lines import open_lines, rescan
 from realtime_client.audio.lines.telling import DeviceChange
-from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import Deadline
 from realtime_client.errors import MissingExtraError, RealtimeError, UsageError
+from realtime_client.session.session import Session
 from realtime_client.settings import FLAG, Settings
 from realtime_client.talk.following import Follower
 from realtime_client.talk.turns import TurnMode
@@ -51,7 +51,7 @@ class LiveSound:
         self.speaker: Any = None
         self._settings = settings
         self._warn = warn
-        self._client: RealtimeClient | None = None
+        self._session: Session | None = None
         self._echo: Any = None
         self._far_block = 0
         self._dropped = threading.Event()
@@ -128,17 +128,17 @@ class LiveSound:
     # Life.
 
     @contextmanager
-    def attached(self, client: RealtimeClient) -> Iterator[None]:
+    def attached(self, session: Session) -> Iterator[None]:
         """Open the devices around an open session; at the end the microphone is closed, and what sounds is cut.
 
         After a lost connection what has arrived is still played, up to the limit for closing. `close` is left to do.
         """
-        self._client = client
+        self._session = session
         try:
             if self._chosen["output"] is not None:
                 self._open_speaker(self._chosen["output"], self._warn)
             self._echo = self._echo_control(self._chosen["input"])
-            self.voice.start(client, self.speaker, self._echo)
+            self.voice.start(session, self.speaker, self._echo)
             if self._chosen["input"] is not None:
                 self._open_microphone(self._chosen["input"], self._warn)
             self._follower = Follower(self)
@@ -146,7 +146,7 @@ class LiveSound:
         finally:
             if self._follower is not None:
                 self._follower.close()
-            self._silence(client)
+            self._silence(session)
 
     def close(self) -> None:
         """Give the devices back; idempotent."""
@@ -156,15 +156,15 @@ class LiveSound:
         """Let the end not wait for what is still to be heard; from any thread."""
         self._dropped.set()
 
-    def _silence(self, client: RealtimeClient) -> None:
+    def _silence(self, session: Session) -> None:
         if self.microphone is not None:
             self.microphone.close()
         if self.speaker is None or self.speaker.idle:
             self.voice.tell_played()
             return
-        if client.error is None:
+        if session.error is None:
             try:
-                client.interrupt("cancel")  # the record then says what was heard of it
+                session.interrupt("cancel")  # the record then says what was heard of it
             except RealtimeError:
                 return
         else:
@@ -175,10 +175,10 @@ class LiveSound:
     def _open_speaker(self, device: Device, warn: Warn) -> None:
         from realtime_client.audio.speaker import Speaker
 
-        assert self._client is not None
+        assert self._session is not None
         try:
             speaker = Speaker(
-                device, rate_hz=self._client.output_format.rate_hz, on_change=self._changed, on_far=self._far
+                device, rate_hz=self._session.output_format.rate_hz, on_change=self._changed, on_far=self._far
             )
         except DeviceError as error:
             warn(f"no speaker: {error}")
@@ -190,12 +190,12 @@ class LiveSound:
     def _open_microphone(self, device: Device, warn: Warn) -> None:
         from realtime_client.audio.microphone import Microphone
 
-        assert self._client is not None
+        assert self._session is not None
         try:
             self.microphone = Microphone(
                 device,
                 on_block=self.voice.on_block,
-                rate_hz=self._client.input_format.rate_hz,
+                rate_hz=self._session.input_format.rate_hz,
                 on_gap=self._gap,
                 on_change=self._changed,
                 on_fault=self.voice.hearing_failed,
@@ -223,8 +223,8 @@ class LiveSound:
         from realtime_client.audio.echo.control import UNKNOWN_PATH, EchoControl, EchoMode, choose_mode
         from realtime_client.talk import echo_memory
 
-        assert self._client is not None
-        near_hz = self._client.input_format.rate_hz
+        assert self._session is not None
+        near_hz = self._session.input_format.rate_hz
         speaker = None if self.speaker is None else self.speaker.device
         if speaker is None or microphone is None:
             return EchoControl(near_hz, EchoMode.HEADPHONES)

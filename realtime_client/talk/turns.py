@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, SemanticVad, ServerVad
+from realtime_client.changes import Changes, TurnEnd
 
 
 class TurnMode(enum.StrEnum):
@@ -15,14 +15,16 @@ class TurnMode(enum.StrEnum):
     PUSH_TO_TALK = "ptt"
 
 
-def settings_for(mode: TurnMode) -> RealtimeConfig:
+_TURN_ENDS: dict[TurnMode, TurnEnd] = {
+    TurnMode.SERVER_VAD: "server_vad",
+    TurnMode.SEMANTIC_VAD: "semantic_vad",
+    TurnMode.PUSH_TO_TALK: "manual",
+}
+
+
+def changes_for(mode: TurnMode) -> Changes:
     """Return the change of session that a mode needs."""
-    detection: ServerVad | SemanticVad | None = None
-    if mode is TurnMode.SERVER_VAD:
-        detection = ServerVad(create_response=True, interrupt_response=True)
-    elif mode is TurnMode.SEMANTIC_VAD:
-        detection = SemanticVad(create_response=True, interrupt_response=True)
-    return RealtimeConfig(audio=Audio(input=AudioInput(turn_detection=detection)))
+    return Changes(turn_end=_TURN_ENDS[mode])
 
 
 class TalkKey:

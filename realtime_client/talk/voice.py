@@ -1,8 +1,8 @@
 """The live voice of one session.
 
-    microphone thread   block -> echo control -> client.send_audio; local onset of speech cuts the answer at once
+    microphone thread   block -> echo control -> session.send_audio; local onset of speech cuts the answer at once
     receive thread      AudioDelta -> speaker (a direct observer: no hand-off between the wire and the sound)
-    devices thread      what the speaker has played, and changes of device -> client.tell
+    devices thread      what the speaker has played, and changes of device -> session.tell
     device callbacks    only move samples
 
 Interruption. Whoever cuts an answer (the server's speech_started, typed text, the local onset, the push-to-talk key)
@@ -25,10 +25,10 @@ from typing import Any, Protocol
 
 from realtime_client import updates as up
 from realtime_client.audio.faults import Trouble
-from realtime_client.client.client import RealtimeClient
 from realtime_client.errors import ClosedError, UsageError
+from realtime_client.session.session import Session
 
-from .turns import TalkKey, TurnMode, settings_for
+from .turns import TalkKey, TurnMode, changes_for
 
 BLOCK_MS = 20
 TELL_EVERY_S = 0.1
@@ -71,9 +71,9 @@ class MicrophoneLike(Protocol):
 
 
 class Voice:
-    """Microphone, speaker, echo control and turn mode around one client.
+    """Microphone, speaker, echo control and turn mode around one session.
 
-    Make it first and hand `heard_ms` to the client; `start` when the session is open. Either device may be None: what
+    Make it first and hand `heard_ms` to the session; `start` when the session is open. Either device may be None: what
     is missing is left out, the rest goes on.
     """
 
@@ -87,7 +87,7 @@ class Voice:
             math.inf
         )  # when the first of all that was sent would have been captured, had there been no gaps
         self._local_onset = local_onset
-        self._client: RealtimeClient | None = None
+        self._session: Session | None = None
         self._speaker: SpeakerLike | None = None
         self._microphone: MicrophoneLike | None = None
         self._echo: Any = None
@@ -100,12 +100,12 @@ class Voice:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def start(self, client: RealtimeClient, speaker: SpeakerLike | None, echo: Any) -> None:
+    def start(self, session: Session, speaker: SpeakerLike | None, echo: Any) -> None:
         """Begin, once the session is open; the microphone then calls `on_block`."""
-        self._client, self._speaker, self._echo = client, speaker, echo
+        self._session, self._speaker, self._echo = session, speaker, echo
         if speaker is not None:
-            client.tell(up.SpeakerAttached(attached=True))
-        self._removers.append(client.observe(self._listen, direct=True))
+            session.tell(up.SpeakerAttached(attached=True))
+        self._removers.append(session.observe(self._listen, direct=True))
         self._teller.start()
 
     def use_speaker(self, speaker: SpeakerLike | None, echo: Any) -> None:
@@ -124,7 +124,7 @@ class Voice:
         for remove in self._removers:
             remove()
         self.tell_played()
-        self._client = None
+        self._session = None
         with contextlib.ExitStack() as stack:  # each is closed, whatever another one does
             if self._teller.ident:
                 stack.callback(self._teller.join, 5)
@@ -142,11 +142,11 @@ class Voice:
 
     def on_block(self, samples: Any, at_s: float) -> None:
         """Take 20 ms of the microphone: int16, mono, at the session's input rate."""
-        client = self._client
-        if client is None or client.stop.is_set():  # the session is over; `client.error` says why
+        session = self._session
+        if session is None or session.stop.is_set():  # the session is over; `session.error` says why
             return
         try:
-            self._hear(client, samples, at_s)
+            self._hear(session, samples, at_s)
         except Exception as error:  # noqa: BLE001  # told; the next block may pass
             self.hearing_failed(error)
         else:
@@ -157,55 +157,55 @@ class Voice:
         """Tell, once, that what the microphone captures does not reach the session. For the microphone's thread."""
         self._failed("input", self._hearing, "the microphone is not heard", error)
 
-    def _hear(self, client: RealtimeClient, samples: Any, at_s: float) -> None:
+    def _hear(self, session: Session, samples: Any, at_s: float) -> None:
         echo = self._echo
         before = self.user_speaking
         sound = echo.near(samples, at_s)
         at_s -= echo.delay_ms / 1000
         self.user_speaking = echo.speech
         if self.user_speaking and not before and self._local_onset and self._may_interrupt():
-            self.interruptions += client.interrupt("speech")
+            self.interruptions += session.interrupt("speech")
         if self.mode is TurnMode.PUSH_TO_TALK:
-            self._push_to_talk(client, sound, at_s)
+            self._push_to_talk(session, sound, at_s)
         elif sound.size:
-            self._send(client, sound, at_s)
+            self._send(session, sound, at_s)
 
     def _may_interrupt(self) -> bool:
         """Whether speech now speaks over an answer."""
         return self.mode is not TurnMode.PUSH_TO_TALK and self._speaker is not None and not self._speaker.idle
 
-    def _send(self, client: RealtimeClient, sound: Any, at_s: float) -> None:
+    def _send(self, session: Session, sound: Any, at_s: float) -> None:
         """Send what was captured at `at_s`, and tell that when it does not simply follow on what was sent before."""
         captured_s = at_s - self._sent_s
         if abs(captured_s - self._captured_s) > _CAPTURE_TOLERANCE_S:
             self._captured_s = captured_s
-            self._pass_on(client, up.Captured(at_ms=self._sent_s * 1000, at_s=at_s))
-        client.send_audio(self._encode(client, sound))
-        self._sent_s += sound.size / client.input_format.rate_hz
+            self._pass_on(session, up.Captured(at_ms=self._sent_s * 1000, at_s=at_s))
+        session.send_audio(self._encode(session, sound))
+        self._sent_s += sound.size / session.input_format.rate_hz
 
-    def _push_to_talk(self, client: RealtimeClient, sound: Any, at_s: float) -> None:
+    def _push_to_talk(self, session: Session, sound: Any, at_s: float) -> None:
         begins, sends, ends = self.key.step()
         if begins:
-            client.interrupt("speech")
-            client.clear_input()
+            session.interrupt("speech")
+            session.clear_input()
         if sends and sound.size:
-            self._send(client, sound, at_s)
+            self._send(session, sound, at_s)
         if ends:
             try:
-                client.commit()
+                session.commit()
             except UsageError:  # a tap: less than servers take
-                client.clear_input()
+                session.clear_input()
             else:
-                client.respond()
+                session.respond()
 
     @staticmethod
-    def _encode(client: RealtimeClient, sound: Any) -> bytes:
+    def _encode(session: Session, sound: Any) -> bytes:
         """Samples as the session's input format wants them."""
-        if client.input_format.encoding == "pcm16":
+        if session.input_format.encoding == "pcm16":
             return bytes(sound.tobytes())
         from realtime_client.audio.g711 import encode
 
-        return encode(sound.tobytes(), client.input_format.encoding)
+        return encode(sound.tobytes(), session.input_format.encoding)
 
     # --- receive thread -----------------------------------------------------------------------------------------------
 
@@ -228,8 +228,8 @@ class Voice:
 
     def _failed(self, direction: str, trouble: Trouble, what: str, error: Exception) -> None:
         """Tell of a trouble, once, unless it is that the session is over."""
-        client = self._client
-        if client is None or client.stop.is_set() or isinstance(error, ClosedError):
+        session = self._session
+        if session is None or session.stop.is_set() or isinstance(error, ClosedError):
             return
         text = trouble.failed(error)
         if text is not None:
@@ -238,19 +238,19 @@ class Voice:
 
     def _decode(self, audio: bytes) -> bytes:
         """PCM of what came."""
-        client = self._client
-        if client is None or client.output_format.encoding == "pcm16":
+        session = self._session
+        if session is None or session.output_format.encoding == "pcm16":
             return audio
         from realtime_client.audio.g711 import decode
 
-        return decode(audio, client.output_format.encoding)
+        return decode(audio, session.output_format.encoding)
 
     def _output_rate_hz(self) -> int:
-        client = self._client
-        return 24_000 if client is None else client.output_format.rate_hz
+        session = self._session
+        return 24_000 if session is None else session.output_format.rate_hz
 
     def heard_ms(self, item_id: str, content_index: int) -> int | None:
-        """How much of a part was heard, now that it is cut: for `RealtimeClient(heard_ms=...)`.
+        """How much of a part was heard, now that it is cut; the session asks.
 
         The first question of an interruption drops what the device holds. None when nothing plays here.
         """
@@ -272,12 +272,12 @@ class Voice:
 
     def set_mode(self, mode: TurnMode) -> None:
         """Change who ends a turn, in the running session."""
-        client = self._client
+        session = self._session
         self.key.release()
         self.mode = mode
-        if client is not None:
-            client.update_session(settings_for(mode))
-            client.clear_input()
+        if session is not None:
+            session.change(changes_for(mode))
+            session.clear_input()
 
     # --- devices ------------------------------------------------------------------------------------------------------
 
@@ -300,13 +300,13 @@ class Voice:
 
         For the end of a session; never from a callback of a device.
         """
-        speaker, client = self._speaker, self._client
-        if speaker is None or client is None:
+        speaker, session = self._speaker, self._session
+        if speaker is None or session is None:
             return
         with self._telling:
             for (item_id, content_index), from_ms, to_ms, at_s in self._played(speaker):
                 self._pass_on(
-                    client,
+                    session,
                     up.Audible(item_id=item_id, content_index=content_index, from_ms=from_ms, to_ms=to_ms, at_s=at_s),
                 )
 
@@ -317,10 +317,10 @@ class Voice:
             self._failed("output", self._passing, "what was heard is not recorded", error)
             return ()
 
-    def _pass_on(self, client: RealtimeClient, update: up.Update) -> None:
+    def _pass_on(self, session: Session, update: up.Update) -> None:
         """Tell the session. A direct observer may raise, after others were told."""
         try:
-            client.tell(update)
+            session.tell(update)
         except Exception as error:  # noqa: BLE001  # told; what follows is passed on
             self._failed("output", self._passing, "not everybody was told of the sound", error)
         else:
@@ -337,9 +337,9 @@ class Voice:
             if update is None:
                 return
             self.tell_played()
-            client = self._client
-            if client is not None and not client.stop.is_set():
-                self._pass_on(client, update)
+            session = self._session
+            if session is not None and not session.stop.is_set():
+                self._pass_on(session, update)
 
 
 def _name(line: Any) -> str | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from realtime_client import updates as up
-from realtime_client.client.client import RealtimeClient
-from realtime_client.session.stats import Stats
+from realtime_client.session.session import Session
 
 from .metrics import Registry
 
@@ -14,8 +13,8 @@ from .metrics import Registry
 class SessionMetrics:
     """An observer that counts; `render` gives the text. underruns: how often the speaker ran dry, when there is one."""
 
-    def __init__(self, client: RealtimeClient, underruns: Callable[[], int] | None = None) -> None:
-        self._client = client
+    def __init__(self, session: Session, underruns: Callable[[], int] | None = None) -> None:
+        self._session = session
         self._underruns = underruns
         registry = self._registry = Registry()
         self._open = registry.gauge("realtime_sessions_running", "sessions that are open")
@@ -47,7 +46,7 @@ class SessionMetrics:
             self._open.set(0)
 
     def _take_turn(self, done: up.ResponseDone) -> None:
-        turn = next((t for t in reversed(self._client.stats().turns) if t.response_id == done.response_id), None)
+        turn = self._session.timings(done.response_id)
         if turn is not None:
             for name in ("first_text", "first_audio", "speech_to_audio"):
                 value = getattr(turn, f"{name}_ms")
@@ -61,7 +60,7 @@ class SessionMetrics:
 
     def render(self) -> str:
         """Return the figures as they are now."""
-        stats: Stats = self._client.stats()
+        stats = self._session.stats()
         self._bytes.set(stats.traffic.bytes_in, "in")
         self._bytes.set(stats.traffic.bytes_out, "out")
         if stats.round_trip.last_ms is not None:

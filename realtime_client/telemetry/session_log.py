@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from realtime_client import updates as up
-from realtime_client.client.client import RealtimeClient
 from realtime_client.logs import Log
+from realtime_client.session.session import Session
 
 _LOUD: dict[type[up.Update], str] = {
     up.SessionStarted: "info",
@@ -24,8 +24,8 @@ _LOUD: dict[type[up.Update], str] = {
 class SessionLog:
     """An observer that logs. It tells sizes, not contents, of what people and models said."""
 
-    def __init__(self, client: RealtimeClient, log: Log | None = None) -> None:
-        self._client = client
+    def __init__(self, session: Session, log: Log | None = None) -> None:
+        self._session = session
         self._log = log or Log("session")
 
     def observe(self, update: up.Update, _at_s: float) -> None:
@@ -43,7 +43,7 @@ class SessionLog:
 
     def _turn(self, done: up.ResponseDone) -> dict[str, Any]:
         """The figures of a turn that is over."""
-        figures = next((t for t in reversed(self._client.stats().turns) if t.response_id == done.response_id), None)
+        figures = self._session.timings(done.response_id)
         fields = {"response_id": done.response_id, "status": done.status, "reason": done.reason, "error": done.error}
         if figures is not None:
             fields |= msgspec.to_builtins(figures)

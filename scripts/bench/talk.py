@@ -125,14 +125,14 @@ def cpu(seconds: float) -> None:
 def load(settings: Settings, seconds: float) -> float:
     """CPU seconds a second of a session in which the assistant speaks and the microphone is open."""
     sound = LiveSound(settings, print)
-    with opened(settings, sound=sound) as session:
-        session.client.send_text("Tell me a long story.")
+    with opened(settings, sound=sound) as held:
+        held.session.send_text("Tell me a long story.")
         wait_s(9.0)  # a minute of sound has come by then; what remains is the talk itself
         start, began = time.process_time(), time.monotonic()
         wait_s(seconds)
         used = (time.process_time() - start) / (time.monotonic() - began)
         assert not sound.speaker.idle
-        session.client.interrupt("typed")
+        held.session.interrupt("typed")
     return used
 
 

@@ -85,9 +85,9 @@ def ask_judge(settings: Settings, judge: Judge, evidence: Evidence) -> Verdict:
 
     Errors: JudgeError; ConnectError and its kinds; ConnectionLostError; ResponseFailedError.
     """
-    with opened(judge_settings(settings, judge)) as session:
+    with opened(judge_settings(settings, judge)) as held:
         try:
-            answer = session.client.ask(question(judge, evidence), timeout_s=TIMEOUT_S)
+            answer = held.session.ask(question(judge, evidence), timeout_s=TIMEOUT_S)
         except TimeoutError:
             raise JudgeError(f"the judge gave no verdict within {TIMEOUT_S:g} s") from None
     if answer.status == "failed":

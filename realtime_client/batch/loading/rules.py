@@ -312,11 +312,10 @@ def waits_for_answer(turn: _Part, kind: str) -> bool:
 def event_names() -> tuple[str, ...]:
     """Return the names of all events that a turn can wait for: the server's types, and kinds of updates."""
     from realtime_client import updates
-    from realtime_client.protocol.events import SERVER_EVENTS
+    from realtime_client.client.event_names import SERVER_EVENT_NAMES
 
-    types = [str(cls.__struct_config__.tag) for cls in SERVER_EVENTS]
     kinds = (cls.kind for cls in updates.Update.__subclasses__() if cls is not updates.SentMessage)
-    return (*types, *(kind for kind in kinds if kind not in _OF_DEVICES))
+    return (*SERVER_EVENT_NAMES, *(kind for kind in kinds if kind not in _OF_DEVICES))
 
 
 def _text(part: _Part, key: str) -> str:

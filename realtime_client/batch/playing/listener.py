@@ -102,7 +102,7 @@ class ScriptedListener:
         return stretch
 
     def heard_ms(self, item_id: str, content_index: int) -> int:
-        """How much of a part was heard, now that it is cut: for `RealtimeClient(heard_ms=...)`.
+        """How much of a part was heard, now that it is cut; the session asks.
 
         From here on nothing is heard of what has arrived so far.
         """
@@ -151,6 +151,6 @@ class PatientListener:
                 heard_ms -= self._limits[part]
 
     def heard_ms(self, item_id: str, content_index: int) -> int | None:
-        """How much of a part was heard; None for all that arrived: for `RealtimeClient(heard_ms=...)`."""
+        """How much of a part was heard; None for all that arrived; the session asks."""
         with self._lock:
             return self._limits.get((item_id, content_index))

@@ -21,17 +21,17 @@ from realtime_client.batch.judging.prices import FREE, cost_usd, prices_of
 from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
 from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
-from realtime_client.client.client import RealtimeClient
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
 from realtime_client.opening import Opened, opened
 from realtime_client.session.observers import Observer
+from realtime_client.session.session import Session
 from realtime_client.settings import Settings
 from realtime_client.settings.target import input_format, target
 
 from .listener import PatientListener, ScriptedListener
 from .player import Player
-from .session import scenario_settings, wire_tools
+from .session import offered, scenario_settings
 from .sound import AUDIBLE, make_clip
 from .watch import Watch, add_usage, whole
 
@@ -47,7 +47,7 @@ def play_case(
     """Play one case to its end and judge it. Never raises on account of the endpoint: that is in the result.
 
     stop: set from outside, it ends the case soon, as `error` with a fault of kind `StoppedError`. observers: get every
-    update of every session, as `client.observe(..., direct=True)` gives them.
+    update of every session, as `session.observe(..., direct=True)` gives them.
     """
     stop = stop or threading.Event()
     started = dt.datetime.fromtimestamp(clock.wall(), dt.UTC).isoformat(timespec="milliseconds")
@@ -147,15 +147,15 @@ class _Attempt:
         """Open the session, play the steps, close it."""
         self._make_clips(settings)
         listener = self._listener
-        tools = wire_tools(self._case.scenario.tools)
+        tools = offered(self._case.scenario.tools)
         news = threading.Event()
         prepared = functools.partial(self._prepare, news=news)
-        with opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools) as session:
-            self._note_session(session, settings)
+        with opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools) as held:
+            self._note_session(held, settings)
             try:
                 assert self._watch is not None
                 player = Player(
-                    session.client,
+                    held.session,
                     self._watch,
                     self._case,
                     listener=listener,
@@ -165,7 +165,7 @@ class _Attempt:
                 )
                 player.play()
             finally:
-                self._gather(session.client)
+                self._gather(held.session)
 
     def _make_clips(self, settings: Settings) -> None:
         """Make what is going to be spoken while there is time; it is kept for a while.
@@ -176,38 +176,38 @@ class _Attempt:
             if any(getattr(step, kind) is not None for kind in AUDIBLE):
                 make_clip(step, self._case, input_format(settings))
 
-    def _prepare(self, client: RealtimeClient, news: threading.Event) -> None:
+    def _prepare(self, session: Session, news: threading.Event) -> None:
         """Begin to watch before there is anything to see."""
 
         def ms(size_bytes: int) -> int:
-            return client.output_format.ms(size_bytes)
+            return session.output_format.ms(size_bytes)
 
         watch = self._watch = Watch(ms, news.set)
-        client.observe_events(watch.event)
+        session.observe_events(watch.event)
         listener = self._listener
         if isinstance(listener, ScriptedListener):
 
             def hear(update: up.Update, at_s: float) -> None:
                 if type(update) is up.AudioDelta:
-                    fmt = client.output_format
+                    fmt = session.output_format
                     length_s = len(update.audio) / (fmt.rate_hz * fmt.bytes_per_sample)
                     listener.arrived((update.item_id, update.content_index), length_s, at_s)
 
-            client.observe(hear, direct=True)
-        client.observe(watch.observe, direct=True)
+            session.observe(hear, direct=True)
+        session.observe(watch.observe, direct=True)
         for observer in self._observers:
-            client.observe(observer, direct=True)
+            session.observe(observer, direct=True)
 
-    def _note_session(self, session: Opened, settings: Settings) -> None:
+    def _note_session(self, held: Opened, settings: Settings) -> None:
         facts = self._facts
         facts.connected = True
         facts.start_s = self._clock.monotonic()
-        facts.model = session.client.model or settings.model
-        facts.where = session.client.endpoint.label
-        if session.recording is not None:
-            facts.recording = _relative(session.recording, settings.record_dir)
+        facts.model = held.session.model or settings.model
+        facts.where = held.session.where
+        if held.recording is not None:
+            facts.recording = _relative(held.recording, settings.record_dir)
 
-    def _gather(self, client: RealtimeClient) -> None:
+    def _gather(self, session: Session) -> None:
         """Take down what is known before the session is closed."""
         facts, watch = self._facts, self._watch
         assert watch is not None
@@ -217,7 +217,7 @@ class _Attempt:
             facts.evidence.append(watch.evidence(turn, result))
         facts.events = dict(watch.session_events)
         facts.usage = add_usage([reply.usage for turn in watch.turns for reply in turn.replies])
-        stats = client.stats()
+        stats = session.stats()
         facts.traffic = {"bytes_in": stats.traffic.bytes_in, "bytes_out": stats.traffic.bytes_out}
         if stats.round_trip.mean_ms is not None:
             facts.traffic["rtt_ms"] = round(stats.round_trip.mean_ms, 3)

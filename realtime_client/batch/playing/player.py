@@ -17,10 +17,10 @@ from realtime_client import updates as up
 from realtime_client.audio.pcm import silence
 from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
 from realtime_client.batch.scenario import After, Case, Step, seconds
-from realtime_client.client.client import RealtimeClient
+from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError
-from realtime_client.protocol.session import RealtimeConfig, trailing_silence_ms
+from realtime_client.session.session import Session
 
 from .listener import Part, PatientListener, ScriptedListener
 from .microphone import ScriptedMicrophone
@@ -39,14 +39,14 @@ _AT_MS_SLACK = 300
 
 
 class Player:
-    """Plays one case. client: open. watch: observes it already. listener: a patient one: nobody listens in real time.
+    """Plays one case. session: open. watch: observes it already. listener: a patient one: nobody listens in real time.
 
     news: set when something came. stop: set from outside to end soon.
     """
 
     def __init__(
         self,
-        client: RealtimeClient,
+        session: Session,
         watch: Watch,
         case: Case,
         *,
@@ -55,7 +55,7 @@ class Player:
         stop: threading.Event | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._client = client
+        self._session = session
         self._watch = watch
         self._case = case
         self._scenario = case.scenario
@@ -64,22 +64,22 @@ class Player:
         self._stop = stop
         self._clock = clock
         self._fast = isinstance(listener, PatientListener)
-        self._tail_ms = trailing_silence_ms(client.settings)
+        self._tail_ms = session.facts.ending_silence_ms
         self._tools = {tool.name: tool for tool in case.scenario.tools}
         self._results: list[tuple[float, int, Call, str]] = []
         self._numbers = itertools.count()
         speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast
         self.microphone = ScriptedMicrophone(
-            client.input_format,
-            functools.partial(client.send_audio, in_step=True) if self._fast else client.send_audio,
+            session.input_format,
+            functools.partial(session.send_audio, in_step=True) if self._fast else session.send_audio,
             live=live,
             captured=self._captured,
             clock=clock,
         )
         self._told = Deadline(_TELL_S, clock)
-        if not self._fast and client.settings.get("output_modalities") != ["text"]:
-            client.tell(up.SpeakerAttached(attached=True))
+        if not self._fast and "audio" in session.facts.modalities:
+            session.tell(up.SpeakerAttached(attached=True))
 
     def play(self) -> None:
         """Play all steps.
@@ -92,7 +92,7 @@ class Player:
             for n, step in enumerate(steps):
                 following = steps[n + 1].after if n + 1 < len(steps) else None
                 self._play(n + 1, step, following)
-            self._wait(lambda: not self._client.answering, Deadline(SETTLE_S, self._clock))
+            self._wait(lambda: not self._session.answering, Deadline(SETTLE_S, self._clock))
             for turn in self._watch.turns:
                 self._refuse_failed(turn)
         except ClosedError:
@@ -105,7 +105,7 @@ class Player:
 
     def _captured(self, at_ms: int, at_s: float) -> None:
         """The microphone begins anew: its sound stands where it was due, however late it leaves."""
-        self._client.tell(up.Captured(at_ms=at_ms, at_s=at_s))
+        self._session.tell(up.Captured(at_ms=at_ms, at_s=at_s))
 
     def _tell_played(self) -> None:
         """Tell what was heard since the last time."""
@@ -116,7 +116,7 @@ class Player:
             heard = up.Audible(
                 item_id=item_id, content_index=index, from_ms=from_s * 1000, to_ms=to_s * 1000, at_s=at_s
             )
-            self._client.tell(heard)
+            self._session.tell(heard)
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
@@ -146,11 +146,11 @@ class Player:
         step = turn.step
         turn.said = step.text or step.speak or step.audio or step.dtmf or step.silence or step.pause or ""
         turn.spoken = turn.kind in ("speak", "audio", "dtmf")
-        return make_clip(step, self._case, self._client.input_format) if turn.kind in AUDIBLE else None
+        return make_clip(step, self._case, self._session.input_format) if turn.kind in AUDIBLE else None
 
     def _type(self, turn: PlayedTurn, text: str) -> None:
         turn.base_s = self._clock.monotonic()
-        turn.request = self._client.send_text(text).request_id
+        turn.request = self._session.send_text(text).request_id
         turn.sent_s = self._clock.monotonic()
 
     def _speak(self, turn: PlayedTurn, clip: Clip, limit_s: float) -> None:
@@ -165,26 +165,26 @@ class Player:
         turn.voice_end_ms = self.microphone.sent_ms + clip.voice_end_ms
         manual = not self._tail_ms
         if manual and turn.step.after is not None and turn.waits:
-            self._client.interrupt("speech")  # as the key of push-to-talk does
-            self._client.clear_input()
+            self._session.interrupt("speech")  # as the key of push-to-talk does
+            self._session.clear_input()
         if self._fast:
             self.microphone.play_fast(self._with_tail(clip, turn), began, ended)
         else:
             self.microphone.play(clip, began, ended)
-            length_s = self._client.input_format.ms(len(clip.audio)) / 1000
+            length_s = self._session.input_format.ms(len(clip.audio)) / 1000
             if not self._wait(lambda: not self.microphone.speaking, Deadline(length_s + limit_s, self._clock)):
                 raise TimeLimitError(f"turn {turn.n}: its sound could not be sent within {length_s + limit_s:g} s")
         if manual and turn.waits:
-            self._client.commit()
+            self._session.commit()
             turn.base_s = self._clock.monotonic()
-            turn.request = self._client.respond()
+            turn.request = self._session.respond()
         turn.sent_s = self._clock.monotonic()
 
     def _with_tail(self, clip: Clip, turn: PlayedTurn) -> Clip:
         """Add the silence that ends a turn, which in real time just flows on."""
         if not self._tail_ms or not (turn.waits or turn.step.expect is not None):
             return clip
-        return clip._replace(audio=clip.audio + silence(self._tail_ms, self._client.input_format))
+        return clip._replace(audio=clip.audio + silence(self._tail_ms, self._session.input_format))
 
     def _pause(self, step: Step) -> None:
         assert step.pause is not None
@@ -204,7 +204,7 @@ class Player:
             raise TimeLimitError(f"the answer before was not over within {limit_s:g} s")
 
     def _quiet(self) -> bool:
-        return not (self._client.answering or self._pending()) and self._listening_s() <= 0
+        return not (self._session.answering or self._pending()) and self._listening_s() <= 0
 
     def _pending(self) -> bool:
         """Whether the server owes something that its gate does not know of."""
@@ -228,7 +228,7 @@ class Player:
             raise TimeLimitError(f"turn {turn.n}: no complete answer within {limit_s:g} s")
         self._refuse_failed(turn)
         transcripts = Deadline(TRANSCRIPT_WAIT_S, self._clock)
-        if _transcribes(self._client.settings):
+        if self._session.facts.transcribes:
             self._wait(lambda: None not in turn.transcripts.values(), transcripts)
         heard = Deadline(self._listening_s() + limit_s, self._clock)
         self._wait(lambda: self._listening_s() <= 0, heard, self._listening_s)
@@ -242,7 +242,7 @@ class Player:
                 raise ResponseFailedError(f"turn {turn.n}: the answer failed: {message}", code=reply.reason)
 
     def _answered(self, turn: PlayedTurn) -> bool:
-        if self._client.answering or self._pending():
+        if self._session.answering or self._pending():
             return False
         if not turn.replies:
             return self._may_stay_unanswered(turn)
@@ -263,7 +263,7 @@ class Player:
     def _give_up(self, turn: PlayedTurn, speech_until: Deadline) -> None:
         """Errors: what makes further waiting useless."""
         failure = turn.failure
-        idle = not (turn.replies or self._client.answering or self._pending())
+        idle = not (turn.replies or self._session.answering or self._pending())
         if failure is not None and idle and not self._may_stay_unanswered(turn):
             raise ResponseFailedError(f"turn {turn.n}: {failure.message or failure.code}", code=failure.code)
         silent = not (turn.replies or turn.transcripts or self._watch.speech_open or turn.stopped_s)
@@ -274,7 +274,7 @@ class Player:
         """Whether the server has listened to what was sent, or says so: it may be slow. Asks it once a turn."""
         if turn.confirms_at is None:
             turn.confirms_at = self._watch.confirmed + 1
-            self._client.update_session(RealtimeConfig())
+            self._session.change(Changes())
         return self._watch.confirmed >= turn.confirms_at
 
     def _until_taken(self, turn: PlayedTurn, limit_s: float) -> None:
@@ -288,7 +288,7 @@ class Player:
                 self._wait(lambda: False, Deadline(self._tail_ms / 1000, self._clock))
             return
         before = self._watch.confirmed
-        self._client.update_session(RealtimeConfig())
+        self._session.change(Changes())
         if not self._wait(lambda: self._watch.confirmed > before, Deadline(limit_s, self._clock)):
             raise TimeLimitError(f"the server did not take in what was sent within {limit_s:g} s")
 
@@ -336,7 +336,7 @@ class Player:
 
     def _parts_ms(self, turn: PlayedTurn) -> dict[Part, float]:
         """What has arrived of a turn's answers: parts and their lengths in ms, in order."""
-        per_ms = self._client.output_format.bytes_per_ms
+        per_ms = self._session.output_format.bytes_per_ms
         with self._watch.lock:
             return {part: size / per_ms for reply in turn.replies for part, size in reply.parts.items()}
 
@@ -372,7 +372,7 @@ class Player:
     def _tend(self) -> None:
         if self._stop is not None and self._stop.is_set():
             raise StoppedError("stopped before its end")
-        if self._watch.ended or self._client.stop.is_set():
+        if self._watch.ended or self._session.stop.is_set():
             raise self._why_over()
         self.microphone.tend()
         self._take_calls()
@@ -380,10 +380,10 @@ class Player:
             self._tell_played()
         while self._results and self._result_in_s() <= 0:
             _, _, call, output = heapq.heappop(self._results)
-            self._client.send_tool_result(call.call_id, output)
+            self._session.send_tool_result(call.call_id, output)
 
     def _why_over(self) -> Exception:
-        return self._client.over()
+        return self._session.over()
 
     # --- tools --------------------------------------------------------------------------------------------------------
 
@@ -400,14 +400,6 @@ class Player:
 
     def _result_in_s(self) -> float:
         return self._results[0][0] - self._clock.monotonic() if self._results else 3600.0
-
-
-def _transcribes(settings: object) -> bool:
-    """Whether the session in force transcribes the user's audio, GA or beta shape."""
-    node: object = settings
-    for key in ("audio", "input", "transcription"):
-        node = node.get(key) if isinstance(node, dict) else None
-    return bool(node or (isinstance(settings, dict) and settings.get("input_audio_transcription")))
 
 
 def _expects_error(*expectations: object) -> bool:

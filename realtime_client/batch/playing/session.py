@@ -8,8 +8,8 @@ from typing import Any
 
 from realtime_client.batch.loading.session_rules import SESSION_SETTINGS
 from realtime_client.batch.scenario import Scenario, Tool
+from realtime_client.changes import ToolSpec
 from realtime_client.errors import UsageError
-from realtime_client.protocol.session import FunctionTool
 from realtime_client.settings import ENVIRONMENT, FLAG, SPECS, Settings
 
 
@@ -33,15 +33,9 @@ def scenario_settings(settings: Settings, scenario: Scenario) -> Settings:
     return dataclasses.replace(settings, **values, sources=sources)
 
 
-def wire_tools(tools: list[Tool]) -> list[FunctionTool]:
+def offered(tools: list[Tool]) -> list[ToolSpec]:
     """Return tools as the session offers them."""
-    return [
-        FunctionTool(name=tool.name, description=tool.description, parameters=tool.parameters or _NO_ARGUMENTS)
-        for tool in tools
-    ]
-
-
-_NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+    return [ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.parameters) for tool in tools]
 
 
 def tool_output(tool: Tool | None, name: str) -> str:

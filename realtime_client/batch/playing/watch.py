@@ -1,4 +1,4 @@
-"""What the client learns while a case is played, sorted by the step that it belongs to. Pure: told what happened.
+"""What is learnt while a case is played, sorted by the step that it belongs to. Pure: told what happened.
 
 An answer belongs to the step that asked for it; one that the server began by itself, to the step that goes on then. No
 audio is kept, only how much there was.
