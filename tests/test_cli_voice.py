@@ -231,8 +231,8 @@ def test_what_was_heard_until_the_end_is_in_the_record(sound_card: SoundCard, tm
         wait_until(lambda: (now := sound.speaker.device) and now.name == "card2", what="the other speaker")
         part = (parts[0].item_id, parts[0].content_index)
         wait_until(lambda: (sound.speaker.heard_ms(*part) or 0) > 500, what="the story goes on")
-    assert session.recording is not None
-    turns = [json.loads(line) for line in (session.recording / "transcript.jsonl").read_text().splitlines()]
+    assert held.recording is not None
+    turns = [json.loads(line) for line in (held.recording / "transcript.jsonl").read_text().splitlines()]
     story = next(turn for turn in turns if turn["who"] == "assistant")
     assert story["interrupted"]
     assert 0 < story["cut_ms"] < 30_000

@@ -14,6 +14,8 @@ from msgspec import Meta
 Duration = Annotated[
     str, Meta(pattern=r"^\s*\d+(\.\d+)?\s*(ms|s|min)\s*$", description="a length of time: 300 ms, 1.5 s, 2 min")
 ]
+STEP_KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
+"""What a step says or does: one of these."""
 Texts = str | list[str]
 Events = str | list[str]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,6 +30,41 @@ class TurnStats(msgspec.Struct, kw_only=True, omit_defaults=True):
     audio_bytes: int = 0
     text_chunks: int = 0
     interrupted: bool = False
+
+    def latencies(self) -> dict[str, float]:
+        """Return its times that there are, in ms, by the names of `LATENCIES`."""
+        found = ((name, getattr(self, field)) for name, field in LATENCIES.items())
+        return {name: value for name, value in found if value is not None}
+
+
+LATENCIES = {
+    "first_text": "first_text_ms",
+    "first_audio": "first_audio_ms",
+    "speech_to_audio": "speech_to_audio_ms",
+    "answer": "total_ms",
+}
+"""What the times of `TurnStats` are called in results, metrics and reports."""
+
+
+class Causes(NamedTuple):
+    """What the latencies of an answer count from, in seconds of one clock; None for what did not happen.
+
+    asked_s: the request, or the end of the user's speech. speech_end_s: the server told the end of speech.
+    """
+
+    asked_s: float | None = None
+    speech_end_s: float | None = None
+
+    def latency_ms(self, name: str, at_s: float | None) -> float | None:
+        """Return a latency of `LATENCIES` that ended at a moment; None where there is no such time."""
+        return _ms(self.speech_end_s if name == "speech_to_audio" else self.asked_s, at_s)
+
+
+def _ms(start_s: float | None, end_s: float | None) -> float | None:
+    """Milliseconds between two moments, to the microsecond."""
+    if start_s is None or end_s is None or end_s < start_s:
+        return None
+    return round((end_s - start_s) * 1000, 3)
 
 
 class RoundTrip(msgspec.Struct, kw_only=True):
@@ -106,7 +141,7 @@ class TurnClock:
         self._speech_end_s: float | None = None
         self._speech_s: float | None = None  # since then the user may cut an answer
         self._committed: dict[str, float] = {}
-        self._open: dict[str, tuple[TurnStats, float | None, float | None]] = {}
+        self._open: dict[str, tuple[TurnStats, Causes]] = {}
 
     def asked(self, at_s: float) -> None:
         """A request for an answer left."""
@@ -136,13 +171,13 @@ class TurnClock:
         elif isinstance(update, up.InputCommitted):
             _remember(self._committed, update.item_id, at_s)
         elif isinstance(update, up.UserTranscript):
-            self._measure("transcription", self._committed.pop(update.item_id, None), at_s)
+            self._tell("transcription", _ms(self._committed.pop(update.item_id, None), at_s), at_s)
         elif isinstance(update, up.RequestSent | up.CommitSent):
             self.asked(at_s)
 
     def _start(self, response_id: str) -> None:
         turn = TurnStats(response_id=response_id)
-        _remember(self._open, response_id, (turn, self._asked_s, self._speech_end_s))
+        _remember(self._open, response_id, (turn, Causes(self._asked_s, self._speech_end_s)))
         self._speech_end_s = self._speech_s = None
         self.turn_count += 1
         self.turns.append(turn)
@@ -152,38 +187,35 @@ class TurnClock:
         entry = self._open.get(update.response_id)
         if entry is None:
             return
-        turn, asked_s, speech_end_s = entry
+        turn, causes = entry
         if type(update) is up.AudioDelta:
             turn.audio_chunks += 1
             turn.audio_bytes += len(update.audio)
             if turn.audio_chunks == 1:
-                turn.first_audio_ms = self._measure("first_audio", asked_s, at_s)
-                turn.speech_to_audio_ms = self._measure("speech_to_audio", speech_end_s, at_s)
+                turn.first_audio_ms = self._tell("first_audio", causes.latency_ms("first_audio", at_s), at_s)
+                turn.speech_to_audio_ms = self._tell("speech_to_audio", causes.latency_ms("speech_to_audio", at_s), at_s)
         else:
             turn.text_chunks += 1
             if turn.text_chunks == 1:
-                turn.first_text_ms = self._measure("first_text", asked_s, at_s)
+                turn.first_text_ms = self._tell("first_text", causes.latency_ms("first_text", at_s), at_s)
 
     def _done(self, update: up.ResponseDone, at_s: float) -> None:
         entry = self._open.pop(update.response_id, None)
         if entry is not None:
-            entry[0].status = update.status
-            entry[0].total_ms = self._measure("answer", entry[1], at_s)
+            turn, causes = entry
+            turn.status, turn.total_ms = update.status, self._tell("answer", causes.latency_ms("answer", at_s), at_s)
 
     def _interrupted(self, update: up.Interrupted, at_s: float) -> None:
         # What is typed, or cut with the very message that tells of the speech, is cut at once: nothing to measure.
         if update.cause == "speech" and at_s != self._speech_s:
-            self._measure("interruption", self._speech_s, at_s)
+            self._tell("interruption", _ms(self._speech_s, at_s), at_s)
         self._speech_s = None
         if update.response_id in self._open:
             self._open[update.response_id][0].interrupted = True
 
-    def _measure(self, name: str, start_s: float | None, at_s: float) -> float | None:
-        """Milliseconds between two moments, to the microsecond; None where there was no first one."""
-        if start_s is None:
-            return None
-        ms = round((at_s - start_s) * 1000, 3)
-        self._measured(name, at_s, ms)
+    def _tell(self, name: str, ms: float | None, at_s: float) -> float | None:
+        if ms is not None:
+            self._measured(name, at_s, ms)
         return ms
 
 

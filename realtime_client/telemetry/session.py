@@ -48,12 +48,8 @@ class SessionMetrics:
     def _take_turn(self, done: up.ResponseDone) -> None:
         turn = self._session.timings(done.response_id)
         if turn is not None:
-            for name in ("first_text", "first_audio", "speech_to_audio"):
-                value = getattr(turn, f"{name}_ms")
-                if value is not None:
-                    self._latency.observe(value / 1000, name)
-            if turn.total_ms is not None:
-                self._latency.observe(turn.total_ms / 1000, "answer")
+            for name, value in turn.latencies().items():
+                self._latency.observe(value / 1000, name)
         if done.usage is not None:
             self._tokens.add(done.usage.input_tokens, "in")
             self._tokens.add(done.usage.output_tokens, "out")

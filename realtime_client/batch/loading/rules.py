@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from realtime_client.batch.judging.words import normal, plain_words
-from realtime_client.batch.scenario import seconds
+from realtime_client.batch.scenario import STEP_KINDS, seconds
+from realtime_client.session.stats import LATENCIES as ANSWER_LATENCIES
 
 from .languages import LANGUAGE_CODES
 from .problem import BAD, Mark, Problems, near
 from .session_rules import setting_problem
 
-LATENCIES = ("first_text", "first_audio", "speech_to_audio", "answer", "interruption")
-KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
+LATENCIES = (*ANSWER_LATENCIES, "interruption")
 SPOKEN = ("speak", "audio")
 _ANSWERED = ("text", "speak", "audio")
 _WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn that no answer is waited for
@@ -94,7 +94,7 @@ class Rules:
             self._duration(tool, "delay", path)
 
     def _check_turn(self, turn: _Part, path: str, before: list[_Part]) -> None:
-        kinds = [kind for kind in KINDS if turn.get(kind) is not None]
+        kinds = [kind for kind in STEP_KINDS if turn.get(kind) is not None]
         empty = [key for key, value in turn.items() if value is None]
         for key in empty:
             hint = (
@@ -103,8 +103,8 @@ class Rules:
                 else "give it one, or leave it out"
             )
             self._add(f"{path}.{key}", f"`{key}` has no value", hint)
-        if len(kinds) != 1 and not set(empty) & set(KINDS):
-            what = f"a turn has one of {', '.join(KINDS)}; this one has {' and '.join(kinds) or 'none'}"
+        if len(kinds) != 1 and not set(empty) & set(STEP_KINDS):
+            what = f"a turn has one of {', '.join(STEP_KINDS)}; this one has {' and '.join(kinds) or 'none'}"
             self._add(path, what)
         kind = kinds[0] if len(kinds) == 1 else ""
         self._check_content(turn, kind, path)

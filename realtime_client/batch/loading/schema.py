@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.batch.scenario import Scenario
+from realtime_client.batch.scenario import STEP_KINDS, Scenario
 from realtime_client.settings import SPECS
 
 from .languages import LANGUAGE_CODES
-from .rules import KINDS, LATENCIES, event_names
+from .rules import LATENCIES, event_names
 from .session_rules import SESSION_SETTINGS
 
 FILE_NAME = "scenario.schema.json"
@@ -37,7 +37,7 @@ def schema() -> _Part:
     defs: dict[str, _Part] = {name: _filled(_described(part)) for name, part in sorted(parts.items())}
     _name_choices(defs)
     _never_empty(defs)
-    _one_of(defs["Step"], KINDS)
+    _one_of(defs["Step"], STEP_KINDS)
     _one_of(defs["After"], ("event", "heard", "time"))
     scenario = defs["Scenario"]
     turn = {"if": {"required": ["include"]}, "then": {"$ref": "#/$defs/Include"}, "else": {"$ref": "#/$defs/Step"}}

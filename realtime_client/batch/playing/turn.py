@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from realtime_client import updates as up
 from realtime_client.batch.result import ToolUse
-from realtime_client.batch.scenario import Step
+from realtime_client.batch.scenario import STEP_KINDS, Step
 from realtime_client.history import heard_text
+from realtime_client.session.stats import Causes
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class PlayedTurn:
     @property
     def kind(self) -> str:
         """text, speak, audio, dtmf, silence or pause."""
-        return next(name for name in KINDS if getattr(self.step, name) is not None)
+        return next(name for name in STEP_KINDS if getattr(self.step, name) is not None)
 
     @property
     def waits(self) -> bool:
@@ -88,9 +89,6 @@ class PlayedTurn:
         """The replies that count: those that the same turn's own words did not do away with."""
         last = len(self.replies) - 1
         return [reply for n, reply in enumerate(self.replies) if n == last or not reply.cut_by_own]
-
-
-KINDS = ("text", "speak", "audio", "dtmf", "silence", "pause")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +113,15 @@ def heard_of(reply: Reply) -> str:
 
 
 def latencies_of(turn: PlayedTurn, replies: list[Reply]) -> dict[str, float]:
-    """Times in ms from the request, or the end of the user's own sound; what did not happen is left out."""
-    found: dict[str, float | None] = {}
-    base_s = turn.base_s
+    """Times in ms of all the answers to a turn together, from the request or the end of the user's own sound."""
+    causes = Causes(turn.base_s, turn.stopped_s)
     first_audio_s = next((reply.first_audio_s for reply in replies if reply.first_audio_s is not None), None)
-    found["first_text"] = _ms(base_s, next((r.first_text_s for r in replies if r.first_text_s is not None), None))
-    found["first_audio"] = _ms(base_s, first_audio_s)
-    if turn.stopped_s is not None:
-        found["speech_to_audio"] = _ms(turn.stopped_s, first_audio_s)
-    if replies and turn.waits:
-        found["answer"] = _ms(base_s, replies[-1].done_s)
+    ends = {
+        "first_text": next((reply.first_text_s for reply in replies if reply.first_text_s is not None), None),
+        "first_audio": first_audio_s,
+        "speech_to_audio": first_audio_s,
+        "answer": replies[-1].done_s if replies and turn.waits else None,
+    }
+    found = {name: causes.latency_ms(name, end_s) for name, end_s in ends.items()}
     found["interruption"] = turn.interruption_ms
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _ms(start_s: float | None, end_s: float | None) -> float | None:
-    if start_s is None or end_s is None or end_s < start_s:
-        return None
-    return round((end_s - start_s) * 1000, 3)
