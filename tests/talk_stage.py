@@ -24,7 +24,7 @@ from realtime_client.client.endpoint import Endpoint
 from realtime_client.local import LocalServer
 from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, Transcription
 from realtime_client.talk.turns import TurnMode
-from realtime_client.talk.voice import Voice
+from realtime_client.talk.voice import LiveVoice
 from realtime_client.updates import AudioFormat
 
 LOUD = 400
@@ -44,7 +44,7 @@ def speech(text: str, rate_hz: int = RATE_HZ, voice: str = "slt") -> bytes:
 class Stage:
     """One open session with live voice, and everything that happens in it."""
 
-    def __init__(self, client: RealtimeClient, voice: Voice, speaker: Speaker, card: SoundCard) -> None:
+    def __init__(self, client: RealtimeClient, voice: LiveVoice, speaker: Speaker, card: SoundCard) -> None:
         self.client, self.voice, self.speaker, self.card = client, voice, speaker, card
         self.happened: list[tuple[up.Update, float]] = []
         self.audio: dict[tuple[str, int], bytearray] = {}
@@ -90,7 +90,7 @@ def stage(
     url: str = "",
 ) -> Iterator[Stage]:
     """Open a session with the local server (or the one at `url`) and both devices of the sound card."""
-    voice = Voice(mode=mode, local_onset=local_onset)
+    voice = LiveVoice(mode=mode, local_onset=local_onset)
     with contextlib.ExitStack() as stack:
         where = url or stack.enter_context(LocalServer(pace=pace)).url
         session = RealtimeConfig(audio=Audio(input=AudioInput(transcription=Transcription(model="gpt-transcribe"))))

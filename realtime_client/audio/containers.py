@@ -31,7 +31,7 @@ class Form(NamedTuple):
     inner: int = 0
 
 
-class Sound(NamedTuple):
+class SoundPart(NamedTuple):
     """The part with the sound.
 
     at: where it begins. size: in bytes, as stated; None where it was left open. size_at, width, order: where and how
@@ -78,10 +78,10 @@ def _chunks(data: bytes, form: Form) -> Iterator[tuple[int, bytes, int, int]]:
         at = end + -end % form.pad if form.pad > 2 else end + (size % 2 if form.pad == 2 else 0)
 
 
-def sound_part(data: bytes) -> Sound | None:
+def sound_part(data: bytes) -> SoundPart | None:
     """Return where a container has its sound; None for another kind of file, and where there is none."""
     if data[:4] == b".snd" and len(data) >= 24:
-        return Sound(_number(data, 4, 4, "big"), _stated(_number(data, 8, 4, "big"), 4), 8, 4, "big")
+        return SoundPart(_number(data, 4, 4, "big"), _stated(_number(data, 8, 4, "big"), 4), 8, 4, "big")
     form = _form(data)
     if form is None:
         return None
@@ -91,22 +91,22 @@ def sound_part(data: bytes) -> Sound | None:
         long_at = data.find(b"ds64", 12, 64) if data[:4] == b"RF64" else -1
         if long_at >= 0:  # the size of the data stands there, behind that of the whole
             stated = _stated(_number(data, long_at + 16, 8, "little"), 8)
-            return Sound(content, stated, long_at + 16, 8, "little")
+            return SoundPart(content, stated, long_at + 16, 8, "little")
         stated = _stated(size, form.size)
         if size == 0 and _ends_in_chunks(data, form, content):
             stated = 0
-        return Sound(content, stated, at + form.name, form.size, form.order, form.inner)
+        return SoundPart(content, stated, at + form.name, form.size, form.order, form.inner)
     return None
 
 
-def closed(data: bytes, part: Sound) -> bytes:
+def closed(data: bytes, part: SoundPart) -> bytes:
     """Return the file with the size of its sound put right: all that is there."""
     size = min(len(data) - part.at + part.inner, (1 << 8 * part.width) - 1)
     raw = size.to_bytes(part.width, part.order)  # type: ignore[arg-type]
     return data[: part.size_at] + raw + data[part.size_at + part.width :]
 
 
-def mp3_inside(data: bytes, part: Sound) -> bytes | None:
+def mp3_inside(data: bytes, part: SoundPart) -> bytes | None:
     """Return the MP3 that a WAV holds (format tag 0x55); None for other sound."""
     form = _form(data)
     if form is None or form.order != "little" or form.name != 4:

@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     tag_at: int
 
 
-class Stretch(NamedTuple):
+class FrameRun(NamedTuple):
     """Frames that belong together, with a header that states their number.
 
     seconds: how long they last. promised_s: how long they should last by the header that was there; None without one.
@@ -46,7 +46,7 @@ class Stretch(NamedTuple):
 class Chain(NamedTuple):
     """All of an MP3. stretches: none where it is no MP3. torn: the last frame is not whole."""
 
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[FrameRun, ...]
     torn: bool = False
 
 
@@ -151,16 +151,16 @@ def _promise(data: bytes, frame: Frame) -> int | None:
     return None
 
 
-def _stretch(data: bytes, frames: list[Frame]) -> Stretch:
+def _stretch(data: bytes, frames: list[Frame]) -> FrameRun:
     first = frames[0]
     promised = _promise(data, first)
     sound = frames if promised is None else frames[1:]
     if not sound:
-        return Stretch(b"", 0.0, None)
+        return FrameRun(b"", 0.0, None)
     body = b"".join(data[frame.at : frame.at + frame.size] for frame in sound)
     frame_s = first.samples / first.rate_hz
     whole = _header(data, first, len(sound), len(body)) + body
-    return Stretch(whole, len(sound) * frame_s, promised * frame_s if promised else None)
+    return FrameRun(whole, len(sound) * frame_s, promised * frame_s if promised else None)
 
 
 def _header(data: bytes, first: Frame, frames: int, size: int) -> bytes:

@@ -13,10 +13,6 @@ _PASSING_CODES = frozenset(
 _ALWAYS_SAID = "or the quota is used up"  # of every HTTP 429; the server's own words follow
 
 
-class TimeLimitError(errors.TimeLimitError):
-    """An answer was not complete within its time limit."""
-
-
 class NoSpeechError(errors.RealtimeError):
     """The server heard no speech in what was spoken."""
 

@@ -100,7 +100,7 @@ class RunScreen(RunListener):
         return ", ".join(parts)
 
 
-class PlainScreen(RunScreen):
+class PlainRunScreen(RunScreen):
     """Lines only: for files, pipes and logs."""
 
     def __init__(self, total: int, done: int, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -186,7 +186,7 @@ def run_screen(total: int, done: int, *, quiet: bool, live: bool) -> Iterator[Ru
         with screen.shown():
             yield screen
     else:
-        yield PlainScreen(total, done)
+        yield PlainRunScreen(total, done)
 
 
 def bad_lines(result: CaseResult) -> list[str]:

@@ -6,11 +6,14 @@
 Parts are replaced through `Parts(brain=..., ear=..., voice=..., speech_model=...)`.
 """
 
-from .brain import Brain, BrainTurn, CallTool, Say, ToolSpec, Utterance
+from realtime_client.audio.speech_model import SpeechModel
+from realtime_client.changes import ToolSpec
+
+from .brain import Brain, BrainTurn, CallTool, Say, Utterance
 from .ear import Ear
 from .parts import Parts
 from .server import LocalServer
-from .vad import SpeechModel, SpeechStarted, SpeechStopped, VoiceDetector
+from .vad import SpeechBegan, SpeechEnded, VoiceDetector
 from .voice import Voice
 
 __all__ = [
@@ -21,9 +24,9 @@ __all__ = [
     "LocalServer",
     "Parts",
     "Say",
+    "SpeechBegan",
+    "SpeechEnded",
     "SpeechModel",
-    "SpeechStarted",
-    "SpeechStopped",
     "ToolSpec",
     "Utterance",
     "Voice",

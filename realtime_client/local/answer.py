@@ -9,10 +9,11 @@ import msgspec
 
 from realtime_client.audio.g711 import encode
 from realtime_client.audio.resample import resample
+from realtime_client.changes import ToolSpec
 from realtime_client.protocol.server.work import ContextItem, ResponseBrief
 from realtime_client.updates import AudioFormat
 
-from .brain import BrainTurn, CallTool, Say, ToolSpec, Utterance
+from .brain import BrainTurn, CallTool, Say, Utterance
 from .parts import Parts
 from .voice import phrases
 
@@ -20,7 +21,7 @@ CHUNK_MS = 100
 _CHARS_PER_S = 15.0  # how fast text counts as spoken when there is no audio
 
 
-class Piece(msgspec.Struct, frozen=True):
+class AnswerPiece(msgspec.Struct, frozen=True):
     """A piece of a message. duration_s: how long it takes to say."""
 
     text: str
@@ -28,7 +29,7 @@ class Piece(msgspec.Struct, frozen=True):
     duration_s: float
 
 
-def produce(brief: ResponseBrief, parts: Parts, wall_s: float) -> Generator[Piece | CallTool, None, None]:
+def produce(brief: ResponseBrief, parts: Parts, wall_s: float) -> Generator[AnswerPiece | CallTool, None, None]:
     """Yield the answer in pieces of about 100 ms. Closing the iterator stops brain and voice."""
     words = parts.brain.reply(turn_of(brief, wall_s))
     try:
@@ -49,7 +50,7 @@ def turn_of(brief: ResponseBrief, wall_s: float) -> BrainTurn:
         ToolSpec(
             name=tool["name"],
             description=str(tool.get("description") or ""),
-            parameters=tool.get("parameters") or {},
+            parameters=tool.get("parameters"),
         )
         for tool in brief.settings["tools"]
         if tool["type"] == "function"
@@ -74,10 +75,10 @@ def _utterance(context: ContextItem) -> Utterance | None:
     return None
 
 
-def _write(text: str) -> Iterator[Piece]:
+def _write(text: str) -> Iterator[AnswerPiece]:
     """Yield a text word by word."""
     for word in _words(text):
-        yield Piece(word, b"", len(word) / _CHARS_PER_S)
+        yield AnswerPiece(word, b"", len(word) / _CHARS_PER_S)
 
 
 def _words(text: str) -> list[str]:
@@ -85,7 +86,7 @@ def _words(text: str) -> list[str]:
     return [word for word in text.replace(" ", " \0").split("\0") if word]
 
 
-def _speak(text: str, brief: ResponseBrief, parts: Parts) -> Iterator[Piece]:
+def _speak(text: str, brief: ResponseBrief, parts: Parts) -> Iterator[AnswerPiece]:
     """Yield audio in chunks, each with the words that begin in it."""
     output: dict[str, Any] = brief.settings["audio"]["output"]
     voice = output["voice"] if isinstance(output["voice"], str) else ""
@@ -100,7 +101,7 @@ def _wire_audio(pcm: bytes, rate_hz: int, audio_format: AudioFormat) -> bytes:
     return at_rate if audio_format.encoding == "pcm16" else encode(at_rate, audio_format.encoding)
 
 
-def _spread(phrase: str, audio: bytes, audio_format: AudioFormat) -> Iterator[Piece]:
+def _spread(phrase: str, audio: bytes, audio_format: AudioFormat) -> Iterator[AnswerPiece]:
     words = _words(phrase)
     size = CHUNK_MS * audio_format.bytes_per_ms
     count = max(1, -(-len(audio) // size))
@@ -108,5 +109,5 @@ def _spread(phrase: str, audio: bytes, audio_format: AudioFormat) -> Iterator[Pi
     for index in range(count):
         until = -(-len(words) * (index + 1) // count)
         chunk = audio[index * size : (index + 1) * size]
-        yield Piece("".join(words[given:until]), chunk, audio_format.ms(len(chunk)) / 1000)
+        yield AnswerPiece("".join(words[given:until]), chunk, audio_format.ms(len(chunk)) / 1000)
         given = until

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
+
+from realtime_client.changes import ToolSpec
 
 
 class Utterance(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,14 +22,6 @@ class Utterance(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     name: str = ""
     call_id: str = ""
-
-
-class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A function that the client offers. parameters: JSON schema of its arguments."""
-
-    name: str
-    description: str = ""
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class BrainTurn(msgspec.Struct, frozen=True, kw_only=True):

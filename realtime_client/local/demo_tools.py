@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .brain import BrainTurn, ToolSpec
+from realtime_client.changes import ToolSpec
+
+from .brain import BrainTurn
 from .numbers import read_number
 
 _COMMON = frozenset(
@@ -44,10 +46,11 @@ def choose_tool(turn: BrainTurn, asked: str) -> ToolSpec | None:
 
 def fill_arguments(tool: ToolSpec, asked: str) -> dict[str, Any]:
     """Return arguments that fit the tool's schema, taken from the words as far as they are there."""
-    properties = tool.parameters.get("properties")
+    whole = tool.parameters or {}
+    properties = whole.get("properties")
     if not isinstance(properties, dict):
         return {}
-    required = tool.parameters.get("required") or []
+    required = whole.get("required") or []
     source = _Source(asked, _words(f"{tool.name} {tool.description}"))
     arguments: dict[str, Any] = {}
     for name, schema in properties.items():

@@ -18,19 +18,19 @@ from realtime_client.protocol.codec import decode_client
 from realtime_client.protocol.server.conversation import ServerConversation
 from realtime_client.protocol.server.work import Listen, Relisten, StartResponse, StopResponse, Transcribe, Work
 
-from .answer import Piece, produce
+from .answer import AnswerPiece, produce
 from .brain import CallTool
 from .ear_pool import EarPool
-from .inbox import Ended, Heard, Inbox
+from .inbox import Ended, Inbox, Transcribed
 from .parts import Parts
-from .vad import SpeechStarted, TurnDetector, VoiceDetector
+from .vad import SpeechBegan, TurnDetector, VoiceDetector
 
 _log = logging.getLogger(__name__)
 _LEAD_S = 2.0
 _LISTEN_MS = 500
 
 
-Pieces = Generator[Piece | CallTool, None, None]
+Pieces = Generator[AnswerPiece | CallTool, None, None]
 
 
 class _Running:
@@ -99,7 +99,7 @@ class Engine:
                 return message
             if isinstance(message, bytes):
                 self._receive(message)
-            elif isinstance(message, Heard):
+            elif isinstance(message, Transcribed):
                 self._take_heard(message)
             now_s = self._clock.monotonic()
             if now_s >= self._expires_at_s:
@@ -125,7 +125,7 @@ class Engine:
             self._ears.warm_up()
         self._carry_out(self._conversation.receive(event))
 
-    def _take_heard(self, heard: Heard) -> None:
+    def _take_heard(self, heard: Transcribed) -> None:
         if heard.text is None:
             out = self._conversation.not_heard(heard.item_id, heard.content_index, heard.message)
         else:
@@ -173,14 +173,14 @@ class Engine:
             model = self._parts.speech_model()
             self._detector = TurnDetector(asked.turn_detection, asked.format, asked.at_ms, model)
         for found in self._detector.feed(audio):
-            if isinstance(found, SpeechStarted):
+            if isinstance(found, SpeechBegan):
                 self._carry_out(self._conversation.speech_started(found.at_ms))
             else:
                 self._carry_out(self._conversation.speech_stopped(found.at_ms))
 
     def _transcribe(self, work: Transcribe) -> None:
         def answer(text: str | None, message: str) -> None:
-            heard = Heard(item_id=work.item_id, content_index=work.content_index, text=text, message=message)
+            heard = Transcribed(item_id=work.item_id, content_index=work.content_index, text=text, message=message)
             self._inbox.put_heard(heard)
 
         if work.audio:

@@ -13,7 +13,7 @@ MAX_FRAMES = 256
 MAX_FRAME_BYTES = 32 * 2**20
 
 
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
+class Transcribed(msgspec.Struct, frozen=True, kw_only=True):
     """The ear's answer. text is None when it failed; message says why."""
 
     item_id: str
@@ -29,7 +29,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-Message = bytes | Heard | Ended
+Message = bytes | Transcribed | Ended
 
 
 class Inbox:
@@ -42,7 +42,7 @@ class Inbox:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._messages: deque[bytes | Heard] = deque()
+        self._messages: deque[bytes | Transcribed] = deque()
         self._frames = 0
         self._bytes = 0
         self._ended: Ended | None = None
@@ -59,7 +59,7 @@ class Inbox:
                 self._bytes += len(frame)
                 self._changed.notify_all()
 
-    def put_heard(self, heard: Heard) -> None:
+    def put_heard(self, heard: Transcribed) -> None:
         """Add a transcript; drops it once ended."""
         with self._changed:
             if self._ended is None:
@@ -87,7 +87,7 @@ class Inbox:
                     return None
                 self._changed.wait(left)
 
-    def _pop(self) -> bytes | Heard:
+    def _pop(self) -> bytes | Transcribed:
         message = self._messages.popleft()
         if isinstance(message, bytes):
             self._frames -= 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from realtime_client.audio.speech_model import SpeechModel
+
 from .brain import Brain
 from .demo_brain import DemoBrain
 from .ear import Ear, default_ear
-from .vad import SpeechModel, default_model
+from .vad import default_model
 from .voice import Voice, default_voice
 
 

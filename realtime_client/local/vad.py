@@ -19,6 +19,7 @@ import msgspec
 
 from realtime_client.audio.g711 import decode
 from realtime_client.audio.resample import Resampler
+from realtime_client.audio.speech_model import SpeechModel
 from realtime_client.updates import AudioFormat
 
 _log = logging.getLogger(__name__)
@@ -28,29 +29,19 @@ _ONSET_FRAMES = 2  # one loud frame is a click
 _HYSTERESIS = 0.15  # speech goes on until its rating falls this far below the threshold
 
 
-class SpeechStarted(msgspec.Struct, frozen=True):
+class SpeechBegan(msgspec.Struct, frozen=True):
     """Someone begins to speak. at_ms: position in all audio, prefix padding included."""
 
     at_ms: int
 
 
-class SpeechStopped(msgspec.Struct, frozen=True):
+class SpeechEnded(msgspec.Struct, frozen=True):
     """The turn is over. at_ms: position in all audio, the silence included."""
 
     at_ms: int
 
 
-SpeechEvent = SpeechStarted | SpeechStopped
-
-
-class SpeechModel(Protocol):
-    """Rates frames of one stream, in order."""
-
-    frame_samples: int
-
-    def rate(self, frame: bytes) -> float:
-        """Return the probability (0..1) that this frame of PCM16 at 16 kHz is speech."""
-        ...
+SpeechEvent = SpeechBegan | SpeechEnded
 
 
 class VoiceDetector(Protocol):
@@ -159,7 +150,7 @@ class TurnDetector:
             return None
         onset_ms = (self._frames - self._run) * self._frame_ms
         self._speaking, self._run = True, 0
-        return SpeechStarted(self._base_ms + int(max(self._turn_end_ms, onset_ms - self._padding_ms)))
+        return SpeechBegan(self._base_ms + int(max(self._turn_end_ms, onset_ms - self._padding_ms)))
 
     def _in_speech(self, rating: float) -> SpeechEvent | None:
         if rating >= self._threshold - _HYSTERESIS:
@@ -170,7 +161,7 @@ class TurnDetector:
             return None
         self._speaking, self._run = False, 0
         self._turn_end_ms = self._frames * self._frame_ms
-        return SpeechStopped(self._base_ms + int(self._turn_end_ms))
+        return SpeechEnded(self._base_ms + int(self._turn_end_ms))
 
 
 def _rules(turn_detection: dict[str, Any]) -> tuple[float, int, int]:

@@ -23,7 +23,7 @@ from realtime_client.session.session import Session
 from realtime_client.settings import FLAG, Settings
 from realtime_client.talk.following import Follower
 from realtime_client.talk.turns import TurnMode
-from realtime_client.talk.voice import Voice
+from realtime_client.talk.voice import LiveVoice
 from realtime_client.talk.wording import said
 
 _LIST_LIMIT_S = 5.0
@@ -46,7 +46,7 @@ class LiveSound:
     """
 
     def __init__(self, settings: Settings, warn: Warn) -> None:
-        self.voice = Voice(mode=turn_mode(settings))
+        self.voice = LiveVoice(mode=turn_mode(settings))
         self.microphone: Any = None
         self.speaker: Any = None
         self._settings = settings

@@ -70,7 +70,7 @@ class MicrophoneLike(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
-class Voice:
+class LiveVoice:
     """Microphone, speaker, echo control and turn mode around one session.
 
     Make it first and hand `heard_ms` to the session; `start` when the session is open. Either device may be None: what

@@ -22,7 +22,7 @@ from realtime_client.audio.echo.control import UNKNOWN_PATH, EchoControl, EchoPa
 from realtime_client.audio.echo.onset import OnsetDetector, OnsetEvent, frame_levels
 from realtime_client.audio.files import read_audio
 from realtime_client.audio.resample import resample
-from realtime_client.local.vad import SileroModel, SpeechStarted, TurnDetector
+from realtime_client.local.vad import SileroModel, SpeechBegan, TurnDetector
 from realtime_client.local.voice import EspeakVoice
 from realtime_client.updates import AudioFormat
 
@@ -125,7 +125,7 @@ def server_starts(sound: np.ndarray) -> list[float]:
     rules = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 0, "silence_duration_ms": 500}
     detector = TurnDetector(rules, FORMAT, 0, SileroModel())
     blocks = (sound[at : at + BLOCK].tobytes() for at in range(0, sound.size, BLOCK))
-    return [one.at_ms / 1000 for block in blocks for one in detector.feed(block) if isinstance(one, SpeechStarted)]
+    return [one.at_ms / 1000 for block in blocks for one in detector.feed(block) if isinstance(one, SpeechBegan)]
 
 
 def first_loud_ms(sound: np.ndarray) -> int:

@@ -15,7 +15,7 @@ import threading
 import numpy as np
 
 from realtime_client.batch.playing.microphone import BLOCK_MS, ScriptedMicrophone
-from realtime_client.batch.playing.sound import Clip
+from realtime_client.batch.playing.sound import StepSound
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
 from realtime_client.updates import PCM16_24K
 
@@ -24,7 +24,7 @@ def speak(seconds: float, times: list[float], news: threading.Event) -> None:
     """Tend one microphone for so long."""
     microphone = ScriptedMicrophone(PCM16_24K, lambda _block: times.append(SYSTEM_CLOCK.monotonic()), live=True)
     sound = bytes(PCM16_24K.bytes_per_ms * round(seconds * 1000 + 1000))
-    microphone.play(Clip(sound), lambda _at_s: None, lambda _at_s: None)
+    microphone.play(StepSound(sound), lambda _at_s: None, lambda _at_s: None)
     times.clear()
     deadline = Deadline(seconds)
     while not deadline.expired:

@@ -39,9 +39,9 @@ from realtime_client.audio.echo.onset import (
     OnsetEvent,
     OnsetSettings,
     Samples,
-    SpeechModel,
     frame_levels,
 )
+from realtime_client.audio.speech_model import SpeechModel
 from realtime_client.errors import MissingExtraError, UsageError
 
 LOOK_AHEAD_MS = 40

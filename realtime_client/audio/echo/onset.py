@@ -16,12 +16,13 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from realtime_client.audio.speech_model import SpeechModel
 from realtime_client.errors import UsageError
 
 Samples = npt.NDArray[np.int16]
@@ -69,16 +70,6 @@ class OnsetSettings(msgspec.Struct, frozen=True, kw_only=True):
     least_dbfs: float = -50.0
     evidence: float = 2.5
     hangover_ms: int = 300
-
-
-class SpeechModel(Protocol):
-    """Rates frames of one stream of PCM16 at 16 kHz, in order; `local.vad.SileroModel` is one."""
-
-    frame_samples: int
-
-    def rate(self, frame: bytes) -> float:
-        """Return the probability (0..1) that this frame is speech."""
-        ...
 
 
 class NoiseFloor:

@@ -43,7 +43,7 @@ _ASKED = (
 )
 
 
-class _Server(ctypes.Structure):  # pa_server_info
+class _ServerInfo(ctypes.Structure):  # pa_server_info
     _fields_: ClassVar = [
         ("user_name", c_char_p),
         ("host_name", c_char_p),
@@ -97,7 +97,7 @@ class _Stream(ctypes.Structure):  # the beginning of pa_sink_input_info and pa_s
     ]
 
 
-_ON_SERVER = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Server), c_void_p)
+_ON_SERVER = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_ServerInfo), c_void_p)
 _ON_DEVICE = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Device), c_int, c_void_p)
 _ON_CLIENT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Client), c_int, c_void_p)
 _ON_STREAM = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Stream), c_int, c_void_p)

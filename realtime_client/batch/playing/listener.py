@@ -40,7 +40,7 @@ class _Stretch:
         return self.before_s + self.length_s
 
 
-class Played(NamedTuple):
+class Listened(NamedTuple):
     """A stretch that was heard without a break: of which part, from where to where in it, and since when."""
 
     part: Part
@@ -61,7 +61,7 @@ class ScriptedListener:
         self._lock = threading.Lock()
         self._parts: dict[Part, _Stretch] = {}
         self._ends_s = clock.monotonic()
-        self._played: list[Played] = []
+        self._played: list[Listened] = []
 
     def arrived(self, part: Part, length_s: float, at_s: float) -> None:
         """More of a part arrived; what comes of a part after its cut is not heard."""
@@ -83,10 +83,10 @@ class ScriptedListener:
         heard_s = stretch.heard_s(now_s)
         if heard_s > stretch.told_s and len(self._played) < _KEPT_PARTS:
             at_s = stretch.start_s + stretch.told_s - stretch.before_s
-            self._played.append(Played(part, stretch.told_s, heard_s, at_s))
+            self._played.append(Listened(part, stretch.told_s, heard_s, at_s))
             stretch.told_s = heard_s
 
-    def played(self) -> list[Played]:
+    def played(self) -> list[Listened]:
         """Return what was heard since the last time, in order."""
         now_s = self._clock.monotonic()
         with self._lock:

@@ -14,7 +14,7 @@ from realtime_client.audio.pcm import silence
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.updates import AudioFormat
 
-from .sound import Clip
+from .sound import StepSound
 
 BLOCK_MS = 20
 _FAST_MS = 100
@@ -65,7 +65,7 @@ class ScriptedMicrophone:
         """Whether a clip is on its way."""
         return bool(self._clip)
 
-    def play(self, clip: Clip, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
+    def play(self, clip: StepSound, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
         """Begin to send a clip. began, ended: called with the moment when its voice begins and when it has ended."""
         self._silent = 0
         self.tend()  # silence that was due comes before it
@@ -126,7 +126,7 @@ class ScriptedMicrophone:
             return 3600.0
         return self._due_s() + (self._group() - 1) * BLOCK_MS / 1000 - self._clock.monotonic()
 
-    def play_fast(self, clip: Clip, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
+    def play_fast(self, clip: StepSound, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
         """Send a whole clip as quickly as it is taken."""
         size = self._format.bytes_per_ms * _FAST_MS
         voice_end = clip.voice_end_ms * self._format.bytes_per_ms

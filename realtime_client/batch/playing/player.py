@@ -15,17 +15,17 @@ from collections.abc import Callable
 
 from realtime_client import updates as up
 from realtime_client.audio.pcm import silence
-from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError, TimeLimitError
+from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError
 from realtime_client.batch.scenario import After, Case, Step, seconds
 from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError
+from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError, TimeLimitError
 from realtime_client.session.session import Session
 
 from .listener import Part, PatientListener, ScriptedListener
 from .microphone import ScriptedMicrophone
 from .session import tool_output
-from .sound import AUDIBLE, Clip, make_clip
+from .sound import AUDIBLE, StepSound, make_clip
 from .turn import Call, PlayedTurn
 from .watch import Watch
 
@@ -142,7 +142,7 @@ class Player:
         elif clip is not None:
             self._until_taken(turn, limit_s)
 
-    def _clip(self, turn: PlayedTurn) -> Clip | None:
+    def _clip(self, turn: PlayedTurn) -> StepSound | None:
         step = turn.step
         turn.said = step.text or step.speak or step.audio or step.dtmf or step.silence or step.pause or ""
         turn.spoken = turn.kind in ("speak", "audio", "dtmf")
@@ -153,7 +153,7 @@ class Player:
         turn.request = self._session.send_text(text).request_id
         turn.sent_s = self._clock.monotonic()
 
-    def _speak(self, turn: PlayedTurn, clip: Clip, limit_s: float) -> None:
+    def _speak(self, turn: PlayedTurn, clip: StepSound, limit_s: float) -> None:
         """Send sound, and end the turn by hand where the server does not."""
 
         def began(at_s: float) -> None:
@@ -180,7 +180,7 @@ class Player:
             turn.request = self._session.respond()
         turn.sent_s = self._clock.monotonic()
 
-    def _with_tail(self, clip: Clip, turn: PlayedTurn) -> Clip:
+    def _with_tail(self, clip: StepSound, turn: PlayedTurn) -> StepSound:
         """Add the silence that ends a turn, which in real time just flows on."""
         if not self._tail_ms or not (turn.waits or turn.step.expect is not None):
             return clip

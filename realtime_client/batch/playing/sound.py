@@ -24,7 +24,7 @@ _BELOW_PEAK_DB = 35.0
 _FLOOR_DBFS = -55.0
 
 
-class Clip(NamedTuple):
+class StepSound(NamedTuple):
     """Sound to send, in the session's input format.
 
     voice_start_ms, voice_end_ms: from the first to the last sound that is no silence, within it; both 0 for none.
@@ -35,15 +35,15 @@ class Clip(NamedTuple):
     voice_end_ms: int = 0
 
 
-def make_clip(step: Step, case: Case, fmt: AudioFormat) -> Clip:
+def make_clip(step: Step, case: Case, fmt: AudioFormat) -> StepSound:
     """Return the sound of a step that has one.
 
     Errors: UsageError for a file or a voice that cannot be used; MissingExtraError without the local voice.
     """
     if step.silence is not None:
-        return Clip(silence(seconds(step.silence) * 1000, fmt))
+        return StepSound(silence(seconds(step.silence) * 1000, fmt))
     if step.dtmf is not None:
-        return Clip(_encoded(dtmf(step.dtmf, fmt.rate_hz), fmt), 0, len(step.dtmf) * (TONE_MS + GAP_MS) - GAP_MS)
+        return StepSound(_encoded(dtmf(step.dtmf, fmt.rate_hz), fmt), 0, len(step.dtmf) * (TONE_MS + GAP_MS) - GAP_MS)
     if step.speak is not None:
         return _spoken(step.speak, step.voice or "", fmt)
     assert step.audio is not None
@@ -80,7 +80,7 @@ def dtmf(keys: str, rate_hz: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _spoken(text: str, voice: str, fmt: AudioFormat) -> Clip:
+def _spoken(text: str, voice: str, fmt: AudioFormat) -> StepSound:
     """Speak with espeak-ng; the last 64 texts are kept, a few megabytes."""
     if importlib.util.find_spec("espeakng_loader") is None:
         raise MissingExtraError("the local voice (espeak-ng)", "local")
@@ -92,7 +92,7 @@ def _spoken(text: str, voice: str, fmt: AudioFormat) -> Clip:
 
 
 @functools.lru_cache(maxsize=16)
-def _from_file(path: Path, _stamp: tuple[int, int], fmt: AudioFormat) -> Clip:
+def _from_file(path: Path, _stamp: tuple[int, int], fmt: AudioFormat) -> StepSound:
     """Read a file; the last 16 are kept. What is odd about it was told when the scenario was read."""
     return _with_bounds(read_sound(path, fmt).audio, fmt)
 
@@ -101,9 +101,9 @@ def _encoded(pcm: bytes, fmt: AudioFormat) -> bytes:
     return transcode(pcm, AudioFormat("pcm16", fmt.rate_hz), fmt)
 
 
-def _with_bounds(audio: bytes, fmt: AudioFormat) -> Clip:
+def _with_bounds(audio: bytes, fmt: AudioFormat) -> StepSound:
     start_ms, end_ms = voice_bounds(transcode(audio, fmt, AudioFormat("pcm16", fmt.rate_hz)), fmt.rate_hz)
-    return Clip(audio, start_ms, end_ms)
+    return StepSound(audio, start_ms, end_ms)
 
 
 def voice_bounds(pcm: bytes, rate_hz: int) -> tuple[int, int]:

@@ -25,7 +25,7 @@ PASSED, COST = "passed", "cost"
 LEAST_MS = 10.0  # a latency that differs by less counts as the same: nobody notices
 
 
-class Side(msgspec.Struct, kw_only=True):
+class Verdicts(msgspec.Struct, kw_only=True):
     """One run's cases of one scenario."""
 
     passed: int = 0
@@ -71,8 +71,8 @@ class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     name: str
     verdict: Verdict
-    a: Side
-    b: Side
+    a: Verdicts
+    b: Verdicts
     measures: list[Measure] = []
     flips: list[Flip] = []
     few: bool = False
@@ -81,7 +81,7 @@ class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Totals(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One run as a whole. cost_usd: of the cases whose cost is known; None when of none."""
 
-    cases: Side
+    cases: Verdicts
     cost_usd: float | None = None
 
 
@@ -158,9 +158,9 @@ def _groups(results: Iterable[CaseResult], *, by_row: bool) -> dict[str, list[Ca
     return groups
 
 
-def _side(results: Iterable[CaseResult]) -> Side:
+def _side(results: Iterable[CaseResult]) -> Verdicts:
     statuses = [result.status for result in results]
-    return Side(passed=statuses.count("passed"), failed=statuses.count("failed"), errors=statuses.count("error"))
+    return Verdicts(passed=statuses.count("passed"), failed=statuses.count("failed"), errors=statuses.count("error"))
 
 
 def _totals(results: Sequence[CaseResult]) -> Totals:
