@@ -190,9 +190,9 @@ def test_fast_it_sends_all_at_once():
     clock = HandClock()
     sink = Sink(clock)
     microphone = ScriptedMicrophone(PCM16_24K, sink, live=False, clock=clock)
-    microphone.play_fast(StepSound(voice(1_230), 0, 1_000), nothing, nothing)
-    assert b"".join(sink.blocks) == voice(1_230)
-    assert microphone.sent_ms == 1_230
+    microphone.play_fast(StepSound(voice(1_230), 0, 1_000), 150, nothing, nothing)
+    assert b"".join(sink.blocks) == voice(1_230) + bytes(150 * 48)
+    assert microphone.sent_ms == 1_380
 
 
 def test_real_time_has_no_drift():

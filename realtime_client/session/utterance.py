@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from realtime_client.audio.pcm import as_bytes, silence
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
-from realtime_client.updates import Facts
+from realtime_client.updates import AudioFormat, Facts
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,14 +32,14 @@ def check_ask(text: str | None, audio: Buffer | None, facts: Facts) -> bytes | N
     return data
 
 
-def pieces(audio: Buffer, facts: Facts) -> Iterator[memoryview | bytes]:
-    """Cut audio (in `facts.input_format`), and the silence behind it, in pieces of 100 ms; nothing is copied."""
-    size = facts.input_format.bytes_per_ms * CHUNK_MS
+def pieces(audio: Buffer, fmt: AudioFormat, silence_ms: int = 0) -> Iterator[memoryview | bytes]:
+    """Cut audio, and so much silence behind it, in pieces of 100 ms; nothing is copied."""
+    size = fmt.bytes_per_ms * CHUNK_MS
     whole = memoryview(audio)
     for offset in range(0, len(whole), size):
         yield whole[offset : offset + size]
-    for offset_ms in range(0, facts.ending_silence_ms, CHUNK_MS):
-        yield silence(min(CHUNK_MS, facts.ending_silence_ms - offset_ms), facts.input_format)
+    for offset_ms in range(0, silence_ms, CHUNK_MS):
+        yield silence(min(CHUNK_MS, silence_ms - offset_ms), fmt)
 
 
 def say(
@@ -57,7 +57,7 @@ def say(
     """
     facts, start_s = session.facts, clock.monotonic()
     wait = wait or session.stop.wait
-    for number, piece in enumerate(pieces(audio, facts)):
+    for number, piece in enumerate(pieces(audio, facts.input_format, facts.ending_silence_ms)):
         due_s = start_s + number * CHUNK_MS / 1000
         if wait(0.0 if fast else max(0.0, due_s - clock.monotonic())) or session.stop.is_set():
             return None

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from realtime_client.audio.pcm import silence
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.session.utterance import pieces
 from realtime_client.updates import AudioFormat
 
 from .sound import StepSound
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 BLOCK_MS = 20
-_FAST_MS = 100
 _GROUP = 5
 _LONG_BLOCKS = 250
 
@@ -33,7 +37,7 @@ class ScriptedMicrophone:
     def __init__(
         self,
         fmt: AudioFormat,
-        send: Callable[[bytes], object],
+        send: Callable[[Buffer], object],
         *,
         live: bool,
         captured: Callable[[int, float], object] = lambda _at_ms, _at_s: None,
@@ -126,16 +130,16 @@ class ScriptedMicrophone:
             return 3600.0
         return self._due_s() + (self._group() - 1) * BLOCK_MS / 1000 - self._clock.monotonic()
 
-    def play_fast(self, clip: StepSound, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
-        """Send a whole clip as quickly as it is taken."""
-        size = self._format.bytes_per_ms * _FAST_MS
-        voice_end = clip.voice_end_ms * self._format.bytes_per_ms
+    def play_fast(
+        self, clip: StepSound, silence_ms: int, began: Callable[[float], None], ended: Callable[[float], None]
+    ) -> None:
+        """Send a whole clip, and silence behind it, as quickly as it is taken."""
+        voice_end = self.sent_bytes + clip.voice_end_ms * self._format.bytes_per_ms
         began(self._clock.monotonic())
         ended_at: float | None = None
-        for at in range(0, len(clip.audio), size):
-            block = clip.audio[at : at + size]
-            self._send(block)
-            self.sent_bytes += len(block)
-            if ended_at is None and at + size >= voice_end:
+        for piece in pieces(clip.audio, self._format, silence_ms):
+            self._send(piece)
+            self.sent_bytes += len(piece)
+            if ended_at is None and self.sent_bytes >= voice_end:
                 ended_at = self._clock.monotonic()
         ended(self._clock.monotonic() if ended_at is None else ended_at)

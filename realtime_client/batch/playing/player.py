@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 
 from realtime_client import updates as up
-from realtime_client.audio.pcm import silence
 from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError
 from realtime_client.batch.scenario import After, Case, Step, seconds
 from realtime_client.changes import Changes
@@ -168,7 +167,8 @@ class Player:
             self._session.interrupt("speech")  # as the key of push-to-talk does
             self._session.clear_input()
         if self._fast:
-            self.microphone.play_fast(self._with_tail(clip, turn), began, ended)
+            heard_out = turn.waits or turn.step.expect is not None  # in real time the silence just flows on
+            self.microphone.play_fast(clip, self._tail_ms if heard_out else 0, began, ended)
         else:
             self.microphone.play(clip, began, ended)
             length_s = self._session.input_format.ms(len(clip.audio)) / 1000
@@ -179,12 +179,6 @@ class Player:
             turn.base_s = self._clock.monotonic()
             turn.request = self._session.respond()
         turn.sent_s = self._clock.monotonic()
-
-    def _with_tail(self, clip: StepSound, turn: PlayedTurn) -> StepSound:
-        """Add the silence that ends a turn, which in real time just flows on."""
-        if not self._tail_ms or not (turn.waits or turn.step.expect is not None):
-            return clip
-        return clip._replace(audio=clip.audio + silence(self._tail_ms, self._session.input_format))
 
     def _pause(self, step: Step) -> None:
         assert step.pause is not None
