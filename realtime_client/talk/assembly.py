@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from realtime_client.audio import devices
 from realtime_client.audio.devices import KINDS, Device, DeviceError, Direction
@@ -25,6 +25,12 @@ from realtime_client.talk.following import Follower
 from realtime_client.talk.turns import TurnMode
 from realtime_client.talk.voice import LiveVoice
 from realtime_client.talk.wording import said
+
+if TYPE_CHECKING:
+    from realtime_client.audio.echo.control import EchoControl
+    from realtime_client.audio.echo.onset import Samples
+    from realtime_client.audio.microphone import Microphone
+    from realtime_client.audio.speaker import Speaker
 
 _LIST_LIMIT_S = 5.0
 _LOOK_EVERY_S = 0.02
@@ -47,12 +53,12 @@ class LiveSound:
 
     def __init__(self, settings: Settings, warn: Warn) -> None:
         self.voice = LiveVoice(mode=turn_mode(settings))
-        self.microphone: Any = None
-        self.speaker: Any = None
+        self.microphone: Microphone | None = None
+        self.speaker: Speaker | None = None
         self._settings = settings
         self._warn = warn
         self._session: Session | None = None
-        self._echo: Any = None
+        self._echo: EchoControl | None = None
         self._far_block = 0
         self._dropped = threading.Event()
         self._lock = threading.Lock()  # of choosing another device; device threads do not wait for it
@@ -153,7 +159,7 @@ class LiveSound:
         self.voice.close()
 
     def drop(self) -> None:
-        """Let the end not wait for what is still to be heard; from any thread."""
+        """Close without waiting for what is still to be heard; from any thread."""
         self._dropped.set()
 
     def _silence(self, session: Session) -> None:
@@ -169,8 +175,13 @@ class LiveSound:
                 return
         else:
             deadline = Deadline(self._settings.limits.close_timeout_s)
-            while not (self.speaker.idle or self.speaker.device is None or deadline.expired or self._dropped.is_set()):
+            while self._is_heard and not (deadline.expired or self._dropped.is_set()):
                 self._dropped.wait(deadline.at_most_s(_LOOK_EVERY_S))
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether a device still plays what arrived."""
+        return self.speaker is not None and self.speaker.device is not None and not self.speaker.idle
 
     def _open_speaker(self, device: Device, warn: Warn) -> None:
         from realtime_client.audio.speaker import Speaker
@@ -206,7 +217,7 @@ class LiveSound:
         self.voice.use_microphone(self.microphone)
         self._opened("input", self.microphone, device, warn)
 
-    def _opened(self, direction: Direction, line: Any, asked: Device, warn: Warn) -> None:
+    def _opened(self, direction: Direction, line: Microphone | Speaker, asked: Device, warn: Warn) -> None:
         """Tell if another device than the one asked for was opened."""
         now = line.device
         if now is None:
@@ -218,17 +229,16 @@ class LiveSound:
 
     # Echo.
 
-    def _echo_control(self, microphone: Device | None) -> Any:
+    def _echo_control(self, microphone: Device | None) -> EchoControl:
         """Make an echo control for the devices in use, with what was measured of them."""
         from realtime_client.audio.echo.control import UNKNOWN_PATH, EchoControl, EchoMode, choose_mode
         from realtime_client.talk import echo_memory
 
         assert self._session is not None
         near_hz = self._session.input_format.rate_hz
-        speaker = None if self.speaker is None else self.speaker.device
-        if speaker is None or microphone is None:
+        if self.speaker is None or self.speaker.device is None or microphone is None:
             return EchoControl(near_hz, EchoMode.HEADPHONES)
-        advice = echo_memory.recall(speaker.name, microphone.name)
+        advice = echo_memory.recall(self.speaker.device.name, microphone.name)
         mode = choose_mode(self._settings.echo, None if advice is None else advice.mode)
         far_hz = self.speaker.rate_hz
         self._far_block = far_hz * devices.BLOCK_MS // 1000
@@ -245,7 +255,7 @@ class LiveSound:
         """What is done against echo now."""
         return "" if self._echo is None else str(self._echo.mode)
 
-    def _far(self, samples: Any, at_s: float) -> None:
+    def _far(self, samples: Samples, at_s: float) -> None:
         """Pass on what sounds; for a moment after a change of device its rate may be one the echo does not know."""
         echo = self._echo
         if echo is not None and samples.size == self._far_block:
@@ -299,7 +309,7 @@ class LiveSound:
         """Tell, once, that a change of devices could not be followed (see `Followed`)."""
         text = self._following.failed(error)
         if text is not None:
-            device = getattr(self._current("output"), "device", None)
+            device = None if self.speaker is None else self.speaker.device
             name = None if device is None else device.name
             self.voice.device_changed("output", name, f"devices that come and go: {text}", 0)
 
@@ -341,7 +351,7 @@ class LiveSound:
                 for line in open_lines(direction) if plugged else ():
                     line.look_again(wish)
 
-    def _current(self, direction: Direction) -> Any:
+    def _current(self, direction: Direction) -> Microphone | Speaker | None:
         return self.microphone if direction == "input" else self.speaker
 
     def _is_missing(self, direction: Direction, listed: list[Device]) -> bool:

@@ -21,7 +21,7 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from realtime_client import updates as up
 from realtime_client.audio.faults import Trouble
@@ -30,44 +30,16 @@ from realtime_client.session.session import Session
 
 from .turns import TalkKey, TurnMode, changes_for
 
+if TYPE_CHECKING:
+    from realtime_client.audio.echo.control import EchoControl
+    from realtime_client.audio.echo.onset import Samples
+    from realtime_client.audio.microphone import Microphone
+    from realtime_client.audio.speaker import Played, Speaker
+
 BLOCK_MS = 20
 TELL_EVERY_S = 0.1
 _CAPTURE_TOLERANCE_S = 0.003
 _ENOUGH = 50  # blocks of the microphone, or pieces of an answer, that went well: then a trouble is over
-
-
-class SpeakerLike(Protocol):
-    """What a voice asks of a speaker; see `audio.speaker.Speaker`."""
-
-    @property
-    def idle(self) -> bool: ...  # noqa: D102
-    @property
-    def level_dbfs(self) -> float: ...  # noqa: D102
-    @property
-    def device(self) -> str | None: ...  # noqa: D102
-
-    volume: float
-    muted: bool
-
-    def play(self, part: tuple[str, int], pcm16: bytes, rate_hz: int, at_s: float) -> None: ...  # noqa: D102
-    def end(self, part: tuple[str, int]) -> None: ...  # noqa: D102
-    def cut(self) -> dict[tuple[str, int], int]: ...  # noqa: D102
-    def played(self) -> Sequence[tuple[tuple[str, int], float, float, float]]: ...  # noqa: D102
-    def heard_ms(self, item_id: str, content_index: int) -> int | None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-
-
-class MicrophoneLike(Protocol):
-    """What a voice asks of a microphone; see `audio.microphone.Microphone`."""
-
-    @property
-    def level_dbfs(self) -> float: ...  # noqa: D102
-    @property
-    def device(self) -> str | None: ...  # noqa: D102
-
-    muted: bool
-
-    def close(self) -> None: ...  # noqa: D102
 
 
 class LiveVoice:
@@ -88,9 +60,9 @@ class LiveVoice:
         )  # when the first of all that was sent would have been captured, had there been no gaps
         self._local_onset = local_onset
         self._session: Session | None = None
-        self._speaker: SpeakerLike | None = None
-        self._microphone: MicrophoneLike | None = None
-        self._echo: Any = None
+        self._speaker: Speaker | None = None
+        self._microphone: Microphone | None = None
+        self._echo: EchoControl | None = None
         self._cut: dict[tuple[str, int], None] = {}
         self._removers: list[Callable[[], None]] = []
         self._news: queue.Queue[up.Update | None] = queue.Queue(64)
@@ -100,7 +72,7 @@ class LiveVoice:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def start(self, session: Session, speaker: SpeakerLike | None, echo: Any) -> None:
+    def start(self, session: Session, speaker: Speaker | None, echo: EchoControl) -> None:
         """Begin, once the session is open; the microphone then calls `on_block`."""
         self._session, self._speaker, self._echo = session, speaker, echo
         if speaker is not None:
@@ -108,14 +80,14 @@ class LiveVoice:
         self._removers.append(session.observe(self._listen, direct=True))
         self._teller.start()
 
-    def use_speaker(self, speaker: SpeakerLike | None, echo: Any) -> None:
+    def use_speaker(self, speaker: Speaker | None, echo: EchoControl) -> None:
         """Go on with another speaker, or another echo control for its new rate."""
         before = self._speaker
         self._speaker, self._echo = speaker, echo
         if (before is None) != (speaker is None):
             self._put_news(up.SpeakerAttached(attached=speaker is not None))
 
-    def use_microphone(self, microphone: MicrophoneLike | None) -> None:
+    def use_microphone(self, microphone: Microphone | None) -> None:
         """Name the microphone that calls `on_block`, for levels, mute and `close`."""
         self._microphone = microphone
 
@@ -136,11 +108,11 @@ class LiveVoice:
     @property
     def underruns(self) -> int:
         """How often the speaker had nothing to play in the middle of an answer; 0 without a speaker."""
-        return int(getattr(self._speaker, "underruns", 0))
+        return 0 if self._speaker is None else self._speaker.underruns
 
     # --- microphone thread --------------------------------------------------------------------------------------------
 
-    def on_block(self, samples: Any, at_s: float) -> None:
+    def on_block(self, samples: Samples, at_s: float) -> None:
         """Take 20 ms of the microphone: int16, mono, at the session's input rate."""
         session = self._session
         if session is None or session.stop.is_set():  # the session is over; `session.error` says why
@@ -157,8 +129,9 @@ class LiveVoice:
         """Tell, once, that what the microphone captures does not reach the session. For the microphone's thread."""
         self._failed("input", self._hearing, "the microphone is not heard", error)
 
-    def _hear(self, session: Session, samples: Any, at_s: float) -> None:
+    def _hear(self, session: Session, samples: Samples, at_s: float) -> None:
         echo = self._echo
+        assert echo is not None
         before = self.user_speaking
         sound = echo.near(samples, at_s)
         at_s -= echo.delay_ms / 1000
@@ -174,7 +147,7 @@ class LiveVoice:
         """Whether speech now speaks over an answer."""
         return self.mode is not TurnMode.PUSH_TO_TALK and self._speaker is not None and not self._speaker.idle
 
-    def _send(self, session: Session, sound: Any, at_s: float) -> None:
+    def _send(self, session: Session, sound: Samples, at_s: float) -> None:
         """Send what was captured at `at_s`, and tell that when it does not simply follow on what was sent before."""
         captured_s = at_s - self._sent_s
         if abs(captured_s - self._captured_s) > _CAPTURE_TOLERANCE_S:
@@ -183,7 +156,7 @@ class LiveVoice:
         session.send_audio(self._encode(session, sound))
         self._sent_s += sound.size / session.input_format.rate_hz
 
-    def _push_to_talk(self, session: Session, sound: Any, at_s: float) -> None:
+    def _push_to_talk(self, session: Session, sound: Samples, at_s: float) -> None:
         begins, sends, ends = self.key.step()
         if begins:
             session.interrupt("speech")
@@ -199,7 +172,7 @@ class LiveVoice:
                 session.respond()
 
     @staticmethod
-    def _encode(session: Session, sound: Any) -> bytes:
+    def _encode(session: Session, sound: Samples) -> bytes:
         """Samples as the session's input format wants them."""
         if session.input_format.encoding == "pcm16":
             return bytes(sound.tobytes())
@@ -310,7 +283,7 @@ class LiveVoice:
                     up.Audible(item_id=item_id, content_index=content_index, from_ms=from_ms, to_ms=to_ms, at_s=at_s),
                 )
 
-    def _played(self, speaker: SpeakerLike) -> Sequence[tuple[tuple[str, int], float, float, float]]:
+    def _played(self, speaker: Speaker) -> Sequence[Played]:
         try:
             return speaker.played()
         except Exception as error:  # noqa: BLE001  # told; the session goes on
@@ -342,7 +315,7 @@ class LiveVoice:
                 self._pass_on(session, update)
 
 
-def _name(line: Any) -> str | None:
+def _name(line: Microphone | Speaker | None) -> str | None:
     """Return the name of the device that a microphone or speaker uses; None if it uses none."""
-    device = getattr(line, "device", None)
-    return getattr(device, "name", device)
+    device = None if line is None else line.device
+    return None if device is None else device.name
