@@ -236,9 +236,10 @@ class LiveSound:
 
         assert self._session is not None
         near_hz = self._session.input_format.rate_hz
-        if self.speaker is None or self.speaker.device is None or microphone is None:
+        speaker = None if self.speaker is None else self.speaker.device  # once: it may be lost meanwhile
+        if self.speaker is None or speaker is None or microphone is None:
             return EchoControl(near_hz, EchoMode.HEADPHONES)
-        advice = echo_memory.recall(self.speaker.device.name, microphone.name)
+        advice = echo_memory.recall(speaker.name, microphone.name)
         mode = choose_mode(self._settings.echo, None if advice is None else advice.mode)
         far_hz = self.speaker.rate_hz
         self._far_block = far_hz * devices.BLOCK_MS // 1000
