@@ -18,7 +18,7 @@ from typing import Any
 
 from realtime_client.errors import UsageError
 from realtime_client.escape import printable
-from realtime_client.masks import Secrets, names_secret
+from realtime_client.secret import Secrets, names_secret
 
 ROOT = "realtime_client"
 _OWN = {"event", "level", "logger", "timestamp", "kind", "type", "status", "role"}

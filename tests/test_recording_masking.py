@@ -11,11 +11,11 @@ from recording_helpers import Stage, sound
 
 from realtime_client import logs
 from realtime_client import updates as up
-from realtime_client.masks import Secrets
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import Item
 from realtime_client.recording.masking import Masker
 from realtime_client.report import write_report
+from realtime_client.secret import Secrets
 
 SHORT = ["x", "text", "user", "id", "in", "1", "a", "***", "type", "turn", "item_id"]
 WORDS = ["response", "transcript", "completed", "assistant", "response_id", "conversation", "audio_format", "item_id_x"]

@@ -1,7 +1,7 @@
 """Keeps keys out of what is written.
 
 Two rules: a value that is known to be secret is replaced where it stands in text (short ones only where a secret can
-stand; see `masks`), and what stands under `authorization` or `headers` (remote tools carry keys there) is replaced by
+stand; see `secret`), and what stands under `authorization` or `headers` (remote tools carry keys there) is replaced by
 its place. Values found by the second rule are secret from then on. Structure is never masked: the names of fields,
 types, ids and all that has a fixed set of values stay as they are, unless they hold a key that no such thing can be. A
 frame that holds nothing secret passes through byte for byte; of one that does, only the strings that hold it change.
@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.masks import LONG, MASK, Secrets
+from realtime_client.secret import LONG, MASK, Secrets
 
 _HIDDEN_IN_FRAMES = {"authorization", "headers"}
 _HIDDEN = _HIDDEN_IN_FRAMES | {"api_key", "api-key", "token", "password", "secret"}
