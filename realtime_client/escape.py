@@ -24,3 +24,9 @@ def one_line(text: str, limit: int = 500) -> str:
     """Return `text` printable and on one line of at most `limit` characters."""
     line = text.translate(_ONE_LINE).strip()
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """Return `text` for one line of a message, printable, what is space in it as one space."""
+    line = " ".join(printable(text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

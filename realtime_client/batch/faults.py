@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realtime_client import errors
-from realtime_client.batch.judging.words import shortened
+from realtime_client.escape import shortened
 
 from .result import Fault
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 from realtime_client.audio.quiet import quiet_screen
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, talk_options
-from realtime_client.cli.screen import Screen, make_screen
+from realtime_client.cli.screen import Screen
 from realtime_client.cli.session import close_soon, command_session
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.settings import DEFAULT, Settings
@@ -54,7 +55,7 @@ def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_te
 def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> None:
     from realtime_client.cli.chat import Chat
 
-    screen = make_screen()
+    screen = _best_screen()
 
     def choose(settings: Settings) -> tuple[Settings, LiveSound | None]:
         sound = _sound(settings, screen) if by_voice else None
@@ -128,3 +129,16 @@ def _sound(settings: Settings, screen: Screen) -> LiveSound | None:
         return None
     screen.notice("[no microphone and no speaker: in text until one is plugged in]")
     return sound
+
+
+def _best_screen() -> Screen:
+    """Return the best screen for where standard input and output lead."""
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    able = os.environ.get("TERM", "") not in ("", "dumb") or sys.platform == "win32"
+    if interactive and able:
+        from realtime_client.cli.line_screen import LineScreen
+
+        return LineScreen()
+    from realtime_client.cli.plain_screen import PlainScreen
+
+    return PlainScreen()

@@ -156,7 +156,7 @@ class _Command:
     def run(self, state: Any) -> int:
         """Play, and print what came of it; returns the exit code."""
         from realtime_client.batch.running.folder import RunFolder
-        from realtime_client.batch.running.stage import stage
+        from realtime_client.batch.running.staging import stage
         from realtime_client.cli.run_screen import run_screen
 
         options, settings = self._options, self._settings

@@ -107,16 +107,3 @@ def dim(text: str) -> str:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty():
         return text
     return f"{_DIM}{text}{_PLAIN}"
-
-
-def make_screen() -> Screen:
-    """Return the best screen for where standard input and output lead."""
-    interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    able = os.environ.get("TERM", "") not in ("", "dumb") or sys.platform == "win32"
-    if interactive and able:
-        from realtime_client.cli.line_screen import LineScreen
-
-        return LineScreen()
-    from realtime_client.cli.plain_screen import PlainScreen
-
-    return PlainScreen()

@@ -18,6 +18,7 @@ from realtime_client.batch.faults import CheckError
 from realtime_client.batch.result import CheckResult, ToolUse
 from realtime_client.batch.scenario import ErrorRate, EventCheck, Expect, Judge, Lengths, Prices, ToolCheck, seconds
 from realtime_client.errors import UsageError
+from realtime_client.escape import shortened
 from realtime_client.updates import Usage
 
 from . import words
@@ -113,9 +114,9 @@ def _result(kind: str, path: str, found: _Found, evidence: Evidence, means: Mean
     return CheckResult(
         kind=kind,
         ok=found.ok,
-        expected=words.shortened(found.expected),
-        seen=words.shortened(found.seen),
-        message="" if found.ok else words.shortened(found.message, 300),
+        expected=shortened(found.expected),
+        seen=shortened(found.seen),
+        message="" if found.ok else shortened(found.message, 300),
         turn=evidence.turn,
         score=found.score,
         place=means.place(path if found.index is None else f"{path}.{found.index}"),
@@ -131,7 +132,7 @@ def _many(value: Any) -> Iterator[tuple[int | None, Any]]:
 
 
 def _quoted(text: str) -> str:
-    return f'"{words.shortened(text)}"'
+    return f'"{shortened(text)}"'
 
 
 def _no_text(evidence: Evidence) -> str:

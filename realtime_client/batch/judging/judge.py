@@ -16,11 +16,11 @@ import msgspec
 from realtime_client.batch.faults import JudgeError
 from realtime_client.batch.scenario import Judge
 from realtime_client.errors import ResponseFailedError
+from realtime_client.escape import shortened
 from realtime_client.opening import opened
 from realtime_client.settings import FLAG, Settings
 
 from .checks import Evidence, Verdict
-from .words import shortened
 
 JUDGE_MARK = "You judge one answer of a voice assistant."
 INSTRUCTIONS = (

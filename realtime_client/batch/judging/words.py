@@ -17,8 +17,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from realtime_client.escape import printable
-
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 _ALIKE = str.maketrans(
@@ -89,9 +87,3 @@ def holds(text: str, words: str) -> bool:
     before = r"(?<!\w)" if _BEGINS_WITH_WORD.match(needle) else ""
     after = r"(?!\w)" if _ENDS_IN_WORD.search(needle) else ""
     return re.search(before + re.escape(needle) + after, normal(text).casefold()) is not None
-
-
-def shortened(text: str, limit: int = 80) -> str:
-    """Return a text for one line of a message, without control characters."""
-    line = " ".join(printable(text[: 4 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

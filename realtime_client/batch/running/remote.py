@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -32,9 +32,7 @@ from realtime_client.settings import URLS
 from realtime_client.version import __version__
 
 from .parcel import pack, unpack
-
-if TYPE_CHECKING:
-    from .stage import Stage
+from .stage import Stage, at_server, without_keys
 
 _log = Log("run")
 _CONNECT_S = 20.0
@@ -55,8 +53,6 @@ def play_there(case: Case, plan: Plan) -> Returned:
     """Play a case on a worker of the cluster; its recording goes into a folder that does not outlive the call."""
     plan = dataclasses.replace(plan, worker=f"{socket.gethostname()} process {os.getpid()}")
     if plan.local:
-        from .stage import at_server
-
         server = _local_server(fast=plan.fast)
         plan = dataclasses.replace(plan, settings=at_server(plan.settings, server.url, server.token))
     with tempfile.TemporaryDirectory(prefix="realtime-") as scratch:
@@ -118,8 +114,6 @@ def dask_stage(address: str, plan: Plan, folder: Path) -> Iterator[Stage]:
     Errors: UsageError for another address, no workers or workers that cannot play; MissingExtraError;
     HostUnreachableError when no scheduler answers.
     """
-    from .stage import Stage, without_keys
-
     if plan.local:
         elsewhere: dict[str, Any] = dict.fromkeys(URLS)  # of no use there, and a password may stand in them
         plan = dataclasses.replace(plan, settings=dataclasses.replace(without_keys(plan.settings), **elsewhere))
