@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -396,3 +397,45 @@ def test_metrics_while_it_runs(tmp_path: Path, scenarios: Path):
     assert "realtime_run_cases 3" in text
     assert 'realtime_latency_seconds_count{latency="first_text"} 1' in text
     assert 'realtime_bytes_total{direction="in"}' in text
+
+
+LIKE_WINDOWS = """
+import multiprocessing.popen_spawn_posix, os, signal, subprocess, sys, types  # what is system-dependent in Python itself
+held = set()
+def locking(file, mode, count):
+    place = (os.fstat(file).st_ino, os.fstat(file).st_dev)
+    if place in held:
+        raise OSError(36, "Resource deadlock avoided")
+    held.add(place)
+sys.modules["msvcrt"] = types.SimpleNamespace(locking=locking, LK_NBLCK=2)
+for missing in ("fcntl", "termios", "resource", "pwd", "grp"):
+    sys.modules[missing] = None
+for missing in ("pread", "pwrite", "fork", "getuid", "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW"):
+    delattr(os, missing)
+for missing in ("SIGHUP", "pthread_sigmask", "sigwait", "pthread_kill", "sigpending"):
+    delattr(signal, missing)
+from realtime_client.batch.running.lock import hold
+from realtime_client.cli import main
+if __name__ == "__main__":  # worker processes begin here, too
+    print("taken once:", hold("a.lock") is not None, hold("a.lock") is not None)
+    sys.exit(main(["run", *sys.argv[1:]]))
+"""
+
+
+def test_a_run_needs_nothing_that_windows_does_not_have(scenarios: Path, tmp_path: Path):
+    program, folder = tmp_path / "like_windows.py", tmp_path / "run"
+    program.write_text(LIKE_WINDOWS)
+    command = [sys.executable, str(program), str(scenarios / "good.yaml"), "--local", "--fast", "--out", str(folder)]
+
+    def run(*flags: str) -> str:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": LIMIT_S, "cwd": tmp_path}
+        done = subprocess.run([*command, *flags], check=False, **options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "taken once: True False" in run(), "by the means of that system"
+    assert [result.status for result in results_in(folder)] == ["passed"]
+    with (folder / "results.jsonl").open("ab") as file:
+        file.write(b'{"case": "torn')
+    run("--resume")
+    assert (folder / "results.jsonl").read_bytes().endswith(b"}\n")

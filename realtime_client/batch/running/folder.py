@@ -26,6 +26,8 @@ from realtime_client.logs import Log
 from realtime_client.recording.folder import JOURNAL, SESSION, iso, replace_file
 from realtime_client.recording.recover import recover
 
+from .lock import hold
+
 _log = Log("run")
 LOCK = "run.lock"
 _SYNC_S = 1.0
@@ -100,7 +102,7 @@ class RunFolder:
         try:
             (self.path / SESSIONS).mkdir(mode=0o700, exist_ok=True)
             replace_file(self.path / RUN, _pretty(self.info))
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
             self._file = os.open(self.path / RESULTS, flags, 0o600)
             _drop_torn_line(self._file)
         except OSError as error:
@@ -213,18 +215,13 @@ def _check_same(path: Path, before: RunInfo, now: RunInfo) -> None:
 
 def _locked(path: Path) -> int:
     """Make the folder and take its lock, which ends with this process. Errors: UsageError; RecordingError."""
-    import fcntl
-
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = hold(path / LOCK)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise UsageError(f"another run is writing into {path}; wait for its end or name another folder") from None
+    if lock is None:
+        raise UsageError(f"another run is writing into {path}; wait for its end or name another folder")
     return lock
 
 
@@ -233,7 +230,8 @@ def _drop_torn_line(file: int) -> None:
     end = size = os.fstat(file).st_size
     while end > 0:
         begin = max(0, end - 65_536)
-        at = os.pread(file, end - begin, begin).rfind(b"\n")
+        os.lseek(file, begin, os.SEEK_SET)  # what is written goes to the end all the same
+        at = os.read(file, end - begin).rfind(b"\n")
         if at >= 0:
             end = begin + at + 1
             break
