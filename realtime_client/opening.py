@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from realtime_client.changes import ToolSpec
 from realtime_client.client.client import RealtimeClient
@@ -20,6 +20,7 @@ from realtime_client.protocol.conversation import HeardMs
 from realtime_client.secret import shown_url, url_secrets
 from realtime_client.session.session import Session
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
+from realtime_client.settings.keywords import Keywords
 from realtime_client.settings.target import endpoint, session_config, target
 from realtime_client.telemetry.session_log import SessionLog
 
@@ -48,7 +49,7 @@ class Opened:
     server_date: str = ""
 
 
-def connect(settings: Settings | None = None, **values: Any) -> Connecting:
+def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting:
     """Open a session, and close it with everything that belongs to it at the end of the block.
 
     settings: default those of the environment, `.env` and the config file. values: settings by name, stronger than
@@ -61,7 +62,7 @@ def connect(settings: Settings | None = None, **values: Any) -> Connecting:
             raise UsageError(f"there is no setting {name!r}; `realtime settings` lists all names")
     if settings is not None and values:
         raise UsageError("give connect() either settings or single values")
-    return Connecting(settings, values)
+    return Connecting(settings, {**values})
 
 
 class Connecting:
