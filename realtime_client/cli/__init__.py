@@ -163,7 +163,7 @@ def _click_message(error: object) -> str:
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
     if type(error).__name__ == "NoSuchOption" and context is not None and context.parent is None:
         hint = f"; options stand behind a command{hint}"
-    return f"{error.format_message()}{hint}"  # type: ignore[attr-defined]
+    return f"{error.format_message().removesuffix('.')}{hint}"  # type: ignore[attr-defined]
 
 
 def _complain(message: str) -> None:

@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from realtime_client.cli.chat_voice import ChatVoice
 
 HELP = """\
-type a line to talk; it interrupts an answer that is running
-  .help          this list
-  .save [PATH]   copy the transcript (.md .jsonl .srt .vtt); or where it is
-  .voice NAME    another voice, as long as none has spoken yet
+Type a line to talk; it interrupts an answer that is running.
+  .help          show this list
+  .save [PATH]   copy the transcript to PATH (.md, .jsonl, .srt or .vtt); without
+                 PATH, tell where the recording is
+  .voice [NAME]  change the voice, as long as it has not spoken yet; or tell it
   .cancel        stop the running answer (so does Ctrl-C)
-  .stats         figures of the last turn and of the connection
-  .quit .exit    end (so do Ctrl-D, and Ctrl-C twice when nothing runs)
-Ctrl-C clears a half-typed line, else stops the answer, else asks for another"""
+  .stats         show figures of the last turn and of the connection
+  .quit .exit    end (so does Ctrl-D)
+Ctrl-C clears the line being typed; with none, it stops the answer; with nothing
+to stop, pressing it twice ends."""
+_TRANSCRIPTS = (".md", ".jsonl", ".srt", ".vtt")
 
 QUIT_WITHIN_S = 5.0
 # Control sequences (ECMA-48: CSI, OSC, two-character ones), then control characters without tab and line feed.
@@ -68,6 +71,7 @@ class Chat:
         self._quits_until_s: float | None = None  # the screen says that another Ctrl-C ends the chat
         self._stopping = False  # an answer has been told to stop and has not ended yet
         self._brought = False  # the answer brought something
+        self._awaits = False  # what was typed has no answer yet, as far as is shown
         self._heard = Heard()
         self._fatal: up.Failure | None = None
         self._part: tuple[str, int] | None = None
@@ -116,7 +120,7 @@ class Chat:
         self._screen.write(update.text)
 
     def _response_done(self, update: up.ResponseDone) -> None:
-        self._stopping = False
+        self._stopping = self._awaits = False
         self._screen.end_line()
         if update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
@@ -139,6 +143,7 @@ class Chat:
             self._screen.notice(line)
 
     def _failure(self, update: up.Failure) -> None:
+        self._awaits = False
         if update.fatal:
             self._fatal = update  # the end of the session, which follows, tells of it
         elif not update.benign:
@@ -203,6 +208,11 @@ class Chat:
         self.interrupted = True
         self._screen.stop()
 
+    def goes_on(self) -> bool:
+        """Whether there is something to wait for when nothing more is typed: speech, an answer, or its sound."""
+        listens = self._voice is not None and self._voice.listens
+        return listens or self._awaits or self._session.answering or self._playing
+
     @property
     def _is_stopping(self) -> bool:
         return self._stopping and self._session.answering
@@ -237,9 +247,11 @@ class Chat:
         return f"did you mean {near[0]}?" if near else ".help lists them"
 
     def _talk(self, text: str) -> None:
+        self._awaits = True
         try:
             self._session.send_text(text)  # shown where the session tells of it
         except BaseException:
+            self._awaits = False
             self._screen.echo(text)
             raise
         self._stopping = False
@@ -298,15 +310,21 @@ def _is_encodable(text: str) -> bool:
 
 
 def copy_transcript(recording: Path, destination: Path) -> Path:
-    """Copy the transcript as the suffix of `destination` says, and return where it went.
+    """Copy the transcript in the form that the suffix of `destination` names, and return where it went.
 
-    Into a folder it goes under its own name. Errors: UsageError when it exists already or cannot be written.
+    Into a folder it goes under its own name, as Markdown. Errors: UsageError for another suffix, and when it exists
+    already or cannot be written.
     """
     shown = one_line(str(destination), 200)
-    suffix = destination.suffix if destination.suffix in (".md", ".jsonl", ".srt", ".vtt") else ".md"
+    folder = destination if destination.is_dir() else destination.parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {shown}: there is no folder {one_line(str(folder), 200)}; make it first")
+    suffix = ".md" if folder is destination else destination.suffix.lower()
+    if suffix not in _TRANSCRIPTS:
+        raise UsageError(f"cannot write {shown}: its name must end in .md, .jsonl, .srt or .vtt")
     source = recording / f"transcript{suffix}"
     try:
-        if destination.is_dir():
+        if folder is destination:
             destination /= source.name
         with source.open("rb") as old, open(destination, "xb", opener=_private) as new:
             shutil.copyfileobj(old, new)

@@ -59,8 +59,8 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
 
     def choose(settings: Settings) -> tuple[Settings, LiveSound | None]:
         sound = _sound(settings, screen) if by_voice else None
-        if sound is None and settings.rank("modality") == DEFAULT:
-            settings = dataclasses.replace(settings, modality="text")  # nobody will hear it
+        if (sound is None or not sound.possible) and settings.rank("modality") == DEFAULT:
+            settings = dataclasses.replace(settings, modality="text")  # nobody hears it; a speaker that comes asks anew
         return settings, sound
 
     with command_session(settings, invocation, screen.notice, sound=choose) as (held, state):
@@ -87,7 +87,7 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
         remove = held.session.observe(chat.observe)
         try:
             screen.notice(greeting)
-            screen.run(chat.line, chat.interrupt, chat.typed)
+            screen.run(chat.line, chat.interrupt, chat.typed, chat.goes_on)
         finally:
             remove()
         _tell_end(chat, screen, held.session.error, state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from realtime_client import updates as up
 from realtime_client.audio.devices import KINDS, Device, DeviceError, Direction
@@ -15,16 +15,24 @@ from realtime_client.escape import one_line
 from realtime_client.talk.assembly import LiveSound
 from realtime_client.talk.turns import TurnMode
 
-_HELP = """\
-  .mute .unmute  the microphone gives silence, or sound again
-  .volume N      loudness of the answers, 0 to 1 or in percent
-  .mode WORD     who ends your turn: vad, semantic (by meaning) or ptt (a key)
+if TYPE_CHECKING:
+    from realtime_client.audio.microphone import Microphone
+    from realtime_client.audio.speaker import Speaker
+
+_STEERING_HELP = """\
+  .mute .unmute  silence the microphone, or let it be heard again
+  .volume [N]    set the loudness of the answers, 0 to 1 or in percent; or show it
+  .mode [WORD]   choose who ends your turn: vad (silence), semantic (meaning) or
+                 ptt (a key); or show it
   .talk          with ptt, begin or end your turn, as F2 and Ctrl-Space do (held
                  down, where the terminal reports that a key is let go)
+"""
+_DEVICES_HELP = """\
   .devices       list microphones and speakers, those in use marked; where no
                  sound server tells of changes, sound pauses while it looks
-  .mic NAME      another microphone, also from now on: index or part of the name
-  .speaker NAME  another speaker, likewise"""
+  .mic NAME      use another microphone, now and later: its index or a part of
+                 its name
+  .speaker NAME  use another speaker, likewise"""
 
 _MODES = {
     "vad": TurnMode.SERVER_VAD,
@@ -42,12 +50,18 @@ _LONG_GAP_MS = 500
 
 
 class ChatVoice:
-    """Steers the live sound of one session. answering: whether an answer runs or is asked for.
+    """Steers the live sound of one session. answering: whether an answer runs or is asked for."""
 
-    help: the lines that list its commands. commands: their names.
-    """
+    @property
+    def help(self) -> str:
+        """The lines that list its commands; without any device, those that may get one."""
+        silent = self._sound.microphone is None and self._sound.speaker is None
+        return _DEVICES_HELP if silent else _STEERING_HELP + _DEVICES_HELP
 
-    help = _HELP
+    @property
+    def listens(self) -> bool:
+        """Whether there is a microphone to speak into."""
+        return self._sound.microphone is not None
 
     @property
     def commands(self) -> list[str]:
@@ -211,7 +225,7 @@ class ChatVoice:
             raise UsageError(str(error)) from None
         self._screen.notice(f"[asked for the {KINDS[direction]} {one_line(device.name)}]")
 
-    def _microphone(self) -> Any:
+    def _microphone(self) -> Microphone:
         if self._sound.microphone is None:
             raise UsageError("there is no microphone")
         return self._sound.microphone
@@ -229,7 +243,7 @@ _COMMANDS: dict[str, Callable[[ChatVoice, str], None]] = {
 }
 
 
-def _name(line: Any) -> str | None:
+def _name(line: Microphone | Speaker | None) -> str | None:
     device = None if line is None else line.device
     return None if device is None else device.name
 

@@ -118,7 +118,7 @@ def _report(comparison: Comparison, run_a: Path, run_b: Path) -> dict[str, Any]:
     import msgspec
 
     whole: dict[str, Any] = msgspec.to_builtins(comparison)
-    counts = {verdict: comparison.count(verdict) for verdict in (*_LISTED, "same", "only in A", "only in B")}  # type: ignore[arg-type]
+    counts = {verdict: comparison.count(verdict) for verdict in (*_LISTED, "same", "too few", "only in A", "only in B")}  # type: ignore[arg-type]
     return {"run_a": str(run_a), "run_b": str(run_b), "verdicts": counts, **whole}
 
 
@@ -226,5 +226,7 @@ def _ending(comparison: Comparison) -> Iterator[str]:
     parts.append(f"{comparison.count('not proven')} not proven")
     if comparison.count("not judged"):
         parts.append(f"{comparison.count('not judged')} not judged")
+    if comparison.count("too few"):
+        parts.append(f"{comparison.count('too few')} with too few repeats to tell")
     parts.append(f"{comparison.count('same')} the same")
     yield f"{', '.join(parts)} ({comparison.tests} comparisons, alpha {comparison.alpha:g})"

@@ -11,7 +11,7 @@ from typing import Any
 
 from realtime_client.cli.hangup import hung_up, tell
 from realtime_client.cli.pending import Pending
-from realtime_client.cli.screen import Controls, Interrupts, OnInterrupt, OnLine, OnTyping
+from realtime_client.cli.screen import Controls, GoesOn, Interrupts, OnInterrupt, OnLine, OnTyping
 from realtime_client.cli.status import Fragment, status_row
 from realtime_client.cli.talk_key import ASK, DISABLE, ENABLE, KeyReports
 from realtime_client.escape import printable
@@ -98,7 +98,13 @@ class LineScreen:
         os.write(1, (_PASTE_OFF + _CURSOR_ON + (DISABLE if self._reports_on else "") + "\r\n").encode())
         termios.tcsetattr(0, termios.TCSANOW, self._cooked)
 
-    def run(self, on_line: OnLine, on_interrupt: OnInterrupt, on_typing: OnTyping = lambda: None) -> None:
+    def run(
+        self,
+        on_line: OnLine,
+        on_interrupt: OnInterrupt,
+        on_typing: OnTyping = lambda: None,
+        goes_on: GoesOn = bool,  # noqa: ARG002  # a terminal's input ends when the user says so
+    ) -> None:
         """Read lines until the end of input, `stop`, or until the terminal is gone."""
         self._on_line, self._on_interrupt, self._on_typing = on_line, on_interrupt, on_typing
         self._app = self._application()

@@ -118,7 +118,17 @@ def _option(spec: Spec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     kind: Any = click.Choice(spec.choices) if spec.choices else None
     if spec.is_path:  # for shells that complete names
         kind = click.Path()
-    return click.option(spec.flag, spec.name, type=kind, default=None, metavar=_metavar(spec), help=text)
+    complete = _voices if spec.name == "voice" else None
+    return click.option(
+        spec.flag, spec.name, type=kind, default=None, metavar=_metavar(spec), help=text, shell_complete=complete
+    )
+
+
+def _voices(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """Offer voices to a shell that completes."""
+    from realtime_client.settings.target import voices
+
+    return [name for name in voices() if name.startswith(begun)]
 
 
 def _metavar(spec: Spec) -> str | None:

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 
 from realtime_client.cli.hangup import hung_up, tell
-from realtime_client.cli.screen import Controls, Interrupts, OnInterrupt, OnLine, OnTyping
+from realtime_client.cli.screen import Controls, GoesOn, Interrupts, OnInterrupt, OnLine, OnTyping
 from realtime_client.escape import printable
 
 _LINES_AHEAD = 64
+_LOOK_S = 0.1
 
 
 class PlainScreen:
@@ -26,7 +27,7 @@ class PlainScreen:
         self._done = threading.Event()
         self._to_terminal = sys.stdout.isatty()
         self._error: OSError | None = None
-        self._listens = False
+        self._at_end = False  # of input
         self._interrupts = Interrupts()
         self._todo: queue.Queue[Callable[[], None]] = queue.Queue(_LINES_AHEAD)
         self._runs = False
@@ -59,9 +60,8 @@ class PlainScreen:
     def echo(self, line: str) -> None:
         """Nothing: the terminal has shown it."""
 
-    def add_controls(self, controls: Controls) -> None:  # noqa: ARG002  # one shape for all screens
-        """Go on when piped input is at its end: there is still speech. No row is redrawn, and there is no key."""
-        self._listens = not sys.stdin.isatty()
+    def add_controls(self, controls: Controls) -> None:
+        """Nothing: no row is redrawn, and there is no key."""
 
     def stop(self) -> None:
         """Make `run` return."""
@@ -75,13 +75,22 @@ class PlainScreen:
     def abandon(self) -> None:
         """Nothing: the terminal is as it was."""
 
-    def run(self, on_line: OnLine, on_interrupt: OnInterrupt, on_typing: OnTyping = lambda: None) -> None:  # noqa: ARG002
-        """Read lines in a thread of their own: a blocked signal does not interrupt a read. Nobody tells of typing."""
+    def run(
+        self,
+        on_line: OnLine,
+        on_interrupt: OnInterrupt,
+        on_typing: OnTyping = lambda: None,  # noqa: ARG002  # nobody tells of it
+        goes_on: GoesOn = bool,
+    ) -> None:
+        """Read lines in a thread of their own: a blocked signal does not interrupt a read."""
         self._on_interrupt = on_interrupt
         self._runs = True
         threading.Thread(target=self._read, args=(on_line,), name="realtime-stdin", daemon=True).start()
         while not self._done.is_set():
-            self._todo.get()()
+            with contextlib.suppress(queue.Empty):
+                self._todo.get(timeout=_LOOK_S if self._at_end else None)()
+            if self._at_end and not goes_on():
+                break
         self._runs = False
         self.hung_up = hung_up()
         if self._error is not None and not self.hung_up:
@@ -106,8 +115,12 @@ class PlainScreen:
                 text = line.strip()
                 if text and not self._put(lambda text=text: on_line(text)):  # type: ignore[misc]
                     return
-        if not self._listens:
-            self._put(self._done.set)
+        self._put(self._input_ended)
+
+    def _input_ended(self) -> None:
+        self._at_end = not sys.stdin.isatty()
+        if not self._at_end:  # Ctrl-D
+            self._done.set()
 
     def _put(self, action: Callable[[], None]) -> bool:
         """Queue behind the lines that came before; False at the end."""

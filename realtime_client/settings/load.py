@@ -131,7 +131,7 @@ class Settings:
     volume: float = _setting(1.0, read.number(0.0, 1.0), "loudness of the answers, 0 to 1")
     record: bool = _setting(True, read.flag, "do not record the session", flag="--no-record", negative=True)
     record_dir: Path | None = _setting(None, read.path, "folder of the recordings")
-    flac: bool = _setting(False, read.flag, "also write each turn's audio as FLAC")
+    flac: bool = _setting(False, read.flag, "keep each turn's audio as FLAC, not WAV")
     log_level: str = _setting("warning", read.text, "least level to log", choices=LOG_LEVELS)
     log_file: Path | None = _setting(None, read.path, "log to this file, not to stderr")
     log_json: bool = _setting(False, read.flag, "log as JSON lines")

@@ -227,6 +227,13 @@ def input_format(settings: Settings) -> AudioFormat:
     return _AUDIO_FORMATS[settings.input_format]
 
 
+def voices() -> tuple[str, ...]:
+    """Return the voices that are known by name; a server may have others."""
+    from realtime_client.protocol.server.settings import VOICES
+
+    return VOICES
+
+
 def session_config(settings: Settings, tools: Sequence[ToolSpec] = ()) -> RealtimeConfig:
     """Return the session.update that the settings ask for; what they leave open stays the server's choice.
 

@@ -17,6 +17,7 @@ from realtime_client.audio.devices import KINDS, Device, DeviceError, Direction
 from realtime_client.audio.faults import Trouble, why
 from realtime_client.audio.lines.open_lines import open_lines, rescan
 from realtime_client.audio.lines.telling import DeviceChange
+from realtime_client.changes import Changes
 from realtime_client.deadline import Deadline
 from realtime_client.errors import MissingExtraError, RealtimeError, UsageError
 from realtime_client.session.session import Session
@@ -388,7 +389,13 @@ class LiveSound:
             self._open_microphone(device, warn)
         else:
             self._open_speaker(device, warn)
+            self._ask_for_sound()
         self._renew_echo()
+
+    def _ask_for_sound(self) -> None:
+        """A session that began without a speaker may have asked for text alone."""
+        if self.speaker is not None and self._session is not None and "audio" not in self._session.facts.modalities:
+            self._session.change(Changes(modality="audio"))
 
     def current_devices(self) -> list[Device]:
         """Return the devices of now; the sound pauses for a moment where they may have changed. Errors: DeviceError."""

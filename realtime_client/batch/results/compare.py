@@ -20,7 +20,7 @@ from realtime_client.batch.result import CaseResult
 
 from .statistics import Shift, Test, can_tell, fisher, holm, mann_whitney, repeats_needed, shift
 
-Verdict = Literal["worse", "better", "not proven", "same", "only in A", "only in B", "not judged"]
+Verdict = Literal["worse", "better", "not proven", "same", "too few", "only in A", "only in B", "not judged"]
 PASSED, COST = "passed", "cost"
 LEAST_MS = 10.0  # a latency that differs by less counts as the same: nobody notices
 
@@ -67,7 +67,10 @@ class Flip(msgspec.Struct):
 
 
 class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One scenario (or row of one) in both runs. few: there are too few repeats to prove anything about it."""
+    """One scenario (or row of one) in both runs. few: there are too few repeats to prove anything about it.
+
+    verdict: `too few` where nothing speaks of a change, and nothing could: that is not `same`.
+    """
 
     name: str
     verdict: Verdict
@@ -250,4 +253,4 @@ def _overall(change: Change) -> Verdict:
         return "not judged"
     found = {measure.verdict for measure in change.measures}
     order: tuple[Verdict, ...] = ("worse", "better", "not proven")
-    return next((verdict for verdict in order if verdict in found), "same")
+    return next((verdict for verdict in order if verdict in found), "too few" if change.few else "same")

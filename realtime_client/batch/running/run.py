@@ -20,7 +20,7 @@ import msgspec
 
 from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.playing.play import play_case
-from realtime_client.batch.result import CaseResult, Fault, RunInfo
+from realtime_client.batch.result import SESSIONS, CaseResult, Fault, RunInfo
 from realtime_client.batch.results.summary import Summary
 from realtime_client.batch.scenario import Case
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
@@ -119,12 +119,12 @@ def run(
 ) -> Summary:
     """Play all cases that have no result yet, and write the results.
 
-    executor: where they are played; it is not shut down. folder: an open `RunFolder`, or where a new run begins. jobs:
-    most cases at a time. per_minute: most starts a minute. play: called in the executor with a case and the plan (whose
-    retries are 0 there: this function does them). Where the first `GIVE_UP` cases come to no connection, nothing more
-    begins. send, receive: what is done here to a case before it leaves, and to
-    what came back of it. Errors: UsageError for no cases, no jobs or no rate; RecordingError when results cannot be
-    written.
+    executor: where they are played; it is not shut down. folder: an open `RunFolder`, or where a new run begins; the
+    sessions are recorded in it. jobs: most cases at a time. per_minute: most starts a minute. play: called in the
+    executor with a case and the plan (whose retries are 0 there: this function does them). Where the first `GIVE_UP`
+    cases come to no connection, nothing more begins. send, receive: what is done here to a case before it leaves, and
+    to what came back of it.
+    Errors: UsageError for no cases, no jobs or no rate; RecordingError when results cannot be written.
     """
     if not cases:
         raise UsageError("there is no case to play")
@@ -133,10 +133,11 @@ def run(
     own = isinstance(folder, Path)
     place = RunFolder.create(folder, run_info(folder.name, cases)) if isinstance(folder, Path) else folder
     control = control or Control()
+    own_settings = dataclasses.replace(plan.settings, record_dir=place.path / SESSIONS)
     try:
         todo = [case for case in cases if case.id not in place.done]
         runner = _Runner(
-            plan=plan,
+            plan=dataclasses.replace(plan, settings=own_settings),
             executor=executor,
             folder=place,
             jobs=jobs,

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from realtime_client.batch.plan import Plan
-from realtime_client.batch.result import SESSIONS
 from realtime_client.local.server_process import ServerProcess
 from realtime_client.settings import Settings
 from realtime_client.settings.target import endpoint, target
@@ -34,12 +33,12 @@ def stage(
 ) -> Iterator[Stage]:
     """Set up what a run needs, and take it down at the end of the block.
 
-    folder: the run's; sessions are recorded in it if `settings.record`. executor: None for worker processes on this
+    folder: the run's. executor: None for worker processes on this
     machine, else the address of a Dask scheduler, `dask://HOST:PORT` or `tls://HOST:PORT`. quiet_workers: worker
     processes write nothing to standard error. Errors: UsageError; MissingExtraError; ConnectError when there is no
     such scheduler.
     """
-    own = dataclasses.replace(settings, metrics_port=0, record_dir=folder / SESSIONS)  # one port for all is the run's
+    own = dataclasses.replace(settings, metrics_port=0)  # one port for all is the run's
     local = target(own) == "local"
     plan = Plan(settings=own, fast=fast, retries=retries, local=local)
     if executor is not None:
