@@ -238,9 +238,19 @@ def test_scenarios_of_one_run_only():
     comparison = compare(runs("a", 1, 0) + runs("b", 1, 0), runs("b", 1, 0) + runs("c", 1, 0))
     assert [(change.name, change.verdict) for change in comparison.changes] == [
         ("a", "only in A"),
-        ("b", "same"),
+        ("b", "too few"),
         ("c", "only in B"),
     ]
+
+
+def test_too_few_repeats_are_not_called_the_same(folders):
+    run_folder("once", runs("same", 1, 0))
+    done = realtime("compare", folders[0], "once")
+    assert done.stdout.splitlines()[-1].startswith(
+        "0 worse, 0 better, 0 not proven, 1 with too few repeats to tell, 0 the"
+    )
+    verdicts = json.loads(realtime("compare", "--json", folders[0], "once").stdout)["verdicts"]
+    assert (verdicts["same"], verdicts["too few"]) == (0, 1)
 
 
 def test_rows_are_pooled_or_compared_one_by_one():

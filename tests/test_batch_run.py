@@ -131,6 +131,12 @@ def test_no_more_than_jobs_run_at_a_time(tmp_path: Path):
 # --- trying again -----------------------------------------------------------------------------------------------------
 
 
+def test_sessions_are_recorded_in_the_folder_of_the_run(tmp_path: Path):
+    play = Script()
+    run(make_cases(1), make_plan(), Direct(), tmp_path / "run", jobs=1, play=play)
+    assert [plan.settings.record_dir for plan in play.plans] == [tmp_path / "run" / "sessions"]
+
+
 def test_faults_of_the_endpoint_are_tried_again_and_failed_checks_are_not(tmp_path: Path):
     play = Script(REFUSED, "failed", REFUSED, REFUSED, REFUSED)
     run(make_cases(2), make_plan(retries=2), Direct(), tmp_path / "run", jobs=1, play=play)
@@ -255,30 +261,33 @@ from realtime_client.batch.running.folder import RunFolder
 from realtime_client.batch.running.pool import SessionPool
 from realtime_client.batch.running.run import run, run_info
 if __name__ == "__main__":
-    place, marks = Path(sys.argv[1]), sys.argv[2]
-    cases = players.make_cases(60, marks=marks)
+    place, marks, allowed = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    cases = players.make_cases(60, marks=marks, allowed=allowed)
     with SessionPool(4, processes=1) as pool:
         folder = RunFolder.resume(place, run_info("victim", cases))
         print("begun", flush=True)
-        run(cases, players.make_plan(), pool, folder, jobs=4, play=players.slow_notes)
+        run(cases, players.make_plan(), pool, folder, jobs=4, play=players.notes_as_allowed)
         folder.close()
     print("done", flush=True)
 """
 
 
 def test_killed_again_and_again_nothing_is_lost_or_written_twice(tmp_path: Path, project: Path):
-    script, place, marks = tmp_path / "victim.py", tmp_path / "run", tmp_path / "marks"
+    script, place, marks, allowed = (tmp_path / name for name in ("victim.py", "run", "marks", "allowed"))
     script.write_text(_VICTIM)
     marks.touch()
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), str(project / "tests")])}
     kills = 0
-    for more in (7, 20, 60):
-        with subprocess.Popen([sys.executable, script, place, marks], stdout=subprocess.PIPE, env=environ) as victim:
+    for more in (7, 20, 1_000):
+        have = len(marks.read_text().split())
+        allowed.write_text(str(have + more))
+        command = [sys.executable, script, place, marks, allowed]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as victim:
             assert victim.stdout is not None
             assert victim.stdout.readline() == b"begun\n"
             if more < 60:
-                have = len(marks.read_text().split())
-                players.wait_until(lambda have=have, more=more: len(marks.read_text().split()) >= have + more)
+                running = have + more + 4
+                players.wait_until(lambda running=running: len(marks.read_text().split()) == running)
                 victim.kill()
                 kills += 1
             else:

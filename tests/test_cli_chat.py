@@ -367,13 +367,39 @@ def test_a_command_that_is_none_gets_a_suggestion(command, says):
     assert stage.screen.lines == [f"> {command}", f"[{says}]"]
 
 
-@pytest.mark.parametrize("path", ["~no-such-user/x.md", "/nowhere/x.md", "x" * 300 + ".md"])
-def test_a_place_that_cannot_be_written_is_told(tmp_path, path):
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("~no-such-user/x.md", "there is no such home"),
+        ("/nowhere/x.md", "there is no folder /nowhere; make it first"),
+        ("x" * 300 + ".md", "File name too long"),
+        ("/tmp/x.docx", "its name must end in .md, .jsonl, .srt or .vtt"),
+        ("/tmp/x", "its name must end in .md, .jsonl, .srt or .vtt"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told(tmp_path, path, says):
     (tmp_path / "transcript.md").write_text("# Conversation\n")
     stage = Stage(recording=tmp_path)
     stage.chat.line(f".save {path}")
     assert len(stage.screen.lines) == 2
+    assert says in stage.screen.lines[1]
     assert not stage.screen.stopped
+
+
+def test_a_chat_whose_input_is_at_its_end_goes_on_while_there_is_something_to_wait_for():
+    stage = Stage()
+    assert not stage.chat.goes_on()
+    stage.chat.line("hello")
+    assert stage.chat.goes_on()
+    stage.session.answering = True
+    stage.see(up.ResponseStarted(response_id="r"), delta("Hi."))
+    stage.session.answering = False
+    assert stage.chat.goes_on(), "the end of the answer has not been shown"
+    stage.see(done("completed"))
+    assert not stage.chat.goes_on()
+    stage.chat.line("hello")
+    stage.see(up.Failure(message="no"))
+    assert not stage.chat.goes_on(), "an answer that was refused does not come"
 
 
 # Commands.

@@ -49,7 +49,7 @@ def test_without_key_or_sound_all_is_well_enough():
     assert whole["echo"] is None
     assert all(set(check) == {"name", "status", "text", "hint"} for check in whole["checks"])
     assert {"versions", "key", "endpoint", "handshake", "round trip", "clock", "recordings", "PortAudio"} <= set(checks)
-    assert {"extra local", "extra aec"} <= set(checks)
+    assert {f"extra {name}" for name in ("local", "aec", "language", "dask", "otel")} <= set(checks)
     assert checks["key"]["text"].startswith("none is needed")
     assert "ms" in checks["round trip"]["text"]
     assert checks["clock"]["status"] == "ok"
@@ -149,6 +149,9 @@ def test_a_missing_extra_says_what_it_is_for_and_how_to_get_it(monkeypatch):
     assert found.status == "warn"
     assert "echo cancellation" in found.text
     assert found.hint == "pip install 'realtime-client[aec]'"
+    unneeded = doctor.check_extra("dask")
+    assert (unneeded.status, unneeded.text) == ("ok", "not installed: scenarios played on a cluster")
+    assert unneeded.hint == "pip install 'realtime-client[dask]'"
 
 
 def test_without_portaudio_text_is_fine_and_echo_is_not(monkeypatch):

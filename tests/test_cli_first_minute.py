@@ -50,12 +50,21 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (["say", "--mod"], {"--model", "--modality"}),
         (["say", "--modality", ""], {"audio", "text"}),
         (["say", "--turn-detection", "s"], {"server_vad", "semantic_vad"}),
+        (["chat", "--voice-name", "s"], {"sage", "shimmer"}),
     ],
 )
 def test_bash_completes(words, offered):
     done = bash(COMPLETE, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert {line for line in done.stdout.splitlines() if line} == offered
+
+
+def test_tags_of_the_named_scenarios_are_completed(tmp_path):
+    for name, tags in (("one", "[quick, quiet]"), ("two", "[slow]")):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\ntags: {tags}\nturns:\n  - text: Hi\n")
+    words = f"realtime run {tmp_path} --tag qui"
+    done = realtime(_REALTIME_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD="4")
+    assert done.stdout.split() == ["plain,quick", "plain,quiet"]
 
 
 @pytest.mark.parametrize("option", ["--record-dir", "--log-file"])

@@ -336,11 +336,23 @@ def test_without_a_device_the_session_is_in_text_and_says_so(tmp_path):
             assert "type a line to talk" in shown
             terminal.type("hello\r")
             terminal.wait_for("> hello\nHello.\n>")
+            assert server.seen.get(timeout=HEARD_LIMIT_S)["session"]["output_modalities"] == ["text"], (
+                "nobody would hear it"
+            )
+            terminal.type(".help\r")
+            assert ".mute" not in terminal.wait_for(".speaker NAME")
             terminal.type(".mute\r")
             terminal.wait_for("[there is no microphone]")
             terminal.type(".devices\r")
             terminal.wait_for("microphones:\n      none\nspeakers:\n      none")
             leave(terminal)
+
+
+def test_piped_input_by_voice_ends_with_its_answer_where_nobody_can_speak(tmp_path):
+    with TalkingServer("Hello.") as server:
+        args = ("chat", "--voice", "--no-record", "--url", server.url)
+        done = realtime(*args, stdin="hi\n", **no_sound(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "Hello.\n"), done.stderr
 
 
 def test_text_asks_for_no_device(tmp_path):

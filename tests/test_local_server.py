@@ -7,7 +7,8 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -32,13 +33,27 @@ class Endless:
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
+        self.said = 0
 
     def reply(self, turn: BrainTurn) -> Iterator[Say]:
         try:
             while True:
+                self.said += 1
                 yield Say("and on and on ")
         finally:
             self.stopped.set()
+
+
+def until_it_stands(number: Callable[[], int]) -> None:
+    """Wait until a number that grows does so no more, for ten looks."""
+    pause, last, same = threading.Event(), 0, 0
+    ends = time.monotonic() + WAIT_S
+    while same < 10:
+        assert time.monotonic() < ends, "it grows and grows"
+        pause.wait(0.01)
+        now = number()
+        same = same + 1 if now and now == last else 0
+        last = now
 
 
 @pytest.fixture
@@ -460,14 +475,15 @@ def test_close_ends_sessions_with_1001_and_joins_all_threads():
 
 
 def test_close_does_not_wait_for_a_client_that_does_not_read():
-    server = LocalServer(pace=0, parts=Parts(brain=Endless()))
+    brain = Endless()
+    server = LocalServer(pace=0, parts=Parts(brain=brain))
     server.start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         connection.sendall(REQUEST)
         assert connection.recv(12).startswith(b"HTTP/1.1 101")
         create = b'{"type":"response.create"}'
         connection.sendall(bytes([0x81, 0x80 | len(create), 0, 0, 0, 0]) + create)
-        threading.Event().wait(0.3)  # let the server fill the socket
+        until_it_stands(lambda: brain.said)  # the socket is full
         server.close(deadline_s=4.0)
     assert not [t for t in threading.enumerate() if t.name.startswith("realtime-")]
 
