@@ -192,18 +192,18 @@ class TurnClock:
             turn.audio_chunks += 1
             turn.audio_bytes += len(update.audio)
             if turn.audio_chunks == 1:
-                turn.first_audio_ms = self._tell("first_audio", causes.latency_ms("first_audio", at_s), at_s)
-                turn.speech_to_audio_ms = self._tell("speech_to_audio", causes.latency_ms("speech_to_audio", at_s), at_s)
+                turn.first_audio_ms = self._measure("first_audio", causes, at_s)
+                turn.speech_to_audio_ms = self._measure("speech_to_audio", causes, at_s)
         else:
             turn.text_chunks += 1
             if turn.text_chunks == 1:
-                turn.first_text_ms = self._tell("first_text", causes.latency_ms("first_text", at_s), at_s)
+                turn.first_text_ms = self._measure("first_text", causes, at_s)
 
     def _done(self, update: up.ResponseDone, at_s: float) -> None:
         entry = self._open.pop(update.response_id, None)
         if entry is not None:
             turn, causes = entry
-            turn.status, turn.total_ms = update.status, self._tell("answer", causes.latency_ms("answer", at_s), at_s)
+            turn.status, turn.total_ms = update.status, self._measure("answer", causes, at_s)
 
     def _interrupted(self, update: up.Interrupted, at_s: float) -> None:
         # What is typed, or cut with the very message that tells of the speech, is cut at once: nothing to measure.
@@ -212,6 +212,9 @@ class TurnClock:
         self._speech_s = None
         if update.response_id in self._open:
             self._open[update.response_id][0].interrupted = True
+
+    def _measure(self, name: str, causes: Causes, at_s: float) -> float | None:
+        return self._tell(name, causes.latency_ms(name, at_s), at_s)
 
     def _tell(self, name: str, ms: float | None, at_s: float) -> float | None:
         if ms is not None:
