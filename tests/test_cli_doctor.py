@@ -93,7 +93,7 @@ def test_a_dead_host_is_3_and_the_rest_is_still_looked_at():
         port = listener.getsockname()[1]
     done = realtime("doctor", "--url", f"ws://127.0.0.1:{port}")
     assert done.returncode == 3
-    assert "verdict       not ready: endpoint" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1].split(maxsplit=2) == ["fail", "verdict", "not ready: endpoint"]
     assert "recordings" in done.stdout
     assert "not compared: no server answered" in done.stdout
 
@@ -171,7 +171,7 @@ def test_in_a_terminal_it_is_aligned_and_coloured_unless_no_color():
         assert b"\x1b[32mok" in terminal.raw
         rows = [line for line in terminal.text.splitlines() if line[:4].strip() in ("ok", "warn", "fail")]
         assert len(rows) >= 9
-        assert all(row[4:6] == "  " and row[6] != " " and row[18:20] == "  " and row[20] != " " for row in rows)
+        assert all(row[4:6] == "  " and row[6] != " " and row[20:22] == "  " and row[22] != " " for row in rows)
     with Terminal("doctor", columns=160, NO_COLOR="1") as terminal:
         assert terminal.wait_end() == 0
         assert b"\x1b[3" not in terminal.raw

@@ -260,7 +260,7 @@ def test_only_text_is_asked_for_where_that_is_wanted(args, modality):
     ("args", "portaudio", "modality"),
     [
         (["--text"], True, "text"),
-        ([], True, "audio"),  # a device may be plugged in
+        ([], True, "text"),  # a speaker that is plugged in asks for audio
         ([], False, "text"),
         (["--modality", "audio"], False, "audio"),
     ],

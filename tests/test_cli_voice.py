@@ -22,6 +22,7 @@ from realtime_client import updates
 from realtime_client.audio import devices
 from realtime_client.audio.echo.control import EchoMode, EchoPath
 from realtime_client.audio.echo.loop_test import Advice
+from realtime_client.changes import Changes
 from realtime_client.cli.status import Status, bar, status_row
 from realtime_client.cli.talk_key import HELD_S, KeyReports, TalkSwitch
 from realtime_client.errors import ConnectionLostError
@@ -321,6 +322,23 @@ def test_what_arrived_before_the_connection_was_lost_is_played_to_its_end(tmp_pa
     assert time.monotonic() - began_s < 4
     ended(sound, math.inf, None, asked)
     assert asked == ["cancel"], "a session that ends as asked is cut"
+
+
+@pytest.mark.parametrize(
+    ("modality", "modalities", "asked"),
+    [("audio", ("text",), [Changes(modality="audio")]), ("audio", ("audio",), []), ("text", ("text",), [])],
+)
+def test_a_speaker_that_comes_asks_for_audio(tmp_path: Path, monkeypatch, modality, modalities, asked):
+    sound = LiveSound(live_settings(tmp_path, modality=modality), lambda _text: None)
+    changes: list[Changes] = []
+    session: Any = SimpleNamespace(facts=updates.Facts(modalities=modalities), change=changes.append)
+    sound._session = session
+    monkeypatch.setattr(sound, "_open_speaker", lambda _device, _warn: setattr(sound, "speaker", _Speaker(0)))
+    monkeypatch.setattr(sound, "_open_microphone", lambda _device, _warn: None)
+    monkeypatch.setattr(sound, "_renew_echo", lambda: None)
+    for direction in sound._directions:
+        sound._open(direction, None, print)  # type: ignore[arg-type]
+    assert changes == asked
 
 
 def no_sound(tmp_path: Path) -> dict[str, str]:

@@ -376,7 +376,7 @@ def preferred(
 # Streams.
 
 
-class Stream:
+class SoundStream:
     """One open callback stream, mono, 16 bit, in blocks of 20 ms. Not started yet.
 
     callback: `(data, count, time, status)` with the device's own buffer, time with currentTime, inputBufferAdcTime and

@@ -316,14 +316,14 @@ def copy_transcript(recording: Path, destination: Path) -> Path:
     already or cannot be written.
     """
     shown = one_line(str(destination), 200)
-    folder = destination if destination.is_dir() else destination.parent
-    if not folder.is_dir():
-        raise UsageError(f"cannot write {shown}: there is no folder {one_line(str(folder), 200)}; make it first")
-    suffix = ".md" if folder is destination else destination.suffix.lower()
-    if suffix not in _TRANSCRIPTS:
-        raise UsageError(f"cannot write {shown}: its name must end in .md, .jsonl, .srt or .vtt")
-    source = recording / f"transcript{suffix}"
     try:
+        folder = destination if destination.is_dir() else destination.parent
+        if not folder.is_dir():
+            raise UsageError(f"cannot write {shown}: there is no folder {one_line(str(folder), 200)}; make it first")
+        suffix = ".md" if folder is destination else destination.suffix.lower()
+        if suffix not in _TRANSCRIPTS:
+            raise UsageError(f"cannot write {shown}: its name must end in .md, .jsonl, .srt or .vtt")
+        source = recording / f"transcript{suffix}"
         if folder is destination:
             destination /= source.name
         with source.open("rb") as old, open(destination, "xb", opener=_private) as new:

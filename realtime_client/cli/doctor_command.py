@@ -19,7 +19,7 @@ from realtime_client.escape import one_line
 from realtime_client.recording.masking import Masker
 from realtime_client.settings import Settings
 
-_NAME_WIDTH = 12
+_NAME_WIDTH = 14
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31;1"}
 
 

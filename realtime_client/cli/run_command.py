@@ -54,11 +54,17 @@ class RunOptions:
     processes: int | None
 
 
-def tags_of(context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
-    """Offer to a shell that completes the tags of the scenarios that are named so far."""
+def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """Offer to a shell that completes the tags of the scenarios that the line names.
+
+    Click has not read them yet: it stops at the option that lacks its value.
+    """
+    from click.shell_completion import split_arg_string
+
     from realtime_client.batch.loading.load import load
 
-    templates = load(context.params.get("paths") or ()).templates
+    words = split_arg_string(os.environ.get("COMP_WORDS", ""))[2:]
+    templates = load([word for word in words if Path(word).exists()]).templates
     tags = {tag for template in templates for case in template.cases[:1] for tag in case.scenario.tags}
     return sorted(tag for tag in tags if tag.startswith(begun))
 

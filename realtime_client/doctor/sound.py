@@ -176,7 +176,7 @@ class _LoopRun:
         self.pair = pair
         self._clock = clock
         self._done = threading.Event()
-        self._sides: list[devices.Stream] = []
+        self._sides: list[devices.SoundStream] = []
         self.rate_hz = self._agree()
         self._begin()
 
@@ -224,10 +224,10 @@ class _LoopRun:
         return heard[first:]
 
     def _open(self, device: devices.Device, direction: devices.Direction, callback: Any) -> None:
-        def opened() -> devices.Stream:
-            return devices.Stream(device, direction, self.rate_hz, callback, lambda: None)
+        def opened() -> devices.SoundStream:
+            return devices.SoundStream(device, direction, self.rate_hz, callback, lambda: None)
 
-        stream = devices.limited(opened, _CALL_LIMIT_S, late=devices.Stream.close)
+        stream = devices.limited(opened, _CALL_LIMIT_S, late=devices.SoundStream.close)
         self._sides.append(stream)
         if stream.rate_hz != self.rate_hz:
             raise devices.DeviceError(f"{device.name!r} does not take {self.rate_hz} Hz, as the other device does")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from realtime_client.audio import devices
-from realtime_client.audio.devices import Device, DeviceError, Direction, Stream, StuckError
+from realtime_client.audio.devices import Device, DeviceError, Direction, SoundStream, StuckError
 from realtime_client.deadline import Clock
 
 CALL_LIMIT_S = 0.15
@@ -63,11 +63,11 @@ class Feed:
         self._failing = False
         self._clock = clock
         self._held: deque[tuple[float, bytes, int, Any, Any]] = deque(maxlen=_HELD_BLOCKS)
-        self._stream: Stream | None = None
+        self._stream: SoundStream | None = None
         self._closed = False
 
     @property
-    def stream(self) -> Stream:
+    def stream(self) -> SoundStream:
         """The stream; there is one as soon as `open` came back."""
         assert self._stream is not None
         return self._stream
@@ -87,7 +87,7 @@ class Feed:
     def open(
         self, device: Device, rate_hz: int, limit_s: float, on_end: Callable[[], None], *, buffer_s: float | None = None
     ) -> None:
-        """Open the device. buffer_s: see `devices.Stream`. Errors: DeviceError."""
+        """Open the device. buffer_s: see `devices.SoundStream`. Errors: DeviceError."""
 
         def ended() -> None:
             self.ended = True
@@ -95,7 +95,7 @@ class Feed:
                 on_end()
 
         self._stream = devices.limited(
-            lambda: Stream(device, self._direction, rate_hz, self._called, ended, buffer_s=buffer_s),
+            lambda: SoundStream(device, self._direction, rate_hz, self._called, ended, buffer_s=buffer_s),
             limit_s,
             late=lambda late: late.close(),
         )
