@@ -15,7 +15,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from . import opening
 from . import updates as up
@@ -32,6 +32,7 @@ from .session.stats import Stats
 from .session.subscription import Subscription
 from .session.utterance import check_ask, pieces
 from .settings import Settings
+from .settings.keywords import Keywords
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,7 +41,7 @@ S = TypeVar("S", bound=Session)
 T = TypeVar("T")
 
 
-def connect(settings: Settings | None = None, **values: Any) -> Connecting[RealtimeClient]:
+def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[RealtimeClient]:
     """Open a session at `async with`, and close it with all that belongs to it; see `realtime_client.connect`.
 
     `session = await connect()` opens it for longer than a block, for the cells of a notebook, until `close()`.
@@ -226,7 +227,8 @@ class AsyncSession(Generic[S]):
             if text is not None:
                 follower.request = (await self.send_text(text)).request_id
                 return
-            for piece in pieces(data or b"", self.facts):
+            facts = self.facts
+            for piece in pieces(data or b"", facts.input_format, facts.ending_silence_ms):
                 await self.send_audio(piece, in_step=True)
             if not self.facts.ending_silence_ms:
                 await self.commit()

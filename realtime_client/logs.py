@@ -66,7 +66,7 @@ class Log:
 def scrub(value: Any, secrets: tuple[str, ...] = ()) -> Any:
     """Return `value` without keys, audio or long encoded data, at any depth. secrets: values known to be secret.
 
-    Short ones are masked where a secret can stand (see `masks`); names are not masked, nor what the line itself says:
+    Short ones are masked where a secret can stand (see `secret`); names are not masked, nor what the line itself says:
     its event, level, logger and time.
     """
     return _scrub(value, Secrets(secrets), "", 0)
