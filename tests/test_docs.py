@@ -7,6 +7,7 @@ order, in one folder, where the scenarios of the page are by their names.
 
 from __future__ import annotations
 
+import ast
 import functools
 import os
 import re
@@ -221,6 +222,25 @@ def _headings(text: str) -> set[str]:
     """The names by which GitHub links to the headings of a page."""
     lines = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_troubles_are_told_as_the_program_tells_them() -> None:
+    """What stands as seen in the first column is in the source, numbers and what is left out (`...`) apart."""
+    source = "\n".join(_texts())
+    rows = [line for line in read("docs/troubles.md").splitlines() if line.startswith("| ") and "you see" not in line]
+    seen = [phrase for row in rows for phrase in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    pieces = [piece.strip() for phrase in seen for piece in re.split(r"\d+|\.\.\.|: |\[|\]", phrase)]
+    assert len(pieces) > 50
+    assert [piece for piece in pieces if piece not in source] == []
+
+
+def _texts() -> Iterator[str]:
+    for path in (ROOT / "realtime_client").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.ClassDef):
+                yield node.name
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
