@@ -229,7 +229,7 @@ def test_troubles_are_told_as_the_program_tells_them() -> None:
     source = "\n".join(_texts())
     rows = [line for line in read("docs/troubles.md").splitlines() if line.startswith("| ") and "you see" not in line]
     seen = [phrase for row in rows for phrase in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
-    pieces = [piece.strip() for phrase in seen for piece in re.split(r"\d+|\.\.\.|: |\[|\]", phrase)]
+    pieces = [piece.strip() for phrase in seen for piece in re.split(r"\d+|\.\.\.|: | \(|\[|\]", phrase)]
     assert len(pieces) > 50
     assert [piece for piece in pieces if piece not in source] == []
 
