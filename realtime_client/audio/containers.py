@@ -1,7 +1,7 @@
-"""What a file says of its own length, and what is there. Pure.
+"""How long a file claims to be, and how much of it is there. Pure.
 
-libsndfile believes the one and reads a file that was cut without a word, or not at all: a length that a program left
-open, because it could not go back to the header, may be 0. So the length is looked at here first.
+libsndfile trusts the claim: it reads a truncated file without complaint, or not at all where the length is 0 because a
+program could not go back to the header to fill it in. So the length is checked here first.
 
 WAV: RIFF (Microsoft, 1991), RF64: EBU Tech 3306. W64: Sony's Wave64. AIFF: Apple, 1989. CAF: Apple's Core Audio
 Format. AU: as Sun wrote it. Ogg: RFC 3533.
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _OPEN = (0, 0x7FFFFFFF, 0xFFFFFFFF)
-_NO_SIZE = {4: 0xFFFFF000, 8: (1 << 63) - 4096}  # what is nearly the greatest number of its width means: no size
+_NO_SIZE = {4: 0xFFFFF000, 8: (1 << 63) - 4096}  # nearly the greatest number of its width: no size was given
 _PAGE_BYTES = 27
 _BEGINS, _ENDS = 2, 4
 _MPEG_LAYER_3 = 0x55
 
 
 class Form(NamedTuple):
-    """How chunks stand in a container. first: where. pad: what their lengths are rounded up to. inner: in `size`."""
+    """A container's layout of chunks. first: where. pad: what their lengths are rounded up to. inner: in `size`."""
 
     first: int
     name: int
@@ -35,7 +35,7 @@ class SoundPart(NamedTuple):
     """The part with the sound.
 
     at: where it begins. size: in bytes, as stated; None where it was left open. size_at, width, order: where and how
-    that number stands. inner: what it counts besides the sound.
+    that number is stored. inner: what it counts besides the sound.
     """
 
     at: int
@@ -68,7 +68,7 @@ def _form(data: bytes) -> Form | None:
 
 
 def _chunks(data: bytes, form: Form) -> Iterator[tuple[int, bytes, int, int]]:
-    """Yield where each chunk stands, its name, where its content begins and how long it says that this is."""
+    """Yield each chunk's position, its name, where its content begins, and how long it claims to be."""
     at = form.first
     while at + form.name + form.size <= len(data):
         content = at + form.name + form.size
@@ -89,7 +89,7 @@ def sound_part(data: bytes) -> SoundPart | None:
         if name != form.sound:
             continue
         long_at = data.find(b"ds64", 12, 64) if data[:4] == b"RF64" else -1
-        if long_at >= 0:  # the size of the data stands there, behind that of the whole
+        if long_at >= 0:  # the size of the data follows that of the whole
             stated = _stated(_number(data, long_at + 16, 8, "little"), 8)
             return SoundPart(content, stated, long_at + 16, 8, "little")
         stated = _stated(size, form.size)
@@ -152,7 +152,7 @@ def _page_end(data: bytes, at: int) -> int | None:
 
 def _split(data: bytes, begins: list[int]) -> tuple[bytes, ...]:
     ends = [*begins[1:], len(data)]
-    return tuple(data[begin:end] for begin, end in zip(begins, ends, strict=False))  # no link: no pair
+    return tuple(data[begin:end] for begin, end in zip(begins, ends, strict=False))  # no links, no pairs
 
 
 def _number(data: bytes, at: int, size: int, order: str) -> int:
@@ -160,7 +160,7 @@ def _number(data: bytes, at: int, size: int, order: str) -> int:
 
 
 def _stated(size: int, width: int) -> int | None:
-    """Return a size that says something; None for one that was left open."""
+    """Return a size that was filled in; None for one that was left open."""
     return None if size in _OPEN or size >= _NO_SIZE[width] else size
 
 

@@ -2,7 +2,8 @@
 
 PortAudio reads the list of devices once; `refresh()` reads it again, which is possible only while no stream is open.
 PortAudio and ALSA write their complaints to file descriptor 2; they are kept off the screen where that is possible.
-A call into PortAudio may never come back when the sound server hangs: `limited()` makes it in a thread to be left.
+A call into PortAudio may never return when the sound server hangs: `limited()` makes it in a thread that can be
+abandoned.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ KINDS: dict[Direction, str] = {"input": "microphone", "output": "speaker"}
 RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
 BLOCK_MS = 20
 _T = TypeVar("_T")
-_lock = threading.RLock()  # of the counts below; never held during a call into PortAudio
-_list_lock = threading.Lock()  # of the list: it is not asked for while it is read again, which may hang
+_lock = threading.RLock()  # guards the counts below; never held during a call into PortAudio
+_list_lock = threading.Lock()  # guards the list: nobody asks for it while it is being read again, which may hang
 # PortAudio keeps its list of open streams without a lock: one is opened, closed, or all torn down, at a time.
 _streams_lock = threading.Lock()
 _open_streams = 0
@@ -46,7 +47,7 @@ class DeviceError(RealtimeError):
 
 
 class StuckError(DeviceError):
-    """A call into PortAudio did not come back in time: the sound server hangs."""
+    """A call into PortAudio did not return in time: the sound server hangs."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shared(self) -> bool:
-        """Whether it is quickly opened again, and more than once: a device of a sound server, reached through ALSA."""
+        """Whether it can be reopened quickly, and more than once: a sound server's device, reached through ALSA."""
         return self.host_api == "ALSA" and "hw:" not in self.name
 
 
@@ -103,7 +104,8 @@ def _portaudio() -> Any:
 def _reason(error: Exception | None) -> str:
     """Return what PortAudio says, its number, and what the host says if that is anything.
 
-    sounddevice's exceptions hold (text, number, (host API, host's number, host's text)), the last two not always.
+    sounddevice's exceptions hold (text, number, (host API, host's number, host's text)), of which the last two may be
+    missing.
     """
     text, number, host = (*getattr(error, "args", ()), None, None, None)[:3]
     said = str(text or error)
@@ -125,9 +127,9 @@ def unavailable() -> str | None:
 def limited(
     call: Callable[[], _T], limit_s: float, *, late: Callable[[_T], None] | None = None, may_be_lost: bool = False
 ) -> _T:
-    """Make a call that may hang, in a thread that is left behind if it takes longer than `limit_s`.
+    """Make a call that may hang, in a thread that is abandoned if it takes longer than `limit_s`.
 
-    late: gets the result of a call that came back after all. may_be_lost: the call can hang for good by itself, which
+    late: gets the result of a call that returned after all. may_be_lost: the call can hang for good by itself, which
     says nothing about the next one. Errors: StuckError, and what the call raises.
     """
     done = threading.Event()
@@ -142,7 +144,7 @@ def limited(
             done.set()
             left = state.get("left", False)
         if left:
-            with contextlib.suppress(Exception):  # nobody waits for it any more
+            with contextlib.suppress(Exception):  # nobody is waiting for it any more
                 if late is not None and "result" in state:
                     late(state["result"])
             _hangs(-1, lost=may_be_lost)
@@ -170,14 +172,14 @@ def _hangs(change: int, *, lost: bool) -> None:
 
 
 def _leave_at_exit() -> None:
-    """Let PortAudio not be tidied up at the end of the process: with a call that hangs this would hang as well."""
+    """Keep PortAudio from being shut down when the process ends: with a call that hangs, that would hang as well."""
     tidy = getattr(sys.modules.get("sounddevice"), "_exit_handler", None)
     if tidy is not None:
         atexit.unregister(tidy)
 
 
 def stuck() -> bool:
-    """Tell whether a call into PortAudio hangs so that another one would, too."""
+    """Tell whether a call into PortAudio hangs in a way that would make another one hang, too."""
     return _stuck_calls > 0 or _lost_calls >= _MOST_LOST
 
 
@@ -187,7 +189,7 @@ def can_refresh() -> bool:
 
 
 def refresh() -> bool:
-    """Read the list of devices again; False if a stream is open or a call hangs, so that it cannot be done now."""
+    """Read the list of devices again; False if it cannot be done now: a stream is open, or a call hangs."""
     if not _streams_lock.acquire(blocking=False):
         return False  # a stream is being opened or closed
     try:
@@ -260,9 +262,9 @@ def supported_rates_hz(device: Device, direction: Direction) -> list[int]:
 
 
 def choose(wanted: str | int | None, direction: Direction, devices: list[Device] | None = None) -> Device:
-    """Return the device meant by an index or a part of a name, without regard to case; None: the default.
+    """Return the device meant by an index or part of a name, ignoring case; None means the default.
 
-    Errors: UsageError for none or several, with the candidates; DeviceError when there is no device at all.
+    Errors: UsageError, naming the candidates, when none or several match; DeviceError when there is no device at all.
     """
     listed = list_devices() if devices is None else devices
     serving = [device for device in listed if device.serves(direction)]
@@ -342,7 +344,7 @@ def remembered(direction: Direction) -> str | None:
 
 
 def _remembered() -> dict[str, str | None]:
-    """Return what is kept; nothing if the file is missing or damaged, because a choice is easily made again."""
+    """Return what was remembered; nothing if the file is missing or damaged: a choice is easily made again."""
     try:
         kept = json.loads(_choice_path().read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -357,7 +359,7 @@ def preferred(
 ) -> Device:
     """Return the device asked for, else the remembered one, else the default.
 
-    warn: told in one line when the remembered device is not there. Errors: as `choose`.
+    warn: called with one line when the remembered device is not there. Errors: as `choose`.
     """
     if wanted is not None and wanted != "":
         return choose(wanted, direction, devices)
@@ -425,8 +427,8 @@ class SoundStream:
     def start(self) -> None:
         """Let the callbacks begin. In PortAudio for ALSA it hangs for good if the device went after it was opened.
 
-        Its callback thread then ends with the lock held that the starting thread waits for (`CallbackThreadFunc` in
-        pa_linux_alsa.c); that stream is lost, others are not.
+        Its callback thread then ends while holding the lock that the starting thread waits for (`CallbackThreadFunc` in
+        pa_linux_alsa.c); that stream is lost; others are not affected.
         """
         sounddevice = _portaudio()
         try:

@@ -1,4 +1,4 @@
-"""Faults on the way of the sound: in words for people, and told once however often they come. Pure."""
+"""Faults along the path of the sound: put into words, and reported once however often they occur. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MOST = 4  # different texts until it is over
 
 
 def why(error: BaseException) -> str:
-    """Return what an exception says, in one line; one that is a mistake of this program is called an internal error."""
+    """Return what an exception says, in one line; a bug in this program is called an internal error."""
     text = str(error) if isinstance(error, RealtimeError) else f"internal error: {error!r}"
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
@@ -18,7 +18,7 @@ def why(error: BaseException) -> str:
 class Trouble:
     """Something that may fail again and again, perhaps fifty times a second.
 
-    enough: how many successes in a row mean that it is over. Two threads at once: told twice, at worst.
+    enough: how many successes in a row mean that it is over. With two threads at once, it is reported twice at worst.
     """
 
     def __init__(self, enough: int = 1) -> None:
@@ -27,7 +27,7 @@ class Trouble:
         self._told: set[str] = set()
 
     def failed(self, error: BaseException) -> str | None:
-        """Take note of a failure; return what to tell, None if that has been told."""
+        """Note a failure; return what to report, None if that has been reported."""
         self._good = 0
         text = why(error)
         if text in self._told or len(self._told) >= _MOST:
@@ -36,7 +36,7 @@ class Trouble:
         return text
 
     def worked(self) -> bool:
-        """Take note of a success; True if a trouble that was told is over by it."""
+        """Note a success; True if it ends a trouble that was reported."""
         if not self._told:
             return False
         self._good += 1

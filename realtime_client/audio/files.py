@@ -1,8 +1,8 @@
-"""Audio files in, in whatever form; WAV out.
+"""Audio files in, of any kind; WAV and FLAC out.
 
-Whatever libsndfile reads (WAV, FLAC, OGG, MP3, ...) becomes mono in the format that a session wants. A file is read to
-its end and judged then: a length that is an estimate or was left open is no promise, one that was stated is. Everything
-that can be wrong with a file is a UsageError of one line; what is odd about one that can be used is a note.
+Whatever libsndfile reads (WAV, FLAC, OGG, MP3, ...) becomes mono in the format that a session wants. A file is judged
+once it was read to its end: a stated length is a promise, one that was estimated or left open is not. Everything that
+can be wrong with a file is a UsageError of one line; what is odd about one that can be used is a note.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _log = Log("audio")
 _BLOCK = 4_096
 _SLACK_S = 0.08  # one frame of MP3: some programs count the header's own
 _LEAST_STREAM_S = 0.25  # fewer frames than this may stand in any file by chance
-_CANCELLED = 0.09  # of the power that channels which have nothing to do with each other keep in their average
+_CANCELLED = 0.09  # share of the power that unrelated channels keep when they are averaged
 _LOUDEST_FLOAT = 16.0  # +24 dB: what goes beyond was not written in -1 to 1
 
 
 class FileSound(NamedTuple):
-    """Mono sound, and what is odd about the file that it came from: sentences for people."""
+    """Mono sound, and what is odd about the file it came from, in sentences."""
 
     audio: bytes
     notes: tuple[str, ...] = ()
 
 
 class _Contents(NamedTuple):
-    """Files that libsndfile reads to their ends. cut: what is missing, '' for nothing. open_end: no end is marked."""
+    """Files that libsndfile reads to the end. cut: what is missing, '' for nothing. open_end: no end is marked."""
 
     pieces: tuple[bytes, ...]
     cut: str = ""
@@ -165,7 +165,7 @@ def _told(sound: FileSound) -> bytes:
 
 
 def _contents(data: bytes) -> _Contents:
-    """Return what of a file is to be decoded, its lengths put right."""
+    """Return what to decode of a file, with its lengths corrected."""
     part = sound_part(data)
     if part is not None:
         there = max(0, len(data) - part.at)
@@ -184,7 +184,7 @@ def _contents(data: bytes) -> _Contents:
 
 
 def _of_mp3(data: bytes, cut: str) -> _Contents | None:
-    """Return the stretches of an MP3; None where it is none that can be followed."""
+    """Return the stretches of an MP3; None where no chain of frames can be followed."""
     found = chain(data)
     for stretch in found.stretches:
         promised_s = stretch.promised_s or 0.0
@@ -199,7 +199,7 @@ def _of_mp3(data: bytes, cut: str) -> _Contents | None:
 
 
 class _Bytes(io.BytesIO):
-    """A file that stays where it is when a damaged header leads to nowhere; libsndfile looks where it has got to."""
+    """A file that stays where it is when a damaged header leads nowhere; libsndfile then asks for the position."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place, if there is such a place."""
@@ -232,7 +232,7 @@ def _decode(data: bytes, name: str) -> _Decoded:
 
 def _read_to_end(file: Any, broken: tuple[type[Exception], ...], *, compact: bool) -> tuple[list[Any], str]:
     """Return blocks of samples, and what is missing, '' for nothing. compact: as int16."""
-    file.seekable = lambda: False  # else soundfile seeks after each block, and decoders lose their thread by that
+    file.seekable = lambda: False  # else soundfile seeks after each block, which confuses decoders
     blocks: list[Any] = []
     try:
         while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
@@ -243,7 +243,7 @@ def _read_to_end(file: Any, broken: tuple[type[Exception], ...], *, compact: boo
 
 
 def _opened(data: bytes) -> Any:
-    """Open with libsndfile; an MP3 that begins in the middle of a frame from its first whole one on."""
+    """Open with libsndfile; an MP3 that begins in the middle of a frame is opened at its first whole one."""
     import soundfile
 
     try:

@@ -1,7 +1,7 @@
-"""The microphone: blocks of 20 ms at any rate, from a device that may change; gaps are told.
+"""The microphone: blocks of 20 ms at any rate, from a device that may change; gaps are reported.
 
-What was captured before a device was lost waits in a queue and is handed over like the rest. A microphone that is left
-for another one by choice is closed when the other one hears; what both heard is taken once.
+What was captured before a device was lost waits in a queue and is handed over like the rest. A microphone that the user
+leaves for another one is closed once the other one captures; what both captured is taken once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Microphone:
     at_s: when the first of the samples was captured, on the monotonic clock. on_gap: how many seconds are missing
     before the next block (another device, a hang, a reader that was too slow). What the reader has not taken waits, up
     to 5 s; beyond that the newest is lost and counted in `dropped` (blocks). While muted the blocks are silence.
-    on_fault: told of each exception of `on_block` and `on_gap`, from the same thread, which goes on with the next
+    on_fault: called with each exception of `on_block` and `on_gap`, in the same thread, which goes on with the next
     block; the last one is kept in `error`. Errors: DeviceError when there is no microphone.
     """
 
@@ -107,7 +107,7 @@ class Microphone:
             self.dropped += 1
             return
         rate_hz = self._device_rate_hz
-        least_s = count / rate_hz  # what a device tells on a busy machine was seen to lie in the future
+        least_s = count / rate_hz  # on a busy machine, devices have been seen to report times in the future
         age_s = max(least_s, time.currentTime - time.inputBufferAdcTime) if time.inputBufferAdcTime else least_s
         self._waiting.put((bytes(data), self._clock.monotonic() - age_s, rate_hz, self._source))
 
@@ -125,7 +125,7 @@ class Microphone:
                 self._call(self._on_block, block, at_s)
 
     def _blocks(self, pcm: bytes, at_s: float, device_rate_hz: int, source: int) -> tuple[float | None, list[Any]]:
-        """Return the gap before what the device gave, if there is one, and the blocks that are complete by it."""
+        """Return the gap before what the device gave, if any, and the blocks that it completes."""
         numpy = self._numpy
         samples = numpy.frombuffer(pcm, numpy.int16)
         self._peak = max(int(samples.max()), -int(samples.min()))
@@ -133,7 +133,7 @@ class Microphone:
         return gap_s, [(numpy.frombuffer(block, numpy.int16), at_s) for block, at_s in self._blocker.blocks()]
 
     def _call(self, call: Callable[..., None], *args: Any) -> None:
-        """Hand something over; an exception must not make everything after it unheard."""
+        """Hand something over; an exception must not silence everything after it."""
         try:
             call(*args)
         except Exception as error:  # noqa: BLE001  # kept, and told
@@ -149,7 +149,7 @@ class Microphone:
 
 
 class _Blocker:
-    """Makes blocks of 20 ms at one rate of what a device gives, and finds the gaps."""
+    """Turns what a device gives into blocks of 20 ms at one rate, and finds the gaps."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
@@ -164,7 +164,7 @@ class _Blocker:
     def put(self, pcm: bytes, at_s: float, from_hz: int, source: int = 0) -> float | None:
         """Take a block of the device that began at `at_s`; return the gap before it in seconds, if there is one.
 
-        source: which stream it is of. What a new one heard before the last one ended is left out.
+        source: the stream that it comes from. What a new one captured before the last one ended is left out.
         """
         gap_s = None
         if self._next_s is None:
@@ -208,7 +208,7 @@ class _Blocker:
         self._due_s = at_s
 
     def _resample(self, from_hz: int) -> None:
-        """Take out what the resampler holds, and make one for this rate if there must be one."""
+        """Drain the resampler, and make one for this rate if one is needed."""
         if self._resampler is not None:
             self._ready += self._resampler.flush()
         self._from_hz = from_hz

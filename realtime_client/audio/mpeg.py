@@ -1,8 +1,8 @@
-"""MP3 as a chain of frames: how long it really is. Pure.
+"""An MP3 as a chain of frames, to find how long it really is. Pure.
 
 An MP3 states no length of its own: a decoder guesses from the size of its first frame, and believes an Xing or Info
 header, which belongs to the file it was written for and stays in front when files are joined. So the frames are counted
-here, and each stretch of them is given a header that is right; what a decoder reads is then all that there is.
+here, and each stretch of them gets a correct header; a decoder then reads all that there is.
 
 Frames: ISO/IEC 11172-3 and 13818-3, section 2.4. Xing and Info: the headers that LAME writes, as mpg123 reads them.
 """
@@ -22,7 +22,7 @@ _SLACK_BYTES = 1  # some encoders leave out the last frame's padding
 
 
 class Frame(NamedTuple):
-    """A frame of layer III. kind: what all frames of one stretch share. tag_at: where an Xing header stands in it."""
+    """A frame of layer III. kind: what all frames of one stretch share. tag_at: where an Xing header is in it."""
 
     at: int
     size: int
@@ -35,7 +35,8 @@ class Frame(NamedTuple):
 class FrameRun(NamedTuple):
     """Frames that belong together, with a header that states their number.
 
-    seconds: how long they last. promised_s: how long they should last by the header that was there; None without one.
+    seconds: how long they last. promised_s: how long they should last according to the header that was there; None
+    without one.
     """
 
     data: bytes
@@ -44,14 +45,14 @@ class FrameRun(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """All of an MP3. stretches: none where it is no MP3. torn: the last frame is not whole."""
+    """All of an MP3. stretches: empty if it is no MP3. torn: the last frame is not whole."""
 
     stretches: tuple[FrameRun, ...]
     torn: bool = False
 
 
 def frame_at(data: bytes, at: int) -> Frame | None:
-    """Return the frame of layer III whose header stands here; None where there is none. It may reach over the end."""
+    """Return the layer III frame whose header is here; None without one. It may extend beyond the end."""
     head = data[at : at + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return None
@@ -88,9 +89,9 @@ def chain(data: bytes) -> Chain:
 
 
 def _frames(data: bytes) -> Iterator[Frame]:
-    """Yield the frames in order; the last one may reach over the end.
+    """Yield the frames in order; the last one may extend beyond the end.
 
-    A header is believed where another frame of its kind follows, or where one ended: elsewhere it may be chance.
+    A header is trusted where another frame of its kind follows, or where one ended: anywhere else it may be chance.
     """
     at, kind, began = 0, None, False
     while at + 4 <= len(data):
@@ -118,7 +119,7 @@ def _followed(data: bytes, frame: Frame) -> bool:
 
 
 def _torn(data: bytes, frame: Frame) -> bool:
-    """Whether other frames begin within this one: a file that was cut, and another was joined to it."""
+    """Whether other frames begin within this one: the file was cut, and another was appended."""
     at = frame.at
     while (at := data.find(b"\xff", at + 1, frame.at + frame.size)) > 0:
         inner = frame_at(data, at)
@@ -128,7 +129,7 @@ def _torn(data: bytes, frame: Frame) -> bool:
 
 
 def _tag_size(data: bytes, at: int) -> int:
-    """Return the length of a tag about the music that stands here, 0 for none: ID3v2, ID3v1 and APE."""
+    """Return the length of a tag (ID3v2, ID3v1, APE) that is here, 0 for none."""
     head = data[at : at + 10]
     if head[:3] == b"ID3" and len(head) == 10 and max(head[6:]) < 0x80:
         return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]) + (10 if head[5] & 0x10 else 0)
@@ -164,7 +165,7 @@ def _stretch(data: bytes, frames: list[Frame]) -> FrameRun:
 
 
 def _header(data: bytes, first: Frame, frames: int, size: int) -> bytes:
-    """Return a frame with an Info header: the one that was there, put right, or a new one without sound.
+    """Return a frame with an Info header: the one that was there, corrected, or a new one without sound.
 
     What an old one says of the encoder's delay stays, so that the silence around the sound is cut as it was.
     """
@@ -182,7 +183,7 @@ def _header(data: bytes, first: Frame, frames: int, size: int) -> bytes:
     for kbits_index in range(1, 15):
         head[2] = kbits_index << 4 | head[2] & 0x0C
         new = frame_at(bytes(head), 0)
-        if new is not None and new.size >= at + _TAG_BYTES + 140:  # mpg123 reads over the place of LAME's part, too
+        if new is not None and new.size >= at + _TAG_BYTES + 140:  # mpg123 reads past the place of LAME's part, too
             break
     assert new is not None
     tag = b"Info" + (_FRAMES_GIVEN | _BYTES_GIVEN).to_bytes(4, "big")

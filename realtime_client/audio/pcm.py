@@ -19,7 +19,7 @@ _LOUDEST = 1.01  # a resampler may overshoot full scale by a little; that is cut
 
 
 def as_bytes(audio: Any, audio_format: AudioFormat) -> bytes:
-    """Return audio of any kind with one clear meaning as bytes in this format.
+    """Return audio as bytes in this format, from anything that has one clear meaning.
 
     audio: bytes or any C-contiguous buffer of them; for PCM also of 16-bit integers, such as a NumPy int16 array.
     Errors: UsageError for anything else: text, lists, floats (see `pcm16`), a layout with gaps, half a sample.
@@ -60,7 +60,7 @@ def pcm16(samples: Any) -> bytes:
     """Turn mono samples from -1 to 1 (a NumPy array or a sequence of floats) into 16-bit little-endian PCM.
 
     Full scale is 32,767; the nearest value is taken. Errors: UsageError for other shapes, for samples beyond -1 to 1
-    (those of integers in floats, say), and for values that are no numbers.
+    (those of integers in floats, say), and for NaN.
     """
     import numpy as np
 

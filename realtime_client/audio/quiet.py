@@ -15,7 +15,7 @@ _lock = threading.Lock()
 
 @functools.cache
 def silence_alsa() -> None:
-    """Let ALSA say nothing: its threads write to file descriptor 2, across whatever a screen shows.
+    """Silence ALSA: its threads write to file descriptor 2, across whatever a screen shows.
 
     The handler it is given is a function of the C library without arguments, so no thread of ALSA waits for Python.
     """
@@ -30,8 +30,8 @@ def silence_alsa() -> None:
 
 @contextlib.contextmanager
 def quiet_call() -> Iterator[None]:
-    """Keep what C libraries write off the screen during a call; what others write there meanwhile is lost."""
-    if not _lock.acquire(blocking=False):  # another thread keeps it quiet already, or hangs while doing so
+    """Keep what C libraries write off the screen during a call; what others write there in the meantime is lost."""
+    if not _lock.acquire(blocking=False):  # another thread is keeping it quiet already, or hangs while doing so
         yield
         return
     try:
@@ -56,8 +56,8 @@ def quiet_call() -> Iterator[None]:
 def quiet_screen() -> Iterator[None]:
     """Keep what C libraries write off a terminal for the whole block, whichever of their threads writes it.
 
-    PortAudio has no way to be told: so file descriptor 2 leads nowhere, while `sys.stderr` of this program goes on to
-    the terminal by a descriptor of its own. Nothing is changed where standard error is no terminal.
+    PortAudio cannot be told to be quiet, so file descriptor 2 leads nowhere, while `sys.stderr` of this program reaches
+    the terminal through a descriptor of its own. Nothing is changed where standard error is no terminal.
     """
     before = sys.stderr
     try:

@@ -15,7 +15,7 @@ _BLOCK_BYTES = 1 << 18
 
 
 def check_rate(rate_hz: int) -> int:
-    """Return the rate, or raise UsageError for one that no audio has."""
+    """Return the rate. Errors: UsageError for one that no audio has."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise UsageError(f"a sample rate of {rate_hz} Hz is outside of {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
     return rate_hz
@@ -48,7 +48,7 @@ class Resampler:
         return self._run(pcm, last=False)
 
     def flush(self) -> bytes:
-        """Return the rest and start anew: the next piece begins a new stream."""
+        """Return the rest and start over: the next piece begins a new stream."""
         if not self._taken:
             return b""
         rest = self._run(b"", last=True)

@@ -1,4 +1,4 @@
-"""The speaker: sound of any rate in, out of a device that may change; what was heard is known to a few milliseconds."""
+"""The speaker: plays sound of any rate on a device that may change, and knows to a few milliseconds what was heard."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Played(NamedTuple):
 class Speaker:
     """Plays parts of answers in order. Opens the device at once; `close()` gives it back.
 
-    device: the one to use (default: the default one). rate_hz: what is asked of the device; one that refuses gets
-    its own rate, and the sound is resampled. on_change: told from a thread of the line when the device changes; must
-    not close the speaker. on_far: called by the device's thread with each block that is handed over, silence
-    included, at the device's rate, and when it will sound; must only copy. While there is no device what comes waits,
-    up to 15 minutes of it. Errors: DeviceError.
+    device: the one to use (default: the default one). rate_hz: the rate to ask for; a device that refuses it gets its
+    own, and the sound is resampled. on_change: called in a thread of the line when the device changes; must not close
+    the speaker. on_far: called by the device's thread with each block that is handed over, silence
+    included, at the device's rate, and when it will sound; must only copy. While there is no device, what arrives
+    waits, up to 15 minutes of it. Errors: DeviceError.
 
     A cut takes two steps: the position at which the sound is cut, which no device is asked about, and throwing away
     what the device holds, which may take half a second and is left to the thread `realtime-speaker-cut`.
@@ -64,7 +64,7 @@ class Speaker:
         self._mark = (0, 0.0)  # this position in what was handed over is audible at this time
         self._sounding = Sounding(rate_hz)
         self._stream_clock, self._stream = StreamClock(rate_hz), (0.0, 0)
-        self._told = 0  # `played` has told what stands before this position
+        self._told = 0  # `played` has reported what is before this position
         self._untold: deque[Played] = deque(maxlen=_UNTOLD)  # of devices that are gone
         self._played_lock = threading.Lock()
         self._resampler: tuple[Part, Resampler] | None = None
@@ -74,7 +74,7 @@ class Speaker:
         )
         self._write_lock = threading.RLock()
         self._closing = threading.Event()
-        self._cuts = threading.Event()  # there is something to be thrown away; set and cleared with the write lock held
+        self._cuts = threading.Event()  # there is something to throw away; set and cleared with the write lock held
         self._cutter = threading.Thread(target=self._throw_away, name="realtime-speaker-cut", daemon=True)
         self._line.open()
         self._cutter.start()
@@ -82,7 +82,7 @@ class Speaker:
     # From the session.
 
     def play(self, part: Part, pcm16: bytes, rate_hz: int, at_s: float) -> None:
-        """Put mono PCM16 behind what waits. at_s: when it came, on the monotonic clock."""
+        """Queue mono PCM16 behind what waits. at_s: when it arrived, on the monotonic clock."""
         with self._write_lock:
             self._write(part, self._converted(part, pcm16, rate_hz), at_s)
 
@@ -93,16 +93,16 @@ class Speaker:
             self.playback.end(part)
 
     def cut(self) -> dict[Part, int]:
-        """Be silent at once; return the ms really heard of each part that was not heard to its end.
+        """Fall silent at once; return how many ms were really heard of each part that was not heard to its end.
 
-        Makes no call into the device and does not wait for it: a thread has it throw its buffer away, so the sound
-        stops as if by a switch, where a fade would cost the whole buffer. What is played meanwhile waits until the
-        device is empty, so that none of it is thrown away.
+        Makes no call into the device and does not wait for it: a thread makes it throw its buffer away, so the sound
+        stops abruptly, where a fade would cost the whole buffer. What is played in the meantime waits until the device
+        is empty, so that none of it is thrown away.
         """
         with self._write_lock:
             self._resampler = None
             heard = self.playback.drop_at(self._audible(), fade=False)
-            if not self.playback.paused:  # since then the device got silence only
+            if not self.playback.paused:  # since then the device got only silence
                 self.playback.paused = True
                 self._cuts.set()
         return heard
@@ -112,9 +112,9 @@ class Speaker:
         return self.playback.heard_ms_at((item_id, content_index), self._audible())
 
     def played(self) -> list[Played]:
-        """Return what has sounded since this was asked last, in order, as far as it is certain.
+        """Return what has sounded since the last call, in order, as far as it is certain.
 
-        From any thread, and often: what nobody asks for is forgotten after some 20 s.
+        From any thread, and often: what nobody collects is forgotten after some 20 s.
         """
         with self._played_lock:
             self._collect()
@@ -127,7 +127,7 @@ class Speaker:
         self._line.use(device)
 
     def close(self) -> None:
-        """Be silent and give the device back; idempotent, and over within a few seconds even if the device hangs."""
+        """Fall silent and give the device back; idempotent, and done within a few seconds even if the device hangs."""
         self._closing.set()
         self._cuts.set()
         self._line.close()
@@ -158,7 +158,7 @@ class Speaker:
 
     @property
     def rate_hz(self) -> int:
-        """The device's rate: that of what `on_far` is given."""
+        """The device's rate, which is that of what `on_far` gets."""
         return self.playback.rate_hz
 
     @property
@@ -168,7 +168,7 @@ class Speaker:
 
     @property
     def buffer_ms(self) -> int:
-        """How long sound takes through the device: more after it ran empty; 0 while there is none."""
+        """How long sound takes through the device: more after it ran empty; 0 while there is no device."""
         return round(1000 * self._line.buffer_s)
 
     @property
@@ -197,7 +197,7 @@ class Speaker:
     # Inside.
 
     def _throw_away(self) -> None:
-        """Empty the device after each cut, then let it have what came since."""
+        """Empty the device after each cut, then give it what has come since."""
         while True:
             self._cuts.wait()
             if self._closing.is_set():
@@ -252,7 +252,7 @@ class Speaker:
                 self._line.fault(error)
 
     def _prepare(self, rate_hz: int) -> None:
-        """Make what waits ready for another device, and what the one before held and did not play; no callback runs."""
+        """Prepare for another device what waits, and what the last one held and did not play; no callback runs."""
         old = self.playback
         if rate_hz == old.rate_hz and not old.handed:
             return
@@ -280,7 +280,7 @@ class Speaker:
         return self._resampler[1].process(pcm16)
 
     def _flush(self) -> None:
-        """Write what the resampler holds back."""
+        """Write what the resampler still holds."""
         if self._resampler is not None:
             part, stream = self._resampler
             self._resampler = None

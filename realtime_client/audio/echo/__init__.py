@@ -1,1 +1,1 @@
-"""The assistant's voice that comes back through the microphone, and near speech over it. Pure."""
+"""The assistant's voice as it comes back through the microphone, and near speech on top of it. Pure."""

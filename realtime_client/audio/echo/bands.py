@@ -1,10 +1,10 @@
 """Telling near speech from the assistant's echo in the same frame, band by band. Pure.
 
-Two voices are rarely loud at the same time in the same band, so speech that is no louder than the echo still stands
-out of it in some. For each frame of 10 ms the echo to be expected in a band is what was handed to the speaker in it, at
+Two voices are rarely loud at the same time in the same band, so speech that is no louder than the echo still stands out
+from it in some. For each frame of 10 ms the echo to be expected in a band is what was handed to the speaker in it, at
 the delay of the path and with a room's decay, plus the band's coupling. What is heard above that, and above the band's
-noise, meaned over all bands, is the excess; near speech is excess clearly greater than what the assistant alone makes.
-Delay, coupling and the usual excess are followed while nobody near is found to speak.
+noise, averaged over all bands, is the excess; near speech is excess clearly greater than what the assistant alone
+makes. Delay, coupling and the usual excess are followed while nobody near is found to speak.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Levels = npt.NDArray[np.float64]
 BANDS = 18
 _LOW_HZ, _HIGH_HZ = 150.0, 7_000.0
 _LEAST_DB = -100.0
-_LONGEST_FRAMES = 50  # the longest delay that is looked for
+_LONGEST_FRAMES = 50  # the longest delay to look for
 _DECAY_DB = 1.5  # a frame: 60 dB in 0.4 s; what a room holds longer is learnt as more coupling
 _LOUD_DB = -62.0  # a band: quieter sound says nothing sure about the coupling
 _SHARE, _STEP_DB = 0.95, 0.4  # the coupling is exceeded in so few of the frames
@@ -34,7 +34,7 @@ _MORE, _MORE_DB = 2.0, 0.9  # than the excess that 95 % of the assistant's frame
 _UNSTEADY_DB, _UNSTEADY_FRAMES = 3.0, 12
 _MEMORY_FRAMES = 300  # over which the delay is looked for
 _SURE_CORRELATION = 0.5
-_LOOKS_TO_CHANGE = 8  # someone near may speak for long, and then the looks mislead
+_LOOKS_TO_CHANGE = 8  # someone near may speak for a long time, and then looking is misleading
 
 
 class BandLevels:
@@ -86,7 +86,7 @@ class DelayFinder:
             self._look()
 
     def _look(self) -> None:
-        """The delay with the greatest correlation, if two looks agree, or many that another is right now."""
+        """The delay with the greatest correlation, if two looks agree on it, or many that it has changed."""
         near = np.maximum(self._near, -70) - np.maximum(self._near, -70).mean()
         far = np.maximum(self._far, -70)
         if not near.any():
@@ -106,9 +106,9 @@ class DelayFinder:
 
 
 class EchoBands:
-    """What of each frame is not echo.
+    """How much of each frame is not echo.
 
-    delay_frames: of the path, None if it is to be found. coupling_db: as measured, None if it is to be learnt.
+    delay_frames: the path's delay, None to find it. coupling_db: as measured, None to learn it.
     """
 
     def __init__(self, far_hz: int, near_hz: int, delay_frames: int | None, coupling_db: float | None) -> None:
@@ -135,7 +135,7 @@ class EchoBands:
 
     @property
     def loud(self) -> bool:
-        """The assistant is loud enough for what is heard to tell of the path."""
+        """The assistant is loud enough for what is heard to reveal the path."""
         return bool(self._expected.max() >= _LOUD_DB + 10)
 
     @property
@@ -144,7 +144,7 @@ class EchoBands:
         return _MORE * self._usual_db + _MORE_DB + (0.0 if self._steady else _UNSTEADY_DB)
 
     def step(self, far: Samples, near: Samples, *, steady: bool = True) -> None:
-        """Take 10 ms of both sides; `excess_db` then tells of them. steady: both are where they were to each other."""
+        """Take 10 ms of both sides; `excess_db` is then about them. steady: their alignment has not changed."""
         self._steady = steady
         far_db, near_db = self._far_levels.of(far)[: self._bands], self._near_levels.of(near)[: self._bands]
         self._far[1:] = self._far[:-1]

@@ -47,8 +47,8 @@ from realtime_client.errors import MissingExtraError, UsageError
 LOOK_AHEAD_MS = 40
 _TRUSTED_ERLE_DB = -15.0
 _HINT_DB = 0.3  # less excess in what the microphone gave is echo, whatever the canceller leaves of it
-_NEITHER_DB = 3.0  # so far below the threshold a frame tells neither
-_OVER_DB, _FAR_BELOW_DB = 4.0, 12.0  # so much louder than the echo is a frame for each dB of excess; for none
+_NEITHER_DB = 3.0  # so far below the threshold, a frame decides nothing
+_OVER_DB, _FAR_BELOW_DB = 4.0, 12.0  # how much louder than the echo a frame is for each dB of excess; for none
 
 
 class EchoMode(enum.StrEnum):
@@ -98,7 +98,7 @@ class WebRtcCanceller:
     """livekit's AudioProcessingModule with its echo canceller (AEC3) and high-pass filter.
 
     far_hz, near_hz: multiples of 100. delay_ms: expected between `far` and the same sound in `near`; the canceller
-    finds the delay by itself, so 0 is no harm. Errors: MissingExtraError without the extra `aec`.
+    finds the delay by itself, so 0 does no harm. Errors: MissingExtraError without the extra `aec`.
     """
 
     def __init__(self, far_hz: int, near_hz: int, delay_ms: int = 0) -> None:
@@ -123,7 +123,7 @@ class WebRtcCanceller:
 
 
 class EchoControl:
-    """Everything between microphone and server that concerns echo.
+    """All that is done about echo between microphone and server.
 
     near_hz: rate of the microphone's sound, far_hz: of the speaker's (default the same); multiples of 100.
     Other devices need a new one.
@@ -178,12 +178,12 @@ class EchoControl:
 
     @property
     def echo_dbfs(self) -> float:
-        """The echo expected now in what `near` goes by."""
+        """The echo expected now in what `near` judges."""
         return self._level.dbfs
 
     @property
     def delay_ms(self) -> int:
-        """How much later `near` gives the sound back than it took it."""
+        """By how much `near` delays the sound."""
         return 0 if self.mode is EchoMode.HEADPHONES else LOOK_AHEAD_MS
 
     def far(self, samples: Samples, at_s: float) -> None:
@@ -192,7 +192,7 @@ class EchoControl:
             self._line.write(samples, at_s)
 
     def near(self, samples: Samples, at_s: float) -> Samples:
-        """Take a block of the microphone, return what may go to the server: whole frames of 10 ms, the rest later."""
+        """Take a block of the microphone; return what may go to the server: whole frames of 10 ms, the rest later."""
         rest_s = self._rest.size / self._near_frame / 100
         block = self._whole_frames(samples)
         if self.mode is EchoMode.HEADPHONES:

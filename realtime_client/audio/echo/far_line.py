@@ -1,10 +1,10 @@
-"""What was handed to the speaker, brought beside what the microphone hears at the same time. Pure.
+"""Aligns what was handed to the speaker with what the microphone hears at the same time. Pure.
 
-The speaker's device takes samples ahead of time, the microphone's gives them late, and when either stumbles (it ran
-empty, was cut, stood still) the distance between both counts jumps by what was lost, for good. A canceller would have
-to find the echo anew each time. So both sides say when each block sounds or was captured, and the far sample that
-belongs to a near one is looked up by these times. Only differences of both times count: that they are wrong by a
-constant, or that both clocks go wrong together, is no harm.
+The speaker's device takes samples ahead of time, the microphone's delivers them late, and whenever one of them stumbles
+(it ran empty, was cut, stood still) the distance between the two counts jumps, for good, by what was lost. A canceller
+would have to find the echo anew each time. So both sides say when each block sounds or was captured, and the far sample
+that belongs to a near one is looked up by these times. Only the difference of the two counts, so a constant error, or
+one that both clocks share, does no harm.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 from realtime_client.audio.echo.onset import Samples
 
 _RING_S = 2.0
-_SAME_S = 0.008  # times are this exact; what differs by less is no jump
-_FOLLOW, _DRIFTED_S = 0.05, 0.02  # what changes slowly may be the estimate of a time: only if it adds up to so much
-_AGREE = 2  # blocks that tell the same jump until it is believed
-RESERVE_MS = 40  # how late the speaker may be before silence is taken for what it has not yet handed over
+_SAME_S = 0.008  # times are no more exact than this; a smaller difference is no jump
+_FOLLOW, _DRIFTED_S = 0.05, 0.02  # a slow change may be a mere estimate: it counts only once it adds up to so much
+_AGREE = 2  # blocks that must agree on a jump before it is believed
+RESERVE_MS = 40  # how late the speaker may be before silence stands in for what it has not yet handed over
 _LONGEST_LEAD_S = 0.2
 _STEADY_FRAMES = 60
 _MARKS, _SEGMENTS = 50, 8
 
 
 class SampleHistory:
-    """The last samples of a stream, by their number. One thread writes, another reads; neither waits."""
+    """The last samples of a stream, by number. One thread writes, another reads; neither waits."""
 
     def __init__(self, capacity: int) -> None:
         self._samples = np.zeros(capacity, np.int16)
@@ -53,10 +53,10 @@ class SampleHistory:
 
 
 class FarLine:
-    """Frames of 10 ms of the far side for frames of the near side.
+    """The far side's frames of 10 ms that belong to frames of the near side.
 
     far_hz, near_hz: rates, multiples of 100. `write` is for the speaker's thread, `frames` for the microphone's.
-    slips: how often the distance of both sides jumped.
+    slips: how often the distance between the two jumped.
     """
 
     def __init__(self, far_hz: int, near_hz: int) -> None:
@@ -67,13 +67,13 @@ class FarLine:
         self._segments: deque[tuple[int, float]] = deque(maxlen=_SEGMENTS)  # (first far number, far less near time)
         self._doubted: list[tuple[int, float]] = []
         self._lead_s = 0.0
-        self._usual_s = 0.0  # the distance that was told lately
+        self._usual_s = 0.0  # the distance reported lately
         self._steady_frames = 0
         self.slips = 0
 
     @property
     def steady(self) -> bool:
-        """False when the distance of both sides has just jumped, or the far side was late."""
+        """False when the distance between the two has just jumped, or the far side was late."""
         return self._steady_frames > _STEADY_FRAMES
 
     def write(self, samples: Samples, at_s: float) -> None:
@@ -94,7 +94,7 @@ class FarLine:
         return found
 
     def _heed(self, first: int, apart_s: float) -> None:
-        """Compare the distance of both sides with what it was; believe a jump that two blocks tell."""
+        """Compare the distance with what it was; believe a jump on which two blocks agree."""
         if not self._segments:
             self._begin(first, apart_s)
         elif abs(apart_s - self._usual_s) < _SAME_S:
@@ -120,7 +120,7 @@ class FarLine:
         self._segments.append((first, apart_s))
 
     def _move(self, first: int, usual_s: float, by_s: float) -> None:
-        """From the far sample `first` on, the distance is another."""
+        """From the far sample `first` on, another distance holds."""
         self._segments.append((first, self._segments[-1][1] + by_s))
         self._usual_s = usual_s
         self._doubted.clear()

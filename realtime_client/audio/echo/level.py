@@ -18,7 +18,7 @@ class EchoPath(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the way from the speaker to the microphone.
 
     delay_ms: from handing over a sample to its echo, None if unknown. return_loss_db: how much quieter the echo is than
-    what was handed over, None if unknown. hold_ms: how long after the last audible sample echo may still come.
+    what was handed over, None if unknown. hold_ms: how long after the last audible sample echo may still be heard.
     """
 
     delay_ms: float | None = None
@@ -33,14 +33,14 @@ class EchoLevel:
     """
 
     _SPREAD_FRAMES = 5
-    _UNKNOWN_FRAMES = 50  # without a measured delay the echo may come within so many frames
+    _UNKNOWN_FRAMES = 50  # without a measured delay, the echo may arrive within so many frames
     _DECAY_DB = 0.6  # a frame; 60 dB in a second, a reverberant room
-    _LOUD_DBFS = -45.0  # quieter sound says nothing sure about the coupling
+    _LOUD_DBFS = -45.0  # quieter sound says nothing certain about the coupling
     _WINDOW_FRAMES, _WINDOWS = 50, 20  # the greatest coupling of the last 10 s of loud assistant
     _LEARN_FRAMES = 200
     _UNSURE_DB = 3.0  # more margin without a measurement
     _COUPLING_DB = (-60.0, 20.0)
-    _RISE_DB = 4.0  # speech that was not recognised as such may not raise a measured coupling by more
+    _RISE_DB = 4.0  # unrecognised speech may not raise a measured coupling by more than this
     _NOISE_DB = 10.0
 
     def __init__(self, path: EchoPath, residual_db: float = 0.0) -> None:
@@ -69,10 +69,9 @@ class EchoLevel:
 
     @property
     def coupling_db(self) -> float:
-        """The echo's level less the level handed to the speaker: as measured, and followed within bounds.
+        """The echo's level minus the level handed to the speaker: as measured, and followed within bounds.
 
-        Without a measurement it is the middle one of the latest maxima: near speech that was not recognised as such is
-        in some of them.
+        Without a measurement, the median of the latest maxima: some of them contain unrecognised near speech.
         """
         least, most = self._COUPLING_DB
         if self._measured is None:
@@ -94,7 +93,7 @@ class EchoLevel:
         return max(SILENCE_DBFS, self._far_dbfs + self.coupling_db + unsure_db)
 
     def restart(self) -> None:
-        """What was learnt of the coupling holds no longer, and what was measured neither."""
+        """Neither what was learnt of the coupling nor what was measured holds any longer."""
         self._measured = None
         self._maxima.clear()
         self._pending.clear()
@@ -106,7 +105,7 @@ class EchoLevel:
         self._since_audible = 0 if level_dbfs > _AUDIBLE_DBFS else self._since_audible + 1
 
     def advance(self, frames: int) -> None:
-        """Let time go on by so many frames of the microphone."""
+        """Let time pass by so many frames of the microphone."""
         loudest = max(list(self._levels)[self._from :])
         self._far_dbfs = max(loudest, self._far_dbfs - self._DECAY_DB * frames, SILENCE_DBFS)
 
@@ -155,9 +154,9 @@ class CancellerTrust:
             self.given = self._frames >= self._FRAMES and self._before > self._LEAST_ERLE * self._after
 
     def doubt(self, over_db: float, *, hint: bool) -> bool:
-        """Take how far what is left is above the echo that is usually left; True if the canceller has lost the echo.
+        """Take by how much the residue exceeds the usual one; True if the canceller has lost the echo.
 
-        hint: what the microphone gave is not echo alone. Without one, frames that are far above are echo all the same.
+        hint: the microphone heard more than echo. Without one, frames far above are echo all the same.
         """
         if over_db > self._LOST_DB:
             self._lost = max(0, self._lost - 2) if hint else self._lost + 1

@@ -24,7 +24,7 @@ TRAIL_S = 1.0  # silence after: the longest loop that can be measured
 _LOW_HZ, _HIGH_HZ = 150.0, 8_000.0
 _ROOM_S, _EXPLAINED = 0.3, 0.5
 _FADE_S = 0.02
-_CLEAR_DB = 20.0  # the direct sound stands out of the response's rest by this, or nothing was heard
+_CLEAR_DB = 20.0  # the direct sound stands out from the rest of the response by this, or nothing was heard
 _CLIPPED = 32_700
 _CLIPPED_SHARE = 0.001
 _DECAYED_DB = 25.0
@@ -38,7 +38,7 @@ class LoopMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
     delay_ms: from handing a sample to the speaker until the microphone delivers it. return_loss_db: how much quieter
     the echo is than what was handed over. noise_dbfs: the microphone's noise. tail_ms: until the echo has fallen by
-    25 dB. clear_db: how far the direct sound stood out.
+    25 dB. clear_db: by how much the direct sound stood out.
     """
 
     delay_ms: float
@@ -49,7 +49,7 @@ class LoopMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> EchoPath:
-        """What `EchoControl` needs of it."""
+        """What `EchoControl` needs to know."""
         hold_ms = max(200.0, min(1_500.0, self.delay_ms + self.tail_ms + 150))
         return EchoPath(delay_ms=self.delay_ms, return_loss_db=self.return_loss_db, hold_ms=hold_ms)
 
@@ -112,7 +112,7 @@ def measure(recorded: Samples, rate_hz: int, played: Samples | None = None) -> L
         return Clipped(share=share)
     heard, handed = recorded.astype(np.float64) / 32_768, played.astype(np.float64) / 32_768
     lead = round(LEAD_S * rate_hz)
-    noise_dbfs = _dbfs(heard[lead // 5 : lead])  # the first moments of a stream may be its own
+    noise_dbfs = _dbfs(heard[lead // 5 : lead])  # the first moments of a stream may be an artefact
     if _dbfs(heard) < _SILENT_DBFS:
         return NothingHeard(noise_dbfs=noise_dbfs, dead=not heard.any())
     response = _impulse_response(heard, handed)
@@ -133,14 +133,14 @@ def _impulse_response(heard: FloatSamples, handed: FloatSamples) -> FloatSamples
 def _explains(
     response: FloatSamples, heard: FloatSamples, handed: FloatSamples, found: LoopMeasurement, rate_hz: int
 ) -> bool:
-    """Tell whether the response from its peak on makes, of what was played, most of what was heard above the noise.
+    """Tell whether the response, from its peak on, explains most of what was heard above the noise.
 
     Another sound has a response, too, but one that is spread over seconds, as the sweep's tones are.
     """
     noise = 10 ** (found.noise_dbfs / 10)
     excess = float(np.mean(heard**2)) - noise
     if excess < 2 * noise:
-        return True  # too faint to tell; and as faint, no harm
+        return True  # too faint to tell, and harmless for the same reason
     peak = round(found.delay_ms * rate_hz / 1000)
     room = np.zeros(response.size)
     part = slice(max(0, peak - round(0.01 * rate_hz)), peak + round(_ROOM_S * rate_hz))
@@ -150,7 +150,7 @@ def _explains(
 
 
 def _peak(response: FloatSamples, longest: int) -> tuple[int, float]:
-    """Return where the direct sound is, and how far it stands out of what comes after the longest loop (dB)."""
+    """Return where the direct sound is, and by how much it stands out from what follows the longest loop (dB)."""
     causal = np.abs(response[:longest])
     peak = int(np.argmax(causal))
     rest = float(np.sqrt(np.mean(response[longest : 2 * longest] ** 2)))
@@ -177,7 +177,7 @@ def _read_response(
 
 
 def _return_loss(heard: FloatSamples, handed: FloatSamples, delay: int, noise_dbfs: float) -> float:
-    """Compare the powers over the sweep, the noise taken off."""
+    """Compare the powers over the sweep, with the noise subtracted."""
     lead = int(np.argmax(np.abs(handed) > 0))
     last = handed.size - int(np.argmax(np.abs(handed[::-1]) > 0))
     power = float(np.mean(heard[lead + delay : last + delay] ** 2)) if lead + delay < heard.size else 0.0

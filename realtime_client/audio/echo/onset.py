@@ -1,7 +1,7 @@
 """Finding the beginning of near speech quickly, for local barge-in. Pure.
 
 The sound is cut into frames of 10 ms and each frame's level is compared with a threshold: the noise floor, or the echo
-to be expected, plus a margin. Frames above it collect evidence, more the clearer they are, frames below it lose
+to be expected, plus a margin. Frames above it add evidence, the more the clearer they are; frames below it remove
 evidence (a cumulative sum test: Page, "Continuous inspection schemes", Biometrika 1954). Clear speech is found after
 three frames, a click, which fills at most two, never is. The noise floor follows the minima of the smoothed level
 (after Martin, "Noise power spectral density estimation based on optimal smoothing and minimum statistics", IEEE
@@ -30,8 +30,8 @@ FRAME_MS = 10
 SILENCE_DBFS = -96.0
 
 _FULL_SCALE_SQUARED = 32_768.0**2
-_LEARN_FRAMES = 20  # nothing is decided before the floor has been seen for so long
-_FULL_EVIDENCE_DB = 6.0  # a frame so far above the threshold counts whole
+_LEARN_FRAMES = 20  # nothing is decided until the floor has been observed for so long
+_FULL_EVIDENCE_DB = 6.0  # a frame so far above the threshold counts fully
 _EVIDENCE_FLOOR, _EVIDENCE_TOP = 0.0, 2.9
 _SMOOTHING = 0.2
 _WINDOW_FRAMES, _WINDOWS = 25, 6  # the floor is the least of the last 1.5 s
@@ -39,7 +39,7 @@ _MODEL_RATE_HZ = 16_000
 
 
 def frame_levels(samples: Samples, frame: int) -> list[float]:
-    """Return the level of each whole frame of `frame` samples in dBFS, its mean taken off; -96 for silence."""
+    """Return the level of each whole frame of `frame` samples in dBFS, without its mean; -96 for silence."""
     count = samples.size // frame
     if not count:
         return []
@@ -61,8 +61,8 @@ class OnsetEvent(enum.StrEnum):
 class OnsetSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How sure the detector wants to be.
 
-    margin_db: above the noise floor. echo_margin_db: above the expected echo. least_dbfs: no quieter sound is speech.
-    evidence: frames of clear speech until it is believed. hangover_ms: silence that ends speech.
+    margin_db: above the noise floor. echo_margin_db: above the expected echo. least_dbfs: anything quieter is not
+    speech. evidence: frames of clear speech it takes to believe it. hangover_ms: silence that ends speech.
     """
 
     margin_db: float = 12.0
@@ -150,7 +150,7 @@ class OnsetDetector:
         return found
 
     def step(self, level_dbfs: float, echo_dbfs: float = SILENCE_DBFS) -> OnsetEvent | None:
-        """Take the level of the next frame of 10 ms. `feed` does so; without a model it is enough by itself."""
+        """Take the level of the next frame of 10 ms. `feed` calls it; without a model, it alone is enough."""
         self.level_dbfs = level_dbfs
         over_db = level_dbfs - self.threshold_dbfs(echo_dbfs)
         self._floor.follow(level_dbfs)

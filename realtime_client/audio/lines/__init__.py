@@ -1,1 +1,1 @@
-"""Streams of sound devices that are kept up: opened, watched, timed, and opened anew on another device."""
+"""Streams of sound devices, kept alive: opened, watched, timed, and reopened on another device."""

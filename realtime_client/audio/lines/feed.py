@@ -1,4 +1,4 @@
-"""One open stream of a line, and what its callbacks leave behind for the thread that watches it."""
+"""One open stream of a line, and what its callbacks leave for the thread that watches it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from realtime_client.audio.devices import Device, DeviceError, Direction, SoundS
 from realtime_client.deadline import Clock
 
 CALL_LIMIT_S = 0.15
-_ALIVE_CALLS = {"input": 1, "output": 4}  # for output more than fit into the device's buffer before it plays
-_SETTLED_CALLS = 10  # what a device says of its buffer before that is about its start
+_ALIVE_CALLS = {"input": 1, "output": 4}  # for output, more than fits into the device's buffer before it plays
+_SETTLED_CALLS = 10  # what a device says about its buffer before that concerns its start
 _HELD_BLOCKS = 100  # 2 s
 
 Callback = Callable[[Any, int, Any, Any], None]
 
 
 class HeldTimes(msgspec.Struct, frozen=True):
-    """The times of a block that is handed on later than it came; as PortAudio's, in s."""
+    """The times of a block that is handed on later than it arrived; like PortAudio's, in s."""
 
     currentTime: float  # noqa: N815  # PortAudio's name
     inputBufferAdcTime: float  # noqa: N815
@@ -33,11 +33,11 @@ class HeldTimes(msgspec.Struct, frozen=True):
 class Feed:
     """One stream. Its callbacks reach the line's own only while it is the line's current one.
 
-    Before that an output plays silence; an input keeps what it hears, up to 2 s, and hands it on as soon as it is
-    current, so that nothing is missed when a line moves over. made_s: when it was made. starts: how often it was
+    Before that, an output plays silence; an input keeps what it hears, up to 2 s, and hands it on as soon as it is
+    current, so that nothing is missed when a line moves to it. made_s: when it was made. starts: how often it was
     started. began_s, at_s: the first and the last callback. alive: there were callbacks.
-    ended: the stream ended by itself. stuck: a call into it hangs, no other may be made; it closes itself if that
-    call comes back. on_fault: told when the callback raises; PortAudio would end the stream, here it goes on, an output
+    ended: the stream ended by itself. stuck: a call into it hangs, and no other may be made; it closes itself if that
+    call returns. on_fault: called when the callback raises; PortAudio would end the stream, here it goes on, an output
     with silence.
     """
 
@@ -79,7 +79,7 @@ class Feed:
 
     @property
     def settled(self) -> bool:
-        """It has run for some blocks."""
+        """It has run for a few blocks."""
         return self._calls >= _SETTLED_CALLS
 
     # Calls into the device; one at a time.
@@ -101,7 +101,7 @@ class Feed:
         )
 
     def start(self, limit_s: float = CALL_LIMIT_S) -> None:
-        """Let the callbacks begin. Errors: DeviceError; the stream is closed then, or left to itself."""
+        """Start the callbacks. Errors: DeviceError; the stream is then closed, or abandoned."""
         self.at_s = self._clock.monotonic()
         self.starts += 1
         stream = self.stream
@@ -114,7 +114,7 @@ class Feed:
             raise
 
     def abort(self) -> None:
-        """Be silent at once. Errors: DeviceError."""
+        """Fall silent at once. Errors: DeviceError."""
         stream, self.wanted_end = self.stream, True
         try:
             devices.limited(stream.abort, CALL_LIMIT_S, late=lambda _: stream.close())

@@ -1,4 +1,4 @@
-"""When a line tries the device that was chosen again. Pure."""
+"""When a line tries again the device that the user chose. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MOST_OFTEN = 4
 
 
 class Home:
-    """The way back to the device that was chosen: soon after it has come, and later each time that it was lost."""
+    """The way back to the chosen device: soon after it was plugged in, and later each time it is lost."""
 
     def __init__(self) -> None:
         self._at_s: list[float] = []
@@ -24,7 +24,7 @@ class Home:
         self._left += 1
 
     def due(self, now_s: float, *, for_ever: bool) -> bool:
-        """Tell whether it is to be tried now, and take note of that. for_ever: go on after the last time."""
+        """Tell whether to try it now, and count that as a try. for_ever: go on after the last time."""
         if not self._at_s or now_s < self._at_s[0]:
             return False
         del self._at_s[0]

@@ -1,12 +1,12 @@
-"""A line to a sound device that is kept up: opened, watched, and opened anew on another device when it fails.
+"""A line to a sound device, kept alive: opened, watched, and reopened on another device when it fails.
 
 A removed or hung device raises nothing: its callbacks merely stop. So a thread watches; no callback for 300 ms, or a
-stream that ended by itself, means that the device is lost. Then the best remaining one is opened; one that takes sound
-but does not call back is left at once for the next. While there is none, all are tried again, at first at once, then
+stream that ended by itself, means that the device is lost. Then the best remaining one is opened; one that opens but
+does not call back is given up at once for the next. While there is none, all are tried again, at first at once, then
 every 0.5 s, with more patience each time: a busy machine is slow, not without sound.
 
 A speaker's device that runs empty while there is sound for it is on a machine that stands still now and then: it is
-asked to hold more from then on, in two steps. That makes answers begin so much later, so it is not done before.
+asked to hold more from then on, in two steps. Answers then begin that much later, so it is not done earlier.
 
 A line that moves by choice, or back to the device that was chosen, opens the new one before it closes the old one.
 Calls that may hang are made by `devices.limited()`; while one hangs, no other is begun.
@@ -44,9 +44,9 @@ _BUFFERS_S = (None, 0.1, 0.2)  # what a device is asked to hold: at first, and a
 class Line:
     """Keeps a stream in one direction open. `open()` first; `close()` at the end.
 
-    callback: moves bytes, `(data, count, time, status)`; never called by two streams at once. prepare: gets the
-    rate of a stream before its first callback. on_change: told from the line's own thread, or that of
-    `open_lines.rescan()`; must not call `close()`.
+    callback: moves bytes, `(data, count, time, status)`; never called by two streams at once. prepare: gets the rate of
+    a stream before its first callback. on_change: called in the line's own thread, or in that of `open_lines.rescan()`;
+    must not call `close()`.
     """
 
     def __init__(
@@ -101,18 +101,18 @@ class Line:
 
     @property
     def stream(self) -> tuple[float, int]:
-        """Something that is another for each start of a stream. Takes no lock."""
+        """A token for the running stream: each start of a stream has a new one. Takes no lock."""
         feed = self._feed
         return (0.0, 0) if feed is None else (feed.made_s, feed.starts)
 
     @property
     def buffer_s(self) -> float:
-        """How long sound takes through the device, as PortAudio tells it; 0 while there is none."""
+        """How long sound takes through the device, according to PortAudio; 0 while there is no device."""
         feed = self._feed
         return 0.0 if feed is None else feed.stream.latency_s
 
     def open(self) -> None:
-        """Open the device, or the best other one; `refused` then tells why, in one line.
+        """Open the device, or the best other one; `refused` then says why, in one line.
 
         Errors: DeviceError when none works; nothing runs then.
         """
@@ -127,19 +127,19 @@ class Line:
         self._thread.start()
 
     def use(self, device: Device) -> None:
-        """Move to another device; the line's thread does it at once, or stays where it is and tells why."""
+        """Move to another device; the line's thread does so at once, or stays where it is and reports why."""
         self._asked = device
         self._wake.set()
 
     def renew(self, reason: str) -> None:
-        """Leave a stream that the sound server moved elsewhere, for the best device; the chosen one if it is there."""
+        """Leave a stream that the sound server moved elsewhere for the best device: the chosen one, if it is there."""
         self._renewal = reason
         self._wake.set()
 
     def look_again(self, wanted: Device | None = None) -> None:
-        """A device has come: try the chosen one, if it is not in use, and any if there is none.
+        """A device was plugged in: try the chosen one if it is not in use, and any if there is none.
 
-        wanted: the one that is the chosen one from now on; it is moved to when it works.
+        wanted: the chosen device from now on, to move to when it works.
         """
         self._wanted = wanted or self._wanted
         now_s = self._clock.monotonic()
@@ -148,7 +148,7 @@ class Line:
         self._wake.set()
 
     def ran_empty(self) -> None:
-        """The device had nothing to play though there was sound: let it hold more. From its callback, and rarely."""
+        """The device had nothing to play although there was sound: let it hold more. Called from its callback."""
         feed = self._feed
         if feed is not None and feed.settled and len(self._buffers) > 1:
             self._empty_feed = feed
@@ -183,7 +183,7 @@ class Line:
         if not feed.device.shared:
             feed.again()
             return
-        new = self._opened_again(feed)  # opening one that is gone fails, starting one again hangs
+        new = self._opened_again(feed)  # opening a device that is gone fails; restarting one hangs
         try:
             self._take_up(new, prepare=new.stream.rate_hz != feed.stream.rate_hz)
         finally:
@@ -191,7 +191,7 @@ class Line:
         new.start()
 
     def _deepen(self, feed: Feed) -> None:
-        """Go on with a deeper buffer, with the first sample that did not sound."""
+        """Go on with a deeper buffer, from the first sample that did not sound."""
         del self._buffers[0]
         new = self._opened_again(feed) if feed.device.shared else None
         feed.close()
@@ -217,7 +217,7 @@ class Line:
         return new
 
     def close(self) -> None:
-        """Give the device back; idempotent. A device that hangs is left to itself."""
+        """Give the device back; idempotent. A device that hangs is abandoned."""
         self._closing.set()
         self._teller.over = True
         self._wake.set()
@@ -246,17 +246,17 @@ class Line:
         self._wake.clear()
         now_s = self._clock.monotonic()
         late_s = now_s - began_s - wait_s
-        if feed is not None and late_s > _LATE_S:  # this thread did not run: nor did the device's, it may be
+        if feed is not None and late_s > _LATE_S:  # this thread did not run, and maybe the device's did not either
             feed.at_s = now_s if late_s > _STALL_S else min(now_s, feed.at_s + late_s)
         if not self._closing.is_set():
             self._look(self._feed, now_s)
 
     def fault(self, error: Exception) -> None:
-        """Let the line's thread tell, once, that something on the way of the sound failed. From any thread; no lock."""
+        """Let the line's thread report, once, that something failed on the way of the sound. From any thread."""
         self._teller.fault(error)
 
     def _note(self, error: Exception) -> None:
-        """Let an error be told that no device made."""
+        """Report an error that no device caused."""
         if not isinstance(error, DeviceError):
             self.fault(error)
 
@@ -318,7 +318,7 @@ class Line:
     # Moving.
 
     def _move(self, reason: str, feed: Feed | None, *, lost: str = "") -> None:
-        """Leave the device, open the best other one, and tell."""
+        """Leave the device, open the best other one, and report it."""
         with self._calls_lock:
             if self._feed is not feed:
                 return  # somebody else was quicker
@@ -347,7 +347,7 @@ class Line:
         )
 
     def _go_to(self, device: Device, feed: Feed | None) -> None:
-        """Move as chosen, or stay and tell why. One that cannot be had twice at once is opened alone."""
+        """Move to the chosen device, or stay and report why. One that opens only once is opened alone."""
         before, self._wanted = self._wanted, device
         try:
             aside = None if feed is None else self._open_aside(device, feed)
@@ -363,9 +363,9 @@ class Line:
             self._tell(feed.device.name, f"{device.name!r} {_MUTE[self.direction]}", device.name)
 
     def _go_alone(self, device: Device, feed: Feed | None, wanted: Device | None) -> None:
-        """Give up the device in use for the one that was asked for; if that does not work, go back, to any at worst.
+        """Give up the device in use for the one that was asked for; if that does not work, go back, at worst to any device.
 
-        wanted: what is the chosen one then.
+        wanted: the chosen device from then on.
         """
         before = None if feed is None else feed.device
         with self._calls_lock:
@@ -410,7 +410,7 @@ class Line:
         return aside
 
     def _swap(self, aside: Feed, feed: Feed, reason: str, asked: str | None = None) -> None:
-        """Put a stream that works in the place of the other; an input hands on all that both have heard."""
+        """Replace the stream with one that works; an input hands on all that both have heard."""
         with self._calls_lock:
             if self._feed is not feed or self._closing.is_set():
                 aside.close()
@@ -469,7 +469,7 @@ class Line:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the line down for the block; after it, it is opened on the device that was chosen if that is there."""
+        """Take the line down for the block; afterwards it is opened on the chosen device, if that is there."""
         before = None
         try:
             with self._calls_lock:

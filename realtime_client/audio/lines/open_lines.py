@@ -1,4 +1,4 @@
-"""The lines of this process that are open, and reading the list of devices again though they are."""
+"""The open lines of this process, and reading the list of devices again in spite of them."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def open_lines(direction: Direction | None = None) -> list[Line]:
 
 
 def rescan() -> bool:
-    """Read the list of devices again though lines are open: all of this process pause for that moment.
+    """Read the list of devices again although lines are open: all lines of this process pause for that moment.
 
-    They go on where they were, or on the device that was chosen if it is in the list again. False if it could not be
-    done: a call hangs, or a stream is open that belongs to no line. Errors: DeviceError; the lines go on all the same.
+    They go on where they were, or on the chosen device if it is back in the list. False if it could not be done: a call
+    hangs, or a stream is open that belongs to no line. Errors: DeviceError; the lines go on all the same.
     """
     if not devices.can_refresh():
         return False

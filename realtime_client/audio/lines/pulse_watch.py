@@ -1,11 +1,11 @@
-"""Listens to PulseAudio, or to PipeWire in its place: which devices come and go, and where our streams are.
+"""Listens to PulseAudio, or PipeWire in its place: which devices come and go, and where our streams are.
 
-The sound server moves streams without a word to PortAudio. This is a second, silent connection to the server, by
-libpulse, which ALSA's way to PulseAudio needs anyhow. Where the library or the server is not there, nothing happens.
+The sound server moves streams without a word to PortAudio. This is a second, silent connection to the server, through
+libpulse, which ALSA's route to PulseAudio needs anyway. Without the library or the server, nothing happens.
 
 One thread owns libpulse's main loop; its callbacks run there. After an event it waits for a short silence, asks for
 everything (at most once in 80 ms), and compares the answer with the one before. Structures and constants:
-pulse/introspect.h, pulse/def.h and pulse/subscribe.h, whose members keep their places within libpulse.so.0.
+pulse/introspect.h, pulse/def.h and pulse/subscribe.h, whose members keep their offsets within libpulse.so.0.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class PulseWatch:
 
     A server that is not there is looked for every second; `on_news` then gets every device as one that came.
     snapshot: what was seen last, None while there is no server. Begins at once; `close()` ends and joins the thread.
-    on_fault: told of an exception in here or in `on_news`; the watch begins anew after a second.
+    on_fault: called with an exception in here or in `on_news`; the watch starts over after a second.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class PulseWatch:
             self._thread.join(timeout=3.0)
 
     def _kept(self, call: Callable[..., None]) -> Callable[..., None]:
-        """Keep an exception for the thread: ctypes would write it to the screen and go on."""
+        """Keep an exception for the thread: ctypes would print it and go on."""
 
         def called(*args: Any) -> None:
             try:
@@ -232,7 +232,7 @@ class PulseWatch:
         self._ask()
 
     def _turn(self) -> bool:
-        """Let the main loop go round once; False if it cannot."""
+        """Run the main loop once; False if it cannot."""
         loop = c_void_p(self._loop)
         wait_s = self._wait_s()
         if wait_s is not None and wait_s <= 0:
@@ -291,7 +291,7 @@ class PulseWatch:
             self._names[direction][device.index] = (name, _text(device.description) or name, monitor)
 
     def _client(self, _context: int, info: Any, end: int, _data: int) -> None:
-        """Note which clients are of this process: streams themselves do not tell in PipeWire."""
+        """Note which clients belong to this process: in PipeWire, the streams themselves do not say."""
         self._broken |= end < 0
         if not end and info:
             client = info.contents

@@ -1,11 +1,11 @@
-"""When the samples of a device sound, or were captured: judged by when its callbacks come. Pure.
+"""When the samples of a device sound, or were captured, judged by when its callbacks arrive. Pure.
 
-With every callback a device tells the time of its first sample, but not every one tells the truth: ALSA's way to
-PulseAudio extrapolates, and on a busy machine a fresh stream was seen to tell 0 ms of delay and then 65 ms more each
-second, up to 160, while 42 ms were true. The callbacks themselves came on time. A device that is kept full asks for a
-block as soon as one has been played, so (arrival less position) has a lower bound that moves only when the device ran
-empty, or with its clock; how long after that line a sample sounds is a constant of the device, which is learnt from
-what it tells: slowly, and anew only if it tells something else steadily for two seconds.
+With every callback a device states the time of its first sample, but not all of them tell the truth: ALSA's route to
+PulseAudio extrapolates, and on a busy machine a fresh stream was seen to claim a delay of 0 ms and then 65 ms more each
+second, up to 160, when the true delay was 42 ms. The callbacks themselves arrived on time. A device that is kept full
+asks for a block as soon as one has been played, so (arrival less position) has a lower bound that moves only when the
+device ran empty, or with its clock; how long after that line a sample sounds is a constant of the device, which is
+learnt from what it tells: slowly, and anew only if it tells something else steadily for two seconds.
 
 While a stream is being filled (the first blocks come at once), and until the constant is known, what is told counts.
 """
@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections import deque
 
-_FILLING_S = 0.005  # so much earlier than before comes a block that fills the device
+_FILLING_S = 0.005  # a block that fills the device comes so much earlier than before
 _RECENT = 5  # blocks that all come late: the device ran empty
 _LATE_S = 0.008
 _DRIFT = 2e-4  # of a device's clock against ours, at most
 _FOLLOW = 0.02
 _NEAR_S, _SAME_S = 0.008, 0.004
-_FIRST, _ANEW = 25, 100  # blocks that tell the same constant until it is believed
-_OUTLIER = 10  # so many of them does one count that tells another
+_FIRST, _ANEW = 25, 100  # blocks that must state the same constant before it is believed
+_OUTLIER = 10  # one that states another constant undoes so many of them
 
 
 class StreamClock:
@@ -41,7 +41,7 @@ class StreamClock:
         self._agreed = 0
 
     def at_s(self, position: int, told_s: float, now_s: float, *, anew: bool) -> float:
-        """Return the time of the sample at a position, for which the device tells `told_s` in a callback at `now_s`.
+        """Return the time of the sample at a position, which the device states as `told_s` in a callback at `now_s`.
 
         anew: it is the first of a stream, or the device ran empty before it.
         """

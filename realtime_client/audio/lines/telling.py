@@ -1,4 +1,4 @@
-"""What a line tells of itself: devices that changed, and what failed on the way of the sound."""
+"""What a line reports: devices that changed, and what failed along the path of the sound."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
     """A line moved to another device, or was opened anew on the same.
 
     now: its name, None while there is none. reason: for people, in one line. gap_s: how long no callback came.
-    asked: the name of the device that `Line.use` asked for, if this answers it; another one than `now` was refused,
-    which `reason` tells. fault: nothing moved; something failed, which `reason` tells.
+    asked: the name of the device that `Line.use` asked for, if this answers it; if it is not `now`, it was refused, and
+    `reason` says why. fault: nothing moved; something failed, and `reason` says what.
     """
 
     direction: Direction
@@ -29,9 +29,9 @@ class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Teller:
-    """Tells `on_change`, whose own exceptions are faults, too. wake: calls the line's thread, which tells of faults.
+    """Calls `on_change`, whose own exceptions are faults, too.
 
-    over: the line is closed; nothing is told any more.
+    wake: wakes the line's thread, which reports faults. over: the line is closed; nothing is reported any more.
     """
 
     def __init__(self, on_change: Callable[[DeviceChange], None] | None, wake: Callable[[], None]) -> None:
@@ -42,16 +42,16 @@ class Teller:
         self._of_devices, self._own = Trouble(), Trouble()
 
     def fault(self, error: Exception) -> None:
-        """Let the line's thread tell that something failed, once. From any thread; takes no lock."""
+        """Let the line's thread report, once, that something failed. From any thread; takes no lock."""
         self._fault = error
         self._wake()
 
     def worked(self) -> None:
-        """A device works: what devices fail at from now on is told again."""
+        """A device works: faults of devices are reported again from now on."""
         self._of_devices.worked()
 
     def tell(self, change: DeviceChange) -> None:
-        """Tell of a change."""
+        """Report a change."""
         if self._on_change is None or self.over:
             return
         try:
@@ -60,7 +60,7 @@ class Teller:
             self.fault(error)
 
     def tell_fault(self, direction: Direction, name: str | None) -> None:
-        """Tell of the last fault, unless that was told. name: of the device in use. For the line's thread."""
+        """Report the last fault, unless that was done. name: the device in use. For the line's thread."""
         error, self._fault = self._fault, None
         if error is None or self.over:
             return

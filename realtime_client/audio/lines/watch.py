@@ -1,4 +1,4 @@
-"""What a sound server says of its devices and of our streams, and what has changed between two looks. Pure."""
+"""What a sound server says about its devices and our streams, and what changed between two looks. Pure."""
 
 from __future__ import annotations
 

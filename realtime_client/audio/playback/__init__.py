@@ -1,1 +1,1 @@
-"""Sound on its way to a device, and what of it was heard. Pure."""
+"""Sound on its way to a device, and how much of it was heard. Pure."""

@@ -1,4 +1,4 @@
-"""How late sound comes, and how much must wait so that playing it has no gap. Pure.
+"""How late sound arrives, and how much of it to hold back so that it plays without gaps. Pure.
 
 The transit of a piece is when it came, less how much of its part came before it; the least transit of the
 part (at most 500 ms below that of its first piece: a server that sends faster than sound plays goes far below) is what
@@ -45,7 +45,7 @@ class Jitter:
         self._least_s = 0.0  # ... and how low it may go
         self._first_s = 0.0  # the transit of the first piece that waits to be played
         self.late_ms = 0.0  # how late the last piece came
-        self.late = False  # something came late lately: a backlog tells nothing about what is still on its way
+        self.late = False  # something came late recently: a backlog says nothing about what is still on its way
         self.prebuffer_ms = self.wait_ms = self.enough_ms = self._start_ms
 
     def arrived(self, part: Part, duration_s: float, at_s: float, *, first: bool = False) -> None:

@@ -25,7 +25,7 @@ from realtime_client.audio.playback.ramp import SCRATCH, Ramp
 _PARTS = 256
 _RUNS = 1024
 _TRIES = 100
-_EASE = 50  # pieces over which the mean of what is missing is taken, and in which it is made up for
+_EASE = 50  # pieces over which the shortage is averaged, and within which it is made up for
 _REPEATED = 5  # samples for one piece at most
 _RECENT = 256  # pieces, each at most one block of the device: 5 s, more than any device holds
 
@@ -110,7 +110,7 @@ class Playback:
     # The writer's side.
 
     def write(self, part: Part, samples: Any, at_s: float) -> None:
-        """Put samples (int16, mono, at `rate_hz`; not to be changed afterwards) behind what is there already.
+        """Queue samples (int16, mono, at `rate_hz`; not to be changed afterwards) behind what is there.
 
         at_s: when they came, on the monotonic clock. A part that was dropped takes no more; what comes is ignored.
         """
@@ -148,7 +148,7 @@ class Playback:
         self._wanted += min(_REPEATED, max(0.0, self._short_ms) * self.rate_hz / 1000 / _EASE)
 
     def end(self, part: Part) -> None:
-        """All of this part has been written: it is played out without waiting for more."""
+        """All of this part has been written: it is played to its end without waiting for more."""
         with self._lock:
             record = self._records.get(part)
             if record is not None:
@@ -186,16 +186,16 @@ class Playback:
         return record
 
     def _forget(self) -> None:
-        """Let the oldest part go whose end was handed over or that was dropped; else the oldest of all."""
+        """Forget the oldest part that was handed over to its end or dropped; else the oldest of all."""
         over = (r for r in self._records.values() if r.final_ms is not None or (r.ended and r.taken == r.written))
         oldest = next(over, None) or next(iter(self._records.values()))
         del self._records[oldest.key]
 
-    # What can be asked and set from any thread.
+    # What any thread may read and set.
 
     @property
     def volume(self) -> float:
-        """Gain from 0.0 to 1.0; what is set beyond these becomes the nearer of them. Muted sound counts as heard."""
+        """Gain from 0.0 to 1.0; values beyond are clipped. Muted sound counts as heard."""
         return self._volume
 
     @volume.setter
@@ -217,7 +217,7 @@ class Playback:
         return record.final_ms if record.final_ms is not None else self._heard(record, position)
 
     def _heard(self, record: _Record, position: int) -> int:
-        """Try until the reader did not change the ledger meanwhile; its changes take microseconds."""
+        """Try until the reader has not changed the ledger in the meantime; its changes take microseconds."""
         heard = 0
         for _ in range(_TRIES):
             version = self._version
@@ -233,7 +233,7 @@ class Playback:
         return record.base_ms + samples * 1000 / self.rate_hz
 
     def stood(self, begin: int, end: int) -> list[Stretch]:
-        """Return what stood at the positions from `begin` to before `end`, in order: only what a drop has left."""
+        """Return what was at the positions from `begin` to before `end`, in order, without what was dropped."""
         found: list[Stretch] = []
         for record, position, count, before in reversed(list(self._runs)):
             if position + count <= begin:
@@ -343,7 +343,7 @@ class Playback:
         return count
 
     def _begin(self, queue: _Queue) -> None:
-        """Go over to the queue that a drop has left."""
+        """Move on to the queue that a drop has left."""
         self._reading = queue
         self._chunk, self._playing, self._waited, self._starved = None, False, 0, None
         self._recent.clear()
@@ -398,7 +398,7 @@ class Playback:
         return count
 
     def _ran_out(self, queue: _Queue) -> None:
-        """Nothing is left: a pause if the part written last has ended. An underrun only once more of it comes."""
+        """Nothing is left: a pause if the part written last has ended; an underrun only once more of it arrives."""
         record = queue.waiting_for
         self._playing = False
         self._starved = record if record is not None and not record.ended else None

@@ -1,11 +1,11 @@
 """When each sample that was handed to a device sounds. Pure.
 
-With every callback the device says when the next sample will sound. Between two samples that follow on each other
-the difference of the two (time less position) stays the same, but for the difference of two clocks, which is followed
-slowly, and the jitter of callbacks, which is not. Where it jumps by more than 8 ms and stays there, the sound was held
-up, or the device was emptied: a new stretch begins.
+With every callback the device says when the next sample will sound. Between consecutive samples that difference (time
+minus position) stays the same, but for the drift of two clocks, which is followed slowly, and the jitter of callbacks,
+which is not. Where it jumps by more than 8 ms and stays there, the sound was held up, or the device was emptied: a new
+stretch begins.
 
-Only what is known to have sounded is told: up to the position that was audible at the last callback. What a device
+Only what is known to have sounded is reported: up to the position that was audible at the last callback. What a device
 holds when its callbacks stop may never be heard.
 """
 
@@ -15,7 +15,7 @@ from collections import deque
 from typing import NamedTuple
 
 JUMP_S = 0.008
-_MARKS = 1024  # 20 s of callbacks nobody asked about
+_MARKS = 1024  # 20 s of callbacks that nobody collected
 _STRETCHES = 64
 _FOLLOW = 0.02
 _SURE = 3  # callbacks that agree on a jump
@@ -40,7 +40,7 @@ class Sounding:
         self._sounded = 0
 
     def mark(self, position: int, at_s: float, now_s: float) -> None:
-        """Take note, at `now_s`, that the sample at a position will sound at `at_s`. Takes no lock."""
+        """Note, at `now_s`, that the sample at a position will sound at `at_s`. Takes no lock."""
         self._marks.append((position, at_s, now_s))
 
     @property
