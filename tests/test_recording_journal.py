@@ -47,17 +47,6 @@ def test_the_docs_name_every_field_and_every_note(tmp_path):
     assert all(f"`{note}`" in text for note in notes | {"cut", "flac"})
 
 
-def test_the_example_in_the_docs_reads_a_journal(tmp_path, capsys):
-    example = (DOCS / "journal.md").read_text().split("```python\n")[1].split("```")[0]
-    stage = Stage(tmp_path)
-    stage.answer("a1", "It is sunny.", sound(0.1))
-    stage.close()
-    place = "recordings/2026-11-20T14-50-02Z-7f3a"
-    assert place in example
-    exec(example.replace(place, str(stage.folder)), {})
-    assert capsys.readouterr().out.endswith(" It is sunny.\n")
-
-
 def test_a_kind_is_its_tag():
     kinds = [up.Update]
     for each in kinds:

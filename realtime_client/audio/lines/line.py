@@ -363,7 +363,7 @@ class Line:
             self._tell(feed.device.name, f"{device.name!r} {_MUTE[self.direction]}", device.name)
 
     def _go_alone(self, device: Device, feed: Feed | None, wanted: Device | None) -> None:
-        """Give up the device in use for the one that was asked for; if that does not work, go back, at worst to any device.
+        """Give up the device in use for the one that was asked for; if that does not work, go back, or to any at worst.
 
         wanted: the chosen device from then on.
         """
