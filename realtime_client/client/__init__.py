@@ -1,1 +1,1 @@
-"""The threads around a conversation: connection, keep-alive, signals, and the client that owns them."""
+"""The WebSocket below a session: its connection and threads, and the client that joins both."""

@@ -51,7 +51,7 @@ class Ahead:
     def read(self, payload: bytes) -> bool:
         """Take a pong in; False for one that is no mark.
 
-        It answers the marks before it, too: a server need answer the newest ping only (RFC 6455, section 5.5.3).
+        It also answers the marks before it: a server need answer the newest ping only (RFC 6455, section 5.5.3).
         """
         if not payload.startswith(_MARK):
             return False

@@ -174,7 +174,7 @@ class RealtimeClient(Session):
         return moved
 
     def _close_deadlines(self) -> tuple[Deadline, Deadline]:
-        """When a connection must have ended in order, and when at all."""
+        """By when a connection must have ended in order, and by when at all."""
         total_s = self._limits.close_timeout_s
         return Deadline(total_s * 0.7, self._clock), Deadline(total_s * 0.85, self._clock)
 
@@ -255,7 +255,7 @@ class RealtimeClient(Session):
     def _act(self, action: Callable[[], tuple[T, Sequence[up.Update]]], *, urgent: bool = False) -> T:
         """Let the conversation decide, and queue what follows, in one critical section.
 
-        Room for what follows is waited for before: a decision whose messages find no room would be half of one.
+        Waits for room first: a decision whose messages find no room would be only half of one.
         urgent: do not wait.
         """
         self._check_open()
@@ -273,13 +273,13 @@ class RealtimeClient(Session):
         return result
 
     def _do(self, action: Callable[[], object]) -> None:
-        """Act by a decision that tells nothing."""
+        """Act on a decision that has nothing to report."""
         self._act(lambda: (action(), ()))
 
     def _flush(self) -> None:
         """Queue what the conversation wants sent; under the lock, so that order is kept."""
         if self._conversation.due_s is not None:
-            self._connection.wake.set()  # it may be due sooner than it was
+            self._connection.wake.set()  # it may be due sooner than before
         for command in self._conversation.take_commands():
             self._connection.outbox.put_now(command, urgent=type(command) is ev.ResponseCancel)
 
@@ -303,7 +303,7 @@ class RealtimeClient(Session):
         with self._hub.lock:
             self._conversation.appended(len(data))
         try:
-            connection.put(ev.InputAudioBufferAppend(audio=data))  # last: the send thread finds this one done
+            connection.put(ev.InputAudioBufferAppend(audio=data))  # last, so that the send thread finds all of it done
         except (QueueFullError, ClosedError):
             with self._hub.lock:
                 self._conversation.appended(-len(data))
@@ -408,7 +408,7 @@ class RealtimeClient(Session):
         hub, receive = self._hub, self._conversation.receive
         with hub.lock:
             if connection is not self._connection:
-                return  # it was left for another one
+                return  # another one has taken its place
             meant = [receive(event) for event in decoded]
             happened = [update for updates in meant for update in updates]
             self.traffic.bytes_in += size
@@ -479,7 +479,7 @@ class RealtimeClient(Session):
                 self._hub.turns.asked(self._clock.monotonic())
 
     def on_left(self, events: Sequence[ev.ClientEvent], frames: Sequence[bytes]) -> None:
-        """Requests have their time from here; the recorder gets what was sent."""
+        """Time requests from here, and give the recorder what was sent."""
         hub = self._hub
         asks = any(type(event) in _ASKING for event in events)
         now = self._clock.monotonic()

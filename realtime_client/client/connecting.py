@@ -30,7 +30,7 @@ from .wire import FrameHandler, Wire
 
 USER_AGENT = f"realtime-client/{__version__}"
 _SILENT = logging.getLogger("realtime_client.websocket")
-_SILENT.setLevel(logging.CRITICAL + 1)  # the library would describe every frame, and trip over text that is none
+_SILENT.setLevel(logging.CRITICAL + 1)  # the library would describe every frame, and fail on invalid text
 
 
 class Attempt:
@@ -50,7 +50,7 @@ class Attempt:
         self._stream: Stream | None = None
 
     def abort(self) -> None:
-        """Make the attempt fail; what it came to is cut."""
+        """Make the attempt fail, and cut what it has opened."""
         with self._lock:
             self._aborted = True
             stream = self._stream
@@ -58,7 +58,7 @@ class Attempt:
             stream.cut()
 
     def run(self) -> Wire:
-        """Connect. Errors: UsageError for a URL that is none; ConnectError and its kinds for all else."""
+        """Connect. Errors: UsageError for an invalid URL; ConnectError and its kinds for everything else."""
         endpoint, limits = self._endpoint, self._limits
         _check_headers(endpoint)
         deadline = Deadline(limits.open_timeout_s or None)
@@ -108,7 +108,7 @@ class Attempt:
             self.connecting.set()
             left = deadline.remaining_s()
             try:
-                # One address that swallows everything must not take the time of the others.
+                # One address that never answers must not use up the time of the others.
                 stream.connect(address, None if left is None else max(0.01, left / (len(addresses) - tried)))
             except OSError as failed:
                 error = failed

@@ -3,7 +3,8 @@
 connect      opens it, so that whoever waits for it can be told to stop waiting
 receive      reads, and hands over what arrived together
 send         takes the outbox; the only one that writes; sends the close frame last
-keep-alive   pings on schedule, notices a missing pong, asks the session what is due; sees to it that an end ends
+keep-alive   pings on schedule, notices a missing pong, asks the session what is due; makes sure that the end comes
+about
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Owner(Protocol):
     round_trip: RoundTrip
 
     def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
-        """Messages arrived together (receive). It may wait, which stops reading."""
+        """Messages that arrived together (receive). It may wait, which stops reading."""
         ...
 
     def on_leaving(self, events: Sequence[ClientEvent]) -> None:
@@ -46,7 +47,7 @@ class Owner(Protocol):
         ...
 
     def on_left(self, events: Sequence[ClientEvent], frames: Sequence[bytes]) -> None:
-        """They are written (send)."""
+        """They were written (send)."""
         ...
 
     def on_due(self) -> float | None:
@@ -111,14 +112,14 @@ class Connection:
         Errors: ConnectError and its kinds; ClosedError when closed meanwhile.
         """
         self._start(self._connect)
-        outcome = self._outcome.get()  # the attempt has its own deadline, and `close` answers, too
+        outcome = self._outcome.get()  # the attempt has its own deadline, and `close` puts an outcome, too
         if isinstance(outcome, BaseException):
             raise outcome
         self._owner.stop.wakes(self.wake)
         self._start(self._send, self._pings)
 
     def begin(self) -> None:
-        """The owner takes what arrives from now on."""
+        """From now on the owner takes what arrives."""
         self._begun.set()
 
     def _start(self, *workers: Worker) -> None:
@@ -158,13 +159,13 @@ class Connection:
             self._keep_alive.pong(payload, self._now())
 
     def on_unwritten(self) -> None:
-        """Let the send thread write what the receive thread cannot without waiting."""
+        """Have the send thread write what the receive thread cannot write without waiting."""
         self.outbox.put_now(WRITE_OUT, urgent=True)
 
     def on_end(self, code: int, reason: str, *, by_us: bool) -> None:
         """Tell the owner that it is over."""
         if self._wire is not None:
-            self.error = self.error or self._wire.receive_error  # then it was no server that ended this
+            self.error = self.error or self._wire.receive_error  # then it was not the server that ended this
         self._begun.wait()
         try:
             self._owner.on_end(self, code, reason, by_us=by_us)
@@ -261,7 +262,7 @@ class Connection:
         self.outbox.put_now(Ping(payload), urgent=True)
 
     def _see_the_end(self, wire: Wire) -> None:
-        """The end was asked for, perhaps from within: say goodbye, and do not wait for the server's for ever."""
+        """The end is wanted, perhaps from within: say goodbye, and do not wait for ever for the server's."""
         self.close()
         wire.receive_thread.join(self._limits.close_timeout_s * 0.7)
         if wire.receive_thread.is_alive():

@@ -41,9 +41,9 @@ def lost(error: BaseException) -> errors.ConnectionLostError:
 
 
 def explain(error: Exception, endpoint: Endpoint, limits: Limits, proxy: str | None = None) -> errors.RealtimeError:
-    """Turn what a connection attempt raised into one clear error. It stays fit to be that one's cause: without secrets.
+    """Turn what a connection attempt raised into one clear error.
 
-    proxy: through which it went.
+    The exception can then be that error's cause: secrets are taken out of it. proxy: the one that was used.
     """
     _mask(error)
     where = endpoint.label
@@ -75,7 +75,7 @@ def explain(error: Exception, endpoint: Endpoint, limits: Limits, proxy: str | N
 
 
 def _mask(error: Exception) -> None:
-    """Take out of an error of the library what a URL may hold: the error is shown with tracebacks of its effect."""
+    """Take out of a library's error what a URL may hold: tracebacks show it as the cause of ours."""
     if isinstance(error, InvalidURI):
         error.uri = shown_url(error.uri)
     elif isinstance(error, InvalidProxy):
@@ -103,7 +103,7 @@ def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
         return errors.RateLimitedError(
             f"{where}: too many requests, or the quota is used up (HTTP 429){says}", retry_after_s=wait_s
         )
-    # A 404 that speaks of the model is an answer of the right place; any other names the wrong one.
+    # A 404 about the model comes from the right place; any other means the wrong one.
     wrong_place = status in {404, 405} and not any(word in (code or "").lower() for word in ("model", "deployment"))
     if code is not None and status < 500 and not wrong_place:
         return errors.SessionRefusedError(f"{where} refused the session (HTTP {status}){says}", code=code)
@@ -113,7 +113,7 @@ def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
 
 
 def retry_after_s(value: str | None, now: str | None = None) -> float | None:
-    """Read a Retry-After header (RFC 9110, section 10.2.3): seconds or a date; None when it says nothing of sense.
+    """Read a Retry-After header (RFC 9110, section 10.2.3): seconds or a date; None when it makes no sense.
 
     now: the Date header of the same answer, what a date is measured against; default: this machine's clock.
     """
@@ -139,9 +139,9 @@ def _date_s(text: str) -> float | None:
 
 
 def _body_error(body: bytes | bytearray | memoryview | None, kind: str) -> tuple[str | None, str | None]:
-    """(code, message) of an error in any of the shapes that servers have; Nones for what is not there.
+    """(code, message) of an error in any of the shapes that servers use; None for what is not there.
 
-    code: '' where an API speaks that gives none.
+    code: '' for an API that gives none.
     """
     raw = bytes(body or b"")[:65536]
     try:

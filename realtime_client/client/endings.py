@@ -2,7 +2,7 @@
 
 Close codes are those of RFC 6455, section 7.4, the IANA registry (1012 to 1014), and the services' own (3000, 4000).
 A session that was open and is lost ends in ConnectionLostError or one of its kinds; one that never opened, in
-ConnectError or one of its kinds. Only a normal close (1000) of an open session in which no answer is awaited is no
+ConnectError or one of its kinds. Only a normal close (1000) of an open session in which no answer is awaited is not an
 error. The command line turns kinds into exit codes: a lost session is 4, a refused one 3 (5 for the key, 7 for quota
 and rate).
 """
@@ -31,7 +31,7 @@ class Moment(Enum):
 class Kind(Enum):
     """What kind of end it was.
 
-    NORMAL: the server has finished. LOST: a new session may work at once. FINAL: a new one would meet the same.
+    NORMAL: the server has finished. LOST: a new session may work at once. FINAL: a new one would meet the same end.
     EXPIRED: the session's own time was over.
     """
 
@@ -90,10 +90,10 @@ class LastWords:
         newest = updates[-1] if updates else None
         self._last = newest if type(newest) is up.Failure and not newest.benign else None
         if self._fatal is not None and type(newest) is up.ResponseDone:
-            self._fatal = None  # it was not: the session goes on
+            self._fatal = None  # it was not fatal: the session goes on
 
     def before(self, held: Sequence[up.Update]) -> up.Failure | None:
-        """What was said before the end. held: what came out at the end only."""
+        """What was said before the end. held: what only came out at the end."""
         return self._fatal or next((each for each in held if isinstance(each, up.Failure)), None) or self._last
 
 
@@ -118,7 +118,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         if said in _FINAL_ERRORS or (self.says is not None and self.says.fatal):
             return Kind.FINAL
         if self.says is not None and self._row.kind is Kind.NORMAL:
-            return Kind.LOST  # an error that ends a session is no normal end, however politely it closes
+            return Kind.LOST  # a session that an error ends has not ended normally, however politely it closes
         return self._row.kind
 
     @property
@@ -134,7 +134,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         return f"{one_line(self.says.message or self.says.code or '', 300)} ({close})"
 
     def error(self, moment: Moment, where: str = "the server") -> errors.RealtimeError | None:
-        """What it is for whoever was in the session; None for a normal end that took nothing from anybody.
+        """The error for whoever was in the session; None for a normal end that cost nobody anything.
 
         where: the endpoint's label, for a session that never opened.
         """
@@ -168,7 +168,7 @@ def describe_close(code: int, reason: str, *, by_us: bool = False) -> str:
 
 
 def refusal(failure: up.Failure, words: str) -> errors.ConnectError:
-    """What an error means that the server sends instead of a session."""
+    """The error for what a server sends instead of a session."""
     if failure.code in _REFUSED_KEY:
         return errors.AuthenticationError(words)
     if failure.code in _REFUSED_RATE:

@@ -13,13 +13,14 @@ from realtime_client.secret import shown_url
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A Realtime server and how to be let in.
+    """A Realtime server, and what it takes to be let in.
 
     url: the whole ws:// or wss:// URL, query included; a user name and password in it become an `Authorization` header
     (RFC 7617), and leave the URL. headers: sent with the handshake; their values are never shown. proxy: True takes it
     from the environment, None uses none. name: what people are shown. trust: path of a file with CA certificates, None
     for the system's.
-    Errors: UsageError for two `Authorization` headers, or one beside a user name in the URL: a server takes one.
+    Errors: UsageError for two `Authorization` headers, or for one beside a user name in the URL: a server takes only
+    one.
     """
 
     url: str
@@ -29,7 +30,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     trust: str | None = None
 
     def __post_init__(self) -> None:
-        """See to it that there is one `Authorization` at most."""
+        """Make sure that there is at most one `Authorization`."""
         keys = [name for name in self.headers if name.lower() == "authorization"]
         if len(keys) > 1:
             raise UsageError(f"headers: {' and '.join(keys)} are one header, and a server takes one; leave one out")
@@ -52,14 +53,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     __str__ = __repr__
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """What `rich` shows; a struct's own would show all of it."""
+        """What `rich` shows; a struct's own would show everything."""
         return [("name", self.label), ("headers", sorted(self.headers))]
 
 
 def without_user(url: str) -> tuple[str, str]:
-    """Return a URL without user name and password, and the value of the header that says the same, '' if none is in it.
+    """Return a URL without user name and password, and the value of the header that says the same, '' if it holds none.
 
-    What stands percent-encoded in the URL is sent as it is meant.
+    What is percent-encoded in the URL is sent decoded.
     """
     try:
         parts = urlsplit(url)

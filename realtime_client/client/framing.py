@@ -29,8 +29,8 @@ _MOST_UNWRITTEN = 64
 class Framing:
     """What either side does. `feed` and `feed_end` belong to one thread; all else may be called by any.
 
-    outgoing: what is to be written, in order; whoever writes takes from its left. last_words: nothing will follow it.
-    clogged: the peer does not take it. opening: the HTTP message of the peer's handshake.
+    outgoing: what is to be written, in order; whoever writes takes from its left. last_words: nothing will follow.
+    clogged: the peer is not taking it. opening: the HTTP message of the peer's handshake.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -53,7 +53,7 @@ class Framing:
 
     @property
     def unwritten(self) -> bool:
-        """Whether there is something to write, or that nothing follows is to be told."""
+        """Whether there is something to write, be it only that nothing follows."""
         return bool(self.outgoing) or self.last_words
 
     def feed(self, data: bytes) -> None:
@@ -78,7 +78,7 @@ class Framing:
         return b""
 
     def feed_end(self) -> None:
-        """Take note that nothing more can be read."""
+        """Note that nothing more can be read."""
         with self._lock:
             self.protocol.receive_eof()
             events = self.protocol.events_received()
@@ -115,7 +115,7 @@ class Framing:
             self._give(self._early)
 
     def send_close(self, code: int, reason: str) -> None:
-        """Say goodbye, unless that was said."""
+        """Say goodbye, unless that was done."""
         with self._lock:
             if self.is_open:
                 self.protocol.send_close(code, reason)
@@ -135,7 +135,7 @@ class Framing:
             protocol.receive_data(data)
             events = protocol.events_received()
             if self.clogged and len(self.outgoing) > _MOST_UNWRITTEN and self.is_open:
-                protocol.data_to_send()  # pongs nobody reads: the peer may have the next one (RFC 6455, section 5.5.3)
+                protocol.data_to_send()  # unread pongs: the peer may have the next one (RFC 6455, section 5.5.3)
             else:
                 self._keep_writes()
         if events:
@@ -161,7 +161,7 @@ class Framing:
 
 
 class ClientFraming(Framing):
-    """The client's side, with a short way for plain text messages: not longer than max_bytes."""
+    """The client's side, with a shortcut for plain text messages of up to max_bytes."""
 
     def __init__(self, protocol: ClientProtocol, max_bytes: int) -> None:
         super().__init__(protocol)
@@ -175,7 +175,7 @@ class ClientFraming(Framing):
         data = self._feed_opening(data)
         if not data:
             return
-        if not self.is_open:  # whoever has changed that: nobody but the library knows what is still read
+        if not self.is_open:  # whoever changed that, only the library knows what may still be read
             self._give(bytes(self._held) + data)
             self._held.clear()
             return
@@ -191,7 +191,7 @@ class ClientFraming(Framing):
         self._cut(data, at)
 
     def _cut(self, data: bytes, at: int) -> None:
-        """Cut whole messages out; the library gets all other frames as they come."""
+        """Cut out whole messages; the library gets all other frames as they come."""
         end = len(data)
         while at < end:
             if not self.is_open:  # by what it has just read
@@ -216,7 +216,7 @@ class ClientFraming(Framing):
             self._owed = head + size
 
     def _cut_plain(self, data: bytes, at: int, end: int) -> int:
-        """Cut out text messages that are there as a whole, as long as there are only those; returns where they end."""
+        """Cut out complete text messages as long as nothing else comes; returns where they end."""
         keep, longest = self._messages.append, self._max_bytes
         while end - at > 1 and data[at] == _PLAIN:
             size, begin = data[at + 1], at + 2
@@ -236,7 +236,7 @@ class ClientFraming(Framing):
 def _measure(data: bytes, at: int, end: int) -> tuple[int, int]:
     """(length of a frame's head, of its payload); the latter is -1 while the head is not complete.
 
-    No end to a frame that the library will refuse by its first two bytes.
+    A frame that the library will refuse by its first two bytes has no end.
     """
     if end - at < 2:
         return 2, -1

@@ -40,7 +40,7 @@ class KeepAlive:
         self.round_trip = round_trip or RoundTrip()
 
     def pong(self, payload: bytes, now_s: float) -> None:
-        """Take note of a pong."""
+        """Note a pong."""
         self.last_heard_s = now_s
         sent = self._sent
         if sent is not None and payload == sent[0] and self._answered != payload:
@@ -48,14 +48,14 @@ class KeepAlive:
             self._answered = payload
 
     def heard(self, now_s: float) -> None:
-        """Take note of a pong to somebody else's ping. A server may leave ours unanswered for it."""
+        """Note a pong to somebody else's ping. A server may leave ours unanswered because of it."""
         self.last_heard_s = now_s
         if self._sent is not None:
             self._answered = self._sent[0]
 
     @property
     def _waiting_since(self) -> float | None:
-        """The last sign of life since the unanswered ping was asked for; None when all are answered."""
+        """The last sign of life since the unanswered ping was queued; None when all are answered."""
         sent = self._sent
         return max(sent[1], self.last_heard_s) if sent is not None and self._answered != sent[0] else None
 

@@ -21,7 +21,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class WriteOut:
-    """Ask the send thread to write what the receive thread has to say."""
+    """Ask the send thread to write what the receive thread could not."""
 
 
 WRITE_OUT = WriteOut()
@@ -29,7 +29,7 @@ Outgoing = ClientEvent | Ping | WriteOut
 
 
 _BATCH = 64
-_SLACK = 1024  # the messages of one decision, and of the server's doings, beyond twice the limit
+_SLACK = 1024  # room beyond twice the limit for the messages of one decision, and for what the server's messages cause
 
 
 def weight(item: Outgoing) -> int:
@@ -48,8 +48,8 @@ class Outbox:
 
     The normal lane keeps order. The urgent lane (pings, cancels) overtakes it: a cancel must not wait behind seconds
     of queued microphone audio. When the normal lane is full, in messages or in bytes, `put` and `wait_for_room` wait,
-    then fail loudly. Control messages that the protocol's rules produce (`put_now`) never wait: whoever makes a
-    decision asks for room before it. on_room: tells those who wait for it in another way; see `Session.on_room`.
+    then fail loudly. Control messages that the protocol's rules produce (`put_now`) never wait: whoever decides asks
+    for room first. on_room: tells those who wait for it in another way; see `Session.on_room`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Outbox:
                 )
 
     def _full(self, size: int) -> bool:
-        """Whether one more must wait; one that is larger than everything allowed is let in when nothing waits."""
+        """Whether one more must wait; one that is larger than the limit is let in when nothing waits."""
         return len(self._normal) >= self._limit or (self._bytes > 0 and self._bytes + size > self._limit_bytes)
 
     def check_room(self) -> None:
@@ -110,7 +110,7 @@ class Outbox:
                 raise QueueFullError(f"{len(self._normal)} messages wait to be sent and the server does not take them")
 
     def put_now(self, item: Outgoing, *, urgent: bool = False) -> None:
-        """Queue without waiting; after close it is dropped: nobody wants it any more.
+        """Queue without waiting. After close it is dropped: nobody wants it any more.
 
         Errors: QueueFullError far beyond the limit.
         """

@@ -1,4 +1,4 @@
-"""Reaching a server through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6), or SOCKS by the library for it."""
+"""Reaching a server through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6), or SOCKS through the library for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ except ImportError:  # before websockets 16 this lived with the URLs
 _get_proxy, _parse_proxy = (
     _proxies.get_proxy,
     _proxies.parse_proxy,
-)  # the one thing here that its documentation leaves out
+)  # the one thing used here that its documentation does not mention
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _LONGEST_HEAD = 2**16
@@ -45,10 +45,10 @@ def connect_through(
     secure: Callable[[Stream, str], None],
     agent: str,
 ) -> Stream:
-    """Open a connection to the server by way of the proxy at `url`.
+    """Open a connection to the server through the proxy at `url`.
 
-    connect: opens a TCP connection; secure: begins TLS on one. Errors: ProxyError; OSError; InvalidProxy for a URL that
-    is none; ImportError when the library for SOCKS is missing; ValueError for what cannot be.
+    connect: opens a TCP connection; secure: begins TLS on one. Errors: ProxyError; OSError; InvalidProxy for an invalid
+    URL; ImportError when the library for SOCKS is missing; ValueError for an impossible combination.
     """
     proxy = _parse_proxy(url)
     if proxy.scheme.startswith("socks"):
@@ -69,7 +69,7 @@ def connect_through(
 
 
 def _check_answer(stream: Stream, deadline: Deadline) -> None:
-    """Read the proxy's answer. The server speaks only when it was spoken to: nothing follows it."""
+    """Read the proxy's answer. A server speaks only when spoken to, so nothing follows it."""
     head = b""
     while b"\r\n\r\n" not in head:
         data = stream.read(4096, deadline)

@@ -1,7 +1,7 @@
 """A TCP connection as a stream of bytes, with TLS or without: every wait has a deadline, and any thread can end it.
 
-A TLS socket never blocks here, and one thread at a time is inside of it: OpenSSL's objects are not made for two, and
-what one thread wrote while another read the server's session tickets was lost.
+A TLS socket never blocks here, and only one thread at a time is inside it: OpenSSL's objects are not made for two, and
+what one thread wrote while another read the server's session tickets got lost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Stream:
-    """One thread may read while another writes. Errors of all: OSError, of which a fault of TLS is one."""
+    """One thread may read while another writes. All methods raise OSError; a TLS fault is one."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._gone = False
@@ -76,7 +76,7 @@ class Stream:
         return self._when_ready(lambda: self._sock.recv(size, self._flags), _READ, deadline)
 
     def write(self, data: memoryview, deadline: Deadline = NO_DEADLINE) -> int | None:
-        """How many bytes were taken; None when there was no room in time. Then the same bytes must come next."""
+        """How many bytes were taken; None when there was no room in time. The same bytes must then be next."""
         return self._when_ready(lambda: self._sock.send(data, self._flags), _WRITE, deadline)
 
     def write_all(self, data: bytes, deadline: Deadline) -> None:
@@ -104,7 +104,7 @@ class Stream:
                 return None
 
     def _wait(self, event: int, deadline: Deadline) -> bool:
-        """Wait until the socket can be read, or written to; it can be, too, when that will fail. Errors: OSError."""
+        """Wait until the socket can be read, or written to, be it only to fail. Errors: OSError."""
         if self._gone:  # it may have been cut before there was a connection
             raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
         left = deadline.remaining_s()

@@ -24,7 +24,7 @@ from .stream import NOW, Stream
 _FIRST_READ = 8192  # what every session holds while it waits
 _NEXT_READ = 65536
 _ONE_DRAIN = 2**18
-_FAULTS = {1002, 1007, 1009}  # protocol error, text that is none, message too big: RFC 6455, section 7.4.1
+_FAULTS = {1002, 1007, 1009}  # protocol error, invalid text, message too big: RFC 6455, section 7.4.1
 
 
 class FrameHandler(Protocol):
@@ -39,7 +39,7 @@ class FrameHandler(Protocol):
         ...
 
     def on_unwritten(self) -> None:
-        """Something is to be written (a pong) and cannot be at once: the send thread is to call `write_out`."""
+        """Something (a pong) cannot be written at once: the send thread is to call `write_out`."""
         ...
 
     def on_end(self, code: int, reason: str, *, by_us: bool) -> None:
@@ -111,7 +111,7 @@ class Wire:
         return True
 
     def _write(self, deadline: Deadline) -> bool:
-        """Write what is kept; False when there was no room for all of it in time. For whoever holds the lock."""
+        """Write what is kept; False when there was no room for all of it in time. The caller holds the lock."""
         framing, outgoing = self._framing, self._framing.outgoing
         while outgoing:
             rest = memoryview(outgoing[0])
@@ -130,12 +130,12 @@ class Wire:
         return True
 
     def _reply(self) -> None:
-        """Write what reading asked for, or have it written if that means waiting."""
+        """Write what reading called for, or have it written if that means waiting."""
         framing = self._framing
         while framing.unwritten:
             if not self._writing.acquire(blocking=False):
-                framing.clogged = True  # or will soon be found not to be
-                return  # whoever writes looks again afterwards
+                framing.clogged = True  # or that will soon be noticed
+                return  # whoever is writing looks again afterwards
             try:
                 written = self._write(NOW)
             except OSError:
@@ -147,7 +147,7 @@ class Wire:
                 return
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send the close frame and wait for the peer's, at most the close time limit; then it is over, so or so."""
+        """Send the close frame and wait for the peer's, at most the close time limit; then it is over either way."""
         deadline = Deadline(self._close_timeout_s)
         self._framing.send_close(code, reason)
         with contextlib.suppress(OSError):
@@ -223,7 +223,7 @@ class Wire:
         self._stream.cut()
 
     def release(self) -> None:
-        """Give the socket back; a receive thread that has not ended does it when it ends."""
+        """Give the socket back; a receive thread that is still running does so when it ends."""
         self._released = True
         if self._over:
             self._stream.close()
