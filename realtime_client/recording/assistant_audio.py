@@ -18,7 +18,7 @@ from .wav import HEADER_BYTES, WavWriter, to_flac
 
 Part = tuple[str, int]
 _REMEMBERED = 256
-_MOST_OPEN = 32  # files, of parts that are being spoken, and of parts that wait to be heard
+_MOST_OPEN = 32  # files: of parts being spoken, and of parts waiting to be heard
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class _Open:
 
 
 def new_turn_file(folder: Path, turn: Turn, rate_hz: int) -> tuple[str, WavWriter]:
-    """Begin the next file of a turn; its name is made of the turn's number and speaker alone. Errors: OSError."""
+    """Begin the next file of a turn; its name consists of the turn's number and speaker only. Errors: OSError."""
     part = f"-{len(turn.files) + 1}" if turn.files else ""
     name = f"{TURNS}/{turn.n:04}-{turn.who}{part}.wav"
     wav = WavWriter(folder / name, rate_hz)
@@ -116,7 +116,7 @@ class AssistantAudio:
             self._finish(key)
 
     def cut(self, update: up.Interrupted) -> None:
-        """Only a part of it was heard."""
+        """Only some of it was heard."""
         known = self._names.get((update.item_id, update.content_index))
         if known is None or update.heard_ms >= update.received_ms:
             return
@@ -140,13 +140,13 @@ class AssistantAudio:
             self._changed(turn)
 
     def play_out(self) -> None:
-        """Nobody tells any more what is heard: what was received is."""
+        """Nobody reports any more what is heard: from here on, what was received counts."""
         self._stereo.play_out()
         for name, turn in self._names.values():
             self._set_span(name, turn)
 
     def let_go(self) -> None:
-        """Close the files that nothing more is read from."""
+        """Close the files from which nothing more will be read."""
         for key in self._stereo.finished():
             part = self._waiting.pop(str(key), None)
             if part is not None:
@@ -159,7 +159,7 @@ class AssistantAudio:
         self.let_go()
 
     def abandon(self) -> None:
-        """Close every file without more ado, after a failure."""
+        """Close every file as it is, after a failure."""
         for part in [*self._open.values(), *self._waiting.values()]:
             part.wav.close()
 
@@ -202,7 +202,7 @@ class AssistantAudio:
         self._set_span(part.name, part.turn)
 
     def _set_span(self, name: str, turn: Turn) -> None:
-        """Bring the turn's times up to date. One that is not heard to its end is not over."""
+        """Bring the turn's times up to date. A turn that has not been heard to its end is not over."""
         timeline, left = self._stereo.timeline, self._stereo.unheard(name)
         span = timeline.span(name)
         if span is not None:

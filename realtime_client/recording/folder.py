@@ -1,4 +1,4 @@
-"""The folder of one session: its name, its rights, files that are replaced in one step."""
+"""The folder of one session: its name, its permissions, files that are replaced in one step."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def audio_path(folder: Path, name: str) -> Path:
-    """Return the path of audio that a journal names: the WAV, or the FLAC that took its place.
+    """Return the path of audio that a journal names: the WAV, or the FLAC that replaced it.
 
     Errors: RecordingError for a name outside of the folder.
     """
@@ -75,7 +75,7 @@ def audio_path(folder: Path, name: str) -> Path:
 
 
 def process_alive(pid: int) -> bool:
-    """Tell whether a process of this number runs on this machine; True when it cannot be told."""
+    """Tell whether a process of this number runs on this machine; True when that cannot be known."""
     if os.name == "nt" or pid <= 0:
         return False
     try:
@@ -88,7 +88,7 @@ def process_alive(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Tell whether a process is dead and nobody has asked how it ended, as in containers whose first one never asks."""
+    """Tell whether a process is dead and was never waited for, as in containers whose first process waits for none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()  # proc(5): the state follows the name in brackets
     except OSError:

@@ -1,7 +1,7 @@
-"""Frames as they came, made fit for a line of JSON. Pure.
+"""Frames as they came, made to fit in a line of JSON. Pure.
 
-What a session takes as a message need not be JSON to every reader: fields that nobody reads may hold bytes that are not
-UTF-8, numbers that no program holds, or lists within lists without end. A line of the journal can be read by all.
+What a session accepts as a message need not be JSON for every reader: fields that nobody reads may hold bytes that are
+not UTF-8, numbers too large for any program, or lists nested without end. A line of the journal is readable for all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class UnfitError(ValueError):
-    """A frame that cannot stand in a line as JSON; says why."""
+    """A frame that cannot be written as JSON; says why."""
 
 
 def fit(frame: bytes) -> tuple[bytes, str]:
@@ -66,7 +66,7 @@ def _mended(frame: bytes) -> tuple[bytes, str]:
 
 
 def _deeper(data: Any) -> bool:
-    """Tell whether it is nested deeper than readers bear."""
+    """Tell whether it is nested deeper than readers can take."""
     level = [data]
     for _ in range(DEEPEST):
         level = [

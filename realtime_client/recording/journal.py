@@ -1,8 +1,8 @@
 """Writing journal.jsonl: every message in both directions and what it meant, one JSON object a line.
 
 docs/journal.md describes the lines; `journal_line.py` has their fields, `journal_reader.py` reads them. Every line is
-one object of valid JSON in UTF-8, whatever came: what of a message cannot be written as it was is written otherwise
-(`changed`), or the whole of it as a string.
+one object of valid JSON in UTF-8, whatever came: parts of a message that cannot be written as they were are written
+differently (`changed`), or the whole message as a string.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _replace = msgspec.structs.replace
 
 
 def _figures(usage: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What a server says beside the figures may be nested without end."""
+    """What a server adds to the figures may be nested without end."""
     figures = {name: value for name, value in (usage or {}).items() if isinstance(value, int | float)}
     return dict(list(figures.items())[:_MOST_FIGURES]) if usage else usage
 
@@ -46,7 +46,7 @@ _LEAN: dict[type, Callable[[Any], up.Update]] = {
     up.Unknown: lambda u: _replace(u, data={}),
     up.UserTranscript: lambda u: _replace(u, usage=_figures(u.usage)),
 }
-"""Without what stands beside it: the sound's place, the message itself."""
+"""Without what the line holds anyway: the sound's place, the message itself."""
 
 
 class Journal:
@@ -78,7 +78,7 @@ class Journal:
         """Write a message: the hot path. places: where the sound of each of `media` is; updates: what it meant."""
         rest = _without(frame, media)
         tail = b',"audio":' + _encode(places) if places else b""
-        if updates is self._block[1] and rest == self._block[0]:  # one block of a microphone is like the other
+        if updates is self._block[1] and rest == self._block[0]:  # one microphone block is like any other
             self._write_line(direction, self._block[2], tail, at_s)
             return
         try:
@@ -97,7 +97,7 @@ class Journal:
         self, direction: str, frame: bytes, bad: up.Malformed, updates: Sequence[up.Update], at_s: float
     ) -> None:
         """Write the beginning of a frame that is no message. bad: the one of the updates that says so."""
-        # Masked first: the cut must not go through the middle of a key.
+        # Masked first: the cut must not split a key.
         begin = as_text(self._masker.frame(bytes(frame[: 8 * _LONGEST_BAD_FRAME])))
         shown = self._masker.text(begin)[:_LONGEST_BAD_FRAME]
         self._write(direction, _encode(shown), updates, self._error(bad.error, bad.event_type, len(frame)), at_s)
@@ -146,7 +146,7 @@ class Journal:
             return _encode(self._masker.value(msgspec.to_builtins(lean, str_keys=True)))
 
     def flush(self, at_s: float) -> None:
-        """Bring all lines into the file."""
+        """Write all lines to the file."""
         self._flushed_s = at_s
         if self._pending:
             data = b"".join(self._pending)

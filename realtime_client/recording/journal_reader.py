@@ -1,4 +1,4 @@
-"""Reading journal.jsonl, of this version and of those before: the one way to it for recovery, reports and others.
+"""Reading journal.jsonl, of this version and earlier ones: the one reader for recovery, reports and others.
 
 A journal may have been cut off, or damaged by another program: a line that cannot be read costs only itself.
 """
@@ -24,7 +24,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 class _UncertainLine(JournalLine, kw_only=True):
-    """One whose updates may be of a kind that this version does not know."""
+    """A line whose updates may be of a kind that this version does not know."""
 
     updates: list[msgspec.Raw] = msgspec.field(default_factory=list)  # type: ignore[assignment]
 
@@ -58,7 +58,7 @@ def read_journal(path: Path) -> Iterator[JournalLine | None]:
 
 
 def read_line(raw: bytes) -> JournalLine | None:
-    """Return a line; its updates also where version 1 did not write them. None for one that cannot be read."""
+    """Return a line, with its updates even where version 1 did not write them; None for one that cannot be read."""
     try:
         line = _decode(raw)
     except _UNREADABLE:
@@ -77,7 +77,7 @@ def event_of(line: JournalLine) -> Any:
 
 
 def type_of(line: JournalLine) -> str:
-    """Return what a message says it is, on its wire; '' where it says nothing."""
+    """Return a message's type on its wire; '' where it has none."""
     try:
         return _decode_head(line.event).type
     except _UNREADABLE:
@@ -85,7 +85,7 @@ def type_of(line: JournalLine) -> str:
 
 
 def _second_look(raw: bytes) -> JournalLine | None:
-    """Read a line of whose updates one cannot be understood: the others count."""
+    """Read a line with an update that cannot be understood: the others count."""
     try:
         line = _decode_uncertain(raw)
     except _UNREADABLE:

@@ -1,7 +1,7 @@
 """What the lines of version 1 of the journal meant: they hold the messages of the wire, and no updates.
 
-This is the one place outside of `protocol` that knows names of the wire. It reads as much as recovery and reports need,
-message by message: what only the whole of a conversation tells is not made up. Pure.
+This is the one place outside `protocol` that knows names of the wire. It reads as much as recovery and reports need,
+message by message, and invents nothing that only the whole conversation would show. Pure.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _NOTES: dict[str, type[up.Update]] = {
 
 
 def meaning_v1(direction: str, event: msgspec.Raw) -> list[up.Update]:
-    """Return what a line of version 1 meant; nothing where it cannot be told."""
+    """Return what a line of version 1 meant; nothing where that is not certain."""
     try:
         read = _decode(event)
         if direction == "note":

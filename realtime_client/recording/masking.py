@@ -53,7 +53,7 @@ class Masker:
             if needle in frame:
                 break
         else:
-            # JSON has two ways to write a letter otherwise: a frame with one is looked at letter by letter.
+            # JSON has two ways to escape a letter: a frame that uses one is examined letter by letter.
             plain = b"\\" not in frame or (b"\\u" not in frame and b"\\/" not in frame)
             low = frame.lower()
             hides = b"authorization" in low or b"headers" in low
@@ -61,14 +61,14 @@ class Masker:
                 return frame
         walk = _Walk(self._secrets, self._learn)
         masked = walk.run(frame)
-        # Once more: it may have learned a secret that stands further up, too.
+        # Once more: it may have learned a secret that also occurs further up.
         return _Walk(self._secrets, self._learn).run(masked) if walk.learned else masked
 
     def value(self, value: Any) -> Any:
-        """Return a JSON value without secrets; also what stands under names like `api_key` or `token`.
+        """Return a JSON value without secrets, or anything under names like `api_key` or `token`.
 
-        It can be encoded, whatever it was: halves of surrogate pairs, numbers of a thousand digits and what is nested
-        more than 100 deep are replaced.
+        It can always be encoded: halves of surrogate pairs, numbers of a thousand digits and what is nested more than
+        100 deep are replaced.
         """
         return self._walk(value, "", 0)
 
@@ -103,7 +103,7 @@ class Masker:
         return self._secrets.structure(text) if is_structure(name) else self._secrets.under(name, text)
 
     def _learn(self, value: Any) -> bool:
-        """Take what a peer calls a secret; whether there was something new."""
+        """Learn what a peer calls a secret; returns whether any of it was new."""
         if not isinstance(value, str):
             return False
         bare = value.removeprefix("Bearer ")
@@ -114,20 +114,20 @@ class Masker:
 
 
 def is_structure(name: str) -> bool:
-    """Tell whether what has this name is an id or one of a fixed set of values."""
+    """Tell whether a field of this name holds an id or one of a fixed set of values."""
     return name in _STRUCTURE or name.endswith(("_id", "_ids"))
 
 
 class _Walk:
-    """One pass over the tokens of a frame. It keeps every byte that is not masked, and no depth is too much for it."""
+    """One pass over the tokens of a frame. It keeps every byte that is not masked, and copes with any depth."""
 
     def __init__(self, secrets: Secrets, learn: Any) -> None:
         self.learned = False
         self._secrets = secrets
         self._learn = learn
-        self._names: list[str] = []  # what each open list or object stands under
+        self._names: list[str] = []  # the name that each open list or object has
         self._objects: list[bool] = []
-        self._hidden = 0  # so many of the innermost lie within `headers`
+        self._hidden = 0  # how many of the innermost are within `headers`
         self._name = ""
         self._key_next = False
 

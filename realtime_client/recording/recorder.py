@@ -1,8 +1,8 @@
 """The recorder: takes every frame and update of a session, and keeps the folder up to date.
 
 One thread calls it (the session's audio thread), in the order things happened. Nothing here waits, and no memory grows
-with the session. What a server sends does not end it: a message that trips it is written down as it came, what it would
-have changed is left out, and one warning and a note in session.json say so.
+with the session. Nothing a server sends ends it: a message that trips it up is written down as it came, its effects are
+left out, and one warning and a note in session.json say so.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .turns import Turn
 from .user_audio import UserAudio
 
 _SETTLE_S = 0.5
-_TURN_ENDS_PER_S = 32  # with more than that the files wait for the next half second
+_TURN_ENDS_PER_S = 32  # with more than that, the files wait for the next half second
 _T = TypeVar("_T")
 _TURN_ENDS = {
     up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded, up.ConnectionLost,
@@ -41,8 +41,9 @@ _TURN_ENDS = {
 class Recorder:
     """Records one session into one folder; see `create`.
 
-    Errors: RecordingError once, from the call that could not write to the disk; by then all that could be finished is.
-    Later calls do nothing. degraded: how many things could not be recorded in full, for another reason than the disk.
+    Errors: RecordingError once, from the call that could not write to the disk; by then everything that could be
+    finished is finished. Later calls do nothing. degraded: how many things could not be recorded in full for a reason
+    other than the disk.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Recorder:
         flac: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> Recorder:
-        """Begin a recording in a new folder under `base_dir`; `.folder` tells which.
+        """Begin a recording in a new folder under `base_dir`; `.folder` says which.
 
         settings: what is in force, for session.json. secrets: values that no file may hold. flac: finished turns
         become FLAC. Errors: RecordingError when the folder cannot be made or written.
@@ -141,7 +142,7 @@ class Recorder:
             self._attempt(self._move_to, at_s)
             places = [self._attempt(self._sent_sound, each) or _nowhere(each) for each in media]
             self._write("out", frame, media, places, updates)
-            if not (media and media[0].live):  # of a microphone's block there is no more to say
+            if not (media and media[0].live):  # there is nothing more to say about a microphone block
                 for update in updates:
                     self._hear(update)
         except OSError as error:
@@ -174,7 +175,7 @@ class Recorder:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _attempt(self, step: Callable[..., _T], *given: Any) -> _T | None:
-        """Do one thing. What goes wrong with it, but for the disk, must not end the session. Errors: OSError."""
+        """Do one thing. Except for the disk, nothing that goes wrong with it may end the session. Errors: OSError."""
         try:
             return step(*given)
         except OSError:
@@ -194,7 +195,7 @@ class Recorder:
         self._log.warning("a message could not be recorded in full; the session goes on", error=why, folder=self.folder)
 
     def _move_to(self, at_s: float) -> None:
-        """Time goes on: write what has become due."""
+        """Time has passed: write what has become due."""
         self._at_s = max(self._at_s, at_s)
         self._stereo.timeline.move_to(at_s - self._start_s)
         self._user.pause()
@@ -225,7 +226,7 @@ class Recorder:
             self._journal.flush(self._at_s)
 
     def _may_settle(self) -> bool:
-        """Not with every message of a flood."""
+        """Not for every message of a flood."""
         second, count = int(self._at_s), 0
         if self._settles[0] == second:
             count = self._settles[1]
@@ -233,7 +234,7 @@ class Recorder:
         return count < _TURN_ENDS_PER_S
 
     def _received_live(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update]) -> None:
-        """Take more of an answer's sound; its line needs to know where it went."""
+        """Take more of an answer's sound; its line has to say where it went."""
         place = None
         for update in updates:
             if type(update) is up.AudioDelta:
@@ -273,7 +274,7 @@ class Recorder:
 
     def _item_added(self, update: up.ItemAdded) -> None:
         if update.local and update.role == "user":
-            self._stereo.run_ahead()  # who types has heard what there was to hear, or has interrupted it
+            self._stereo.run_ahead()  # whoever types has heard what there was to hear, or has interrupted it
             self._transcript.position = self._stereo.timeline.now
 
     def _speaker_attached(self, update: up.SpeakerAttached) -> None:
@@ -341,7 +342,7 @@ class Recorder:
         self._summary.end(state, ended, stats, notes, self._at_s)
 
     def _fail(self, error: OSError) -> None:
-        """Finish what can be finished, then tell."""
+        """Finish what can be finished, then raise."""
         self._closed = True
         errors: list[Exception] = [error, *self._finish()]
         _try(lambda: self._write_end("failed", "recording failed", {}, errors))

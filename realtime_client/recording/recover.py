@@ -1,8 +1,8 @@
 """Finishes a folder whose recording was killed.
 
-Sound files get headers that fit, the journal loses a torn last line, conversation.wav gets what the files of the turns
-have and it has not (and silence as far as the journal tells of sound), the transcript is made anew from the journal,
-session.json says `killed`. Doing it twice changes nothing.
+Sound files get correct headers, the journal loses a torn last line, conversation.wav gets what it lacks from the files
+of the turns (and silence for other sound in the journal), the transcript is rebuilt from the journal, and session.json
+says `killed`. Doing it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LINE = {"n", "who", "item_id", "text", "heard", "cut_ms", "start_s", "end_s", "
 class RecoverReport(msgspec.Struct, kw_only=True):
     """What was done. repaired: files whose sizes were wrong. added_s: sound added to conversation.wav.
 
-    lost_s: sound of the user that the journal tells of and no file has: it is silent. complete: there was nothing to
+    lost_s: sound of the user that is in the journal and in no file: it is silent now. complete: there was nothing to
     do. dropped_bytes: of a torn last line of the journal.
     """
 
@@ -52,7 +52,7 @@ class RecoverReport(msgspec.Struct, kw_only=True):
 
 @dataclass(slots=True)
 class _Story:
-    """What the journal tells."""
+    """What the journal says."""
 
     lines: int = 0
     last_t: float = 0.0
@@ -114,14 +114,14 @@ def _repair_files(folder: Path) -> list[str]:
     wavs = [folder / CONVERSATION, *sorted(folder.glob(f"{TURNS}/*.wav")), *sorted(folder.glob(f"{RETRIEVED}/*.wav"))]
     for wav in wavs:
         if wav.with_suffix(".flac").exists():
-            wav.unlink()  # killed between the two: the FLAC is whole
+            wav.unlink()  # killed between the two steps: the FLAC is complete
         elif wav.exists() and repair_wav(wav):
             repaired.append(str(wav.relative_to(folder)))
     return repaired
 
 
 def _trim(journal: Path) -> int:
-    """Take a torn last line away; returns its size."""
+    """Remove a torn last line; returns its size."""
     if not journal.exists():
         return 0
     with create_private(journal, new=False) as file:
@@ -200,7 +200,7 @@ def _transcript(folder: Path, story: _Story) -> list[dict[str, Any]]:
     for _, turn in sorted(story.turns.items()):
         line = dict(turn["line"])
         _complete(folder, line, turn, story)
-        # Only an item that says so stands elsewhere than where it came.
+        # Only an item that says so is anywhere else than where it arrived.
         moves = line["item_id"] and turn["after"] in known
         lines.insert(_behind(lines, _last(lines, turn["after"]), story) if moves else len(lines), line)
         known.add(line["item_id"])

@@ -1,4 +1,4 @@
-"""Where each piece of sound stands in conversation.wav: pure, no files, no clock.
+"""Where each piece of sound goes in conversation.wav: pure, no files, no clock.
 
 Positions are frames at 24 kHz since the start of the recording. The user is on the left, what was heard of the
 assistant on the right. The rules:
@@ -29,7 +29,7 @@ JITTER = RATE_HZ // 5
 _AHEAD = 2 * JITTER  # further ahead of now than any microphone block: the sound comes from a file
 _LIVE_AGAIN = 2 * RATE_HZ
 _REMEMBERED = 64
-_ROUNDING = 2  # stretches this near to each other follow on
+_ROUNDING = 2  # stretches this close to each other are continuous
 _NEAR = RATE_HZ // 250
 _BREAK = RATE_HZ // 100
 
@@ -84,11 +84,11 @@ class Timeline:
         return max(self.written, self.now - JITTER)
 
     def position(self, elapsed_s: float) -> int:
-        """Where a moment stands, in seconds since the start."""
+        """The position of a moment, in seconds since the start."""
         return round(elapsed_s * RATE_HZ) + self._skew
 
     def move_to(self, elapsed_s: float) -> None:
-        """Time has come to so many seconds since the start."""
+        """So many seconds have passed since the start."""
         self.now = max(self.now, self.position(elapsed_s))
 
     def pauses(self) -> bool:
@@ -96,14 +96,14 @@ class Timeline:
         return self.now - self.user_end > JITTER
 
     def slip(self, captured: int) -> int:
-        """How many frames (-1, 0, 1) the user's next audio must be longer to come nearer to where it was captured."""
+        """By how many frames (-1, 0, 1) to lengthen the user's next audio to bring it nearer to its capture."""
         beside = captured - self.user_end
         return 0 if abs(beside) <= _NEAR or beside >= _BREAK else 1 if beside > 0 else -1
 
     def user(self, frames: int, captured: int | None = None) -> int:
         """Place audio of the user; returns its position. captured: where its first frame was captured, if known.
 
-        Only then may it stand in what is written already: it was long on its way.
+        Only then may it go into what is written already: it was long on its way.
         """
         if captured is not None:
             start = self.user_end if captured - self.user_end < _BREAK else captured
@@ -128,11 +128,11 @@ class Timeline:
         return start
 
     def user_turn_over(self) -> None:
-        """The user's turn has ended: the next audio may belong behind the answer."""
+        """The user's turn has ended: the next audio may belong after the answer."""
         self._turn_over = True
 
     def answer(self, key: Key, frames: int) -> AnswerStretch | None:
-        """Place more of an answer; returns its piece when a new one began, None when it follows on or is cut."""
+        """Place more of an answer; returns its piece when a new one began, None when it continues one or is cut."""
         if key in self._cut:
             return None
         source = self._received.get(key, 0)
@@ -152,7 +152,7 @@ class Timeline:
     def hear(self, key: Key, source: int, frames: int, at: int) -> AnswerStretch | None:
         """Place what was heard of an answer: so many frames from `source` on, the first at a position.
 
-        What was told before, or stands behind a cut, is not placed again. Returns what is new. It follows on the piece
+        What was reported before, or lies behind a cut, is not placed again. Returns what is new. It continues the piece
         before, and is part of it, unless `pieces` has grown.
         """
         known = self._heard.get(key, 0)
@@ -176,7 +176,7 @@ class Timeline:
         return piece
 
     def heard_to(self, key: Key) -> int:
-        """How much of an answer `hear` was told of: the end of the last stretch, in frames of its source."""
+        """How much of an answer was reported to `hear`: the end of the last stretch, in frames of its source."""
         return self._heard.get(key, 0)
 
     def cut(self, key: Key, keep: int) -> list[tuple[int, int]]:
@@ -230,7 +230,7 @@ class Timeline:
         _forget_old(self._begins)
 
     def _judge_pace(self, start: int) -> None:
-        """Tell a file from a microphone by how far its sound is ahead of time."""
+        """Tell a file from a microphone by how far its sound runs ahead of time."""
         if self.user_end - self.now > _AHEAD:
             self._from_file = True
             self._live_since = None

@@ -1,6 +1,6 @@
 """The four files of a transcript: jsonl, Markdown, SubRip, WebVTT.
 
-They end with a tail, the last turns, that is written anew when one of them changes.
+They end with a tail, the last turns, which is rewritten when one of them changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HEADS = {"jsonl": b"", "md": render.MD_HEAD.encode(), "srt": b"", "vtt": render
 
 
 class _Drawn(NamedTuple):
-    """A line as it stands in the files."""
+    """A line as it is in the files."""
 
     jsonl: bytes
     md: bytes
@@ -52,7 +52,7 @@ class TranscriptFiles:
         return (self._folder / TRANSCRIPT).with_suffix("." + kind)
 
     def _begin_tail(self) -> None:
-        """What is written by now stays."""
+        """What is written so far stays."""
         self._begins = {kind: file.seek(0, 2) for kind, file in self._files.items()}
         self._tails = dict.fromkeys(_HEADS, b"")
         self._there: list[_Drawn] = []
@@ -92,7 +92,7 @@ class TranscriptFiles:
             return
         same = len(old) if tail.startswith(old) else 0
         file.seek(begin + same)
-        self._tails[kind] = b""  # when this fails, nothing is known of what is there
+        self._tails[kind] = b""  # when this fails, nobody knows what is there
         write_all(file, tail[same:])
         if len(tail) < len(old):
             file.truncate(begin + len(tail))
@@ -104,7 +104,7 @@ class TranscriptFiles:
             file.close()
 
     def rewrite(self, changes: dict[int, render.Line], moved: dict[str, str], *, over: bool) -> None:
-        """Replace lines by number, put moved items (item_id: after) in their places, write all four anew.
+        """Replace lines by number, put moved items (item_id: after) in their places, rewrite all four.
 
         over: nothing is in progress any more.
         """
@@ -119,14 +119,14 @@ class TranscriptFiles:
         self._cues, self._cues_end_ms = len(cues), cues[-1].end_ms if cues else 0
 
     def reopen(self) -> None:
-        """Go on behind what was written anew."""
+        """Go on after what was rewritten."""
         self.close()
         self._files = {kind: create_private(self.path(kind), new=False) for kind in _HEADS}
         self._begin_tail()
 
 
 def write_transcripts(folder: Path, lines: list[render.Line], masker: Masker) -> list[subtitles.Cue]:
-    """Write the four transcript files of a folder anew, each in one step; returns the cues. Errors: OSError."""
+    """Rewrite the four transcript files of a folder, each in one step; returns the cues. Errors: OSError."""
     drawn = [_draw(line, masker) for line in lines]
     cues = subtitles.laid_out([each.block for each in drawn if each.block is not None])
     whole = {
@@ -141,7 +141,7 @@ def write_transcripts(folder: Path, lines: list[render.Line], masker: Masker) ->
 
 
 def _move(lines: list[render.Line], item_id: str, after: str) -> list[render.Line]:
-    """Put the line of an item behind the line of another, when both are there."""
+    """Put the line of one item after that of another, when both are there."""
     mine = next((line for line in lines if line["item_id"] == item_id), None)
     if mine is None or not any(line["item_id"] == after for line in lines):
         return lines

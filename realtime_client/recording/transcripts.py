@@ -1,8 +1,7 @@
 """The transcript: turns as they happen, in the order of the conversation.
 
-A turn is in the files as soon as it is over; one of the user that was spoken waits for what it was heard to say, for at
-most 15 s. The last 24 turns change in the files when they change; what changes further up does so when the session is
-closed, or with 256 others.
+A turn is in the files as soon as it is over; a spoken turn of the user waits at most 15 s for its transcript. The last
+24 turns change in the files whenever they change; earlier ones when the session is closed, or together with 256 others.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Transcript:
         self._untold: dict[int, Turn] = {}
         self._late: dict[int, Turn] = {}
         self._moved: dict[str, str] = {}
-        self._open_kept = False  # one of the kept was not over
+        self._open_kept = False  # one that was kept was not over
         self._apart: set[str] = set()
         self._unheard: dict[str, str] = {}  # answers cut before their first sound, and the item they stand behind
         self._handlers: dict[type, Callable[[up.Update, float], None]] = {
@@ -96,7 +95,7 @@ class Transcript:
         return turn
 
     def bind(self, turn: Turn, item_id: str, after: str | None) -> None:
-        """Give a turn that was spoken before the server named it its item."""
+        """Give its item to a turn that was spoken before the server named it."""
         known = self.find(item_id)
         if known is not None and known is not turn and known in self._turns:
             self._turns.remove(known)  # announced in between: one turn, not two
@@ -105,13 +104,13 @@ class Transcript:
         self.changed(turn)
 
     def changed(self, turn: Turn) -> None:
-        """Something about a turn is different now."""
+        """Something about a turn has changed."""
         turn.drawn = None
         self._stale = True
         if turn.kept:
             self._late[turn.n] = turn
         if turn.written:
-            self._untold[turn.n] = turn  # told when it settles: it may change with every word
+            self._untold[turn.n] = turn  # reported when it settles: it may change with every word
         else:
             self._tell(turn)
 
@@ -169,7 +168,7 @@ class Transcript:
         self._freshen(turn)
 
     def _freshen(self, turn: Turn) -> None:
-        """What was written already has changed."""
+        """Something that was written already has changed."""
         if turn.written:
             self.changed(turn)
 
@@ -206,7 +205,7 @@ class Transcript:
         self._freshen(turn)
 
     def _device_changed(self, update: up.DeviceChanged, at_s: float) -> None:
-        """A mark where sound is missing, or another device was taken."""
+        """Mark where sound is missing, or where another device took over."""
         turn = self.begin("note")
         turn.said.add(f"{update.reason} ({update.gap_ms} ms without sound)" if update.gap_ms else update.reason)
         self._done(turn, "completed", at_s)
@@ -235,7 +234,7 @@ class Transcript:
             turn.interrupted, turn.cut_ms = True, 0
 
     def _answered(self, update: up.ResponseDone, at_s: float) -> None:
-        """The text of a whole answer: what nothing else told of it is told here."""
+        """The text of a whole answer: what nothing else has said of it is said here."""
         mine = [turn for turn in self._turns if turn.who == "assistant" and _of(turn, update)]
         if not mine:
             first = next((item_id for item_id in update.item_ids if not self.find(item_id)), "")
@@ -264,7 +263,7 @@ class Transcript:
         self.changed(turn)
 
     def _connection_lost(self, _update: up.ConnectionLost, at_s: float) -> None:
-        """Nothing more comes of what is under way."""
+        """Nothing more comes of what is in progress."""
         self._break_off("lost", at_s)
 
     def _break_off(self, reason: str, at_s: float) -> None:
@@ -278,7 +277,7 @@ class Transcript:
     # --- order and writing --------------------------------------------------------------------------------------------
 
     def settle(self, at_s: float, *, everything: bool = False) -> bool:
-        """Bring the files up to date. Returns whether a turn was written that was not there."""
+        """Bring the files up to date. Returns whether a new turn was written."""
         if len(self._turns) > _TAIL:
             self._keep(self._turns[: -_TAIL // 2])
         shown = [turn for turn in self._turns if everything or self._ready(turn, at_s)]
@@ -299,7 +298,7 @@ class Transcript:
         return bool(fresh)
 
     def close(self, at_s: float) -> None:
-        """Write all that is left, and what has changed since it was written."""
+        """Write everything that is left, and what has changed since it was written."""
         self._break_off("ended", at_s)
         for turn in self._turns:
             turn.drawn = None
@@ -318,7 +317,7 @@ class Transcript:
         return not waits or at_s - turn.done_at_s >= WAIT_S
 
     def _keep(self, turns: list[Turn]) -> None:
-        """Let the oldest stand as they are."""
+        """Let go of the oldest, as they are in the files."""
         del self._turns[: len(turns)]
         for turn in turns:
             if not turn.written:
@@ -338,7 +337,7 @@ class Transcript:
         self._late, self._moved = {}, {}
 
     def _done(self, turn: Turn, status: str, at_s: float) -> None:
-        status = "completed" if status == "in_progress" else status  # a server's word for one that it ended
+        status = "completed" if status == "in_progress" else status  # a server's word for an answer that it ended
         if not turn.done:
             turn.done, turn.done_at_s = True, at_s
         elif turn.status == status:
@@ -364,7 +363,7 @@ class Transcript:
 
     @staticmethod
     def _follows(behind: list[Turn], turn: Turn) -> bool:
-        """Tell whether a turn stands here with nothing before it that has a place of its own."""
+        """Tell whether nothing before this turn has a place of its own."""
         for other in behind:
             if other is turn:
                 return True
@@ -373,7 +372,7 @@ class Transcript:
         return False
 
     def _place_behind_kept(self, turn: Turn, after: str) -> None:
-        """A place among what does not change any more: if it is not the last one, the files change later."""
+        """Take a place among what no longer changes: if it is not the last, the files change later."""
         kept = list(self._kept)
         behind = [self._kept[item_id] for item_id in kept[kept.index(after) + 1 :]]
         if self._follows([*behind, *self._turns], turn):

@@ -1,4 +1,4 @@
-"""The turns of a conversation: what one of them is, what was said in it, and what was heard of it. Pure."""
+"""The turns of a conversation: what a turn is, what was said in it, and how much of it was heard. Pure."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _JOIN_AFTER = 512
 
 
 class Said:
-    """The text of a turn, as it comes: by content part, in pieces, with or without a word at the end of each.
+    """The text of a turn, as it arrives: by content part, in pieces, with or without a final version of each.
 
-    Servers differ: one sends the pieces and then the whole, one only the whole, one a whole for each sentence. Of a
-    text of more than 200,000 characters the beginning is kept, and `clipped` is True; the journal has all of it.
+    Servers differ: some send the pieces and then the whole, some only the whole, some a whole for each sentence. Of a
+    text of more than 200,000 characters only the beginning is kept, and `clipped` is True; the journal has all of it.
     """
 
     __slots__ = ("_done", "_open", "_size", "clipped")
 
     def __init__(self) -> None:
         self.clipped = False
-        self._done: dict[int, str] = {}  # what was told to be whole
+        self._done: dict[int, str] = {}  # what was declared whole
         self._open: dict[int, list[str]] = {}  # what came since then
         self._size = 0
 
@@ -50,10 +50,10 @@ class Said:
             pieces[:] = ["".join(pieces)]
 
     def whole(self, text: str, part: int = 0) -> None:
-        """What came of a part since the last such word was, as a whole, this.
+        """What came of a part since the last such call is, as a whole, this.
 
-        It replaces the pieces. When it begins with all that the part had said before, it is the whole part; else the
-        part goes on with it. Nothing is nothing new.
+        It replaces the pieces. When it begins with everything that the part had said before, it is the whole part; else
+        the part goes on with it. An empty text changes nothing.
         """
         if not text:
             return
@@ -69,17 +69,17 @@ class Said:
         self._done[part] = self._fitting(text)
 
     def final(self, text: str) -> None:
-        """All of it was this, unless more is known already."""
+        """This is all of it, unless more is known already."""
         if text and "".join(text.split()) not in "".join(self.text.split()):
             self.replace(text)
 
     def replace(self, text: str) -> None:
-        """All of it is this."""
+        """This is all of it."""
         self._done, self._open, self._size = {}, {}, 0
         self._done[0] = self._fitting(text)
 
     def _part(self, part: int) -> int:
-        """Beyond 256 parts the last one goes on."""
+        """Beyond 256 parts, the last one goes on."""
         known = self._done.keys() | self._open.keys()
         return part if part in known or len(known) < MOST_PARTS else max(known)
 
@@ -105,9 +105,9 @@ class Turn:
 
     cut_ms: how much of its audio was heard, None for all. received_ms: how much of it arrived. files: its audio,
     relative to the folder. reason: why it is not complete. done: it is over; sounding: the user's sound is still
-    coming; written: it stands in the transcript; kept: in the part of it that does not change any more before the end.
-    drawn: how it looks there. noted: what the journal knows of it. name: of a call, whose text it stands before. tool,
-    call_id: of a call and of its result.
+    coming; written: it is in the transcript; kept: in the part of it that no longer changes before the end. drawn: how
+    it looks there. noted: what the journal knows of it. name: of a call; it precedes the call's text. tool, call_id: of
+    a call and of its result.
     """
 
     n: int

@@ -1,7 +1,7 @@
 """The user's sound: one file for each spoken turn, and its place in conversation.wav.
 
 With voice detection the server says afterwards where a turn began, so what was sent waits in a ring on disk (10
-minutes) until it is known. Without, all that is sent since the last commit is the turn, and goes to its file as it
+minutes) until that is known. Without it, everything sent since the last commit is the turn, and goes to its file as it
 comes.
 """
 
@@ -28,7 +28,7 @@ from .wav import WavWriter
 
 LOOK_BACK_S = 600
 _COPY_BYTES = 1 << 18
-_AHEAD_S = 30.0  # so much of what a server heard may still be on its way here; nothing is later than that
+_AHEAD_S = 30.0  # at most this much of what a server heard may still be on its way here
 _MOST_ENDING = 8
 
 
@@ -52,7 +52,7 @@ class _Speaking:
 class UserAudio:
     """Writes what the user sends. Errors of every method: OSError.
 
-    What the server says about a sound may be told before the sound itself: both come from threads of their own.
+    What the server says about a sound may arrive before the sound itself: each comes from a thread of its own.
     """
 
     def __init__(self, folder: Path, stereo: Stereo, transcript: Transcript, flac: FlacMaker) -> None:
@@ -111,7 +111,7 @@ class UserAudio:
         self.manual = manual
 
     def _at_ms(self, ms: float) -> int:
-        """Input position of an offset that the server states in ms; what makes no sense is brought near."""
+        """Input position of an offset that the server states in ms; impossible ones are clipped."""
         sent_s = (self._look_back.end - self._origin) / (2 * self.format.rate_hz)
         stated_ms = min(max(ms, 0), self._origin_ms + (sent_s + _AHEAD_S) * 1000)
         samples = round((stated_ms - self._origin_ms) * self.format.rate_hz / 1000)
@@ -155,7 +155,7 @@ class UserAudio:
             self._note_place(speaking, begin, frame)
 
     def _note_place(self, speaking: _Speaking, begin: int, frame: int) -> None:
-        """From this input position on the turn's sound stands there."""
+        """From this input position on, the turn's sound is there."""
         self._stereo.spoken(speaking.name, self._places.frames(begin - speaking.first), frame)
 
     # --- turns --------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class UserAudio:
         if self.manual:
             return
         self._end_speaking(at_s)
-        claimed = min(self._claimed, self._look_back.end)  # more cannot be meant: this turn comes after it
+        claimed = min(self._claimed, self._look_back.end)  # it cannot mean more: this turn comes after it
         self._begin(self._transcript.turn(update.item_id, "user"), max(self._at_ms(update.at_ms), claimed))
 
     def speech_stopped(self, update: up.SpeechStopped, at_s: float) -> None:
@@ -174,7 +174,7 @@ class UserAudio:
             self._end_speaking(at_s, last=self._at_ms(update.at_ms))
 
     def commit_sent(self, at_s: float) -> None:
-        """The client commits: what comes now belongs to the next turn."""
+        """The client commits: what comes from now on belongs to the next turn."""
         if not self.manual:
             self._commit_at.append(self._look_back.end)
             return
@@ -194,7 +194,7 @@ class UserAudio:
             self._sealed.append(speaking)
 
     def commit_refused(self) -> None:
-        """The server took no commit: the sound stays in its buffer and belongs to the next turn."""
+        """The server refused a commit: the sound stays in its buffer and belongs to the next turn."""
         if self._commit_at:
             self._commit_at.popleft()
         if self.manual and not self._sealed:
@@ -262,7 +262,7 @@ class UserAudio:
         self._look_back.close()
 
     def abandon(self) -> None:
-        """Close every file without more ado, after a failure."""
+        """Close every file as it is, after a failure."""
         for speaking in [*self._sealed, *self._ending, *([self._speaking] if self._speaking else [])]:
             speaking.wav.close()
         self._look_back.close()
@@ -284,7 +284,7 @@ class UserAudio:
         self._transcript.changed(turn)
 
     def _fill(self, speaking: _Speaking) -> None:
-        """Write what is there of a turn and not yet in its file."""
+        """Write what has arrived of a turn and is not yet in its file."""
         end = self._look_back.end if speaking.last is None else min(speaking.last, self._look_back.end)
         while speaking.filled < end:
             piece = self._look_back.read(speaking.filled, min(end, speaking.filled + _COPY_BYTES))
@@ -324,7 +324,7 @@ class UserAudio:
             self._finish(self._ending.pop(0), at_s)
 
     def _end_filled(self, at_s: float) -> None:
-        """Finish the turns whose last sound is here."""
+        """Finish the turns whose last sound has arrived."""
         for speaking in list(self._ending):
             self._fill(speaking)
             if self._look_back.end >= (speaking.last or 0):

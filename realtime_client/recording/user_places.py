@@ -1,4 +1,4 @@
-"""Where the user's sound stands in conversation.wav."""
+"""Where the user's sound is in conversation.wav."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UserPlaces:
         self._resampled_from = 0
         self._held = 0.0  # frames at 24 kHz that the resampler keeps
         self._sent_s = 0.0
-        self._sent_at = 0  # where time stood then
+        self._sent_at = 0  # what time it was then
         self._captured: deque[tuple[float, float]] = deque(maxlen=_RUNS)  # (of all that was sent, when), both in s
         self._runs: deque[tuple[int, int]] = deque(maxlen=_RUNS)  # (input position, frame) of unbroken stretches
 
@@ -38,10 +38,10 @@ class UserPlaces:
         self._captured.append((at_ms / 1000, elapsed_s))
 
     def put(self, pcm: bytes, begin: int) -> tuple[int, int, int | None]:
-        """Place sound that was sent. begin: its input position.
+        """Place sound that was sent.
 
-        Returns position and length in frames, and, where it does not follow on the sound before, the input position of
-        what stands there.
+        begin: its input position. Returns position and length in frames, and, where it does not continue the sound
+        before, the input position of what is there.
         """
         captured = self._capture_position()
         self._sent_s += len(pcm) / (2 * self.rate_hz)
@@ -65,7 +65,7 @@ class UserPlaces:
         return start, frames, begin
 
     def _capture_position(self) -> int | None:
-        """Where the sound that comes now was captured, as far as that is told and can be."""
+        """Where the sound that comes now was captured, as far as that is known and possible."""
         while len(self._captured) > 1 and self._captured[1][0] <= self._sent_s + _ROUNDING_S:
             self._captured.popleft()
         if not self._captured or self._captured[0][0] > self._sent_s + _ROUNDING_S:
@@ -76,7 +76,7 @@ class UserPlaces:
         return position if abs(position - timeline.now) < _PLAUSIBLE else None
 
     def pause(self) -> None:
-        """At each moment: what the resampler kept belongs to the end of what was said, not to what comes later."""
+        """Called at each moment: what the resampler kept belongs to the end of what was said, not to what follows."""
         if self._resampler is not None and self._stereo.timeline.now - self._sent_at > JITTER:
             self.flush()
 
@@ -90,11 +90,11 @@ class UserPlaces:
         self._resampler = None
 
     def frames(self, size_bytes: int) -> int:
-        """Frames of conversation.wav that so much input becomes."""
+        """How many frames of conversation.wav so much input becomes."""
         return size_bytes // 2 * RATE_HZ // self.rate_hz
 
     def position(self, at: int) -> int:
-        """Frame of conversation.wav where an input position stands."""
+        """Frame of conversation.wav where an input position is."""
         for begin, start in reversed(self._runs):
             if begin <= at:
                 return start + self.frames(at - begin)

@@ -1,6 +1,6 @@
 """WAV files that survive a kill.
 
-A WAV header states sizes, and a program that dies leaves them wrong. Here every write that reaches the file is followed
+A WAV header states sizes, and a program that dies leaves wrong ones. Here every write that reaches the file is followed
 by a header that covers it, so the file opens at any moment; at most `HELD_S` of audio waits in memory. The header never
 promises more than there is.
 """
@@ -42,7 +42,7 @@ def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
 
 
 class WavWriter:
-    """One PCM16 file, written as the sound comes. held_s: how much may wait in memory.
+    """One PCM16 file, written as the sound arrives. held_s: how much may wait in memory.
 
     Errors of every method: OSError.
     """
@@ -88,7 +88,7 @@ class WavWriter:
         self._patch()
 
     def flush(self) -> None:
-        """Bring everything into the file, then the header up to date."""
+        """Write everything to the file, then update the header."""
         if not self._pending:
             return
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
@@ -96,7 +96,7 @@ class WavWriter:
         try:
             self._file.seek(HEADER_BYTES + self.data_bytes - len(data))
             write_all(self._file, data)
-        except OSError:  # disk full: what fitted is sound, too
+        except OSError:  # disk full: what did fit is sound, too
             there = self._file.seek(0, os.SEEK_END) - HEADER_BYTES
             self.data_bytes = there // self.frame_bytes * self.frame_bytes
             self._patch()
@@ -131,7 +131,7 @@ class WavWriter:
         self.rest()
 
     def rest(self) -> None:
-        """Finish the file for now; the next call that needs it opens it again. A program has few open files."""
+        """Finish the file for now; the next call that needs it opens it again. Few files can be open at once."""
         try:
             self.flush()
         finally:
@@ -167,7 +167,7 @@ def repair_wav(path: Path) -> bool:
 def to_flac(wav: Path) -> Path:
     """Write the same sound as FLAC beside the WAV, then remove the WAV; returns the new path.
 
-    At no moment is there neither. Errors: OSError, soundfile.SoundFileError (the WAV stays).
+    At every moment one of the two is there. Errors: OSError, soundfile.SoundFileError (the WAV stays).
     """
     import soundfile
 
