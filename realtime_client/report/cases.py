@@ -1,4 +1,4 @@
-"""Which case of a run a session was, what came of it, and the way back to the run's report."""
+"""Which case of a run a session was, how it turned out, and the way back to the run's report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CaseOf:
 
 
 def reasons(result: CaseResult, *, places: bool = True) -> list[str]:
-    """Return why a case did not pass, a line each; [] for one that did. places: with where the checks stand."""
+    """Return why a case did not pass, a line each; [] for one that did. places: add where the checks are."""
     if result.status == "error":
         fault = result.fault
         return [f"{fault.kind}: {fault.message}" if fault else "no verdict"]
@@ -49,21 +49,21 @@ def reasons(result: CaseResult, *, places: bool = True) -> list[str]:
 
 
 def worst_first(results: Sequence[CaseResult]) -> list[CaseResult]:
-    """Return what failed, then what has no verdict, then what passed, each as it was planned."""
+    """Return what failed, then what has no verdict, then what passed, each in the order planned."""
     return sorted(results, key=lambda result: _WORST_FIRST.index(result.status))
 
 
 def case_of(result: CaseResult, info: RunInfo, session: Path, report: Path) -> CaseOf:
-    """Return what a session's page says of its case. session: its folder. report: where the run's report is."""
+    """Return what a session's page says about its case. session: its folder. report: where the run's report is."""
     way = os.path.relpath(report.resolve(), session.resolve())
     back = "./" + quote(Path(way).as_posix())
     return CaseOf(result.case, result.status, tuple(reasons(result)), info.run, back, info.target == BUILT_IN)
 
 
 def found_case(session: Path, out: Path, report: str) -> CaseOf | None:
-    """Return the case of a session that is reported on its own; None where it is in no run's folder.
+    """Return the case of a session that is reported by itself; None if it is in no run's folder.
 
-    out: where its page is going to be. report: the name of a run's report.
+    out: where its page will be. report: the name of a run's report.
     """
     session = session.resolve()
     run = session.parent.parent
@@ -84,7 +84,7 @@ def found_case(session: Path, out: Path, report: str) -> CaseOf | None:
 
 
 def stamp(case: CaseOf | None) -> str:
-    """Return what tells whether a session's page says this of its case, and was made by this version."""
+    """Return a stamp that tells whether a session's page says this about its case, and was made by this version."""
     return hashlib.sha256(repr((__version__, case)).encode("utf-8", "replace")).hexdigest()[:16]
 
 
@@ -98,7 +98,7 @@ def kind(case: CaseOf | None) -> Markup | str:
 
 
 def verdict(case: CaseOf) -> Markup:
-    """Return what came of the case, and why."""
+    """Return how the case turned out, and why."""
     lines = [speech(reason, 1_000) for reason in case.reasons[:_MOST_REASONS]]
     if len(case.reasons) > _MOST_REASONS:
         lines.append(f"and {len(case.reasons) - _MOST_REASONS} more")

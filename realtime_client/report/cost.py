@@ -21,10 +21,10 @@ def dollars(value: float) -> str:
 
 
 def is_local(info: dict[str, Any]) -> bool:
-    """Return whether a session was with the built-in server: as asked, or because nothing else was.
+    """Return whether a session was with the built-in server, asked for or for lack of another.
 
-    Before version 2 it was only said where it was asked for; else an address on this machine that no setting names was
-    the built-in server's.
+    Before version 2 that was recorded only where it was asked for; otherwise an address on this machine that no setting
+    names was the built-in server's.
     """
     settings = table(info, "settings")
     if settings.get("local") is True:

@@ -1,8 +1,8 @@
 """The journal as a list for people, and the latencies that follow from it. Pure: fed line by line.
 
-An hour has a hundred thousand messages, most of them audio. Deltas and appended audio of one kind that follow on each
-other become one row with their number and length; whatever else happens ends such a row. The list is bounded: of a very
-long journal the first and the last rows are kept.
+An hour has a hundred thousand messages, most of them audio. Consecutive deltas, or pieces of appended audio, become one
+row with their number and length; whatever else happens ends such a row. The list is bounded: of a very long journal the
+first and the last rows are kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Row(msgspec.Struct, array_like=True):
 
 
 class EventList:
-    """Takes the lines of a journal. `rows()` and the other attributes tell what was in it."""
+    """Takes the lines of a journal. `rows()` and the other attributes say what was in it."""
 
     def __init__(self, bytes_per_s: RateOf) -> None:
         self.latencies = Latencies()
@@ -85,7 +85,7 @@ class EventList:
                 self._take(line)
 
     def _take_piece(self, line: JournalLine) -> None:
-        """Take a piece of something long, of which there are most, into the row of those before it."""
+        """Take a piece of something long (most messages are) into the row of the pieces before it."""
         update = line.updates[0]
         kind = type_of(line) or update.kind
         key = (line.dir, kind, getattr(update, "item_id", ""))
@@ -120,7 +120,7 @@ class EventList:
         row.audio_s = self._audio_s(line.audio)
 
     def _note(self, kind: str, event: dict[str, Any]) -> None:
-        """What the recorder notes of its turns replaces lines that the transcript does not have yet."""
+        """The recorder's notes on turns replace lines that the transcript does not have yet."""
         if kind == "turn" and isinstance(n := table(event, "line").get("n"), int) and len(self.turn_notes) < 100_000:
             self.turn_notes[n] = event
 
@@ -139,7 +139,7 @@ class EventList:
 
 
 def summary(updates: Iterable[up.Update]) -> str:
-    """Return what matters of what a message meant, on one line: what was said comes last."""
+    """Return what matters of a message's meaning, on one line: what was said comes last."""
     parts = [part for update in updates for part in _words(update)]
     return speech(" · ".join(" ".join(part.split()) for part in parts), _SUMMARY)
 

@@ -1,4 +1,4 @@
-"""Reading JSON that may be anything: what has another type than expected counts as not there. Pure."""
+"""Reading JSON that may be anything: a value of an unexpected type counts as missing. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The delays of a session, as its journal tells them. Pure: told what happened and when.
+"""The delays of a session, from its journal. Pure: told what happened and when.
 
 What they are is decided where a session measures itself (`session.stats.TurnClock`); here they become points of a plot.
 """
@@ -32,11 +32,11 @@ class Latencies:
         self.take, self.take_all = clock.take, clock.take_all
 
     def add(self, name: str, at_s: float, value_ms: float) -> None:
-        """Add a value; none that a journal out of order makes negative."""
+        """Add a value, unless a journal out of order made it negative."""
         if value_ms >= 0:
             self.points.setdefault(name, []).append((round(at_s, 3), round(value_ms, 3)))
 
     def series(self) -> list[Series]:
-        """Return what there are values of, in the order of `MEANINGS`."""
+        """Return the series that have values, in the order of `MEANINGS`."""
         found = ((name, self.points.get(name)) for name in MEANINGS)
         return [Series(*MEANINGS[name], points) for name, points in found if points]

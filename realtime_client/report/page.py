@@ -1,7 +1,7 @@
 """One page as one file: the skeleton, its style and scripts, and the policy that lets nothing else run.
 
 The policy (Content Security Policy Level 3) names the one style sheet and the one script by their hashes and forbids
-everything else: no other script runs, no attribute acts, nothing is fetched, whatever stands in the page.
+everything else: no other script runs, no attribute acts, nothing is fetched, whatever is in the page.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def page(
     """Yield a page piece by piece.
 
     scripts: names of files in this package, run in this order as one. data: blocks that these read at once. late:
-    blocks behind the scripts, for what is needed only later and may be large. stamp: stands in the head, for `stamped`.
+    blocks after the scripts, for what is only needed later and may be large. stamp: goes into the head, for `stamped`.
     """
     style = asset("page.css")
     script = '"use strict";\n' + "\n".join(asset(name) for name in scripts)
@@ -124,7 +124,7 @@ def notices(sentences: Sequence[str]) -> Markup | None:
 
 
 def masthead(kind: Markup | str, title: str, under: str, links: Sequence[tuple[str, str]]) -> Markup:
-    """Return the top of a page: what it is, where its parts are, and the switch of light and dark."""
+    """Return the top of a page: what it is, where its parts are, and the switch between light and dark."""
     toggle = tag(
         "button", "Dark", id="theme", class_="quiet", type="button", aria_pressed="false", title="light or dark"
     )

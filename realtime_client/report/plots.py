@@ -91,7 +91,7 @@ def histogram(series: Series, bins: int = 40) -> Markup:
 
 
 def only_value(series: Series) -> str:
-    """Return the sentence that stands in place of a plot of one value; '' where there are more."""
+    """Return the sentence that replaces a plot of a single value; '' where there are more."""
     first, *others = series.values
     if others:
         return ""
@@ -107,7 +107,7 @@ def described(series: Series) -> str:
 
 
 def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return at most `MOST_POINTS` points: the largest and the smallest of each of equal groups."""
+    """Return at most `MOST_POINTS` points: the largest and the smallest of equal groups."""
     if len(points) <= MOST_POINTS:
         return points
     ordered, kept = sorted(points), []
@@ -146,7 +146,7 @@ def _percentile_line(percent: int, y: float, label_y: float) -> Markup:
 
 
 def _spread(labels: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Move labels apart that would stand on each other (they come from the lowest line up)."""
+    """Move labels apart that would overlap (they come from the lowest line up)."""
     placed: list[tuple[int, float]] = []
     for percent, y in labels:
         limit = placed[-1][1] - 11 if placed else math.inf

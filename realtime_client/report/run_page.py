@@ -141,7 +141,7 @@ def _cases(results: Sequence[CaseResult], links: dict[str, str], planned: dict[s
 
 
 def _shown_latency(results: Sequence[CaseResult]) -> str:
-    """Which latency stands in the table: the first that there is."""
+    """Which latency the table shows: the first for which there are values."""
     there = {name for result in results for name in result.latencies}
     return next((name for name in _SHOWN_LATENCIES if name in there), "")
 
@@ -333,7 +333,7 @@ def links_to(results: Sequence[CaseResult], folder: Path, out: Path, report: str
 
 
 def session_folder(folder: Path, recording: str) -> Path | None:
-    """Return the folder of a session inside of a run's folder; None for none, and for one outside."""
+    """Return the folder of a session inside a run's folder; None for none, and for one outside."""
     if not recording or "\0" in recording:
         return None
     whole = folder.resolve()

@@ -1,9 +1,9 @@
 """Where each sentence of a turn is in its sound. Pure.
 
-Nobody states where words are in the audio. The estimate takes speech to be of even speed, as the heard text of a cut
-answer does, but counts only the time in which there is sound, and lets a digit weigh as much as the word it is read as.
-Then the borders are moved into pauses: of all ways to do it the one is taken that costs least, where what a sentence is
-longer or shorter than expected costs (squared, in parts of its expected length), and a longer pause earns.
+Nobody states where words are in the audio. The estimate assumes an even speed of speech, like the heard text of a cut
+answer, but counts only the time in which there is sound, and lets a digit weigh as much as the word it is read as. Then
+the borders are moved into pauses, in the way that costs least: a sentence that becomes longer or shorter than expected
+costs (squared, relative to its expected length), a longer pause pays back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST_COUNTED_S = 0.5
 _EARNS = 1.5  # a pause of that length
 _NO_PAUSE_COSTS = 0.5
 _CANDIDATES = 9
-_SPREAD, _LEAST_SPREAD_S = 0.25, 0.15  # how much longer or shorter is nothing unusual
+_SPREAD, _LEAST_SPREAD_S = 0.25, 0.15  # how much longer or shorter is not unusual
 _DIGIT, _SIGN = 4.0, 0.4
 
 

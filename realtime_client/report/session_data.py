@@ -1,4 +1,4 @@
-"""What a recording's folder says, read for a report. Nothing in it is trusted to be as the recorder writes it."""
+"""What a recording's folder says, read for a report. Nothing in it is trusted to be as the recorder wrote it."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class ShownTurn:
 
     @property
     def calls(self) -> bool:
-        """It is the call of a tool."""
+        """Whether it is a call of a tool."""
         return bool(self.tool) and self.kind != "function_call_output"
 
     @property
     def audible(self) -> bool:
-        """It has a stretch of conversation.wav."""
+        """Whether it has a stretch of conversation.wav."""
         return self.who in {"user", "assistant"} and self.end_s > self.start_s and not self.out_of_band
 
 
@@ -94,7 +94,7 @@ def read_session(folder: Path) -> SessionData:
         events = EventList(_Rates(folder))
         with ThreadPoolExecutor(
             1, thread_name_prefix="realtime-report-sound"
-        ) as pool:  # encoding runs beside the reading
+        ) as pool:  # encoding runs in parallel with the reading
             coming = pool.submit(read_sound, folder / CONVERSATION)
             events.read(read_journal(folder / JOURNAL))
             turns = _turns(folder, events, problems)
@@ -111,7 +111,7 @@ def read_session(folder: Path) -> SessionData:
 
 
 def _info(folder: Path, problems: list[str]) -> dict[str, Any]:
-    """Return session.json, {} when it cannot be read; say what is unusual about it."""
+    """Return session.json, {} when it cannot be read; note what is unusual about it."""
     try:
         info = msgspec.json.decode((folder / SESSION).read_bytes())
     except FileNotFoundError:
@@ -135,7 +135,7 @@ def _info(folder: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Yield the whole lines of a file; none when it is not there, and no torn last one."""
+    """Yield the complete lines of a file, without a torn last one; none when there is no file."""
     try:
         with path.open("rb", buffering=1 << 20) as file:
             while line := file.readline(_LARGEST_LINE):

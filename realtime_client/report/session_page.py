@@ -73,7 +73,7 @@ def _title(session: SessionData) -> str:
 
 
 def _under(session: SessionData, case: CaseOf | None, *, local: bool) -> str:
-    """Return with whom and when. The built-in server is named as itself: it takes any model's name."""
+    """Return with whom and when. The built-in server goes by its own name: it accepts any model's."""
     ended = text(session.info, "how_it_ended")
     with_whom = BUILT_IN if local else text(session.info, "model")
     words = (_title(session) if case else "", with_whom, session.name, ended and f"ended: {ended}")
@@ -194,7 +194,7 @@ def _clips(sound: PageSound | None) -> Iterator[Markup]:
 
 
 def _binary(name: str, data: bytes) -> Markup:
-    """Return bytes in a block that is never run (base64 has no sign that means anything in HTML)."""
+    """Return bytes in a block that is never run (no character of base64 means anything in HTML)."""
     return Markup(f'<script type="text/plain" id="{name}">{pybase64.b64encode(data).decode()}</script>\n')
 
 
@@ -314,7 +314,7 @@ def latency_table(latencies: Sequence[Series]) -> Markup:
 
 
 def plotted(series: Series, draw: Callable[[Series], Markup]) -> Markup:
-    """Return a plot under the words that explain it; of one value the words alone."""
+    """Return a plot under the words that explain it; for a single value, only the words."""
     name, once = tag("b", series.name), only_value(series)
     if once:
         return tag("p", name, f" {series.meaning}. {once}", class_="small once")

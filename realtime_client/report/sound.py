@@ -37,7 +37,7 @@ MOST_PEAKS = 400_000
 """At most so many pairs of peaks: an hour in steps of 10 ms."""
 _SEGMENT_S = 20
 _PEAK_S = 0.01
-_QUIET = 33  # of 32768: below -60 dBFS for a while nothing is to be heard
+_QUIET = 33  # of 32768: below -60 dBFS for a while, there is nothing to hear
 _SPAN_S = 0.1
 _KEPT_SPANS = 3  # spans of 0.1 s kept on each side of a sound
 _THREADS = 2
@@ -79,9 +79,9 @@ class PageSound:
 
 
 def read_sound(path: Path) -> PageSound | None:
-    """Read a stereo PCM16 WAV of the recorder; None when there is none, it is empty or something else.
+    """Read a stereo PCM16 WAV of the recorder; None when it is missing, empty or something else.
 
-    The size of the file counts, not the header's: the file may be still growing. Errors: OSError.
+    The size of the file counts, not the header's: it may still be growing. Errors: OSError.
     """
     try:
         with path.open("rb") as file:
@@ -158,7 +158,7 @@ def _largest(mono: Samples, step: int) -> Loudness:
 
 
 def _audible(loudest: Loudness, peak_frames: int, rate_hz: int, frames: int) -> list[tuple[int, int]]:
-    """Return the stretches (first, last) in which something is to be heard, with a margin on both sides."""
+    """Return the stretches (first, last) in which there is something to hear, with a margin on both sides."""
     loud = np.flatnonzero(loudest > _QUIET)
     if not len(loud):
         return []

@@ -81,7 +81,7 @@ def _run(folder: Path, path: Path, *, sessions: bool, progress: Progress | None)
 
 
 def _sessions(cases: dict[Path, CaseOf], problems: list[str], progress: Progress | None) -> int:
-    """Write the reports of a run's sessions that are not there yet; returns how many."""
+    """Write the reports of a run's sessions that are still missing; returns how many."""
     stale = [session for session, case in cases.items() if _stale(session, case)]
     written = 0
     for index, session in enumerate(stale):
@@ -96,7 +96,7 @@ def _sessions(cases: dict[Path, CaseOf], problems: list[str], progress: Progress
 
 
 def _stale(session: Path, case: CaseOf) -> bool:
-    """Tell whether a session has no report that is as new as itself and says what came of its case."""
+    """Tell whether a session lacks a report that is as new as itself and says how its case turned out."""
     if not is_session(session):
         return False
     report = session / REPORT
