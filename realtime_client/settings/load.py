@@ -27,7 +27,7 @@ ECHO_MODES = ("auto", "headphones", "aec", "half-duplex")
 FORMATS = ("pcm16", "g711_ulaw", "g711_alaw")
 PREFIX = "REALTIME_"
 CONFIG_VARIABLE = "REALTIME_CONFIG"
-# Ours, and no settings: read here, by scripts/, and by the tests.
+# Ours, but not settings: read here, by scripts/, and by the tests.
 _OTHER_VARIABLES = (CONFIG_VARIABLE, "REALTIME_PYTHON", "REALTIME_TEST_EXAMPLES")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -89,10 +89,10 @@ URLS = ("url", "base_url", "azure_endpoint", "proxy")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Settings:
-    """All settings of a session. Frozen; secrets show themselves masked, also those in URLs; paths are absolute.
+    """All settings of a session. Frozen; secrets, even in URLs, are masked when shown; paths are absolute.
 
     sources: for each setting that is not at its default, its rank and a phrase that says where it came from. warnings:
-    what is to be told about the sources, such as a mistyped variable.
+    what people should know about the sources, such as a mistyped variable.
     """
 
     url: str | None = _setting(None, read.word, "full WebSocket URL of a Realtime server")
@@ -115,7 +115,7 @@ class Settings:
     proxy: str | None = _setting(None, read.word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
     ca_file: Path | None = _setting(None, read.path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
     voice: str | None = _setting(None, read.word, "voice of the answers", flag="--voice-name")
-    instructions: str | None = _setting(None, read.text, "what the model is told about its part")
+    instructions: str | None = _setting(None, read.text, "what the model is told about its role")
     modality: str = _setting("audio", read.text, "answers as audio with transcript, or text only", choices=MODALITIES)
     turn_detection: str = _setting(
         "server_vad", read.text, "who ends a spoken turn; ptt: a key", choices=TURN_DETECTIONS
@@ -127,8 +127,8 @@ class Settings:
     max_output_tokens: int | str | None = _setting(None, read.tokens, "longest answer in tokens, or inf")
     mic: str | None = _setting(None, read.device, "microphone: its number or a part of its name")
     speaker: str | None = _setting(None, read.device, "speaker: its number or a part of its name")
-    echo: str = _setting("auto", read.text, "what is done against echo", choices=ECHO_MODES)
-    volume: float = _setting(1.0, read.number(0.0, 1.0), "loudness of the answers, 0 to 1")
+    echo: str = _setting("auto", read.text, "what to do about echo", choices=ECHO_MODES)
+    volume: float = _setting(1.0, read.number(0.0, 1.0), "volume of the answers, 0 to 1")
     record: bool = _setting(True, read.flag, "do not record the session", flag="--no-record", negative=True)
     record_dir: Path | None = _setting(None, read.path, "folder of the recordings")
     flac: bool = _setting(False, read.flag, "keep each turn's audio as FLAC, not WAV")
@@ -136,9 +136,9 @@ class Settings:
     log_file: Path | None = _setting(None, read.path, "log to this file, not to stderr")
     log_json: bool = _setting(False, read.flag, "log as JSON lines")
     metrics_port: int = _setting(
-        0, read.count(0, 65_535), "serve Prometheus figures on this port of loopback, 0 for none"
+        0, read.count(0, 65_535), "serve Prometheus metrics on this loopback port, 0 for none"
     )
-    otel: bool = _setting(False, read.flag, "make OpenTelemetry spans; where they go: the OTEL_* variables")
+    otel: bool = _setting(False, read.flag, "export OpenTelemetry spans, as the OTEL_* variables say")
     limits: Limits = dataclasses.field(default_factory=Limits)
     sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = dataclasses.field(default=(), compare=False)
@@ -174,7 +174,7 @@ class Settings:
         return shown_url(value) if name in URLS else str(value)
 
     def secrets(self) -> tuple[str, ...]:
-        """Return the secret values themselves, those in URLs included, for those who must blank them out."""
+        """Return the secret values themselves, those in URLs included, for whoever must blank them out."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         keys = [value.reveal() for value in values if isinstance(value, Secret)]
         in_urls = [secret for name in URLS for secret in url_secrets(getattr(self, name) or "")]
@@ -237,8 +237,8 @@ class Layer(NamedTuple):
 def resolve(layers: list[Layer], warnings: tuple[str, ...] = ()) -> Settings:
     """Build the settings: for each name, the value of the first layer that has one.
 
-    warnings: what is to be told about the layers.
-    Errors: UsageError names the source of a value that cannot be right; it never shows a secret.
+    warnings: what people should know about the layers.     Errors: UsageError names the source of an invalid value; it
+    never shows a secret.
     """
     values: dict[str, Any] = {}
     sources: dict[str, tuple[int, str]] = {}
@@ -305,7 +305,7 @@ def _by_name(environ: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _unknown(label: str, names: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each variable that looks like one of ours and is none: it would be passed over in silence."""
+    """Yield a line for each variable that looks like one of ours but is not: it would be ignored in silence."""
     known = {spec.env for spec in SPECS.values() if spec.env.startswith(PREFIX)}
     for name in sorted(names):
         if name.startswith(PREFIX) and name not in known and name not in _OTHER_VARIABLES:
@@ -330,7 +330,7 @@ def _read_dotenv(path: Path) -> dict[str, str | None]:
 
 
 def _read_config(path: Path, *, named: bool) -> dict[str, Any]:
-    """Read the config file; none is none, unless it was named."""
+    """Read the config file; a missing one is empty, unless it was named."""
     import tomllib
 
     try:

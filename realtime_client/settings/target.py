@@ -34,7 +34,7 @@ Target = Literal["url", "local", "base_url", "openai", "azure"]
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
-# The settings that may hold the key for a kind of server, the one made for it first. As a flag `token` is for all.
+# The settings that may hold the key for a kind of server, its own one first. As a flag, `token` is for all.
 _KEYS: dict[Target, tuple[str, ...]] = {
     "local": ("token",),
     "url": ("token", "api_key"),
@@ -98,8 +98,8 @@ def endpoint(settings: Settings, *, local_url: str = "", local_token: str = "") 
 def key_setting(settings: Settings) -> str | None:
     """Return the name of the setting that gives the key the server is shown; None if none does.
 
-    A flag beats the rest; else the setting made for this kind of server comes first. `url` and `base_url` give one
-    where a user name stands in them: of that and a key the stronger source decides.
+    A flag beats the rest; otherwise the setting made for this kind of server comes first. `url` and `base_url` give one
+    if they contain a user name: between that and a key the stronger source decides.
     Errors: UsageError when one source gives both.
     """
     kind = target(settings)
@@ -119,7 +119,7 @@ def _key_setting(settings: Settings, kind: Target) -> str | None:
     if settings.rank("token") == FLAG and "token" not in names:
         names = ("token", *names)
     given = [name for name in names if settings.value(name)]
-    if kind == "azure":  # of the two the one from the stronger source
+    if kind == "azure":  # the one of the two from the stronger source
         given.sort(key=settings.rank)
     return next((name for name in given if settings.rank(name) == FLAG), given[0] if given else None)
 
@@ -127,7 +127,7 @@ def _key_setting(settings: Settings, kind: Target) -> str | None:
 def _has_user(url: str) -> bool:
     try:
         return "@" in urlsplit(url).netloc
-    except ValueError:  # no URL; that is told where it is needed
+    except ValueError:  # no URL; that is reported where it is needed
         return False
 
 
@@ -171,7 +171,7 @@ def _split(text: str, source: str) -> SplitResult:
     try:
         url = urlsplit(text)
         fits = url.scheme in _SCHEMES and bool(url.hostname) and not set(text) & set(' \\"<>^`{|}') and url.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+    except ValueError:  # a port that is not a number, half an IPv6 address
         fits = False
     if not fits:
         raise UsageError(f"{source}: not a URL of a server; it should look like wss://HOST/v1/realtime")
@@ -208,7 +208,7 @@ def _proxy(settings: Settings) -> str | bool | None:
     try:
         url = urlsplit(settings.proxy)
         fits = url.scheme in _PROXY_SCHEMES and bool(url.hostname) and url.port != 0 and "@" not in url.path
-    except ValueError:  # a port that is no number, as where a password holds a slash
+    except ValueError:  # a port that is not a number, as when a password contains a slash
         fits = False
     if not fits:
         raise UsageError(

@@ -1,6 +1,6 @@
 """How the value of a setting is read, from text or from a native type.
 
-Each function returns the value, or raises ValueError or TypeError that ends a sentence: "the value X ...".
+Each function returns the value, or raises ValueError or TypeError with the end of a sentence: "the value X ...".
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def path(raw: Any) -> Path:
 
 
 def absolute(path: Path) -> Path:
-    """Return the path seen from the current folder. Errors: UsageError when that is gone."""
+    """Return the path relative to the current folder as an absolute one. Errors: UsageError when that is gone."""
     try:
         return path.absolute()
     except FileNotFoundError:
@@ -75,7 +75,7 @@ def absolute(path: Path) -> Path:
 
 
 def encodable(raw: Any) -> None:
-    """Refuse half characters, which Python makes of bytes that are not UTF-8 in arguments and variables (PEP 383)."""
+    """Refuse surrogates, into which Python turns bytes that are not UTF-8 in arguments and variables (PEP 383)."""
     try:
         (raw.reveal() if isinstance(raw, Secret) else str(raw)).encode()
     except UnicodeEncodeError:
@@ -95,7 +95,7 @@ def flag(raw: Any) -> bool:
 
 
 def number(least: float, most: float) -> Parser:
-    """Return what reads a number from `least` to `most`."""
+    """Return a parser of numbers from `least` to `most`."""
 
     def parse(raw: Any) -> float:
         if isinstance(raw, bool):
@@ -112,7 +112,7 @@ def number(least: float, most: float) -> Parser:
 
 
 def count(least: int, most: int) -> Parser:
-    """Return what reads a whole number from `least` to `most`."""
+    """Return a parser of whole numbers from `least` to `most`."""
 
     def parse(raw: Any) -> int:
         try:
@@ -137,7 +137,7 @@ def tokens(raw: Any) -> int | str:
 
 
 def choice(*words: str) -> Parser:
-    """Return what reads one of `words`."""
+    """Return a parser of one of `words`."""
 
     def parse(raw: Any) -> str:
         if raw not in words:
