@@ -1,6 +1,6 @@
 """Is everything there that a session needs? Each check is a function that returns a `Check`.
 
-No check raises for what it looks for: a key, a server, a library or a device that is missing is a result.
+No check raises because of what it looks for: a missing key, server, library or device is a result.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Handshake(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[tuple[Check, RealtimeError | None]]:
-    """Yield every check but those of sound, in the order to show them, with the error behind a failed connection."""
+    """Yield all checks except those of sound, in the order to show them, with the error behind a failed connection."""
     yield check_versions(), None
     yield check_key(settings), None
     handshake = check_handshake(settings, clock)
@@ -188,7 +188,7 @@ def check_extra(name: str) -> Check:
 
 
 def check_recordings(settings: Settings) -> Check:
-    """Write a file where recordings go, and remove it; a folder that is not there yet is not made."""
+    """Write a file where recordings go, and remove it; a missing folder is not made."""
     if not settings.record:
         return Check(name="recordings", status="ok", text="nothing is recorded (--no-record)")
     folder = recordings_folder(settings)

@@ -1,4 +1,4 @@
-"""The doctor's checks of sound: PortAudio, devices, and what of the speaker comes back to the microphone."""
+"""The doctor's checks of sound: PortAudio, devices, and how much of the speaker the microphone hears."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from realtime_client.talk import echo_memory
 _CALL_LIMIT_S = 3.0
 _TRIES = 3
 _BEYOND_S = 0.2  # recorded longer than played
-_LATE_S = 5.0  # a device that takes so much longer than the sound lasts is given up
+_LATE_S = 5.0  # a device that takes this much longer than the sound lasts is given up
 
 
 class EchoOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 def check_portaudio(*, required: bool) -> Check:
-    """Tell whether there is PortAudio. required: its lack is a failure; a text session goes on without it."""
+    """Tell whether there is PortAudio. required: without it the check fails; a text session works without."""
     reason = devices.unavailable()
     if reason is None:
         return Check(name="PortAudio", status="ok", text="there")
@@ -44,7 +44,7 @@ def check_portaudio(*, required: bool) -> Check:
 
 
 def check_devices(output: str | None, input_: str | None, *, required: bool) -> tuple[Check, Pair | None]:
-    """Name the devices that a session would use. Errors of choice are failures; no device at all is as `required`."""
+    """Name the devices that a session would use. A wrong choice is a failure; no device at all is one if `required`."""
     remarks: list[str] = []
     try:
         listed = devices.limited(devices.list_devices, _CALL_LIMIT_S)
@@ -73,7 +73,7 @@ def check_memory(pair: Pair) -> Check:
 def examine(output: str | None, input_: str | None, *, echo: bool) -> Iterator[tuple[Check, Pair | None]]:
     """Yield the checks of PortAudio, devices and, unless it is measured anew, what is known of the echo.
 
-    echo: sound is required, because the echo shall be measured. The pair comes with the check of the devices.
+    echo: sound is required, because the echo is to be measured. The pair comes with the check of the devices.
     """
     check = check_portaudio(required=echo)
     yield check, None
@@ -103,14 +103,14 @@ def measure_echo(pair: Pair, clock: Clock = SYSTEM_CLOCK) -> EchoOutcome:
         return EchoOutcome(check=Check(name="echo", status="fail", text=str(error)))
     text = f"{advice.mode}: {advice.reason}{_numbers(result)}"
     if run.faults:
-        hint = "a device ran empty or over while it was measured (is the machine busy?): measure again"
+        hint = "a device ran empty or overflowed during the measurement (is the machine busy?): measure again"
         return EchoOutcome(check=Check(name="echo", status="warn", text=text, hint=hint), figures=figures)
     status: Status = "warn" if isinstance(result, loop_test.Clipped) else "ok"
     return EchoOutcome(check=Check(name="echo", status=status, text=text), figures=figures)
 
 
 def _record(pair: Pair, clock: Clock) -> tuple[_LoopRun, Any]:
-    """Play and record, again if a device ran empty or over meanwhile: that moves the sound."""
+    """Play and record; repeat it if a device ran empty or over, which shifts the sound."""
     for _ in range(_TRIES - 1):
         run = _LoopRun(pair, clock)
         recorded = run.record()
@@ -165,7 +165,7 @@ class _Clocked:
 
     @property
     def latency_s(self) -> float:
-        """The median of what the callbacks were told."""
+        """The median of what the callbacks were given."""
         return sorted(self.latencies_s)[len(self.latencies_s) // 2] if self.latencies_s else 0.0
 
 
@@ -181,7 +181,7 @@ class _LoopRun:
         self._begin()
 
     def _agree(self) -> int:
-        """Return a rate that both devices take; opening tells what a device takes."""
+        """Return a rate that both devices take; opening shows what a device really takes."""
         return next(
             (
                 rate_hz
@@ -235,7 +235,7 @@ class _LoopRun:
 
     @property
     def latency_s(self) -> float:
-        """How much of the loop's delay is the devices' own, as they tell."""
+        """How much of the loop's delay is the devices' own, according to them."""
         return self._out.latency_s + self._in.latency_s
 
     @property
