@@ -44,7 +44,7 @@ def produce(brief: ResponseBrief, parts: Parts, wall_s: float) -> Generator[Answ
 
 
 def turn_of(brief: ResponseBrief, wall_s: float) -> BrainTurn:
-    """Translate what the protocol says into what a brain reads."""
+    """Translate a conversation of the protocol into what a brain reads."""
     choice = brief.settings["tool_choice"]
     tools = tuple(
         ToolSpec(
@@ -82,7 +82,7 @@ def _write(text: str) -> Iterator[AnswerPiece]:
 
 
 def _words(text: str) -> list[str]:
-    """Cut after each space; put together again it is the text."""
+    """Cut after each space; joined, the pieces are the text."""
     return [word for word in text.replace(" ", " \0").split("\0") if word]
 
 

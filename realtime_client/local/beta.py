@@ -28,7 +28,7 @@ _INPUT = {
     "input_audio_format": "format",
 }
 _OUTPUT = {"output_audio_format": "format", "voice": "voice", "speed": "speed"}
-_GONE = frozenset({"temperature", "client_secret"})  # accepted and without effect
+_GONE = frozenset({"temperature", "client_secret"})  # accepted, but without effect
 
 
 def to_frames(event: ev.ServerEvent) -> list[bytes]:

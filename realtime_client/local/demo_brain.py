@@ -1,7 +1,7 @@
 """The built-in demo brain: a handful of rules, enough to hold a conversation that shows the protocol.
 
 It greets, says what it can do, counts, repeats, spells, calculates, tells time and date, remembers a name, tells a long
-story, and calls a tool of the client when the words fit one. Asked to judge an answer, it does that.
+story, and calls a tool of the client when the words fit one. Asked to judge an answer, it does so.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How the demo brain judges an answer: a handful of criteria, understood word for word. Others it refuses.
+"""How the demo brain judges an answer: a handful of criteria, understood word for word. It refuses others.
 
     mentions X; contains X; does not mention X; is a question; is not a question; is empty; is not empty;
     has at most N words; has at least N words
 
-Each may begin with `it` or `the answer` and end in a full stop; X may be in quotes. The answer is only looked at: words
-in it that ask for a verdict are words like others.
+Each may begin with `it` or `the answer` and end in a full stop; X may be in quotes. The answer is only examined: words
+in it that ask for a verdict are words like any others.
 """
 
 from __future__ import annotations

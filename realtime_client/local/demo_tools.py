@@ -28,8 +28,8 @@ def _words(text: str) -> set[str]:
 def choose_tool(turn: BrainTurn, asked: str) -> ToolSpec | None:
     """Return the tool to call now, or None.
 
-    By force (tool_choice names one, or is `required`), else the one whose name or description shares most words
-    with what was asked; words of the name count double.
+    The one that is forced (tool_choice names one, or is `required`), else the one whose name or description shares most
+    words with what was asked; words of the name count double.
     """
     if not turn.tools or turn.tool_choice == "none":
         return None
@@ -63,7 +63,7 @@ def fill_arguments(tool: ToolSpec, asked: str) -> dict[str, Any]:
 
 
 def _empty(schema: dict[str, Any], asked: str) -> Any:
-    """Return something of the right type for a required field that the words do not give."""
+    """Return something of the right type for a required field that the words do not provide."""
     choices = schema.get("enum")
     if isinstance(choices, list) and choices:
         return choices[0]

@@ -3,8 +3,8 @@
 pocketsphinx brings a general model of English. It understands natural-sounding voices tolerably and formant voices
 (espeak) hardly at all, so each utterance is also decoded with a grammar of what people say to a demo
 (`ear_grammar`), twice: with the cepstral mean of this utterance, and with the model's own. A reading by grammar counts
-when it is a whole sentence of the grammar, spoken at a believable pace, fills the speech, and scores about as well as
-the general reading. This is a demo ear: expect wrong words for anything unusual, noisy or not English.
+if it is a complete sentence of the grammar, was spoken at a plausible pace, fills the speech, and scores about as well
+as the general reading. This is a demo ear: expect wrong words for anything unusual, noisy or not English.
 
 The decoder holds Python's interpreter lock, so the long pass is fed in short pieces: other threads run between them.
 """
@@ -83,7 +83,7 @@ class PocketsphinxEar:
     def _load(cls) -> tuple[Any, Any]:
         """Return the process's decoders: one that normalises each utterance by itself, one with both searches.
 
-        Without a mean that is given or the utterance's own, the result would depend on what was heard before. Called
+        With neither a given mean nor the utterance's own, the result would depend on what was heard before. Called
         under the lock.
         """
         if cls._decoders is None:

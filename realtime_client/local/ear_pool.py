@@ -22,7 +22,7 @@ _Job = tuple[bytes, AudioFormat, Answer]
 class EarPool:
     """A bounded queue in front of an ear.
 
-    Full: `submit` answers at once that the ear is busy. Threads start with the first job.
+    When it is full, `submit` answers at once that the ear is busy. Threads start with the first job.
     """
 
     def __init__(self, ear: Ear, *, workers: int = 1, capacity: int = 64) -> None:
@@ -87,7 +87,7 @@ class EarPool:
         return self._ear.transcribe(resample(pcm, audio_format.rate_hz, RATE_HZ))
 
     def close(self, deadline: Deadline) -> list[threading.Thread]:
-        """End the workers after what they do now; return those that did not end in time."""
+        """End the workers after their current job; return those that did not end in time."""
         with self._lock:
             self._closing.set()
             threads, self._threads = self._threads, []

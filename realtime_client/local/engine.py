@@ -1,7 +1,7 @@
 """A session at work: one thread that takes the client's messages and produces answers between them.
 
-The protocol's rules live in `ServerConversation`; this is its thin shell. Between two pieces of an answer (about 100
-ms of audio) the inbox is looked at, so cancel, interruption and new audio take effect at once. With nothing to do it
+The protocol's rules live in `ServerConversation`; this is its thin shell. Between two pieces of an answer (about 100 ms
+of audio) it looks into the inbox, so cancel, interruption and new audio take effect at once. With nothing to do it
 blocks on the inbox.
 """
 
@@ -46,7 +46,7 @@ class _Running:
 class Engine:
     """Runs one conversation until its inbox ends.
 
-    send: takes each server message; may block, may raise what a lost connection raises. pace: how much faster than real
+    send: takes each server message; may block, and raises when the connection is lost. pace: how much faster than real
     time an answer comes after its first two seconds; 0 for as fast as possible. expires_at_s: monotonic moment at which
     the session is over.
     """
@@ -80,7 +80,7 @@ class Engine:
         self._audio: deque[bytes] = deque()
 
     def run(self) -> Ended:
-        """Hold the conversation; return how it is to be closed."""
+        """Hold the conversation; return how to close it."""
         try:
             self._carry_out(self._conversation.start())
             return self._loop()
@@ -109,7 +109,7 @@ class Engine:
                 self._continue(response_id, now_s)
 
     def _wait_s(self) -> float | None:
-        """Return how long there is nothing to do but listen to the inbox."""
+        """Return for how long there is nothing to do but wait for the inbox."""
         moments = [running.due_s for running in self._running.values()]
         moments.append(self._expires_at_s)
         tick_s = self._conversation.next_tick_s()
@@ -160,7 +160,7 @@ class Engine:
                 self._stop(step.response_id)
 
     def _queue_audio(self, audio: bytes) -> None:
-        """Cut audio that is to be listened to, so that a big append does not hold up the answer."""
+        """Cut incoming audio into pieces, so that a big append does not hold up the answer."""
         assert self._relisten is not None
         size = _LISTEN_MS * self._relisten.format.bytes_per_ms
         self._audio.extend(audio[start : start + size] for start in range(0, len(audio), size))
@@ -191,7 +191,7 @@ class Engine:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _begin(self, response_id: str) -> None:
-        """Start an answer, or let it wait for what was said in the audio that it answers."""
+        """Start an answer, or let it wait for the transcript of the audio that it answers."""
         brief = self._conversation.brief(response_id)
         if brief is not None:
             pieces = produce(brief, self._parts, self._clock.wall())

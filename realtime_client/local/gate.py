@@ -1,4 +1,4 @@
-"""Who may come in: what a request for a WebSocket must look like. Pure; the server's thread asks it."""
+"""Who is let in: what a request for a WebSocket must look like. Pure; the server's thread asks it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules. token: None lets everyone in who is on this machine. beta: whether the beta shape is spoken."""
+    """The rules. token: None lets in everyone on this machine. beta: whether the beta shape is spoken."""
 
     token: str | None
     beta: bool

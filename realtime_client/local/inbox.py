@@ -1,4 +1,4 @@
-"""The one thing a session waits on: a bounded queue of what its client sent and what its helpers found out."""
+"""The one thing a session waits for: a bounded queue of what its client sent and what its helpers found out."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ Message = bytes | Transcribed | Ended
 class Inbox:
     """Many writers, one reader.
 
-    Full (256 frames, or 32 MiB of them): `put_frame` blocks, so that the client's sends do. Results of helpers always
-    fit; their number is bounded by the work that was asked for. Once ended it takes nothing and gives only the end.
+    When it is full (256 frames, or 32 MiB of them), `put_frame` blocks, and so, in the end, do the client's sends.
+    Results of helpers always fit; their number is bounded by the work that was asked for. Once ended, it takes nothing
+    and gives only the end.
     """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 SESSION_S = 3_600.0
 _OUT_OF_FILES_S = 0.1
-_HANDSHAKES = 64  # connections that may be opening beside the sessions
+_HANDSHAKES = 64  # connections that may be opening in addition to the sessions
 
 
 class LocalServer:
@@ -178,7 +178,7 @@ class LocalServer:
             self._take(sock)
 
     def _take(self, sock: socket.socket) -> None:
-        """Give a client a thread of its own, which `close` knows of."""
+        """Give a client a thread of its own, known to `close`."""
         from realtime_client.client.stream import Stream
 
         stream = Stream(sock)

@@ -17,7 +17,7 @@ from realtime_client.errors import RealtimeError
 
 START_S = 60.0
 SWITCH_S = 0.02  # as in the workers of a run, for the same reason
-_END_S = 2.0  # it has nothing to finish, and an ear that computes may keep it from hearing that it is to end
+_END_S = 2.0  # it has nothing to finish, and a busy ear may keep it from noticing that it is to end
 _HEAD = "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config.pop('path')"
 _CODE = f"{_HEAD}; from realtime_client.local.server_process import serve; serve(**config)"
 
@@ -95,7 +95,7 @@ class ServerProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.close()  # how it learns that it is to end
+            process.stdin.close()  # this is how it learns that it is to end
         except OSError:
             process.kill()
         try:
@@ -116,7 +116,7 @@ def serve(*, token: str, max_sessions: int, pace: float) -> None:
     server = LocalServer(token=token, max_sessions=max_sessions, pace=pace)
     server.start()
     sys.setswitchinterval(SWITCH_S)
-    gc.freeze()  # a full collection stops all sessions: it need not look at the modules, too
+    gc.freeze()  # a full collection stops all sessions; it need not also look through the modules
     try:
         print(server.url, flush=True)  # noqa: T201 - the parent reads it
         sys.stdin.read()

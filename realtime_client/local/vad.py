@@ -1,7 +1,7 @@
 """Voice-activity detection: where in the incoming audio someone speaks.
 
-Two layers. A `SpeechModel` rates short frames (how likely is this speech?). A `TurnDetector` makes turns of the
-ratings by the rules of `server_vad`: threshold, prefix padding, silence. Everything is counted in samples, so the same
+Two layers. A `SpeechModel` rates short frames (how likely is this speech?). A `TurnDetector` turns the ratings into
+turns by the rules of `server_vad`: threshold, prefix padding, silence. Everything is counted in samples, so the same
 audio gives the same positions however it is cut into pieces.
 
 `semantic_vad` is approximated: this server does not judge whether a sentence is finished, it waits for a silence
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 RATE_HZ = 16_000
 SEMANTIC_SILENCE_MS = {"high": 400, "auto": 800, "medium": 800, "low": 1_600}
 _ONSET_FRAMES = 2  # one loud frame is a click
-_HYSTERESIS = 0.15  # speech goes on until its rating falls this far below the threshold
+_HYSTERESIS = 0.15  # speech continues until its rating falls this far below the threshold
 
 
 class SpeechBegan(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """The voice: text to speech, offline.
 
 espeak-ng (GPL-3, through the extra `local`) is a formant synthesiser: robotic, quick and multilingual. Without it a
-plain synthetic voice of tones takes its place, so that the audio path lives; it cannot be understood.
+plain synthetic voice of tones takes its place, so that the audio path is exercised; it cannot be understood.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Voice(Protocol):
 
 
 def phrases(text: str) -> Iterator[str]:
-    """Cut a text after its sentences, and long ones at spaces. The pieces put together are the text."""
+    """Cut a text after its sentences, and long ones at spaces. Joined, the pieces are the text."""
     start = 0
     while start < len(text):
         found = _SENTENCE.match(text, start)
@@ -97,7 +97,7 @@ class EspeakVoice:
                     raise UsageError(f"espeak-ng has no voice {voice!r}")
                 return b"".join(self._sound(phrase, voice, 50, 160) for phrase in phrases(text))
             finally:
-                self._initialise(self._library)  # one language leaves traces in the sound of the next; 1.5 ms
+                self._initialise(self._library)  # one language leaves traces in the sound of the next; takes 1.5 ms
 
     @classmethod
     def _load(cls) -> None:

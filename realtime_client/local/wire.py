@@ -26,7 +26,7 @@ CLOSE_TIMEOUT_S = 2.0
 _SEND_TIMEOUT_S = 30.0  # then a client that does not read is gone, instead of holding its session for ever
 
 _log = logging.getLogger(__name__)
-_log.setLevel(logging.CRITICAL + 1)  # the library reports every port scan and browser visit with a traceback
+_log.setLevel(logging.CRITICAL + 1)  # the library reports each port scan and each visit of a browser with a traceback
 
 Check = Callable[[str, Callable[[str], list[str]]], Admitted | Refused]
 
