@@ -46,7 +46,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = True
 
     def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Drop what a client that went away leaves behind: the next one asks again."""
+        """Ignore what a client leaves behind that went away: the next one asks again."""
 
 
 def _handler(render: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
@@ -56,7 +56,7 @@ def _handler(render: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             threading.current_thread().name = "realtime-metrics-request"
             host = self.headers.get("Host", HOST).rpartition(":")[0] or self.headers.get("Host", HOST)
-            if host not in _LOCAL_NAMES:  # a page of another site that made its name resolve to this machine
+            if host not in _LOCAL_NAMES:  # a page of another site whose name was made to resolve to this machine
                 self.send_error(403)
             elif self.path.partition("?")[0] != "/metrics":
                 self.send_error(404, "see /metrics")

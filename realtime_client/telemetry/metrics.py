@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MOST_SERIES = 1_000  # label values may be foreign words: so many of them, and no more
+MOST_SERIES = 1_000  # label values may come from outside: no more than this many of them
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 Labels = tuple[str, ...]
@@ -79,7 +79,7 @@ class Gauge(Metric):
 
 
 class Histogram(Metric):
-    """How values lie. bounds: upper bounds of the buckets, ascending, without the last one (+Inf)."""
+    """The distribution of values. bounds: upper bounds of the buckets, ascending, without the last one (+Inf)."""
 
     kind = "histogram"
 

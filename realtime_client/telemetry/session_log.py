@@ -1,4 +1,4 @@
-"""What the log tells of a session: its milestones at level info, every update at debug, trouble at warning."""
+"""What the log says about a session: milestones at level info, every update at debug, trouble at warning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOUD: dict[type[up.Update], str] = {
 
 
 class SessionLog:
-    """An observer that logs. It tells sizes, not contents, of what people and models said."""
+    """An observer that logs. Of what people and models said, it logs sizes, not contents."""
 
     def __init__(self, session: Session, log: Log | None = None) -> None:
         self._session = session
