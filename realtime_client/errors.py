@@ -135,7 +135,7 @@ class TimeLimitError(RealtimeError, TimeoutError):
 
 
 class ClosedError(RealtimeError):
-    """The call came after the session was closed."""
+    """The call came after the session had ended."""
 
 
 class QueueFullError(RealtimeError):

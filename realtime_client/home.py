@@ -12,7 +12,7 @@ NOWHERE = Path("/nonexistent")
 
 
 def user_folder(kind: Literal["config", "data", "state"]) -> Path:
-    """Return our folder for files of this kind, whether it exists or not; one in NOWHERE if the user has no home."""
+    """Return our folder for files of this kind, whether it exists or not; inside NOWHERE if the user has no home."""
     import platformdirs
 
     find = {

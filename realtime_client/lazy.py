@@ -8,7 +8,7 @@ from importlib import import_module
 
 
 def loader(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
-    """Return a module's `__getattr__` (PEP 562). where: public name -> the package's module that has it, or is it."""
+    """Return a module's `__getattr__` (PEP 562). where: public name -> the module that defines it, or is it."""
 
     def load(name: str) -> object:
         place = where.get(name)

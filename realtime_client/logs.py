@@ -26,7 +26,7 @@ _SECRET_VALUES = re.compile(r"(?i)\b(?:sk|ek|sess_key)[-_][\w-]{8,}|\bbearer\s+\
 _LONG_BASE64 = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
 _LONGEST = 2_000
 _DEEPEST = 50
-logging.getLogger(ROOT).addHandler(logging.NullHandler())  # else Python writes warnings of a library to stderr itself
+logging.getLogger(ROOT).addHandler(logging.NullHandler())  # or else Python itself writes a library's warnings to stderr
 
 
 class Log:
@@ -39,7 +39,7 @@ class Log:
 
     @property
     def wants_debug(self) -> bool:
-        """Whether debug lines are written at all; saves making their fields."""
+        """Whether debug lines are written at all; if not, their fields need not be made."""
         return self._logger.isEnabledFor(logging.DEBUG)
 
     def debug(self, event: str, **fields: Any) -> None:
@@ -51,7 +51,7 @@ class Log:
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Log what went wrong and was coped with."""
+        """Log what went wrong and was dealt with."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
@@ -112,7 +112,7 @@ def configured(
     """Log to stderr, or to `file` (made with mode 0600, appended to), while the block runs.
 
     level: debug, info, warning or error. secrets: values to blank out wherever they turn up. write: takes each line
-    in place of stderr, from any thread. told: events that people are told of in a better way; they go to a file, and
+    in place of stderr, from any thread. told: events that people learn of in a better way; they go only to a file, and
     to those who asked for more than warnings.
     Errors: UsageError when the file cannot be written.
     """
@@ -154,7 +154,7 @@ class _Handler(logging.Handler):
         self._render: Callable[[logging.LogRecord], str] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line. A full disk must not end the session: it is told once, and the rest of the log is lost."""
+        """Write one line. A full disk must not end the session: it is reported once; the rest of the log is lost."""
         try:
             if self._render is None:
                 self._render = self._renderer()
@@ -178,7 +178,7 @@ class _Handler(logging.Handler):
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            with suppress(OSError):  # what could not be written has been told
+            with suppress(OSError):  # what could not be written was reported
                 self._file.close()
             self._file = None
         super().close()

@@ -65,8 +65,8 @@ def shown_url(text: str) -> str:
     """Return a URL as people and files may see it: user name, password, fragment and values of parameters masked.
 
     Only values of parameters that are known to be harmless stay (`model`, `api-version`, `deployment`, `intent`,
-    `call_id` and the like). What holds nothing secret comes back as it is; what is no URL is masked where a password
-    could stand in it. Never raises.
+    `call_id` and the like). What holds nothing secret comes back as it is; an invalid URL is masked where it could
+    contain a password. Never raises.
     """
     url = _split(text)
     if url is None:
@@ -80,7 +80,7 @@ def shown_url(text: str) -> str:
 
 
 def shown_text(text: str) -> str:
-    """Return text with every URL in it as `shown_url` shows it: for messages that others have worded."""
+    """Return text with every URL in it as `shown_url` shows it: for messages worded by others."""
     return _URL.sub(lambda found: shown_url(found[0]), text)
 
 
@@ -111,11 +111,11 @@ def has_secret(text: str) -> bool:
 
 
 def _split(text: str) -> SplitResult | None:
-    """Take a URL apart; None when it is none, or one in which a password may stand where it is not looked for."""
+    """Take a URL apart; None when it is invalid, or may contain a password where nobody looks for one."""
     try:
         url = urlsplit(text)
         _ = url.port
-    except ValueError:  # half an IPv6 address; a port that is no number, as when a password holds a slash
+    except ValueError:  # half an IPv6 address; a port that is not a number, as when a password contains a slash
         return None
     return url if url.netloc and "@" not in url.path else None
 
@@ -128,10 +128,10 @@ def _until_query(text: str) -> str:
 
 
 def _harmless(pair: str) -> bool:
-    """Whether a parameter tells nothing: known to be so, or without a value."""
+    """Whether a parameter gives nothing away: known to be harmless, or without a value."""
     name, equals, value = pair.partition("=")
     if unquote_plus(name).lower() in _HARMLESS:
-        return ";" not in value  # some servers see two parameters there
+        return ";" not in value  # some servers see two parameters here
     return not pair or (bool(equals) and not value)
 
 

@@ -425,7 +425,7 @@ class RateLimits(Update, frozen=True):
 
 
 REQUEST_CANCELLED = "request_cancelled"
-"""Code of a Failure that no server sent: the request was cancelled here, before its answer began."""
+"""Code of a Failure that did not come from the server: the request was cancelled here before its answer began."""
 
 
 NOTHING_TO_COMMIT = "input_audio_buffer_commit_empty"
@@ -449,14 +449,14 @@ class Failure(Update, frozen=True):
 
 
 class Notice(Update, frozen=True):
-    """Something that people should know and that no server said; the session goes on. message: one line."""
+    """Something that people should know and that the server did not say; the session goes on. message: one line."""
 
     kind: ClassVar[str] = "notice"
     message: str
 
 
 class Malformed(Update, frozen=True):
-    """A message that could not be understood. event_type: as far as it could be read, else ''. audio: it held sound."""
+    """A message that could not be understood. event_type: if it could be read, else ''. audio: it held sound."""
 
     kind: ClassVar[str] = "malformed"
     event_type: str
@@ -489,7 +489,7 @@ class DeviceChanged(Update, frozen=True):
 class Captured(Update, frozen=True):
     """When the user's audio was captured: from this offset on, at_ms of all audio sent this session, at `at_s`.
 
-    What follows was captured without a break, until the next of these. Told before that audio is sent.
+    What follows was captured without a break, until the next of these. Comes before that audio is sent.
     """
 
     kind: ClassVar[str] = "captured"
@@ -500,7 +500,8 @@ class Captured(Update, frozen=True):
 class SpeakerAttached(Update, frozen=True):
     """Whether a speaker plays the answers that begin from here on.
 
-    attached: True: what is heard of them, and when, is told by `Audible`. False: nobody tells, as before the first one.
+    attached: if True, `Audible` tells what is heard of them, and when; if False, nobody does, as before the first of
+    these.
     """
 
     kind: ClassVar[str] = "speaker_attached"
@@ -511,7 +512,7 @@ class Audible(Update, frozen=True, gc=False):
     """A stretch of an answer's audio was heard.
 
     from_ms, to_ms: which, within the part's audio (not rounded). at_s: when its first sample sounded; the others
-    followed without a break. Told some tenths of a second afterwards, part by part in the order of what was heard.
+    followed without a break. Comes some tenths of a second afterwards, part by part, in the order of what was heard.
     """
 
     kind: ClassVar[str] = "audible"
@@ -523,7 +524,7 @@ class Audible(Update, frozen=True, gc=False):
 
 
 class ConnectionLost(Update, frozen=True):
-    """The connection is gone and was not asked to go. code: the WebSocket close code."""
+    """The connection was lost. code: the WebSocket close code."""
 
     kind: ClassVar[str] = "connection_lost"
     code: int

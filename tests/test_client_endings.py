@@ -24,18 +24,18 @@ LOST, FINAL, EXPIRED = errors.ConnectionLostError, errors.SessionEndedError, err
 # close code, error sent before it (code, message), kind of error (None: no error when idle), words
 TABLE = [
     (1000, None, None, "the server ended the session (close code 1000: bye)"),
-    (1001, None, LOST, "the server goes away (close code 1001: bye)"),
+    (1001, None, LOST, "the server is going away (close code 1001: bye)"),
     (1002, None, FINAL, "the server says that a message broke the WebSocket protocol (close code 1002: bye)"),
     (1006, None, LOST, "the connection dropped (close code 1006)"),
     (1008, None, FINAL, "the server refused a message (close code 1008: bye)"),
     (1009, None, FINAL, "a message was too long for the server (close code 1009: bye)"),
     (1011, None, LOST, "the server failed (close code 1011: bye)"),
-    (1012, None, LOST, "the server restarts (close code 1012: bye)"),
+    (1012, None, LOST, "the server is restarting (close code 1012: bye)"),
     (1013, None, LOST, "the server is overloaded (close code 1013: bye)"),
     (3000, None, FINAL, "the server refused the key (close code 3000: bye)"),
     (4000, None, FINAL, "the server refused the session (close code 4000: bye)"),
     (4999, None, LOST, "the server closed the connection (close code 4999: bye)"),
-    (1001, ("session_expired", "60 minutes are over"), EXPIRED, "60 minutes are over (the server goes away"),
+    (1001, ("session_expired", "60 minutes are over"), EXPIRED, "60 minutes are over (the server is going away"),
     (1000, ("insufficient_quota", "pay first"), FINAL, "pay first (the server ended the session"),
     (1000, ("server_error", "a bug of ours"), LOST, "a bug of ours (the server ended the session"),
 ]

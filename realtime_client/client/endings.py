@@ -48,7 +48,7 @@ class _Row(msgspec.Struct, frozen=True):
 
 _ROWS = {
     1000: _Row("the server ended the session", Kind.NORMAL),
-    1001: _Row("the server goes away", Kind.LOST),
+    1001: _Row("the server is going away", Kind.LOST),
     1002: _Row("the server says that a message broke the WebSocket protocol", Kind.FINAL),
     1003: _Row("the server does not take this kind of message", Kind.FINAL),
     1005: _Row("the server closed the connection without a reason", Kind.LOST),
@@ -57,7 +57,7 @@ _ROWS = {
     1008: _Row("the server refused a message", Kind.FINAL),
     1009: _Row("a message was too long for the server", Kind.FINAL),
     1011: _Row("the server failed", Kind.LOST),
-    1012: _Row("the server restarts", Kind.LOST),
+    1012: _Row("the server is restarting", Kind.LOST),
     1013: _Row("the server is overloaded", Kind.LOST),
     1014: _Row("a server behind the server failed", Kind.LOST),
     3000: _Row("the server refused the key", Kind.FINAL),
@@ -65,7 +65,7 @@ _ROWS = {
 }
 _BY_US = {
     1002: _Row("the server broke the WebSocket protocol", Kind.FINAL),
-    1007: _Row("the server sent text that is none", Kind.FINAL),
+    1007: _Row("the server sent invalid text", Kind.FINAL),
     1009: _Row("the server's message was too long", Kind.FINAL),
 }
 _OTHER = _Row("the server closed the connection", Kind.LOST)
