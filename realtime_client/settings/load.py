@@ -135,9 +135,7 @@ class Settings:
     log_level: str = _setting("warning", read.text, "least level to log", choices=LOG_LEVELS)
     log_file: Path | None = _setting(None, read.path, "log to this file, not to stderr")
     log_json: bool = _setting(False, read.flag, "log as JSON lines")
-    metrics_port: int = _setting(
-        0, read.count(0, 65_535), "serve Prometheus metrics on this loopback port, 0 for none"
-    )
+    metrics_port: int = _setting(0, read.count(0, 65_535), "serve Prometheus metrics on this loopback port, 0 for none")
     otel: bool = _setting(False, read.flag, "export OpenTelemetry spans, as the OTEL_* variables say")
     limits: Limits = dataclasses.field(default_factory=Limits)
     sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, compare=False)
