@@ -4,8 +4,8 @@
         print((await session.ask("What can you do?")).text)
 
 The session lives in its threads, as everywhere. Calls that only queue something are made in the event loop's thread;
-where there is no room they fail without having sent anything, and are made again when a queue tells that it has some.
-What waits for threads or for the network, opening and closing, has a thread of its own for as long as that takes.
+where there is no room, they fail without having sent anything, and are made again when a queue has room. What waits for
+threads or for the network, opening and closing, has a thread of its own for as long as that takes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Con
 
 
 def over(session: S) -> Connecting[S]:
-    """The same for a session that was made by hand and is not open yet."""
+    """Open a session that was made by hand: what `connect` returns, for one that is not open yet."""
 
     def open_it(prepared: Callable[[S], object]) -> S:
         prepared(session)
@@ -62,7 +62,7 @@ def over(session: S) -> Connecting[S]:
 
 
 class Connecting(Generic[S]):
-    """A session that `async with`, or `await`, opens. Cancelled meanwhile, it leaves nothing open."""
+    """A session that `async with`, or `await`, opens. When cancelled, it leaves nothing open."""
 
     def __init__(self, open_it: Callable[[Callable[[Session], object]], S], leave: Callable[[], object]) -> None:
         self._open = open_it
@@ -81,7 +81,7 @@ class Connecting(Generic[S]):
             if opened.outcome.exception() is None:  # too late to stop it
                 closers.append(Aside("realtime-aio-close", self._leave))
             for closer in closers:
-                with contextlib.suppress(Exception):  # the cancellation is what goes on
+                with contextlib.suppress(Exception):  # the cancellation is what counts
                     await closer.end()
             raise
         self._session = AsyncSession(session, self._leave)
@@ -137,7 +137,7 @@ class AsyncSession(Generic[S]):
         try:
             await self._closing.end()
         except Exception:
-            if first:  # it is told once
+            if first:  # it is raised once
                 raise
 
     @property
@@ -216,9 +216,10 @@ class AsyncSession(Generic[S]):
         return Updates(self.session.updates(), seconds(timeout_s, "timeout_s"))
 
     async def ask(self, text: str | None = None, *, audio: Buffer | None = None, timeout_s: float = 60.0) -> Answer:
-        """Say one thing and wait for the whole answer. Cancelled, it stops that answer, and no other.
+        """Say one thing and wait for the whole answer.
 
-        Not stopped is an answer to audio that the server gives by itself, and which has not begun by then.
+        When cancelled, it stops that answer and no other.          The exception is an answer to audio that the server
+        gives of its own accord and that has not begun by then.
         """
         data = check_ask(text, audio, self.facts)
         follower = TurnFollower(None, self.session.output_format)

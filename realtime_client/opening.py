@@ -66,7 +66,7 @@ def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Con
 
 
 class Connecting:
-    """A session that `with` opens: until then there is nothing to talk to."""
+    """A session that `with` opens: until then, there is nobody to talk to."""
 
     def __init__(self, settings: Settings | None, values: dict[str, Any]) -> None:
         self._given = (settings, values)
@@ -109,7 +109,7 @@ def opened(
     """The same for the command line. prepared: gets the session before it connects, for example to close it.
 
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
-    stands, for those who listen in another way. tools: what the model may call.
+    is, for those who listen in another way. tools: what the model may call.
     """
     with ExitStack() as stack:
         place = _place(settings, stack, live=sound is not None)
@@ -159,7 +159,7 @@ def _place(settings: Settings, stack: ExitStack, *, live: bool) -> Endpoint:
     """Return where to connect; the built-in server is started if that is the place.
 
     live: with microphone and speaker. Then the server has a process of its own: its ear holds Python's interpreter lock
-    for up to half a second, and no sound device waits so long.
+    for up to half a second, and no sound device waits that long.
     """
     if target(settings) != "local":
         return endpoint(settings)

@@ -394,7 +394,7 @@ class RealtimeClient(Session):
             self._event_observers = (*self._event_observers, observer)
 
     def over(self) -> RealtimeError:
-        """What it means for whoever waited for an answer that the session is over."""
+        """The error for whoever waits for an answer when the session is over."""
         if self.error is None and self.ending is not None:
             return ConnectionLostError(f"{self.ending.words}, {Moment.ASKED.value}", close_code=self.ending.code)
         return super().over()

@@ -14,8 +14,8 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
 
     text: all of it, in order. audio: in audio_format; empty for a text answer. heard: what the server understood of
     the user's audio, when it said so in time. status, reason: as in `updates.ResponseDone`. unreadable,
-    unreadable_audio: messages that came meanwhile and could not be read, and those of them that held sound; what they
-    held is missing.
+    unreadable_audio: messages that came in the meantime and could not be read, and those of them that held sound; their
+    contents are missing.
     """
 
     text: str

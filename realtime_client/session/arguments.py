@@ -1,4 +1,4 @@
-"""Judging what callers hand in, in the call: what cannot be sent must not be found out later, in another thread."""
+"""Judging arguments in the call: that something cannot be sent must not be found out later, in another thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from realtime_client.errors import UsageError
 
 
 def check_text(text: object, what: str) -> None:
-    """Refuse what is no text, or text that UTF-8 has no bytes for. Errors: UsageError."""
+    """Refuse what is not text, or cannot be encoded in UTF-8. Errors: UsageError."""
     if not isinstance(text, str):
         raise UsageError(f"{what} must be text (str), not {type(text).__name__}")
     try:
@@ -40,11 +40,11 @@ def check_kind(value: object, kind: type | UnionType, what: str) -> None:
 def check_call(value: object, what: str) -> None:
     """Refuse what cannot be called. Errors: UsageError."""
     if not callable(value):
-        raise UsageError(f"{what} must be something to call, not {type(value).__name__}")
+        raise UsageError(f"{what} must be callable, not {type(value).__name__}")
 
 
 def seconds(value: object, what: str) -> float | None:
-    """A time limit; None, and more than a lock can wait, are none. Errors: UsageError for what is no length of time."""
+    """A time limit; None, or more than a lock can wait, means no limit. Errors: UsageError for anything else."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
@@ -53,7 +53,7 @@ def seconds(value: object, what: str) -> float | None:
 
 
 def check_json(value: object, what: str) -> None:
-    """Refuse what JSON cannot say. Errors: UsageError."""
+    """Refuse what JSON cannot express. Errors: UsageError."""
     try:
         msgspec.json.encode(value)
     except UnicodeEncodeError as error:

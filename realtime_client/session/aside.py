@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Wake:
-    """Something that threads ring. It costs them next to nothing unless somebody waits: one wake-up for many rings."""
+    """A bell that threads ring. Ringing costs next to nothing unless somebody waits: many rings make one wake-up."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,7 +51,7 @@ class Aside(Generic[T]):
 
     def __init__(self, name: str, call: Callable[[], T]) -> None:
         self.outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self.outcome.set_running_or_notify_cancel()  # from here on nobody can cancel it
+        self.outcome.set_running_or_notify_cancel()  # from here on, nobody can cancel it
         self._call = call
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -63,7 +63,7 @@ class Aside(Generic[T]):
             self.outcome.set_exception(error)
 
     async def end(self, *, on_cancel: Callable[[], object] = bool) -> T:
-        """Wait for its end and join the thread, come what may: a CancelledError goes on afterwards.
+        """Wait for its end and join the thread, come what may; a CancelledError is raised afterwards.
 
         on_cancel: called when nobody wants the call any longer, to make it end sooner; must not wait.
         """

@@ -11,11 +11,11 @@ from .answer import Answer
 
 
 class TurnFollower:
-    """Takes the updates of one turn in their order; by these alone it is decided what became of it.
+    """Takes the updates of one turn in order; they alone decide what became of it.
 
-    request: the request for an answer; None follows whatever begins. By voice several answers may begin, where the
-    speaker paused or went on: the last one counts. show: takes the answer's text as it comes. tell: takes a line for
-    people about what is no part of the answer.
+    request: the request for an answer; None follows whatever begins. With voice, several answers may begin where the
+    speaker paused and went on: the last one counts. show: takes the answer's text as it comes. tell: takes a line for
+    people about things that are not part of the answer.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class TurnFollower:
     ) -> None:
         self.request = request
         self.heard_speech = False
-        self.complaint: up.Failure | None = None  # what the server said that is about no request of ours
+        self.complaint: up.Failure | None = None  # what the server said that concerns no request of ours
         self._format = audio_format
         self._show = show
         self._tell = tell
@@ -49,7 +49,7 @@ class TurnFollower:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer is there and nothing that would change it goes on."""
+        """Whether the answer is there and nothing is going on that would change it."""
         return self._done is not None and not self._speaking and not self._open
 
     @property
@@ -63,7 +63,7 @@ class TurnFollower:
         return None in self._transcripts.values()
 
     def asked(self, request: str) -> None:
-        """The request is known only now. Errors: ResponseFailedError when its refusal has come already."""
+        """The request is only known now. Errors: ResponseFailedError when it has been refused already."""
         self.request = request
         if self.complaint is not None:
             self._failed(self.complaint)

@@ -1,10 +1,10 @@
-"""What every session has, whatever its wire: one order of what happens, and everybody who is told.
+"""What every session has, whatever its wire: one order of events, and everybody who is told of them.
 
     receive, calls   decide under `lock`, then `publish`    -> inbound queue.Queue
     audio            takes the queue in order: recorder, observers, readers
 
-The lock is held for decisions. An entry is queued where it was decided, so the queue's order is the order of events;
-direct observers are told by the thread that decided, after the lock is released.
+The lock is held for decisions only. An entry is queued where it was decided, so the queue's order is the order of
+events; direct observers are told by the thread that decided, after the lock is released.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Hub:
             self.inbound.put_now(Entry(record, updates, at_s, size), quietly=quietly)
 
     def tell_directly(self, updates: Sequence[up.Update], at_s: float) -> None:
-        """Tell those who want to hear it in the thread that decided; call it after the lock is released."""
+        """Tell the direct observers, in the thread that decided; call it after the lock is released."""
         for observer in self._direct:
             for update in updates:
                 observer(update, at_s)
@@ -135,7 +135,7 @@ class Hub:
         return reader
 
     def end_readers(self) -> None:
-        """No update comes any more."""
+        """No more updates will come."""
         with self._lists:
             self._read_out = True
             readers, self._readers = self._readers, ()
@@ -190,7 +190,7 @@ class Hub:
         self._on_failure()
 
     def finish(self, words: str) -> None:
-        """Nothing happens any more; what is queued is still told. words: how it ended, where that is no error."""
+        """Nothing more happens; what is queued is still told. words: how it ended, unless by an error."""
         self._words = words
         self.inbound.put_now(None)
 

@@ -10,14 +10,14 @@ from realtime_client.errors import QueueFullError
 from realtime_client.updates import Update
 
 _TOGETHER = 5  # blocks of a microphone: 100 ms
-_SLACK = 1024  # what calls that must not wait may add beyond twice the limit
+_SLACK = 1024  # what calls that must not wait may add beyond twice the limit in all
 
 
 class Entry(NamedTuple):
     """What the audio thread takes: one decision and what it means.
 
-    record: writes the messages behind it down with their updates, given the recorder; None for updates that no message
-    brought. size: bytes of the messages.
+    record: given the recorder, writes down the messages with their updates; None for updates that no message brought.
+    size: bytes of the messages.
     """
 
     record: Callable[[Any, float], None] | None
@@ -27,12 +27,12 @@ class Entry(NamedTuple):
 
 
 class Inbound(queue.Queue[Entry | None]):
-    """A `queue.Queue` whose writers wait after they have written, not before.
+    """A `queue.Queue` whose writers wait after writing, not before.
 
     An entry is put where it was decided, under the lock of decisions, so that the order of the queue is the order of
-    what happened, however full it is. Whoever can wait then waits until there is room for a next one: so many threads,
-    so many entries beyond the limit. None is the last entry; what is put after it is dropped. on_room: tells those who
-    wait in another way; see `Session.on_room`.
+    what happened, however full it is. Whoever can wait then waits until there is room for the next one, so the queue
+    exceeds its limit by at most one entry for each thread. None is the last entry; what is put after it is dropped.
+    on_room: tells those who wait in another way; see `Session.on_room`.
     """
 
     def __init__(self, limit: int, limit_bytes: int, on_room: Callable[[], object] = bool) -> None:
@@ -54,7 +54,7 @@ class Inbound(queue.Queue[Entry | None]):
         """Queue behind everything else, without waiting.
 
         quietly: the reader wakes for the fifth such entry, or for any other. A microphone sends 50 blocks a second, and
-        all that is left to do with them is to write them down; to wake a thread for each costs more than the writing.
+        all that is left to do is write them down; waking a thread for each costs more than the writing.
         Errors: QueueFullError far beyond the limit: the reader stands still, and nobody waits.
         """
         with self.mutex:
@@ -75,7 +75,7 @@ class Inbound(queue.Queue[Entry | None]):
                 self.not_empty.notify()
 
     def wait_for_room(self) -> None:
-        """Wait while the queue is crowded; the reader's end lets everybody go."""
+        """Wait while the queue is crowded; when the reader ends, nobody waits any longer."""
         if self.crowded:
             with self.not_full:
                 while self.crowded:
@@ -89,7 +89,7 @@ class Inbound(queue.Queue[Entry | None]):
         return entry
 
     def leave(self) -> None:
-        """The reader takes nothing any more: nobody waits for it."""
+        """The reader takes nothing more: nobody waits for it."""
         with self.mutex:
             self._gone = True
             self._let_go()

@@ -1,4 +1,4 @@
-"""A session: say something, listen, be told what happens, end it. The same whatever wire lies below."""
+"""A session: say something, listen, learn what happens, end it. The same over every wire."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Session(ABC):
     """One conversation with a model.
 
     Use it as a context manager: entering opens it, leaving closes it. Methods may be called from any thread. `stop` is
-    set when the session has to end: it was lost, a thread failed, or `close` was called; whoever waits for something
-    else can wait for it, too. What the other side can do is a fact (`facts.abilities`); asking for what it cannot is a
+    set when the session has to end: it was lost, a thread failed, or `close` was called; wait for it instead of, or
+    beside, anything else. What the other side can do is a fact (`facts.abilities`); asking for what it cannot is a
     UsageError in the call.
     """
 
@@ -270,7 +270,7 @@ class Session(ABC):
 
         audio: bytes; for PCM also any C-contiguous buffer of 16-bit integers; for floats see `realtime_client.pcm16`.
         in_step: for audio that comes faster than it was spoken: stay within five seconds of what the server has read.
-        Waits for room when the network is slow. Errors: UsageError for what is no such audio; QueueFullError after
+        Waits for room when the network is slow. Errors: UsageError for any other audio; QueueFullError after
         `Limits.write_timeout_s`; ClosedError.
         """
 
@@ -309,13 +309,13 @@ class Session(ABC):
     def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
         """Send what a tool returned; after the last open call of an answer, a new answer is asked for.
 
-        Returns the item's id. Errors: UsageError for a call that was not made or has its result, and for output that
-        is no text.
+        Returns the item's id. Errors: UsageError for a call that was not made or has its result, and for output that is
+        not text.
         """
 
     @abstractmethod
     def change(self, changes: Changes) -> None:
-        """Change settings. `SessionChanged` confirms, for changes that name nothing, too."""
+        """Change settings. `SessionChanged` confirms, even if nothing was to change."""
 
     def tell(self, update: up.Update) -> None:
         """Pass an update of this program's own (a device that changed) to observers and the recording."""
@@ -392,5 +392,5 @@ class Session(ABC):
         return msgspec.structs.replace(follower.answer(), timings=self.timings(follower.response_id))
 
     def over(self) -> RealtimeError:
-        """What it means for whoever waited for an answer that the session is over."""
+        """The error for whoever waits for an answer when the session is over."""
         return self.error or ClosedError("the session was closed before the answer")

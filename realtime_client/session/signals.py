@@ -61,7 +61,7 @@ def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
 
 
 def _tell(on_signal: OnSignal, which: int, count: int) -> None:
-    """Call back; a callback that fails is reported and must not make the program deaf to the next Ctrl-C."""
+    """Call back; a failing callback is reported, and must not make the program deaf to the next Ctrl-C."""
     try:
         on_signal(signal.Signals(which), count)
     except Exception:  # noqa: BLE001 - reported as any thread's exception
@@ -69,13 +69,13 @@ def _tell(on_signal: OnSignal, which: int, count: int) -> None:
 
 
 def _discard_pending(wanted: set[signal.Signals]) -> None:
-    """Take signals that came too late off the process: unblocking would kill it after its work is done."""
+    """Discard signals that came too late: unblocking them would kill the process after its work is done."""
     while pending := signal.sigpending() & wanted:
         signal.sigwait(pending)
 
 
 def _not_ignored() -> set[signal.Signals]:
-    """Return the signals to take. One that is blocked comes to sigwait even where it is to be ignored."""
+    """Return the signals to take. sigwait gets a blocked signal even if it is meant to be ignored."""
     hangup = getattr(signal, "SIGHUP", None)
     return {which for which in _WANTED if which != hangup or signal.getsignal(which) != signal.SIG_IGN}
 

@@ -6,14 +6,14 @@ import threading
 
 
 class StopEvent(threading.Event):
-    """Set when the session has to end. Threads that wait for other things, too, have an event of their own set."""
+    """Set when the session has to end. It also sets the events of threads that wait for more than one thing."""
 
     def __init__(self) -> None:
         super().__init__()
         self._wakes: tuple[threading.Event, ...] = ()
 
     def wakes(self, event: threading.Event) -> None:
-        """Set this event, too, now or when it comes to that."""
+        """Set this event, too, when the end is asked for; at once if it has been."""
         self._wakes = (*self._wakes[-7:], event)
         if self.is_set():
             event.set()

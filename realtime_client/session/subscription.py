@@ -41,7 +41,7 @@ class Subscription:
         self._wake: Callable[[], object] = bool
 
     def wakes(self, wake: Callable[[], object]) -> None:
-        """Call this, in the thread that brings it, when there may be something to `take`."""
+        """Call this when there may be something to `take`, in the thread that brings it."""
         self._wake = wake
 
     def offer(self, update: Update, _at_s: float) -> None:
@@ -58,7 +58,7 @@ class Subscription:
             self._remove()
 
     def end(self) -> None:
-        """The session is over: wake whoever waits, once what is here has been read."""
+        """The session is over: whoever waits wakes, once everything here has been read."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

@@ -23,7 +23,7 @@ CHUNK_MS = 100
 def check_ask(text: str | None, audio: Buffer | None, facts: Facts) -> bytes | None:
     """Judge what `ask` is given; returns the audio, None for text. Errors: UsageError."""
     if (text is None) == (audio is None):
-        raise UsageError("ask needs text or audio, one of them")
+        raise UsageError("ask() needs either text or audio")
     if not facts.abilities.answers:
         raise UsageError("this session does not answer: it only writes down what it hears")
     data = None if audio is None else as_bytes(audio, facts.input_format)
@@ -52,7 +52,7 @@ def say(
 ) -> str | None:
     """Send a whole utterance and end the turn; returns the request for an answer, None where the other side makes it.
 
-    fast: as quickly as it is read at the other end; else each piece has its moment on one schedule, so that delays do
+    fast: as quickly as the other end reads it; otherwise each piece has its moment on one schedule, so that delays do
     not add up. wait: sleeps so many seconds and returns whether to give up; default until the session ends.
     """
     facts, start_s = session.facts, clock.monotonic()

@@ -33,7 +33,7 @@ class Worker:
 
 
 def stacks(threads: Iterable[threading.Thread]) -> str:
-    """Describe where each living thread stands: name, file, line and function of its innermost frames."""
+    """Describe where each living thread is: name, file, line and function of its innermost frames."""
     frames = sys._current_frames()  # noqa: SLF001 - the documented way to see other threads
     lines = []
     for thread in threads:
