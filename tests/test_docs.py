@@ -1,8 +1,9 @@
 """The documentation is true: its examples run as they stand, its commands and links lead somewhere.
 
-A comment above a block of Python or of a console says what becomes of it: `<!-- prints: PATTERN -->` runs it, and what it
-prints must fit; `<!-- not run: REASON -->` does not. A block of Python has one of the two. The blocks of a page run in
-order, in one folder, where the scenarios of the page are by their names.
+A comment above a block of Python or of a console says what becomes of it. `<!-- prints: PATTERN -->` runs it, and what it
+prints must fit, as must the lines of a console that are not commands. `<!-- not run: REASON -->` does not run it. A block
+of Python has one of the two. The blocks of a page run in order, in one folder, where the scenarios of the page are by
+their names.
 """
 
 from __future__ import annotations
@@ -124,7 +125,10 @@ def test_what_a_block_prints(page: str, block: Block, folders: dict[str, Path]) 
     )
     assert done.returncode == 0, f"{where}: ended with {done.returncode}\n{done.stdout}{done.stderr}"
     assert re.search(block.note, done.stdout, re.DOTALL | re.IGNORECASE), f"{where}: printed\n{done.stdout}"
-    if block.language == "python":
+    if block.language == "console":
+        shown = [line for line in block.text.splitlines() if line and not line.startswith("$ ")]
+        assert [line for line in shown if line not in done.stdout] == [], f"{where}: printed\n{done.stdout}"
+    else:
         assert not done.stderr, f"{where}: {done.stderr}"
 
 
