@@ -1,4 +1,4 @@
-"""What a conversation consists of, in the words of no wire: kept within bounds, and cut down to what is told again.
+"""What a conversation consists of, in the words of no wire: kept within bounds, and cut down to what is replayed.
 
 Every kind of session keeps its entries in a `History`. When a conversation has to go on elsewhere, on a new connection
 or with another provider, `replay` chooses what to tell again within a budget; the wire in question turns that into its
@@ -17,14 +17,14 @@ import msgspec
 MOST_ENTRIES = 1024
 MOST_BYTES = 4 * 1024 * 1024
 MOST_MEDIA_BYTES = 8 * 1024 * 1024
-_LARGEST_SHARE = 4  # an entry above a fourth of the room would push out what is worth more
+_LARGEST_SHARE = 4  # an entry larger than a quarter of the room would push out what is worth more
 _OVERHEAD_BYTES = 100
 
 
 class ProviderState(msgspec.Struct, frozen=True):
     """What a provider wants back unchanged with a part, as JSON data; of no use to any other.
 
-    For example a thought's signature, encrypted reasoning, or an item that has no neutral words.
+    For example a thought's signature, encrypted reasoning, or an item for which there are no neutral words.
     """
 
     provider: str
@@ -81,7 +81,7 @@ class Result(_Part, frozen=True, tag="result"):
 
 
 class Opaque(_Part, frozen=True, tag="opaque"):
-    """Something that only its provider understands, in `provider_state`. text: what of it people may read."""
+    """Something that only its provider understands, in `provider_state`. text: the part that people may read."""
 
     text: str = ""
 
@@ -109,7 +109,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
     def answered_by(self, parts: tuple[Part, ...]) -> Entry:
-        """The same entry with another answer in its place, a new one or an alternative; the old one is kept beside."""
+        """The same entry with another answer in its place, a new one or an alternative; the old one becomes one."""
         others = tuple(each for each in (self.parts, *self.alternatives) if each != parts)
         return msgspec.structs.replace(self, parts=parts, alternatives=others)
 
@@ -135,9 +135,9 @@ def _entry_bytes(entry: Entry) -> int:
 class History:
     """The entries of one conversation, within bounds: what came first is forgotten first, and counted.
 
-    An entry above a fourth of most_bytes is not kept at all. Images and sound are kept apart, by reference, the newest
-    most_media_bytes of them. instructions: what the model was told to be, '' when unknown. size_bytes, media_bytes: how
-    much is kept. dropped: entries that fell out; dropped_bytes: their size.
+    An entry larger than a quarter of most_bytes is not kept at all. Images and sound are kept apart, by reference, the
+    newest most_media_bytes of them. instructions: what the model was told to be, '' when unknown. size_bytes,
+    media_bytes: how much is kept. dropped: how many entries were dropped; dropped_bytes: their size.
     """
 
     __slots__ = (
@@ -203,7 +203,7 @@ class History:
         return size
 
     def keep(self, media: str | bytes) -> str:
-        """Keep an image (a data URI) or sound; returns its reference. An address that is no data URI is its own."""
+        """Keep an image (a data URI) or sound; returns its reference. An address that is not a data URI is its own."""
         if isinstance(media, str) and not media.startswith("data:"):
             return media
         data = media.encode("utf-8", "replace") if isinstance(media, str) else media
@@ -216,11 +216,11 @@ class History:
         return reference
 
     def media(self, reference: str) -> str | bytes | None:
-        """Return what `keep` got, or an address as it is; None for what is not kept any more."""
+        """Return what `keep` was given, or an address as it is; None for what is no longer kept."""
         return self._media.get(reference, None if reference.startswith("sha256:") else reference)
 
     def in_order(self, ids: Iterable[str] = ()) -> list[Entry]:
-        """Return the entries as `ids` has them; one that it has not stands behind the one that came before it."""
+        """Return the entries in the order of `ids`; one that is not among them follows the one that came before it."""
         place = {entry_id: n for n, entry_id in enumerate(ids)}
         last = -1
         ranked: list[tuple[int, int, Entry]] = []
@@ -241,8 +241,8 @@ _SPACELESS = re.compile(
 def heard_text(text: str, heard_ms: int, received_ms: int) -> str:
     """Estimate which part of a spoken text was heard, from how much of its sound was.
 
-    An estimate: it takes speech to be of even speed, cuts the text in the proportion heard_ms / received_ms and goes
-    back to the last whole word, or not, in a script without spaces. Nobody states where each word is in the sound.
+    It assumes an even speed of speech, cuts the text in the proportion heard_ms / received_ms and goes back to the last
+    whole word, except in scripts without spaces. Nobody states where each word is in the sound.
     """
     if heard_ms <= 0:
         return ""
@@ -277,7 +277,7 @@ def entry_tokens(entry: Entry) -> int:
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """What to tell again. tokens: what it takes, estimated, with the instructions; left_out: entries that do not go."""
+    """What to tell again. tokens: what it takes, estimated, with the instructions; left_out: entries not sent."""
 
     instructions: str
     entries: tuple[Entry, ...]
@@ -295,9 +295,9 @@ def replay(
 ) -> Replay:
     """Choose what to tell again of a conversation, so that it fits a budget.
 
-    What was cut is told as it was heard; what holds nothing is left out. A call goes with its result or not at all.
+    What was cut is replayed as it was heard; empty parts are left out. A call is sent with its result or not at all.
     System entries come first, the newest that fit into half of what the instructions leave; then the newest of all
-    others. The instructions themselves always go.
+    others. The instructions themselves are always sent.
     """
     told = _whole_pairs([each for entry in entries if (each := _as_heard(entry)).parts])
     room = most_tokens - text_tokens(instructions)
@@ -315,11 +315,11 @@ def replay(
 
 
 def _as_heard(entry: Entry) -> Entry:
-    """The entry as the listener knows it, without alternatives and without parts that hold nothing."""
+    """The entry as the listener knows it, without alternatives and without empty parts."""
     parts: list[Part] = []
     for part in entry.parts:
         if isinstance(part, Text):
-            if part.heard is not None:  # it is not what its provider made: what it wanted back does not fit it
+            if part.heard is not None:  # it is no longer what its provider made, so what that wanted back does not fit
                 part = Text(text=part.heard.text, spoken=part.spoken)  # noqa: PLW2901
             if not (part.text.strip() or part.media or part.provider_state):
                 continue
@@ -328,12 +328,12 @@ def _as_heard(entry: Entry) -> Entry:
 
 
 def _with_substance(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """The parts, or none when nothing among them goes without another."""
+    """The parts, or none when nothing among them can be sent by itself."""
     return () if all(isinstance(part, Opaque) for part in parts) else tuple(parts)
 
 
 def _whole_pairs(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries without calls that have no result behind them, and without results of no call."""
+    """The entries without calls that no result follows, and without results that follow no call."""
     open_calls: dict[str, tuple[int, int]] = {}
     paired: set[tuple[int, int]] = set()
     for n, entry in enumerate(entries):

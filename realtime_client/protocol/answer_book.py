@@ -1,7 +1,7 @@
-"""The answers of a conversation: which one a message is about, and what it adds to it.
+"""The answers of a conversation: which one a message is about, and what it adds to that one.
 
 Servers name their answers well, badly or not at all, and give a text in pieces, as a whole, or both. Here every message
-finds its answer, and becomes what is new in it. Pure.
+finds its answer, and is reduced to what is new. Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT_ANSWERS = 64
 class AnswerBook:
     """Keeps the answers that run, and for a while those that are over: their tails may still be playing.
 
-    running: by id. recent: the last ones with sound or remote tools. unseen: those whose beginning nobody told.
+    running: by id. recent: the last ones with sound or remote tools. unseen: those whose beginning nobody announced.
     requests: knows which one is active, and whose it is.
     """
 
@@ -40,7 +40,7 @@ class AnswerBook:
     def find(self, response_id: str, item_id: str = "") -> AnswerState:
         """The answer of that id, running or over; one whose start was not seen begins here.
 
-        A server that does not say which answer it is about means the one of that item, or else the running one.
+        A server that does not say which answer it means, means that of the item, or else the running one.
         """
         if not response_id:
             response_id = self.name_of(item_id)
@@ -56,13 +56,13 @@ class AnswerBook:
         return answer
 
     def _only_one(self) -> AnswerState | None:
-        """The answer that an id must mean which no beginning had: the only one that runs, if it is to our request."""
+        """The answer that an id without a beginning must mean: the only one that runs, if it answers our request."""
         only = self.running.get(self._gate.active_id or "")
         ours = only is not None and self._gate.on_its_way is not None and not self._requests.any_apart
         return only if ours and all(each is only for each in self.running.values()) else None
 
     def name_of(self, item_id: str) -> str:
-        """The id of the answer that a message means that names none: the one of that item, or else the running one."""
+        """The id of the answer that a message without one means: that of the item, or else the running one."""
         known = (*self.running.values(), *self.recent) if item_id else ()
         owner = next((answer.id for answer in known if item_id in answer.item_ids), None)
         return owner or self._gate.active_id or next(reversed(self.running), "")
@@ -111,7 +111,7 @@ class AnswerBook:
         return self._any_text_done(event, event.text, spoken=False)
 
     def part_done(self, event: ev.ResponseContentPartDone) -> list[up.Update]:
-        """A content part is complete; its text is news only where nothing else brought it."""
+        """A content part is complete; its text is news only if nothing else brought it."""
         answer = self.find(event.response_id, event.item_id)
         at = (event.output_index, event.content_index)
         return self._settle(answer, at, event.item_id, event.part.said, spoken=event.part.spoken, final=False)
@@ -119,7 +119,7 @@ class AnswerBook:
     def _settle(
         self, answer: AnswerState, at: tuple[int, int], item_id: str, text: str, *, spoken: bool, final: bool
     ) -> list[up.Update]:
-        """Take a part's whole text in; what the deltas had not brought is told as one more of them."""
+        """Take in a part's whole text; what the deltas did not bring is reported as one more delta."""
         if not text:
             return []
         item_id = item_id or answer.last_item
@@ -129,7 +129,7 @@ class AnswerBook:
         return [translate.text_delta(answer, item_id, at[1], missing, spoken=spoken)]
 
     def settle_item(self, answer: AnswerState, output_index: int, item: Item) -> list[up.Update]:
-        """Take the text of a complete output item in, unless it is known from elsewhere."""
+        """Take in the text of a complete output item, unless it is known from elsewhere."""
         happened: list[up.Update] = []
         if item.type != "message" or self._is_known(answer, item):
             return happened
@@ -139,7 +139,7 @@ class AnswerBook:
         return happened
 
     def _joined(self, kind: str, item_id: str, index: int, delta: str) -> str:
-        """A delta in whole characters: half of one waits for the next delta of the same thing."""
+        """A delta in whole characters: half a character waits for the next delta of the same thing."""
         if not delta or (not self._halves and delta.isascii()):
             return delta
         key = (kind, item_id, index)
@@ -163,7 +163,7 @@ class AnswerBook:
 
     @staticmethod
     def _is_known(answer: AnswerState, item: Item) -> bool:
-        """Whether an item's text has been told, under its own name or without one."""
+        """Whether an item's text has been reported, under its own name or without one."""
         own = answer.said_by(item.id or "")
         if own:
             return item.said in own
@@ -172,7 +172,7 @@ class AnswerBook:
     # beginning and end
 
     def begin(self, response_id: str, *, anew: bool) -> AnswerState:
-        """The answer that begins. anew: the id of one that is over may be used again."""
+        """The answer that begins. anew: the id of a finished one may be used again."""
         if anew:
             self._over.pop(response_id, None)
         answer = self.running.get(response_id) or self._over.get(response_id)
@@ -181,15 +181,15 @@ class AnswerBook:
             answer = self.running[response_id] = AnswerState(response_id)
             forget_oldest(self.running, _KEPT_ANSWERS)
         if response_id:
-            self.running.pop("", None)  # an older one without an id: names count from here on
+            self.running.pop("", None)  # an older one without an id: from here on, names count
         return answer
 
     def is_over(self, response_id: str) -> bool:
-        """Whether the end of that answer was told."""
+        """Whether the end of that answer was reported."""
         return response_id in self._over
 
     def end(self, response: ev.Response) -> tuple[AnswerState, list[up.Update]]:
-        """The answer that is over, and the text of it that only its end brings."""
+        """The answer that is over, and the text that only its end brings."""
         answer = self._ended(response)
         for name in [name for name, each in self.running.items() if each is answer]:
             del self.running[name]
@@ -208,7 +208,7 @@ class AnswerBook:
         return answer, happened
 
     def _ended(self, response: ev.Response) -> AnswerState:
-        """The answer that this is the end of: under its id, or under another one than its beginning had."""
+        """The answer that this ends: by its id, or by a different one from that of its beginning."""
         answer_id = response.id or self.name_of("")
         answer = self.running.get(answer_id) or self.running.get("")
         if answer is None:

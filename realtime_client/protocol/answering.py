@@ -67,7 +67,7 @@ class Answering:
             answer.modalities = tuple(response.output_modalities)
         answer.metadata = {k: v for k, v in (response.metadata or {}).items() if k != OWN_TAG} or None
         if answer.begun:
-            return []  # told late: its first words came before it
+            return []  # announced late: its first words came before it
         if not answer.out_of_band:
             return self._begin(answer)
         answer.begun = True
@@ -86,12 +86,12 @@ class Answering:
             answer.open_mcp.add(item.id)
         if answer.out_of_band or item.id in self._items:
             return []
-        # Servers that send no conversation.item.added for it: this is its place, before what was typed since.
+        # For servers that send no conversation.item.added: this is its place, before what was typed since.
         self._items.guess(item.id, before)
         return [translate.item_added(item, self._items.previous(item.id))]
 
     def output_item_done(self, event: ev.ResponseOutputItemDone) -> list[up.Update]:
-        """An item of an answer is complete; calls are told now."""
+        """An item of an answer is complete; calls are reported now."""
         item = modernise(event.item)
         answer = self.book.find(event.response_id, item.id or "")
         answer.add_item(item.id or "")
@@ -136,7 +136,7 @@ class Answering:
         self._contents.answered(answer, status)
 
     def begin_unseen(self) -> list[up.Update]:
-        """Tell of answers whose `response.created` has not come, so that whoever waits for one finds it."""
+        """Report answers whose `response.created` has not come, so that whoever waits for one finds it."""
         unseen, self.book.unseen = self.book.unseen, []
         happened: list[up.Update] = []
         for answer in unseen:
@@ -144,7 +144,7 @@ class Answering:
                 continue
             if self._gate.asked:
                 happened += self._begin(answer, unseen=True)
-            else:  # nobody asked for it: it is shown, and holds no request back
+            else:  # nobody asked for it: it is shown, but holds back no request
                 answer.begun = True
                 happened.append(translate.response_started(answer, None))
         return happened
@@ -161,7 +161,7 @@ class Answering:
         return [*happened, translate.response_started(answer, request_id)]
 
     def active_is_cut(self) -> bool:
-        """Whether the answer that is waited for was told to stop, or was never seen here."""
+        """Whether the answer being waited for was told to stop, or was never seen here."""
         active_id = self._gate.active_id
         if active_id is None:
             return False
@@ -169,7 +169,7 @@ class Answering:
         return answer is None or answer.cut
 
     def mcp_ended(self, event: Any) -> list[up.Update]:
-        """The model does not speak a remote tool's result by itself: ask once no call is pending."""
+        """The model does not speak about a remote tool's result by itself: ask once no call is pending."""
         for answer in remote_ended(self.book, event.item_id):
             self.reply_if_settled(answer)
         return [translate.progress(event)]
@@ -215,7 +215,7 @@ class Answering:
         return happened
 
     def _cut_unheard(self, answer: AnswerState, cause: str) -> list[up.Update]:
-        """Tell of what was cut before any sound of it came; of an answer in writing, and of nothing yet, once."""
+        """Report what was cut before any of its sound came; for an answer in writing, or without anything yet, once."""
         plays = self._heard_ms is not None
         silent = answer.silent_parts() if plays else []
         if silent or answer.audio_bytes:

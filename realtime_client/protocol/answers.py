@@ -1,8 +1,8 @@
 """What has arrived of each answer: its text by part, its audio by part, and whether it was cut.
 
 Servers give an answer's text up to five times: in deltas, in the part's `done`, in the content part, in the item and
-in the whole response. `PartText` takes them all and keeps one; what comes late is told as one more delta, so that there
-is one way to an answer's text.
+in the whole response. `PartText` takes them all and keeps one; what comes late is reported as one more delta, so that
+there is one way to an answer's text.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ HeardMs = Callable[[str, int], int | None]
 """(item_id, content_index) -> ms of that part the user heard; None when nothing plays here."""
 
 
-_MOST_PARTS = 256  # of one answer: a server that numbers on and on does not fill the memory
+_MOST_PARTS = 256  # of one answer: a server that numbers on and on must not fill the memory
 
 
 def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
-    """Hold a dictionary that a server can make grow to its limit."""
+    """Keep a dictionary that a server can make grow within its limit."""
     if len(kept) > limit:
         del kept[next(iter(kept))]
 
@@ -55,7 +55,7 @@ class PartText:
         return self._pieces[0] if self._pieces else ""
 
     def add(self, delta: str) -> str:
-        """Append a delta; returns what there is to show of it: half a character is kept for the next one."""
+        """Append a delta; returns what to show of it: half a character is kept for the next one."""
         if self._half or not delta.isascii():
             self._half, delta = split_half(self._half + delta)
         if delta:
@@ -63,7 +63,7 @@ class PartText:
         return delta
 
     def finish(self) -> str:
-        """No more comes: half a character that is left is a U+FFFD, which is returned."""
+        """Nothing more comes: half a character that is left becomes U+FFFD, which is returned."""
         if not self._half:
             return ""
         self._half = ""
@@ -108,8 +108,8 @@ class AnswerState:
 
     audio_format, modalities: where it differs from the session's. calls: every function call of it, open_calls those
     without a result. wants_reply: a result calls for a new answer. begun: observers know of it; after: the item that
-    was the conversation's last one then. cut_running: it was cut before its end; cuts: where. left: its items stand
-    with a server that was left.
+    was the conversation's last one then. cut_running: it was cut before its end; cuts: where. left: its items are with
+    a server that was left.
     """
 
     id: str
@@ -133,7 +133,7 @@ class AnswerState:
     after: str | None = None
 
     def text(self, output_index: int, content_index: int, item_id: str, *, spoken: bool) -> PartText:
-        """One part's text; beyond 256 parts all that follows is one.
+        """One part's text; beyond 256 parts, the rest counts as one.
 
         Where a server gives several items the same place, or none, the item's name tells them apart.
         """
@@ -163,7 +163,7 @@ class AnswerState:
 
     @property
     def last_item(self) -> str:
-        """Its newest item, '' when none was told: what a server means that names none."""
+        """Its newest item, '' when there was none: what a server means that names none."""
         return self.item_ids[-1] if self.item_ids else ""
 
     @property

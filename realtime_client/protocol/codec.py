@@ -1,9 +1,8 @@
 """Between bytes on the wire and messages.
 
 Decoding never raises: a frame is a known message, an `UnknownEvent`, or a `MalformedEvent` that says what is wrong.
-Audio deltas are decoded in one pass over the frame without an intermediate string: pybase64 reads the base64 text where
-it stands, and the JSON parser only what stands before it; of a frame that looks otherwise the parser leaves the text as
-a view.
+Audio deltas are decoded in one pass over the frame without an intermediate string: pybase64 reads the base64 text in
+place, and the JSON parser only what precedes it; in any other frame the parser leaves the text as a view.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _GUESS_WITHIN = 4096
 class _Reader(Generic[T]):
     """Decoder of one direction of one protocol.
 
-    lenient: what can be understood is; otherwise only null for a field that may be absent is let pass.
+    lenient: what can be understood is understood; otherwise only null for a field that may be absent is accepted.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class _Reader(Generic[T]):
             except msgspec.ValidationError:
                 return msgspec.convert(lenient.without_nulls(data), struct)
         delta = data.get("delta")
-        if struct is not ev.Error:  # whose words may stand anywhere; what is not read elsewhere need not be readable
+        if struct is not ev.Error:  # whose words may be anywhere; what is not read elsewhere need not be readable
             fields = {"type", *struct.__struct_fields__}
             data = {name: value for name, value in data.items() if name in fields}
         data = lenient.clean(data)
@@ -156,15 +155,15 @@ _SHORTEST_AUDIO = 512
 
 
 def _audio_delta(frame: bytes) -> ev.ResponseOutputAudioDelta | None:
-    """A frame whose last field is long audio, as servers write it; None for any other, and in any doubt.
+    """A frame whose last field is long audio, as servers write it; None for any other, and when in doubt.
 
     What stands between the key and the end of the frame is nothing but base64: so it is one string, and the rest, with
     an empty one in its place, is the whole message.
     """
     at = frame.find(_DELTA)
-    if at < 1 or frame[at - 1] == _BACKSLASH or not frame.endswith(b'"}'):  # an escaped quote ends no key
+    if at < 1 or frame[at - 1] == _BACKSLASH or not frame.endswith(b'"}'):  # an escaped quote does not end a key
         return None
-    begin = at + 10 if frame[at + 8] == 32 else at + 9  # behind a space, or none, and a quote
+    begin = at + 10 if frame[at + 8] == 32 else at + 9  # after a quote, and perhaps a space
     if begin > len(frame) - 2:
         return None
     try:
@@ -208,7 +207,7 @@ _TELLING = {ev.Error, ev.InputTranscriptionFailed, ev.ResponseDone}
 
 
 def _wordless(event: Any) -> bool:
-    """Whether a message tells of an error without the words; the server may have put them elsewhere."""
+    """Whether a message reports an error without words; the server may have put them elsewhere."""
     if type(event) is ev.ResponseDone:
         details = event.response.status_details
         return details is not None and details.error is not None and not details.error.message
@@ -249,7 +248,7 @@ def encode_append(audio: bytes | bytearray | memoryview) -> bytes:
 
 
 def wire_type(event: _AnyServer) -> str:
-    """Return a message's type as the wire names it; of one in the beta shape, today's name."""
+    """Return a message's type as the wire names it; for the beta shape, today's name."""
     if isinstance(event, ev.UnknownEvent | ev.MalformedEvent):
         return event.type
     return str(type(event).__struct_config__.tag)

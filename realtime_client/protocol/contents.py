@@ -21,7 +21,7 @@ class Contents:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self._removed: dict[str, None] = {}  # what the server still says of these is not written down again
+        self._removed: dict[str, None] = {}  # what the server still says about these is not written down again
 
     def own(self, item: Item) -> None:
         """This client sends an item."""
@@ -30,7 +30,7 @@ class Contents:
             self._put(item.id, _role_of(item), self._parts_of(item))
 
     def told(self, item: Item, *, final: bool) -> None:
-        """The server tells of an item. final: all of it. What is known already is not taken from an echo."""
+        """The server reports an item. final: all of it. What is known already is not taken from an echo."""
         if not item.id or (not final and item.role == "assistant"):
             return
         known = self.history.get(item.id)
@@ -100,7 +100,7 @@ class Contents:
             self.history.put(entry)
 
     def _parts_of(self, item: Item) -> tuple[Part, ...]:
-        """An item's parts; none for kinds that are no content: lists of tools, approvals, what is not whole."""
+        """An item's parts; none for kinds without content: lists of tools, approvals, incomplete items."""
         if item.type == "message":
             return tuple(self._content(part) for part in (item.content or ())[:_MOST_PARTS])
         if item.is_whole_call:

@@ -45,7 +45,7 @@ class Conversation:
     interrupt_on_speech: whether the user's voice cuts a running answer.
     answer_s, refusal_s: how long a request may stay unanswered; see `ResponseGate`. now_s: the clock of these, in
     seconds. The caller says when a request left (`left`) and comes back at `due_s` (`tick`).
-    history: what the conversation consists of; one that began elsewhere goes on in the history it has.
+    history: what the conversation consists of; one that began elsewhere continues its own.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Conversation:
 
     @property
     def facts(self) -> up.Facts:
-        """What they say, in neutral words."""
+        """What the settings say, in neutral words."""
         return self._standing.facts
 
     @property
@@ -200,7 +200,7 @@ class Conversation:
     # --- what never comes ---------------------------------------------------------------------------------------------
 
     def left(self, event: ev.ClientEvent) -> None:
-        """Take note that a message was sent. Requests for an answer have their time from here."""
+        """Note that a message was sent. The time of a request for an answer counts from here."""
         self.requests.left(event)
 
     @property
@@ -336,12 +336,12 @@ class Conversation:
 
 
 def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Conversation, Any], list[up.Update]]:
-    """A handler that tells one update."""
+    """A handler that reports one update."""
     return lambda _conversation, event: [tell(event)]
 
 
 def _of_answers(tell: Callable[[AnswerBook, Any], list[up.Update]]) -> Callable[[Conversation, Any], list[up.Update]]:
-    """A handler that is the answers' own affair."""
+    """A handler that concerns the answers alone."""
     return lambda conversation, event: tell(conversation.book, event)
 
 

@@ -127,7 +127,7 @@ class StatusDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Response(msgspec.Struct, kw_only=True, omit_defaults=True):
     """An answer as the server states it; usage only when it is over, never with audio bytes.
 
-    error: where some servers put what belongs into status_details, in any shape.
+    error: where some servers put what belongs in status_details, in any shape.
     """
 
     id: str = ""

@@ -86,7 +86,7 @@ def function_tool(tool: ToolSpec) -> FunctionTool:
 class Standing:
     """What the server has said of the session: its settings in its own words and in neutral ones, and how far it is.
 
-    history: where the instructions are written down.
+    history: where the instructions are kept.
     """
 
     def __init__(self, history: History) -> None:
@@ -139,7 +139,7 @@ def _modalities(session: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _turn_end(session: dict[str, Any]) -> str:
-    """Say who ends a turn. A server that does not say is taken for one that listens: the protocol's default."""
+    """Say who ends a turn. A server that does not say is taken to listen itself, the protocol's default."""
     node = turn_detection(session)
     if node is not None:
         return "semantic_vad" if node.get("type") == "semantic_vad" else "server_vad"

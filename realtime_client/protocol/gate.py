@@ -63,7 +63,7 @@ class ResponseGate:
         self._sent: _Request | None = None
         self._limit = limit
         self._ended: deque[str] = deque(maxlen=16)
-        self.assumed: str | None = None  # the request taken for answered by an end without a beginning
+        self.assumed: str | None = None  # the request that an end without a beginning is taken to have answered
         self.active_id: str | None = None
         self._active_until_s: float | None = None
 
@@ -107,9 +107,9 @@ class ResponseGate:
         return dropped
 
     def join(self, *, plain: bool) -> str | None:
-        """Want the answer of a request that waits, too, instead of one more; returns its event id, None without one.
+        """Share the answer of a waiting request instead of making one more; returns its event id, None without one.
 
-        plain: only of one that has no wishes of its own.
+        plain: only one that has no wishes of its own.
         """
         for each in self._waiting:
             if not (plain and each.event.response):
@@ -118,7 +118,7 @@ class ResponseGate:
         return None
 
     def withdraw(self, event_id: str) -> bool:
-        """Want the answer of a request no longer; True if nobody does any more. One that waits is forgotten then."""
+        """No longer want a request's answer; True if nobody does any more. A waiting one is then forgotten."""
         for each in self._waiting if self._sent is None else (self._sent, *self._waiting):
             if each.event.event_id == event_id:
                 each.wanted -= 1
@@ -165,7 +165,7 @@ class ResponseGate:
             self._active_until_s = now_s + self._refusal_s
 
     def not_running(self) -> None:
-        """The server says that nothing runs: whatever was waited for is over."""
+        """The server says that nothing is running: whatever was waited for is over."""
         self.active_id = self._active_until_s = self._sent = None
 
     def _hurry(self, now_s: float) -> None:
@@ -176,14 +176,14 @@ class ResponseGate:
 
     @property
     def due_s(self) -> float | None:
-        """When `overdue` has something to say; None for never."""
+        """When `overdue` will have something to report; None for never."""
         request = self._sent  # read once: whoever only asks when to come back holds no lock
         if self.active_id is not None:
             return self._active_until_s
         return request.until_s if request is not None else None
 
     def overdue(self, now_s: float) -> GivenUp | None:
-        """Give the request on its way up if its time is over; an answer whose end does not come is over silently."""
+        """Give up the request on its way if its time is over; an answer whose end never came ends silently."""
         due_s = self.due_s
         if due_s is None or now_s < due_s:
             return None
@@ -217,18 +217,18 @@ class ResponseGate:
     def created(self, response_id: str, *, unseen_s: float | None = None) -> str | None:
         """Take note that an answer started; returns the event id of the request it seems to answer.
 
-        unseen_s: now, when its start was not told: then its end may not be told either, and is not waited for for ever.
+        unseen_s: now, if its start was not announced: then its end may not be either, and the wait for it is limited.
         """
         assumed, self.assumed = self.assumed, None
         if response_id and response_id in self._ended and self._sent is None and assumed is None:
-            return None  # told late or twice: it would be waited for without end
+            return None  # announced late or twice: the wait for it would never end
         self.active_id, self._active_until_s = response_id, None
         if unseen_s is not None and self._answer_s:
             self._active_until_s = unseen_s + self._answer_s
         return self.on_its_way or assumed
 
     def done(self, response_id: str) -> None:
-        """Take note that an answer ended. A request that was not refused by now was that answer's."""
+        """Note that an answer ended. A request that has not been refused by now was that answer's."""
         self._ended.append(response_id)
         if self.active_id in {response_id, None, "", _UNNAMED}:
             if self.active_id is None:
@@ -239,7 +239,7 @@ class ResponseGate:
     def refused(
         self, event_id: str | None, code: str | None, message: str = "", *, by_voice: bool = True, now_s: float = 0.0
     ) -> bool:
-        """Take note of an error; True if it was about our request and needs nobody's care.
+        """Note an error; True if it was about our request and needs no attention.
 
         An error without event_id and with the code of a busy conversation is taken for the request on its way, unless
         an answer to it has begun. by_voice: that answer may be the server's own, to something spoken.
@@ -265,7 +265,7 @@ class ResponseGate:
         return True
 
     def _hold(self, named: str | None, now_s: float) -> None:
-        """Wait for an answer that the server says is running and whose start was not seen here; not without end."""
+        """Wait, for a limited time, for an answer that the server says is running and whose start was not seen here."""
         if self.active_id is not None or (named and named in self._ended):
             return
         self.active_id = named or _UNNAMED

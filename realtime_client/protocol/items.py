@@ -69,7 +69,7 @@ class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
     def __post_init__(self) -> None:
-        """Make a list of parts of whatever stands for one."""
+        """Turn whatever was given for parts into a list."""
         content: Any = self.content
         if content is None or (type(content) is list and not any(type(part) is str for part in content)):
             return

@@ -1,7 +1,7 @@
 """A second look at a server's message that could not be read at first.
 
-Servers leave fields out, send null for zero, `0.0` for `0`, a sentence where an object belongs, half an emoji. What can
-be understood is: a message is given up only when what it is there for is missing. Pure: JSON data in, JSON data out.
+Servers leave fields out, send null for zero, `0.0` for `0`, a sentence where an object belongs, half an emoji. Whatever
+can be understood is: a message is given up only when its purpose is missing. Pure: JSON data in, JSON data out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def parse(frame: bytes | str) -> Any:
     """Read JSON that the strict reader refuses: half a surrogate pair, bytes that are not UTF-8.
 
-    Errors: ValueError when it is no JSON even so; RecursionError when it is too deep.
+    Errors: ValueError when it is not JSON even so; RecursionError when it is too deep.
     """
     text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
     return json.loads(text, parse_constant=_no_number)
@@ -70,9 +70,9 @@ def without_nulls(node: Any) -> Any:
 def read(data: Json, convert: Callable[[Json], T]) -> T:
     """Convert a message, mending it where that is needed.
 
-    First as it is, then with null for "not there", then field by field: one that is missing or of a wrong kind gets its
-    default if it has to be there, and is left out if not.
-    Errors: msgspec.ValidationError when what the message is there for is missing.
+    First as it is, then with null for "not there", then field by field: one that is missing or of the wrong kind gets a
+    default if it is required, and is left out if not.
+    Errors: msgspec.ValidationError when the message's purpose is missing.
     """
     data = {**data, **_error_as_object(data)}
     try:
@@ -158,7 +158,7 @@ def _error_as_object(data: Json) -> Json:
 
 
 def error_object(told: Any) -> Json:
-    """What a server says of an error, whatever its shape, as `{type, message, code, param, event_id}`.
+    """What a server says about an error, in whatever shape, as `{type, message, code, param, event_id}`.
 
     Known shapes: the protocol's own; a sentence; `{"error": ...}`; `{"detail": ...}` (a sentence, or a list of
     `{"loc", "msg"}`); `{"message": ...}`; a list of any of these.

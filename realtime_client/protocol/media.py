@@ -44,7 +44,7 @@ def _live(frame: bytes, field: bytes, audio: bytes, who: str, item_id: str = "")
     """A piece of a stream. field: how its member of the message begins."""
     start = frame.find(field) + len(field)
     end = frame.find(b'"', start)
-    # Written as anybody writes it, and there is no other: nothing need be parsed.
+    # Written in the usual way, and the only one: nothing need be parsed.
     usual = start >= len(field) and end - start == (len(audio) + 2) // 3 * 4 and frame.find(field, end) < 0
     if not usual:
         name = field[1:-3]
@@ -54,7 +54,7 @@ def _live(frame: bytes, field: bytes, audio: bytes, who: str, item_id: str = "")
 
 
 def _of_parts(event: Any, frame: bytes) -> list[Media]:
-    """The sound of content parts, wherever they stand in the message."""
+    """The sound of content parts, wherever they are in the message."""
     item = getattr(event, "item", None)
     item_id = (item.id if item is not None else getattr(event, "item_id", "")) or ""
     who = "user" if item is not None and item.role == "user" else "assistant"
@@ -70,7 +70,7 @@ def _of_parts(event: Any, frame: bytes) -> list[Media]:
 
 
 def _decoded(token: bytes) -> bytes | None:
-    """Return what a string of base64 holds, None for one that is no base64."""
+    """Return what a string of base64 holds, None if it is not base64."""
     try:
         text = token[1:-1] if b"\\" not in token else msgspec.json.decode(token, type=str).encode()
         return pybase64.b64decode(text, validate=True)

@@ -1,4 +1,4 @@
-"""The order of a conversation's items, as previous_item_id tells it."""
+"""The order of a conversation's items, according to previous_item_id."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _MOST_WAITING = 64
 class ItemOrder:
     """Item ids in conversation order; the oldest are forgotten beyond `limit`.
 
-    Events may name an item before, after or instead of its predecessor: an item whose predecessor is not there yet
-    stands at the end and moves behind it, with all that follow it, when it comes. Of those that wait for the same one
-    the newest 64 move: in a conversation it is one.
+    Events may name an item before, after or instead of its predecessor: an item whose predecessor is not there yet goes
+    to the end, and moves behind it, with all that follow, when it comes. Of those that wait for the same one, the
+    newest 64 move; usually there is one.
     """
 
     def __init__(self, limit: int = 1024) -> None:
@@ -62,7 +62,7 @@ class ItemOrder:
                 del self._named[self._ids.pop(0)]
 
     def guess(self, item_id: str, previous_item_id: str | None) -> None:
-        """Put a new item behind one that it seems to follow: until the server says where it stands."""
+        """Put a new item behind one that it seems to follow, until the server says where it belongs."""
         if item_id in self._named:
             return
         self.place(item_id, None)
@@ -77,7 +77,7 @@ class ItemOrder:
             end += 1
         run = self._ids[start:end]
         if previous_item_id in run:
-            return  # a circle: it cannot follow itself
+            return  # a cycle: it cannot follow itself
         del self._ids[start:end]
         to = 0 if previous_item_id == "root" else self._index(previous_item_id) + 1
         self._ids[to:to] = run
@@ -88,7 +88,7 @@ class ItemOrder:
         return len(self._ids) - 1 - back
 
     def remove(self, item_id: str) -> None:
-        """Take an item out; one that is not there is no error."""
+        """Remove an item, if it is there."""
         if item_id in self._named:
             del self._named[item_id]
             self._ids.remove(item_id)

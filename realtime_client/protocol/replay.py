@@ -1,7 +1,7 @@
-"""Entries of a conversation as items to create in a new session. Pure.
+"""Entries of a conversation as items to create in a new session.
 
-What this wire takes from a client: text of everybody, images and sound of the user, calls and their results, those of
-remote tools as if they were this client's. The model's own sound is never taken: what it said goes as text. What only
+Pure.  This wire takes from a client: text of everybody, images and sound of the user, calls and their results, those of
+remote tools as if they were this client's. It never takes the model's own sound: what it said goes as text. What only
 another provider understands is left out.
 """
 
@@ -18,7 +18,7 @@ _GONE = "[an image that is no longer kept]"
 
 
 def items_of(entries: Iterable[Entry], history: History) -> list[Item]:
-    """Return the items that tell these entries, in order; best those that `history.replay` chose.
+    """Return the items that replay these entries, in order; best those that `history.replay` chose.
 
     An entry's first item bears its id, so that both mean the same; an entry of several kinds of parts is several items.
     history: where images and sound are kept. The user's speech goes as text, or as sound where nobody wrote it down.

@@ -1,4 +1,4 @@
-"""Requests for an answer: which may leave, what became of those that left, and which nobody wants any longer."""
+"""Requests for an answer: which may leave, what became of those that left, and which are no longer wanted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Requests:
         self._answer_s = answer_s
         self._apart: dict[str, None] = {}
         self._cancel_next = False
-        self._cancelled_late = False  # a cancelled request was given up, and its answer may still begin
+        self._cancelled_late = False  # a cancelled request was given up, but its answer may still begin
 
     # asking
 
@@ -67,7 +67,7 @@ class Requests:
         if response and response.get("conversation") == "none":
             metadata = {**(response.get("metadata") or {}), OWN_TAG: event_id}
             self._apart[event_id] = None
-            forget_oldest(self._apart, _MOST_APART)  # requests that a server never took up
+            forget_oldest(self._apart, _MOST_APART)  # requests that a server never answered
             self._commands.append(ev.ResponseCreate(event_id=event_id, response={**response, "metadata": metadata}))
         else:
             self.require_room()
@@ -104,7 +104,7 @@ class Requests:
         return tag is not None and tag in self._apart
 
     def begun_apart(self, tag: str | None) -> None:
-        """Take note that it has begun."""
+        """Note that it has begun."""
         self._apart.pop(str(tag), None)
 
     # answers
@@ -131,7 +131,7 @@ class Requests:
             self._cancel_next = False
 
     def cancel(self, *, unknown: bool) -> list[up.Update]:
-        """Nobody wants the request on its way any longer. unknown: nor an answer that was only named."""
+        """The request on its way is no longer wanted. unknown: nor is an answer that was only named."""
         unanswered = self.gate.abandon(self._now_s())
         if unknown:
             self.gate.cancelled(self._now_s())
@@ -143,7 +143,7 @@ class Requests:
         self.gate.cancelled(self._now_s())
 
     def refused(self, error: ev.ErrorDetail, *, cut: bool) -> list[up.Update]:
-        """Take note of an error; returns what to tell of it. cut: the running answer was told to stop, or not seen."""
+        """Note an error; returns what to report of it. cut: the running answer was told to stop, or not seen."""
         gate, fatal = self.gate, error.code in FATAL_CODES
         request = gate.on_its_way
         if error.code == CANCEL_NOT_ACTIVE and cut:
@@ -155,7 +155,7 @@ class Requests:
         benign = expected or error.code in BENIGN_CODES
         nameless = not (error.event_id or freed or benign or fatal)
         if nameless and gate.suspect(error, self._now_s()):
-            return []  # told when it is clear what it was about
+            return []  # reported when it is clear what it was about
         if error.event_id:
             self._apart.pop(error.event_id, None)
         self.let_go()
@@ -165,7 +165,7 @@ class Requests:
     # what never comes
 
     def left(self, event: ev.ClientEvent) -> None:
-        """Take note that a message was sent. Requests for an answer have their time from here."""
+        """Note that a message was sent. The time of a request for an answer counts from here."""
         if type(event) is ev.ResponseCreate:
             self.gate.left(event.event_id, self._now_s())
 
@@ -177,7 +177,7 @@ class Requests:
         return happened
 
     def end(self) -> list[up.Update]:
-        """The connection is over: tell what was held back. It is what the whole session, not a request, ended of."""
+        """The connection is over: report what was held back. It is why the whole session ended, not a request."""
         given_up = self.gate.give_up()
         return [] if given_up is None else [translate.failure(each, None) for each in given_up.suspects]
 
@@ -193,7 +193,7 @@ class Requests:
         return [*(translate.failure(each, None) for each in suspects), *map(translate.cancelled, over)]
 
     def _tell_of(self, given_up: GivenUp) -> list[up.Update]:
-        """A request that got no answer: with the server's likely words about it, if there are any."""
+        """Report a request that got no answer, with the server's likely words about it, if any."""
         self._cancel_next = self._cancelled_late = given_up.abandoned and not given_up.suspects
         if given_up.suspects:
             first, *others = given_up.suspects

@@ -266,7 +266,7 @@ def server_interrupts(session: dict[str, Any]) -> bool:
 
 
 def server_answers(session: dict[str, Any]) -> bool:
-    """Whether the server may begin an answer by itself when a spoken turn ends: unless its settings deny it."""
+    """Whether the server may begin an answer by itself when a spoken turn ends: yes, unless its settings deny it."""
     return (turn_detection(session) or {}).get("create_response") is not False
 
 

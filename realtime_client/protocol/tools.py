@@ -1,4 +1,4 @@
-"""Calls of tools: told once, answered once, and one new answer asked for when all of an answer's calls are over."""
+"""Calls of tools: each is reported and answered once; when all of an answer are over, one new answer is asked for."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class ToolCalls:
         return len(self._open)
 
     def clear(self) -> None:
-        """Nobody waits for a result any longer."""
+        """No results are awaited any longer."""
         self._open.clear()
 
     def called(self, answer: AnswerState, item: Item) -> list[up.Update]:
-        """An output item is complete. Returns the call, if it is one, and was not told."""
+        """An output item is complete. Returns the call, if it is one and was not reported before."""
         call_id = item.call_id or ""
         if not item.is_whole_call or call_id in answer.calls or len(answer.calls) >= _MOST_CALLS:
             return []

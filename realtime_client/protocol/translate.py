@@ -1,4 +1,4 @@
-"""Messages in the words of updates, where that takes no knowledge of the conversation."""
+"""Messages in the words of updates, as far as that takes no knowledge of the conversation."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def item_added(item: Item, previous: str | None) -> up.ItemAdded:
 
 
 def item_done(item: Item, previous: str | None) -> list[up.Update]:
-    """An item is complete; a remote tool's question for approval is told twice, as what it is and as what it asks."""
+    """An item is complete; a remote tool's request for approval is reported twice, also as what it asks."""
     done = up.ItemDone(
         item_id=item.id or "",
         role=item.speaker,
@@ -177,7 +177,7 @@ def response_done(event: ev.ResponseDone, answer: AnswerState) -> up.ResponseDon
 
 
 def _error_beside(event: ev.ResponseDone) -> ev.ErrorDetail | None:
-    """Why an answer failed, where a server puts that anywhere but into `status_details.error`."""
+    """Why an answer failed, for servers that put that anywhere but in `status_details.error`."""
     details = event.response.status_details
     for told in (event.response.error, details and details.message, event.error):
         if told:

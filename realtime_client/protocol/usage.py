@@ -6,11 +6,11 @@ from typing import Any
 
 from realtime_client.updates import Usage
 
-_MOST = 2**53  # beyond it numbers are no quantities of anything that a session uses
+_MOST = 2**53  # larger numbers are not quantities of anything that a session uses
 
 
 def quantity(value: Any) -> int | float | None:
-    """A number that can be added up; None for anything else, and for numbers without measure."""
+    """A number that can be added up; None for anything else, and for absurdly large ones."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if -_MOST <= value <= _MOST else None  # false for NaN, too

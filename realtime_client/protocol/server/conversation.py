@@ -75,7 +75,7 @@ class ServerConversation(ServerReplies):
         return self._take()
 
     def heard(self, item_id: str, content_index: int, text: str) -> Output:
-        """The engine answers a Transcribe. What the client asked to have transcribed, it is told."""
+        """The engine answers a Transcribe. The client is told, if it asked for a transcript."""
         entry = self._await_hearing(item_id, content_index, text)
         if entry is not None and entry.announce:
             part = (entry.item.content or [])[content_index]

@@ -77,7 +77,7 @@ class InputBuffer:
         self._drop(len(self._data))
 
     def drop_before(self, at_ms: int) -> None:
-        """Drop what lies before a position."""
+        """Drop what is before a position."""
         self._drop(self._offset(at_ms))
 
     def take(self, until_ms: int | None = None) -> bytes:

@@ -222,7 +222,7 @@ class ItemList:
                 self._shrink_audio()
 
     def resize(self, entry: Entry) -> None:
-        """Count an item's text again after it changed."""
+        """Recount an item's text after it changed."""
         if entry.id in self._by_id:
             self._text_bytes -= entry.size
             entry.size = len(msgspec.json.encode(entry.item))

@@ -152,7 +152,7 @@ class ServerState:
         return entry
 
     def _add(self, entry: Entry, previous_item_id: str | None = None) -> None:
-        """Put an item into the conversation and tell; its audio goes to the ear."""
+        """Put an item into the conversation and announce it; its audio goes to the ear."""
         previous = self.items.insert(entry, previous_item_id)
         self._started = True
         self._emit(ev.ConversationItemAdded(item=snapshot(entry.item), previous_item_id=previous))
@@ -175,7 +175,7 @@ class ServerState:
             )
 
     def _await_hearing(self, item_id: str, content_index: int, text: str) -> Entry | None:
-        """Store a transcript where it is awaited; None when the item is gone or was told already."""
+        """Store a transcript where it is awaited; None when the item is gone or has been told already."""
         entry = self.items.get(item_id)
         if entry is None:
             inputs = (e for run in self._runs.values() for e in run.inputs or ())

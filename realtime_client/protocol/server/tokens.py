@@ -1,7 +1,7 @@
 """Server side: tokens, estimated the way the service counts them, by modality.
 
 A token of text is about four characters; a token of audio is 100 ms heard or 50 ms spoken. The counts are estimates:
-they have the right shape and order of size, not the service's exact values.
+right in shape and magnitude, not the service's exact values.
 """
 
 from __future__ import annotations

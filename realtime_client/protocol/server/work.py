@@ -35,7 +35,7 @@ class Relisten(Work, frozen=True):
 class Transcribe(Work, frozen=True):
     """Find out what was said; answer with `ServerConversation.heard` or `not_heard`.
 
-    settings: the session's transcription object, or None when only the model wants to know.
+    settings: the session's transcription object, or None when only the model needs it.
     """
 
     item_id: str
