@@ -1,8 +1,8 @@
-"""Entries of a conversation as items to create in a new session.
+"""Entries of a conversation as items to create in a new session. Pure.
 
-Pure.  This wire takes from a client: text of everybody, images and sound of the user, calls and their results, those of
-remote tools as if they were this client's. It never takes the model's own sound: what it said goes as text. What only
-another provider understands is left out.
+This wire takes from a client: text of everybody, images and sound of the user, calls and their results, those of remote
+tools as if they were this client's. It never takes the model's own sound: what it said goes as text. What only another
+provider understands is left out.
 """
 
 from __future__ import annotations
