@@ -139,7 +139,7 @@ def opened(
 
 
 def _observe(session: Session, settings: Settings, sound: LiveSound | None, stack: ExitStack) -> None:
-    """Show the session's figures to those who ask, and make spans of it, as far as the settings say."""
+    """Serve the session's metrics, and make spans of it, as far as the settings say so."""
     if settings.metrics_port:
         from realtime_client.telemetry.endpoint import metrics_endpoint
         from realtime_client.telemetry.session import SessionMetrics

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 MASK = "***"
 LONG = 8  # characters; a shorter value could be any word, and is not looked for wherever it may stand
-# Parameters of a server's URL whose values tell nothing. Any other value may be a key: servers invent their names.
+# Parameters of a server's URL whose values give nothing away. Any other may be a key: servers invent their names.
 _HARMLESS = frozenset(
     ("agent_id", "api-version", "api_version", "call_id", "deployment", "duplex", "intent", "language", "model")
 )
@@ -139,7 +139,7 @@ def _shown_parameter(pair: str) -> str:
     if _harmless(pair):
         return pair
     name, equals, _ = pair.partition("=")
-    return f"{name}={MASK}" if equals else MASK  # a word that stands alone may be the key itself
+    return f"{name}={MASK}" if equals else MASK  # a word by itself may be the key
 
 
 def names_secret(name: str) -> bool:

@@ -79,7 +79,7 @@ def _chunks(data: bytes, form: Form) -> Iterator[tuple[int, bytes, int, int]]:
 
 
 def sound_part(data: bytes) -> SoundPart | None:
-    """Return where a container has its sound; None for another kind of file, and where there is none."""
+    """Return where a container has its sound; None for other kinds of file, and where there is no sound."""
     if data[:4] == b".snd" and len(data) >= 24:
         return SoundPart(_number(data, 4, 4, "big"), _stated(_number(data, 8, 4, "big"), 4), 8, 4, "big")
     form = _form(data)
@@ -100,7 +100,7 @@ def sound_part(data: bytes) -> SoundPart | None:
 
 
 def closed(data: bytes, part: SoundPart) -> bytes:
-    """Return the file with the size of its sound put right: all that is there."""
+    """Return the file with the size of its sound corrected to what is there."""
     size = min(len(data) - part.at + part.inner, (1 << 8 * part.width) - 1)
     raw = size.to_bytes(part.width, part.order)  # type: ignore[arg-type]
     return data[: part.size_at] + raw + data[part.size_at + part.width :]

@@ -45,7 +45,7 @@ def choose_tool(turn: BrainTurn, asked: str) -> ToolSpec | None:
 
 
 def fill_arguments(tool: ToolSpec, asked: str) -> dict[str, Any]:
-    """Return arguments that fit the tool's schema, taken from the words as far as they are there."""
+    """Return arguments that fit the tool's schema, taken from the words as far as they have them."""
     whole = tool.parameters or {}
     properties = whole.get("properties")
     if not isinstance(properties, dict):

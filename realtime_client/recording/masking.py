@@ -1,10 +1,11 @@
 """Keeps keys out of what is written.
 
-Two rules: a value that is known to be secret is replaced where it stands in text (short ones only where a secret can
-stand; see `secret`), and what stands under `authorization` or `headers` (remote tools carry keys there) is replaced by
-its place. Values found by the second rule are secret from then on. Structure is never masked: the names of fields,
-types, ids and all that has a fixed set of values stay as they are, unless they hold a key that no such thing can be. A
-frame that holds nothing secret passes through byte for byte; of one that does, only the strings that hold it change.
+Two rules: a value that is known to be secret is replaced wherever it occurs in text (short ones only where a secret can
+stand; see `secret`), and everything under `authorization` or `headers` (remote tools carry keys there) is replaced
+because of its place. Values found by the second rule are secret from then on. Structure is never masked: names of
+fields, types, ids and everything with a fixed set of values stay as they are, unless they contain a key, which no such
+thing does by chance. A frame that holds nothing secret passes through byte for byte; of one that does, only the strings
+that hold it change.
 """
 
 from __future__ import annotations

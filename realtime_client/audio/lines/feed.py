@@ -68,7 +68,7 @@ class Feed:
 
     @property
     def stream(self) -> SoundStream:
-        """The stream; there is one as soon as `open` came back."""
+        """The stream; there is one as soon as `open` has returned."""
         assert self._stream is not None
         return self._stream
 
