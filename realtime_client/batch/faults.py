@@ -18,7 +18,7 @@ class NoSpeechError(errors.RealtimeError):
 
 
 class NotReachedError(errors.RealtimeError):
-    """The moment that a step waits for cannot come any more."""
+    """The moment for which a step waits can no longer come."""
 
 
 class JudgeError(errors.RealtimeError):
@@ -26,7 +26,7 @@ class JudgeError(errors.RealtimeError):
 
 
 class CheckError(errors.RealtimeError):
-    """A check could not be made to its end."""
+    """A check could not be completed."""
 
 
 class FloodError(errors.RealtimeError):
@@ -51,7 +51,7 @@ def fault_of(error: BaseException, *, connected: bool) -> Fault:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same thing may work in a while: the endpoint was away, busy or failed by itself.
+    """Whether the same thing may work in a while: the endpoint was away, busy, or had a fault of its own.
 
     Never for a refused key, a wrong address or setting, a used-up quota or a time limit, nor for a session that the
     server ended for a reason that a new one would meet again.

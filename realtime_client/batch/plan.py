@@ -53,7 +53,7 @@ class Plan:
         return keys | {name: url for name, url in urls.items() if has_secret(url)}
 
     def check(self) -> None:
-        """Errors: UsageError when a key is missing here; without it the session would be with somebody else."""
+        """Errors: UsageError when a key is missing here; without it, the session would be with a different server."""
         if not self.missing:
             return
         names = ", ".join(SPECS[name].env for name in self.missing)
@@ -62,7 +62,7 @@ class Plan:
         raise UsageError(f"this worker has no key: set {names} in its environment (keys do not travel{as_here})")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the keys behind; of a URL that holds one goes what may be shown."""
+        """Leave the keys behind; of a URL that holds one, only what may be shown travels."""
         bare = {name: shown_url(self.settings.value(name)) if name in URLS else None for name in self.secrets()}
         settings = dataclasses.replace(self.settings, **bare, sources=dict(self.settings.sources))  # type: ignore[arg-type]
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -89,7 +89,7 @@ def _restore(fields: dict[str, Any], names: tuple[str, ...]) -> Plan:
 
 
 def _fits(settings: Settings, name: str, value: Any) -> bool:
-    """Whether a value of this machine can stand for the one that did not travel: a URL must lead to the same place."""
+    """Whether a value of this machine can replace the one that did not travel: a URL must lead to the same place."""
     return bool(value) and (name not in URLS or shown_url(value) == settings.value(name))
 
 

@@ -93,7 +93,7 @@ class Fault(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def asked_s(self) -> float:
-        """How many seconds the server asks to wait; 0 for none, and for what is no length of time (nan, inf, -1)."""
+        """How many seconds the server asks to wait; 0 for none, and for impossible times (nan, inf, -1)."""
         asked = self.retry_after_s
         return asked if asked is not None and 0 < asked < math.inf else 0.0
 
@@ -136,9 +136,9 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """run.json. cases: the ids of all, in order. state: running, ended, interrupted. options: without secrets.
 
-    fingerprint: of the scenarios, so that a resumed run is of the same ones. resumed: how often it was gone on with.
-    abandoned: sessions that no result speaks of, because the run was killed or the case begun again; folders relative
-    to the run's.
+    fingerprint: of the scenarios, so that a resumed run is of the same ones. resumed: how often it was resumed.
+    abandoned: sessions that no result mentions, because the run was killed or the case begun again; folders relative to
+    the run's.
     """
 
     run: str

@@ -1,7 +1,7 @@
 """Judging what came back: every entry of `expect` becomes one or more checks. Pure.
 
-A check needs something to judge. Where there was no answer, or no text, or no figure, it fails and says so: silence
-never passes, not even what says `lacks`.
+A check needs something to judge. Where there was no answer, no text, or no figure, it fails and says so: silence never
+passes, not even with `lacks`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     """What is judged: one turn's answer, or all of a conversation (turn None).
 
     said: the user's words, to which `answer` is the reply. spoken: the words that were spoken, '' where they are not
-    known. answered: some answer came to its end, however. waited: the turn waited for one. tools: calls in order.
+    known. answered: some answer came to an end, however. waited: the turn waited for one. tools: calls in order.
     events: name of an event or update -> ms after the turn had sent everything (below 0: before that), the first of
     each. latencies: in ms, by name. audio_ms: length of the answer's speech. heard_ms: where it was cut, None where it
     was not. status: of the last answer. usage: None where the server states none.
@@ -60,7 +60,7 @@ class Evidence(msgspec.Struct, kw_only=True):
 
 
 class Means(msgspec.Struct, kw_only=True):
-    """What checks ask for help: prices (None: not known), the model's name, a judge and an ear for languages.
+    """What checks need: prices (None: not known), the model's name, a judge and an ear for languages.
 
     search: whether a regular expression is found in a text, within a time limit.
     place: path of an expectation (`turns.2.expect.cost`) -> FILE:LINE:COLUMN.
@@ -91,8 +91,7 @@ _Check = Callable[[Any, Evidence, Means], Iterator[_Found]]
 def check(expect: Expect, evidence: Evidence, means: Means) -> list[CheckResult]:
     """Judge one `expect`; every entry gives its checks, in the order of the fields of `Expect`.
 
-    Errors: MissingExtraError where a check needs what is not installed; CheckError for one that takes too long; what a
-    judge raises.
+    Errors: MissingExtraError where a check needs an extra; CheckError for one that takes too long; what a judge raises.
     """
     prefix = "expect" if evidence.turn is None else f"turns.{evidence.turn - 1}.expect"
     results: list[CheckResult] = []
@@ -178,7 +177,7 @@ def _equals(value: Any, evidence: Evidence, _means: Means) -> Iterator[_Found]:
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """Return a regular expression. Errors: UsageError when it is none."""
+    """Compile a regular expression. Errors: UsageError when it is invalid."""
     try:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
@@ -272,7 +271,7 @@ def _difference(wanted: ToolCheck, use: ToolUse) -> str:
 
 
 def _same(wanted: Any, given: Any) -> bool:
-    """Equality in which numbers count by value and objects hold at least what is wanted; true is no number."""
+    """Equality in which numbers compare by value and objects contain at least what is wanted; true is not a number."""
     if isinstance(wanted, bool) or isinstance(given, bool):
         return wanted is given
     if isinstance(wanted, int | float) and isinstance(given, int | float):

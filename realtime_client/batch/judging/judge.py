@@ -1,7 +1,7 @@
 """A model as a judge: a text session of its own, a question in JSON, a verdict in JSON.
 
-What is judged is data from another model: it stands in the question as a JSON string, the instructions say so, and only
-a reply that is nothing but the verdict counts. Anything else is an error, never a pass.
+What is judged is data from another model: it is in the question as a JSON string, the instructions say so, and only a
+reply that is nothing but the verdict counts. Anything else is an error, never a pass.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Regular expressions with a time limit: `re` in a process of its own, which can be killed.
 
-A search of Python's `re` may take longer than anybody lives (`(a+)+$`), holds the interpreter's lock all the while, and
-no thread and no signal handler gets it out of it. So it is done in a small process that ends itself by an alarm,
-whatever it computes. Processes are kept for the next search: it takes half a millisecond then, the first one 30 ms.
+A search by Python's `re` may take longer than a lifetime (`(a+)+$`) and holds the interpreter's lock all the while; no
+thread or signal handler can stop it. So it is done in a small process that ends itself by an alarm, whatever it
+computes. Processes are kept for the next search: it takes half a millisecond then, the first one 30 ms.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def search(pattern: str, text: str, limit_s: float = LIMIT_S, clock: Clock = SYS
 
     Errors: CheckError when it takes longer than `limit_s`, or cannot be searched for at all.
     """
-    for _ in range(2):  # a process that waited may have been killed by somebody
+    for _ in range(2):  # a waiting process may have been killed by somebody
         with _lock:
             searcher = _idle.pop() if _idle else None
         searcher = searcher or _started()
@@ -61,7 +61,7 @@ def search(pattern: str, text: str, limit_s: float = LIMIT_S, clock: Clock = SYS
 
 
 def close_all() -> None:
-    """End the processes that wait for work."""
+    """End the idle processes."""
     with _lock:
         searchers = _idle[:]
         _idle.clear()

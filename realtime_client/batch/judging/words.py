@@ -1,6 +1,6 @@
 """Words: how texts are compared, and the word error rate. Pure.
 
-All texts are put into one form first (`normal`), so that what only a typesetter tells apart is the same for every
+All texts are put into one form first (`normal`), so that what only a typesetter would tell apart is the same for every
 check: Unicode compatibility forms (NFKC), quotes and apostrophes, dashes, spaces; soft hyphens and other marks that are
 not seen are dropped.
 

@@ -1,7 +1,7 @@
 """From files to whole scenarios, still as trees: documents, `scenarios`, `include`, defaults.
 
 What wins, from the weakest: what a file includes (a later one over an earlier one), the file's own defaults (the keys
-beside `scenarios`), what a scenario includes, the scenario's own keys. How two values of one key go together:
+beside `scenarios`), what a scenario includes, the scenario's own keys. How two values of one key are combined:
 
     session, variables, prices, expect    by their keys, the stronger wins; `latency` within `expect` likewise
     tools                                 by name, the stronger wins
@@ -21,7 +21,7 @@ from pathlib import Path
 from .problem import BAD, Mark, Problems
 from .yaml_tree import Node, parse, read_text
 
-MAX_INCLUDES = 1_000  # of one file: what it includes includes others
+MAX_INCLUDES = 1_000  # of one file: included files include others
 _BY_KEY = ("session", "variables", "prices", "expect", "latency")
 
 
@@ -120,7 +120,7 @@ class Files:
         return replace(own, value=own.value | {"turns": replace(turns, value=BAD if lost else spread)})
 
     def _spread(self, turns: list[Node]) -> Iterator[Node]:
-        """Yield turns, in place of `include: FILE` those of the file."""
+        """Yield turns, with those of the file in place of `include: FILE`."""
         for turn in turns:
             if not isinstance(turn.value, dict) or "include" not in turn.value:
                 yield turn

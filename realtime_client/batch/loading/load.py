@@ -6,8 +6,8 @@
 
 A file holds one scenario, several YAML documents, or `scenarios: [...]`, whose other keys are defaults for all of them.
 Of a directory all *.yaml and *.yml files are taken, those of its folders too, in the order of their names; files and
-folders whose names begin with `_` or `.` are left out: what others include. How `include` works is told in
-`include.py`, `${name}` in `variables.py`, rows in `rows.py`.
+folders whose names begin with `_` or `.` are left out: they are for others to include. `include.py` explains how
+`include` works, `variables.py` `${name}`, `rows.py` rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UNFILLED = ("name", "variables", "parameters")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One scenario as it stands in a file. cases: one for each row of its parameters, or one; of the first repeat."""
+    """One scenario as it is in a file. cases: one for each row of its parameters, or one; of the first repeat."""
 
     name: str
     file: str
@@ -49,7 +49,7 @@ class Template:
 class Loaded:
     """What was found. A scenario with a mistake is not among the templates.
 
-    notes: what is odd, but no mistake: an audio file that is taken in another way than it says.
+    notes: what is odd but not a mistake: an audio file that is read differently from what it says.
     """
 
     templates: tuple[Template, ...]
@@ -205,7 +205,7 @@ class _Loading:
         )
 
     def _sound(self, name: str, mark: Mark) -> str:
-        """Return what is wrong with an audio file, '' for nothing; each file is looked at once."""
+        """Return what is wrong with an audio file, '' for nothing; each file is examined once."""
         path = Path(mark.file).parent / name
         if path not in self._audio:
             self._audio[path] = _looked_at(path)

@@ -1,4 +1,4 @@
-"""A mistake in a scenario's file, and where it stands."""
+"""A mistake in a scenario's file, and where it is."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Problem(NamedTuple):
 class Problems:
     """Collects mistakes; one that is found again (in the next row of the parameters) counts once.
 
-    row: which row of the parameters is looked at, 0 for none; a mistake of that row alone names it.
+    row: the row of the parameters being examined, 0 for none; a mistake in that row only names it.
     """
 
     def __init__(self) -> None:
@@ -56,13 +56,13 @@ class Problems:
             self._found[key] = Problem(*mark, f"{message} (row {self.row})" if of_row else message, hint)
 
     def all(self) -> list[Problem]:
-        """Return the mistakes by file as they were read, within a file by line."""
+        """Return the mistakes by file, in the order read, and by line within a file."""
         files = {file: n for n, file in enumerate(dict.fromkeys(problem.file for problem in self._found.values()))}
         return sorted(self._found.values(), key=lambda problem: (files[problem.file], problem.line, problem.column))
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """Return `did you mean X?`, or else all names if they are few, or ''."""
+    """Return `did you mean X?`, or all names if they are few, or ''."""
     known = list(names)
     found = difflib.get_close_matches(name, known, n=1)
     if found:

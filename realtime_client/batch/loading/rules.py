@@ -1,4 +1,4 @@
-"""What must be true of a scenario besides its shape: every mistake. Pure but for the audio files that it looks at.
+"""What must be true of a scenario besides its shape: every mistake. Pure but for the audio files that it examines.
 
 Works on the shaped scenario (`shape.py`), in which BAD stands for what is known to be wrong.
 """
@@ -21,11 +21,11 @@ from .session_rules import setting_problem
 LATENCIES = (*ANSWER_LATENCIES, "interruption")
 SPOKEN = ("speak", "audio")
 _ANSWERED = ("text", "speak", "audio")
-_WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn that no answer is waited for
+_WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn whose answer is not waited for
 _WITH_SOUND = ("first_audio", "speech_to_audio")
 _NAME = re.compile(r"[^\W_](?:[^/\\\[\]#<>\"|:*?\x00-\x1f\x7f]{0,98}[^\s/\\\[\]#<>\"|:*?\x00-\x1f\x7f])?")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ASSERTION = re.compile(r"[$^]|\\[AbBzZ]|\(\?[(<!=]")  # with one of these, what fits an empty text may not fit others
+_ASSERTION = re.compile(r"[$^]|\\[AbBzZ]|\(\?[(<!=]")  # with one of these, a match of an empty text says nothing
 _BY_HAND = ("none", "ptt")
 _OF_DEVICES = ("device_changed", "speaker_attached", "audible", "captured")  # a run has no sound devices
 _LONGEST_S = 86_400.0
@@ -279,7 +279,7 @@ class Rules:
             self._add(path, "`transcription: none` leaves no transcript of the user")
 
     def _event(self, name: str, path: str) -> None:
-        """An event that nobody knows is a mistake when it looks like one of ours, else it may be another server's."""
+        """An unknown event is a mistake if it looks like one of ours; otherwise it may be another server's."""
         known = event_names()
         if name in known or not name:
             return
@@ -329,7 +329,7 @@ def _dict(part: _Part, key: str) -> _Part:
 
 
 def _dicts(part: _Part, key: str) -> list[_Part]:
-    """Return the entries of a list; an empty one for one that is BAD, so that the others keep their numbers."""
+    """Return the entries of a list, an empty one in place of a BAD one, so that the others keep their numbers."""
     value = part.get(key)
     return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
 

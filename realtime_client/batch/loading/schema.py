@@ -4,7 +4,7 @@ Shipped beside this module as `scenario.schema.json`, for editors:
 
     # yaml-language-server: $schema=path/to/scenario.schema.json
 
-`realtime check` says more than the schema can: what refers to something else, what a file holds.
+`realtime check` finds more than the schema can: references to other things, contents of files.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _described(part: _Part) -> _Part:
 
 
 def _filled(part: Any) -> Any:
-    """Let a text with ${...} stand wherever a text of a certain form, a number or a switch is asked for."""
+    """Allow a text with ${...} wherever a text of a certain form, a number or a switch is required."""
     if isinstance(part, list):
         return [_filled(item) for item in part]
     if not isinstance(part, dict):
@@ -87,7 +87,7 @@ def _filled(part: Any) -> Any:
 
 
 def _name_choices(defs: dict[str, _Part]) -> None:
-    """Write in the names that are known, so that editors complete them."""
+    """Fill in the known names, so that editors complete them."""
     expect, scenario = defs["Expect"]["properties"], defs["Scenario"]["properties"]
     event, none = {"$ref": "#/$defs/Event"}, {"type": "null"}
     defs["Event"] = {"anyOf": [{"enum": list(event_names())}, {"type": "string"}]}
@@ -109,7 +109,7 @@ def _name_choices(defs: dict[str, _Part]) -> None:
 
 
 def _never_empty(defs: dict[str, _Part]) -> None:
-    """Refuse checks without a value, which would pass whatever came; null takes away what an included file asks."""
+    """Refuse checks without a value, which would pass whatever came; null removes what an included file asks."""
     defs["Expect"]["minProperties"] = 1
     for part in defs["Expect"]["properties"].values():
         for option in part.get("anyOf", ()):

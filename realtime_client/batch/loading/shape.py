@@ -59,7 +59,7 @@ class Shaper:
         return BAD
 
     def _try(self, node: Node, kind: types.Type, path: str) -> Any:
-        """Return the value as this kind, or _NOT_READ when it is of another."""
+        """Return the value as this kind, or _NOT_READ if it is of another."""
         if isinstance(kind, types.AnyType):
             note_zeros(node, self._problems)
             return node.plain()
@@ -117,7 +117,7 @@ def _info(cls: type[msgspec.Struct]) -> types.StructType:
 
 
 def _where(key: str, fields: Collection[str]) -> str:
-    """Return under which other key this one belongs, '' when under none of them."""
+    """Return the other key under which this one belongs, '' for none."""
     homes = {"expect": Expect.__struct_fields__, "session": SESSION_SETTINGS}
     home = next((home for home, keys in homes.items() if home in fields and key in keys), "")
     return f"it belongs under `{home}`, indented" if home else ""
@@ -137,7 +137,7 @@ def _bare(kind: types.Type) -> types.Type:
 
 
 def _by_fitness(node: Node, options: list[types.Type]) -> list[types.Type]:
-    """Return the kinds in the order in which they are tried: a list of a variable is a list where one may be."""
+    """Return the kinds in the order in which to try them: a variable's list is a list where one is allowed."""
     if isinstance(node.value, dict | list):
         return sorted(options, key=lambda option: isinstance(option, types.StrType))
     return options
@@ -164,7 +164,7 @@ def _scalar(node: Node, kind: types.Type) -> Any:
 
 
 def _as_needed(value: Any, kind: types.Type) -> Any:
-    """Read what came from a variable as it is needed: numbers as text, text (all that CSV has) as a number."""
+    """Read what came from a variable as required: numbers as text, text (CSV has nothing else) as a number."""
     if isinstance(kind, types.StrType) and not isinstance(value, str) and value is not None:
         return written(value)
     if isinstance(kind, types.IntType | types.FloatType | types.BoolType) and isinstance(value, str):

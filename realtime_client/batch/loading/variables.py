@@ -1,7 +1,7 @@
 """`${name}` in the texts of a scenario. Pure.
 
-`$${` stands for `${` itself. A text that is one `${name}` and nothing else takes the value with its type; within other
-text the value is written out (numbers and words as in YAML, anything else as JSON).
+`$${` stands for `${` itself. A text that is nothing but one `${name}` takes the value with its type; within other text
+the value is written out (numbers and words as in YAML, anything else as JSON).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_TEXT_CHARS = 200_000
 
 
 def is_name(text: str) -> bool:
-    """Return whether a variable may be called so."""
+    """Return whether this can be a variable's name."""
     return len(text) <= 100 and re.fullmatch(NAME, text) is not None
 
 
@@ -38,7 +38,7 @@ def uses_variables(node: Node) -> bool:
 def resolve(variables: Node | None, values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     """Return the values of all variables: those of a row (`values`), over those of the scenario.
 
-    A scenario's variable may be made of others; one that is made of itself is a mistake.
+    A scenario's variable may contain others; one that contains itself is a mistake.
     """
     nodes = variables.value if variables is not None and isinstance(variables.value, dict) else {}
     return _Resolver(nodes, values, problems).all()
@@ -93,12 +93,12 @@ def _value(name: str, node: Node, at: int, values: Mapping[str, Any], problems: 
 
 
 def _place(node: Node, at: int) -> Mark:
-    """Return the place of a character of a text, as far as it can be told (text on one line)."""
+    """Return the place of a character of a text, as far as that is known (text on one line)."""
     return node.inner._replace(column=node.inner.column + at) if node.inner is not None else node.mark
 
 
 def written(value: Any) -> str:
-    """Return a variable's value as it stands within a text."""
+    """Return a variable's value as it is written within a text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -1,7 +1,7 @@
 """YAML as a tree in which every value knows its place. Pure but for `read_text`.
 
 Plain words are read by the core schema of YAML 1.2, as editors do: `no`, `on` and `12:30` are text, `true` is not.
-Made from the parser's events, not by a constructor: no tag makes an object, nesting and size are bounded.
+Built from the parser's events, not by a constructor: no tag creates an object, and nesting and size are bounded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Node:
 
     keys: of a dict, where each key stands. inner: of a text on one line, the place of its first character. variable:
     the name of the variable that the whole value came from, '' for none. size: number of nodes with those inside.
-    raw: what stands in the file where that became a number or a switch: `0123`, `1e3`.
+    raw: what the file says, where that became a number or a switch: `0123`, `1e3`.
     """
 
     value: Any
@@ -66,7 +66,7 @@ def wrap(value: Any, mark: Mark, variable: str = "") -> Node:
 
 
 def note_zeros(node: Node, problems: Problems) -> None:
-    """Note numbers that begin with 0 where any value may stand: of a code, the zeros would be lost."""
+    """Note numbers that begin with 0 where any value is allowed: if it is a code, the zeros would be lost."""
     if _ZEROS.match(node.raw):
         what = f"{node.raw} is read as the number {node.value}, without its zeros"
         problems.add(node.mark, what, f'put it in quotes: "{node.raw}"')
@@ -85,9 +85,9 @@ class _MistakeError(Exception):
 
 
 def read_text(path: Path, file: str, problems: Problems, *, at: Mark | None = None) -> str | None:
-    """Read a file as UTF-8 text; None, and a mistake, when it cannot be.
+    """Read a file as UTF-8 text; None, and a mistake, if it cannot be read.
 
-    file: its name for people. at: where the file is asked for, None when the user named it.
+    file: its name for people. at: where the file is referred to, None when the user named it.
     """
     what = file if at is not None else "this"
     at = at or Mark(file)
@@ -131,7 +131,7 @@ def parse(text: str, file: str, problems: Problems) -> list[Node]:
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str, file: str, problems: Problems) -> None:
-    """Put the parser's complaint into a message with a hint where the usual cause can be seen."""
+    """Turn the parser's complaint into a message, with a hint where the usual cause is recognisable."""
     where = error.problem_mark or error.context_mark
     line, column = (where.line, where.column) if where is not None else (0, 0)
     lines = text.splitlines()
@@ -155,7 +155,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str, file: str, problems: Proble
 
 
 class _Builder:
-    """Puts events together to nodes: a stack of what is open, bounded in depth and size."""
+    """Assembles events into nodes: a stack of what is open, bounded in depth and size."""
 
     def __init__(self, file: str, problems: Problems) -> None:
         self._file = file
@@ -226,7 +226,7 @@ class _Builder:
         return Node(value, mark, inner=inner, raw="" if isinstance(value, str) else event.value)
 
     def _place(self, node: Node, mark: Mark) -> None:
-        """Put a finished node where it belongs; mark: where it stands here (an alias: not where it was written)."""
+        """Put a finished node where it belongs; mark: where it is here (for an alias, not where it was written)."""
         self._count += node.size
         if self._count > MAX_NODES:
             raise _MistakeError(mark, f"the file holds more than {MAX_NODES} values once its aliases are written out")
@@ -258,7 +258,7 @@ class _Builder:
             parent.value[key], parent.keys[key] = node, mark
 
     def _merge(self, parent: Node, mark: Mark, node: Node) -> None:
-        """Take over the entries of another mapping, as `<<: *anchor` asks; its own win wherever they stand."""
+        """Take over the entries of another mapping, as `<<: *anchor` asks; its own win wherever they are."""
         sources = node.value if isinstance(node.value, list) else [node]
         for source in sources:
             if not isinstance(source.value, dict):

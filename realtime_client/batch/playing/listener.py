@@ -1,7 +1,7 @@
-"""A listener instead of a speaker: it hears what arrives at the pace of time, and knows how much it has heard.
+"""A listener instead of a speaker: it hears what arrives in real time, and knows how much it has heard.
 
 Pure but for the clock. An answer is heard from the moment its first audio arrives, piece after piece without a break as
-long as there is something to hear, later by every gap in the delivery; a device would add its own delay, this has none.
+long as there is something to hear, delayed by every gap in the delivery; a device would add a delay of its own.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ScriptedListener:
             self._ends_s = max(at_s, self._ends_s) + length_s
 
     def _report(self, part: Part, stretch: _Stretch, now_s: float) -> None:
-        """Take down what was heard of a part since the last time."""
+        """Note what was heard of a part since the last time."""
         heard_s = stretch.heard_s(now_s)
         if heard_s > stretch.told_s and len(self._played) < _KEPT_PARTS:
             at_s = stretch.start_s + stretch.told_s - stretch.before_s
@@ -104,7 +104,7 @@ class ScriptedListener:
     def heard_ms(self, item_id: str, content_index: int) -> int:
         """How much of a part was heard, now that it is cut; the session asks.
 
-        From here on nothing is heard of what has arrived so far.
+        From here on, nothing of what has arrived so far is heard.
         """
         now_s = self._clock.monotonic()
         with self._lock:
@@ -117,7 +117,7 @@ class ScriptedListener:
                 self._report(each, known, now_s)
             stretch = self._parts.get(part) or self._keep(part, _Stretch(now_s, frozen_s=0.0))
             heard_s = stretch.heard_s(now_s)
-            # All of it is all of it: no less by rounding, or the server would be told to cut the last millisecond.
+            # All of it means all of it, not less by rounding, or the server would be told to cut the last millisecond.
             return math.ceil(heard_s * 1000) if heard_s >= stretch.arrived_s else int(heard_s * 1000)
 
     def so_far_ms(self, parts: list[Part]) -> float:
@@ -143,7 +143,7 @@ class PatientListener:
         self._limits: dict[Part, int] = {}
 
     def stop_at(self, parts: dict[Part, float], heard_ms: float) -> None:
-        """Of these parts (their lengths in ms, in order) so much is heard together, and no more."""
+        """Of these parts (their lengths in ms, in order) so much in all is heard, and no more."""
         with self._lock:
             self._limits.clear()
             for part, length_ms in parts.items():

@@ -20,19 +20,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 EXACT_PAIRS = 400
-MAX_SIDE = 1_000  # values of a side that pairwise differences are made of
+MAX_SIDE = 1_000  # values of each side from which pairwise differences are made
 _TIE = 1 + 1e-7
 
 
 class Test(NamedTuple):
-    """p: how likely so great a difference is by chance alone. least_p: the smallest p that so many values can give."""
+    """p: how likely a difference this large is by chance alone. least_p: the smallest p for so many values."""
 
     p: float
     least_p: float
 
 
 class Shift(NamedTuple):
-    """How much greater the second sample is, with an interval; both ends infinite where there are too few values."""
+    """By how much the second sample is greater, with an interval; infinite where there are too few values."""
 
     value: float
     low: float
@@ -90,7 +90,7 @@ def shift(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> S
 
 
 def holm(tests: Sequence[Test], alpha: float = 0.05) -> list[float | None]:
-    """Return each test's p corrected for their number; None for one that cannot come out significant."""
+    """Return each test's p corrected for their number; None for one that cannot be significant."""
     reach = _reachable([test.least_p for test in tests], alpha)
     counted = sorted((test.p, index) for index, test in enumerate(tests) if test.least_p <= reach)
     corrected: list[float | None] = [None] * len(tests)
@@ -102,12 +102,12 @@ def holm(tests: Sequence[Test], alpha: float = 0.05) -> list[float | None]:
 
 
 def can_tell(count_a: int, count_b: int, alpha: float = 0.05) -> bool:
-    """Return whether so many values can prove anything: whether two samples wholly apart would come out significant."""
+    """Return whether so many values can prove anything: whether two entirely separate samples would be significant."""
     return 2 / math.comb(count_a + count_b, count_a) <= alpha
 
 
 def repeats_needed(tests: int, alpha: float = 0.05) -> int:
-    """Return how many values on each side let each of so many comparisons come out significant."""
+    """Return how many values each side needs for each of so many comparisons to be able to be significant."""
     count = 1
     while not can_tell(count, count, alpha / max(1, tests)):
         count += 1

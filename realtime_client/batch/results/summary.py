@@ -19,7 +19,7 @@ _Z_95 = 1.959964
 
 
 class Spread(msgspec.Struct, kw_only=True):
-    """How values lie. In the unit of the values."""
+    """The distribution of values, in their unit."""
 
     count: int
     min: float
@@ -74,7 +74,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """Return how values lie; None for none."""
+    """Return the distribution of values; None for none."""
     ordered = sorted(value for value in values if math.isfinite(value))
     if not ordered:
         return None

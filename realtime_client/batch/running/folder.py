@@ -1,7 +1,7 @@
 """The folder of one run: who may write it, what is done already, and what is written at the end.
 
-results.jsonl is the truth: a case is finished when its line is whole. A line is one write, so it survives the death of
-this program; it is on the disk after a second at the latest, so a power cut costs no more than that.
+results.jsonl is the truth: a case is finished when its line is whole. Each line is one write, so it survives the death
+of this program; it is on the disk within a second, so a power cut costs no more than that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SYNC_S = 1.0
 
 
 def fingerprint(cases: Sequence[Case]) -> str:
-    """Return what tells sets of cases apart: SHA-256 of scenarios and values, not of where the files stand."""
+    """Return what tells sets of cases apart: SHA-256 of scenarios and values, not of where the files are."""
     digest = hashlib.sha256()
     for case in cases:
         parts = [case.id, case.scenario, case.row, case.repeat, case.values]
@@ -116,7 +116,7 @@ class RunFolder:
         line = encode_line(result)
         try:
             written = os.write(self._file, line)
-            if written < len(line):  # the disk is full: a part of a line is worse than none
+            if written < len(line):  # the disk is full: part of a line is worse than none
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)
                 raise _cannot_write(self.path, OSError("the disk is full"))
             self.done.add(result.case)
@@ -158,14 +158,14 @@ class RunFolder:
         return whole
 
     def close(self) -> None:
-        """Let go of the folder; idempotent."""
+        """Release the folder; idempotent."""
         for descriptor in (self._file, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
         self._file = self._lock = -1
 
     def finish_abandoned(self, results: Sequence[CaseResult]) -> None:
-        """Finish and name the sessions that no result speaks of: killed in the middle, lost, or tried again."""
+        """Finish and name the sessions that no result mentions: killed in the middle, lost, or tried again."""
         known = {result.recording for result in results}
         self.info.abandoned = []
         for session in sorted((self.path / SESSIONS).glob("*/")):
@@ -177,7 +177,7 @@ class RunFolder:
 
 
 def _removed_if_empty(session: Path) -> bool:
-    """Take away the folder of a session that was killed before anything of it was written."""
+    """Remove the folder of a session that was killed before anything was written to it."""
     journal = session / JOURNAL
     try:
         if (session / SESSION).exists() or (journal.exists() and journal.stat().st_size):
@@ -226,11 +226,11 @@ def _locked(path: Path) -> int:
 
 
 def _drop_torn_line(file: int) -> None:
-    """Take away a last line that was not finished: appending to it would damage the next one, too."""
+    """Remove an unfinished last line: appending to it would damage the next one, too."""
     end = size = os.fstat(file).st_size
     while end > 0:
         begin = max(0, end - 65_536)
-        os.lseek(file, begin, os.SEEK_SET)  # what is written goes to the end all the same
+        os.lseek(file, begin, os.SEEK_SET)  # what is written still goes to the end
         at = os.read(file, end - begin).rfind(b"\n")
         if at >= 0:
             end = begin + at + 1

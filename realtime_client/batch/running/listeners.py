@@ -1,4 +1,4 @@
-"""Who hears how a run goes."""
+"""Who is told how a run goes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from realtime_client.batch.scenario import Case
 
 
 class RunListener:
-    """Hears how a run goes, in the run's thread; every method may be overridden."""
+    """Is told how a run goes, in the run's thread; every method may be overridden."""
 
     def began(self, case: Case, attempt: int) -> None:
         """A case starts. attempt: from 1."""
@@ -25,7 +25,7 @@ class RunListener:
         """No case starts for so long."""
 
     def gave_up(self, fault: Fault, why: str) -> None:
-        """Nothing more is begun, because it would be of no use."""
+        """Nothing more is begun, because it would be no use."""
 
     def tick(self) -> None:
         """Some time has passed; at least every half a second."""

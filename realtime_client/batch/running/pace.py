@@ -17,8 +17,8 @@ class StartGate:
 
     per_minute: most starts a minute, evenly spread; None for no limit. A rate-limited case pauses all starts: for as
     long as the server asks, up to `LONGEST_ASKED_S`, else for a pause that doubles from `FIRST_PAUSE_S` to
-    `LONGEST_PAUSE_S` while it goes on. A case that ends well and began after the pause makes the next pause short.
-    pauses: how many there were.
+    `LONGEST_PAUSE_S` while it goes on. A case that began after the pause and ends well makes the next pause short
+    again. pauses: how many there were.
     """
 
     def __init__(self, per_minute: float | None = None) -> None:
@@ -34,12 +34,12 @@ class StartGate:
         return max(0.0, max(self._next_s, self._paused_until_s) - now_s)
 
     def paused_s(self, now_s: float) -> float:
-        """Return the seconds that are left of a pause; 0 when there is none."""
+        """Return how many seconds of a pause are left; 0 when there is none."""
         return max(0.0, self._paused_until_s - now_s)
 
     def started(self, now_s: float) -> None:
         """Note that a session starts."""
-        late = self._next_s >= now_s - self._interval_s  # a start that came a little late does not delay the others
+        late = self._next_s >= now_s - self._interval_s  # a start that was a little late does not delay the others
         self._next_s = (self._next_s if late else now_s) + self._interval_s
 
     def limited(self, began_s: float, now_s: float, asked_s: float = 0.0) -> None:

@@ -1,9 +1,9 @@
 """An executor of a few worker processes with many threads each: for tasks that mostly wait, as sessions do.
 
 The more sessions a process holds, the more their threads wait for the one interpreter, until they do nothing else; so
-each process has a share of about 50, even where there are more processes than cores. A task goes to the process with
-the fewest running. A process that dies is replaced; the tasks that it ran fail with `WorkerLostError`, and whoever
-submitted them decides whether to do it again.
+each process gets about 50, even if there are then more processes than cores. A task goes to the process with the fewest
+running. A process that dies is replaced; the tasks that it ran fail with `WorkerLostError`, and whoever submitted them
+decides whether to try again.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class SessionPool(Executor):
     # --- the pool's thread --------------------------------------------------------------------------------------------
 
     def _manage(self) -> None:
-        """Own the workers. They die with the thread that made them (PR_SET_PDEATHSIG), so it lives as long as they."""
+        """Own the workers. They die with the thread that made them (PR_SET_PDEATHSIG), so it outlives them."""
         try:
             while True:
                 self._obey()
@@ -243,7 +243,7 @@ class SessionPool(Executor):
             task.future.set_exception(value)
 
     def _bury(self, worker: _Worker, what: str = "") -> None:
-        """Take away a worker that is dead or useless; its tasks fail, another takes its place when there is work."""
+        """Remove a worker that is dead or useless; its tasks fail, and another replaces it when there is work."""
         worker.process.kill()
         worker.process.join(_END_S)
         worker.connection.close()
@@ -276,7 +276,7 @@ class SessionPool(Executor):
 
 
 def _send(worker: _Worker, message: tuple[object, ...]) -> None:
-    """Send; a worker that is gone is found by the end of its pipe."""
+    """Send; that a worker is gone shows at the end of its pipe."""
     try:
         worker.connection.send(message)
     except OSError:

@@ -39,7 +39,7 @@ def main(
     _live_and_die_with(parent)
     if initializer is not None:
         initializer(*initargs)
-    gc.freeze()  # a full collection stops every session of this process: it need not look at the modules, too
+    gc.freeze()  # a full collection stops every session of this process; it need not also look through the modules
     sending = threading.Lock()
     with ThreadPoolExecutor(threads, thread_name_prefix="realtime-case") as executor:
         while True:
@@ -69,7 +69,7 @@ def _live_and_die_with(parent: int) -> None:
 
 
 def _run(connection: Connection, sending: threading.Lock, number: int, call: bytes) -> None:
-    """Run one task and send what came of it."""
+    """Run one task and send its outcome."""
     message: tuple[object, ...]
     try:
         function, args, kwargs = pickle.loads(call)  # noqa: S301 - from our own parent

@@ -1,8 +1,8 @@
 """Playing cases on a Dask cluster: cases and their audio go there, results and recordings come back.
 
 Keys do not travel, nor URLs that hold one: each worker takes them from its own environment. With the built-in server,
-each worker process has one of its own. Whoever controls the cluster can run code here and there (Dask sends pickled
-objects): use your own.
+each worker process has one of its own. Whoever controls the cluster can run code here and on its machines (Dask sends
+pickled objects): use your own.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _client(address: str) -> Iterator[Any]:
     connect: Any = distributed.Client  # it has no types
     host, _, port = address.partition("://")[2].rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()  # Dask would try for long
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()  # Dask would keep trying
         client = connect(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, OverflowError) as error:
         raise HostUnreachableError(f"no Dask scheduler answers at {address}: {error}") from None
