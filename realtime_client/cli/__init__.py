@@ -49,7 +49,7 @@ _LONGEST_LINE = 1_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; nothing but it is left to do for the caller.
+    """Run the command line and return the exit code, with which the caller has only to exit.
 
     argv: the arguments without the program's name; default: the process's.
     """
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _without_stdout(error: OSError) -> int:
-    """Say that standard output cannot be written, unless who read it is gone."""
+    """Say that standard output cannot be written, unless its reader is gone."""
     streams.silence_stdout()
     if isinstance(error, BrokenPipeError):
         return _PIPE_CLOSED
@@ -90,7 +90,7 @@ def _run(args: list[str]) -> int:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an answer may hold what the user's encoding has no sign for
+            stream.reconfigure(errors="replace")  # an answer may hold characters that the user's encoding lacks
     invocation = Invocation()
     instruction = os.environ.get(_COMPLETE)
     try:
@@ -121,9 +121,9 @@ def _check_text(args: Sequence[str]) -> None:
 
 
 def _failed(error: Exception, *, verbose: int) -> int:
-    """Tell an error, and return the code.
+    """Report an error, and return the code.
 
-    Where standard output cannot be written, that is the reason, whatever came of it in threads: OSError, for `main`.
+    If standard output cannot be written, that is the reason, whatever it led to in threads: OSError, for `main`.
     """
     fault = streams.stdout_fault()
     if fault is not None:
@@ -146,7 +146,7 @@ def _failed(error: Exception, *, verbose: int) -> int:
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the code with which a command ends that this error ended."""
+    """Return the exit code of a command that this error ended."""
     for kind in type(error).__mro__:
         if kind.__module__ == "realtime_client.errors" and kind.__name__ in _EXIT_CODES:
             return _EXIT_CODES[kind.__name__]
@@ -171,6 +171,6 @@ def _complain(message: str) -> None:
     from realtime_client.secret import shown_text
 
     line = one_line(shown_text(message), 1_000_000)
-    if len(line) > _LONGEST_LINE:  # a name may be as long as it likes; what is wrong with it stands behind
+    if len(line) > _LONGEST_LINE:  # a name may have any length, and what is wrong with it comes after
         line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 3 :]}"
     print(f"realtime: {line}", file=sys.stderr, flush=True)  # noqa: T201

@@ -46,8 +46,8 @@ class Chat:
     """Joins a session with a screen.
 
     `observe` runs in the session's audio thread, everything else in the screen's. asks: Ctrl-C with nothing to stop
-    asks for a second one; False where nobody can read that. error: what ended the chat if that was no wish of the
-    user. interrupted: it was ended by Ctrl-C.
+    asks for a second one; False where nobody can read that. error: what ended the chat, if the user did not.
+    interrupted: Ctrl-C ended it.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Chat:
         self._asks = asks
         self._clock = clock
         self._quits_until_s: float | None = None  # the screen says that another Ctrl-C ends the chat
-        self._stopping = False  # an answer has been told to stop and has not ended yet
+        self._stopping = False  # an answer was told to stop and has not ended yet
         self._brought = False  # the answer brought something
         self._awaits = False  # what was typed has no answer yet, as far as is shown
         self._heard = Heard()
@@ -106,7 +106,7 @@ class Chat:
         self._part = None
 
     def _item_added(self, update: up.ItemAdded) -> None:
-        """Show what was typed, behind what came before it."""
+        """Show what was typed, after what came before it."""
         if update.local and update.role == "user":
             self._screen.echo(update.text)
 
@@ -137,7 +137,7 @@ class Chat:
         self._screen.notice(f"[{one_line(update.message)}]")
 
     def _interrupted(self, update: up.Interrupted) -> None:
-        """Tell where an answer was cut, also one that was complete and not yet heard to its end."""
+        """Say where an answer was cut, even if it was complete and only not yet heard to its end."""
         line = self._heard.cut(update)
         if line is not None:
             self._screen.notice(line)
@@ -145,7 +145,7 @@ class Chat:
     def _failure(self, update: up.Failure) -> None:
         self._awaits = False
         if update.fatal:
-            self._fatal = update  # the end of the session, which follows, tells of it
+            self._fatal = update  # the end of the session follows and says so
         elif not update.benign:
             self._show_failure(update)
 
@@ -158,7 +158,7 @@ class Chat:
         self._screen.notice(f"[calls {one_line(update.name)}({one_line(update.arguments, 200)})]")
 
     def _ended(self, update: up.SessionEnded) -> None:
-        """The session has ended, and not by us. What went wrong is the last line of the program."""
+        """The session has ended, and we did not end it. What went wrong is the program's last line."""
         if self._session.error is None:
             how = "the session has ended" if update.reason in ("", "closed") else one_line(update.reason)
             self._screen.notice(f"[{how}]")
@@ -182,14 +182,14 @@ class Chat:
             self._screen.stop()
 
     def typed(self) -> None:
-        """Something was typed: Ctrl-C does not end the chat without asking again."""
+        """Something was typed: Ctrl-C has to ask again before it ends the chat."""
         self._quits_until_s = None
 
     def interrupt(self) -> None:
         """Take a Ctrl-C with nothing typed: it stops an answer that runs or sounds.
 
-        With nothing to stop it asks for another one, which ends the chat if it follows within `QUIT_WITHIN_S`: an
-        answer that ended just before it is no reason to end.
+        With nothing to stop it asks for another one, which ends the chat if it follows within `QUIT_WITHIN_S`: that an
+        answer ended just before must not end the chat.
         """
         try:
             stopped = not self._is_stopping and self._stop_answer()
@@ -249,7 +249,7 @@ class Chat:
     def _talk(self, text: str) -> None:
         self._awaits = True
         try:
-            self._session.send_text(text)  # shown where the session tells of it
+            self._session.send_text(text)  # shown when the session reports it
         except BaseException:
             self._awaits = False
             self._screen.echo(text)
@@ -342,7 +342,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def describe_stats(stats: dict[str, Any]) -> str:
-    """Put the figures into lines: those of the last turn, then the others, then the session's."""
+    """Turn the figures into lines: those of the last turn, then the others, then the session's."""
     turns = stats.get("turns") or []
     groups = {"last turn": turns[-1] if turns else {}}
     groups |= {name.replace("_", " "): value for name, value in stats.items() if isinstance(value, dict)}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from realtime_client.cli.interruption import Interruption
     from realtime_client.talk.assembly import LiveSound
 
-_STUCK_S = 1.0  # a screen that has not ended by then is stuck: the session is closed without it
+_STUCK_S = 1.0  # by then, a screen that has not ended is stuck: the session is closed without it
 
 
 @click.command("chat", cls=SectionedCommand)
@@ -60,7 +60,7 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
     def choose(settings: Settings) -> tuple[Settings, LiveSound | None]:
         sound = _sound(settings, screen) if by_voice else None
         if (sound is None or not sound.possible) and settings.rank("modality") == DEFAULT:
-            settings = dataclasses.replace(settings, modality="text")  # nobody hears it; a speaker that comes asks anew
+            settings = dataclasses.replace(settings, modality="text")  # a speaker that is plugged in asks again
         return settings, sound
 
     with command_session(settings, invocation, screen.notice, sound=choose) as (held, state):
@@ -105,7 +105,7 @@ def _tell_end(chat: Chat, screen: Screen, error: RealtimeError | None, state: In
 
 
 def _sound(settings: Settings, screen: Screen) -> LiveSound | None:
-    """Choose microphone and speaker; a line says so if there is neither. None where none can come, either."""
+    """Choose microphone and speaker; a line says so if there is neither. None if none can be plugged in, either."""
     from realtime_client.audio import devices
     from realtime_client.talk.assembly import LiveSound
 

@@ -1,4 +1,4 @@
-"""Voice in a chat: the commands and the key that steer it, the row that shows it, and what is told about devices."""
+"""Voice in a chat: the commands and the key that steer it, the row that shows it, and what is said about devices."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class ChatVoice:
         )
 
     def device_changed(self, update: up.DeviceChanged) -> None:
-        """Show that a device was lost or replaced. A short gap in what it heard is left to the recording."""
+        """Show that a device was lost or replaced. A short gap in what it heard is only recorded."""
         reason = one_line(update.reason)
         if update.gap_ms:
             if update.gap_ms >= _LONG_GAP_MS:
@@ -145,7 +145,7 @@ class ChatVoice:
             self._switch.press()
 
     def release(self) -> None:
-        """The talk key was let go, as far as the terminal can tell."""
+        """The talk key was released, as far as the terminal can tell."""
         self._switch.release()
 
     def _ready_to_talk(self) -> bool:
@@ -162,12 +162,12 @@ class ChatVoice:
         self.press()
 
     def mute(self, _rest: str) -> None:
-        """Let the microphone give silence."""
+        """Mute the microphone."""
         self._microphone().muted = True
         self._screen.notice("[the microphone is muted; .unmute ends that]")
 
     def unmute(self, _rest: str) -> None:
-        """Let the microphone give sound."""
+        """Unmute the microphone."""
         self._microphone().muted = False
         self._screen.notice("[the microphone is on]")
 

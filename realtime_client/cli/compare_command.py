@@ -82,7 +82,7 @@ def command(
 
 
 def _refuse_nothing(comparison: Comparison) -> None:
-    """Errors: UsageError when no scenario was compared: that nothing is worse then means nothing."""
+    """Errors: UsageError when no scenario was compared: that nothing is worse would mean nothing."""
     if any(change.measures for change in comparison.changes):
         return
     common = any(change.verdict == "not judged" for change in comparison.changes)
@@ -91,7 +91,7 @@ def _refuse_nothing(comparison: Comparison) -> None:
 
 
 def _results(folder: Path) -> list[CaseResult]:
-    """Read a run's results. Errors: UsageError when the folder is none of a run; RecordingError."""
+    """Read a run's results. Errors: UsageError when the folder is not a run's; RecordingError."""
     from realtime_client.batch.result import RESULTS, RUN
     from realtime_client.batch.results.results import read_results
 
@@ -104,7 +104,7 @@ def _results(folder: Path) -> list[CaseResult]:
 
 
 def _notice_unfinished(*folders: Path, quiet: bool) -> None:
-    """Say on standard error which run did not come to its end."""
+    """Say on standard error which run did not finish."""
     from realtime_client.batch.result import RUN
     from realtime_client.batch.results.results import read_run
 
@@ -164,7 +164,7 @@ def _whole(totals: Totals) -> str:
 
 
 def _details(change: Change) -> Iterator[str]:
-    """Yield what is to be said of a scenario that changed."""
+    """Yield what to say about a scenario that changed."""
     if change.verdict == "not judged":
         yield "no case with a verdict in " + ("both" if not change.a.judged + change.b.judged else _empty_run(change))
         return
@@ -211,7 +211,7 @@ def _confidence(measure: Measure) -> str:
 
 
 def _ending(comparison: Comparison) -> Iterator[str]:
-    """Yield what else is to be said, and the verdict as the last line."""
+    """Yield what else there is to say, and the verdict as the last line."""
     for verdict in ("only in A", "only in B"):
         names = [change.name for change in comparison.changes if change.verdict == verdict]
         if names:

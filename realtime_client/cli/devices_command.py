@@ -66,7 +66,7 @@ def command(
 
 
 def _use(wanted: dict[Direction, str | None], listed: list[Device], invocation: Invocation) -> None:
-    """Remember what was chosen: nothing of it if a part of it cannot be."""
+    """Remember what was chosen: all of it or nothing."""
     chosen = {direction: _chosen(direction, name, listed) for direction, name in wanted.items() if name is not None}
     for direction, device in chosen.items():
         devices.remember(direction, None if device is None else device.name)

@@ -1,4 +1,4 @@
-"""`realtime doctor`: looks whether everything is there that a session needs."""
+"""`realtime doctor`: checks whether everything is there that a session needs."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def realtime(ctx: click.Context) -> None:
 
 
 def complete(instruction: str, variable: str) -> int:
-    """Do what a shell asks for that completes our command line; returns the exit code.
+    """Answer a shell that completes our command line; returns the exit code.
 
     instruction: `bash_source` prints the script for bash, `bash_complete` is what that script asks; the same for zsh
     and fish. variable: the environment variable that holds it. Errors: UsageError for anything else.

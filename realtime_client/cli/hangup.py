@@ -1,4 +1,4 @@
-"""A terminal that is closed while a command runs: how that shows, and how the command ends well all the same."""
+"""A terminal that is closed while a command runs: how to notice, and how the command still ends well."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GONE = {errno.EIO, errno.ENXIO, errno.ENODEV}
 
 
 def tell(text: str) -> None:
-    """Write lines to standard error. Where nobody is left to read them they are lost, and nothing fails."""
+    """Write lines to standard error. If nobody is left to read them they are lost, and nothing fails."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
@@ -23,7 +23,7 @@ def hung_up() -> bool:
 
 
 def let_go() -> None:
-    """Let what is still written to a terminal that is gone lead nowhere, so that it fails nobody."""
+    """Make what is still written to a terminal that is gone go nowhere, so that nothing fails."""
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
         for fd in _descriptors():

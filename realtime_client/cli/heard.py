@@ -1,4 +1,4 @@
-"""What was heard of an answer that was cut, as a line for the screen: what stands there cannot be taken back. Pure."""
+"""What was heard of an answer that was cut, as a line for the screen, where nothing can be taken back. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Part = tuple[str, int]
 
 
 class Heard:
-    """Keeps the text of the last answers, and tells where they were cut.
+    """Keeps the text of the last answers, and says where they were cut.
 
     The estimate is the recording's: the text is cut where the sound was, in proportion, at the end of a word.
     """
@@ -35,7 +35,7 @@ class Heard:
             parts[part] = parts.get(part, "") + update.text
 
     def cut(self, update: up.Interrupted) -> str | None:
-        """Return what to show of a cut: once an answer, None if it was told or a later part of it is still to come."""
+        """Return what to show of a cut: once an answer, None if it was shown or a later part of it is still to come."""
         response_id, part = update.response_id or "", (update.item_id, update.content_index)
         parts = self._answers.get(response_id, {})
         names = list(parts)

@@ -3,12 +3,11 @@
 1. A signal goes to the action in charge. An action that does something else with it (Ctrl-C stops an answer) says so,
    and nothing ends.
 2. The signal that ends the command ends it in order: sessions are closed, files are finished. That has `grace_s`.
-3. The next signal hurries: what is not done after `HURRY_S` is left.
-4. One more, or the end of that time, ends the process where it stands, with the code of the signal that began it
-   (128 and its number). Files are then as a kill leaves them: complete up to that moment, to be finished by
-   `realtime recover`.
-
-So a program that hangs, in whatever it computes or waits for, still ends: by itself, or by a signal more. A command
+3. The next signal hurries: what is not done after `HURRY_S` is abandoned.
+4. One more, or the end of that time, ends the process where it is, with the code of the signal that began it
+   (128 and its number). Files are then as a kill leaves them: complete up to that moment, for `realtime recover` to
+   finish. So a program that hangs, whatever it computes or waits for, still ends: by itself, or by one more signal. A
+   command
 whose end has steps of its own (a run lets sessions finish first) goes without `grace_s`: all signals are its action's.
 """
 
@@ -26,7 +25,7 @@ from realtime_client.cli.hangup import hung_up, let_go
 from realtime_client.session.signals import signals
 
 HURRY_S = 2.0
-_LAST_WORDS_S = 0.5  # a terminal that was stopped takes none
+_LAST_WORDS_S = 0.5  # a stopped terminal takes no output
 
 
 class SignalledError(Exception):
@@ -41,8 +40,8 @@ class Interruption:
     """Passes signals on to whoever is in charge at the moment; before anyone is, the first ends the command.
 
     grace_s: how long an end in order may take; None: every signal goes to the action, and nothing is forced. fine:
-    signals by which to end is success. which: the signal that the exit code tells of. at_force: called before the
-    process is ended where it stands, to leave the terminal as it was.
+    signals that end the command successfully. which: the signal behind the exit code. at_force: called before the
+    process is ended by force, to leave the terminal as it was.
 
     The action runs in the signals thread and must not wait. It returns True if the command ends.
     """
@@ -78,7 +77,7 @@ class Interruption:
             action(earlier)
 
     def end_by(self, which: signal.Signals) -> None:
-        """Say that the command ends now, because of `which` or a key that stands for it: from here on time counts."""
+        """Say that the command ends now, because of `which` or a key that means the same: the clock starts."""
         self.which = self.which or which
         if self._guard is None and self._grace_s is not None:
             self._end_within(self._grace_s)

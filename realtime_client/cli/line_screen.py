@@ -18,7 +18,7 @@ from realtime_client.escape import printable
 
 _REDRAW_S = 0.04
 _STATUS_S = 0.1
-_LEVELS_EVERY = 2  # looks; a redraw for levels alone costs more than all else while someone speaks
+_LEVELS_EVERY = 2  # looks; redrawing for levels alone costs more than everything else while someone speaks
 _COLOURS = {"bar.you": "ansigreen", "bar.assistant": "ansicyan", "state": "bold"}
 _PASTE_OFF, _CURSOR_ON = "\x1b[?2004l", "\x1b[?25h"
 
@@ -37,7 +37,7 @@ class LineScreen:
         self._cooked = _terminal_settings()
         self._row = ""
         self._stopped = False
-        self._leaving = False  # the editor ends: its loop takes nothing up any more
+        self._leaving = False  # the editor is ending: its loop takes nothing more
         self._flush_is_due = threading.Event()
         self._loop: Any = None
         self._app: Any = None
@@ -123,12 +123,12 @@ class LineScreen:
             raise self._fault
 
     def _lost(self) -> None:
-        """The terminal is gone: end, as SIGHUP would make it, which need not come."""
+        """The terminal is gone: end, as after SIGHUP, which may not come."""
         self.hung_up = True
         self.stop()
 
     def _failed(self, _loop: Any, context: dict[str, Any]) -> None:
-        """Something of the screen's own went wrong: `run` ends with it."""
+        """Something went wrong in the screen itself: `run` ends with it."""
         self._fault = self._fault or context.get("exception")
         if self._fault is not None:
             self.stop()
@@ -165,8 +165,8 @@ class LineScreen:
             self._app.output.flush()
 
     def _keys_of(self, data: str) -> str:
-        """Take out of what the terminal sends what is not for the editor: reports about keys."""
-        if not data and hung_up():  # it is ready for ever, and never says anything
+        """Remove from what the terminal sends what is not for the editor: reports about keys."""
+        if not data and hung_up():  # it is always ready, and never says anything
             self._lost()
         if self._controls is None:
             return data
@@ -296,7 +296,7 @@ def _words(status: list[Fragment]) -> list[Fragment]:
 
 
 def _terminal_settings() -> Any:
-    """Return how the terminal is set now, None where that cannot be told."""
+    """Return the terminal's current settings, None where they cannot be read."""
     with contextlib.suppress(Exception):  # Windows has no such module
         import termios
 
@@ -307,7 +307,7 @@ def _terminal_settings() -> Any:
 def _terminal(lost: Callable[[], None]) -> Any:
     """Return the terminal without cursor position reports: nothing here needs them, and slow lines echo them.
 
-    lost: called when it takes no more, in place of the error.
+    lost: called instead of raising when it takes no more output.
     """
     if sys.platform == "win32":
         from prompt_toolkit.output import create_output

@@ -56,7 +56,7 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def talk_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command every option of a session that may use microphone and speaker, as `session_options` does.
 
-    It is also told with `by_text` whether these were declined.
+    `by_text` tells it whether these were declined.
     """
     return _with_settings(function, [spec for spec in SPECS.values() if spec.flag], talks=True)
 

@@ -13,8 +13,8 @@ _MOST_PENDING = 1_000_000
 class Pending:
     """Text on its way to the screen: complete lines, and the one still growing. Safe to use from any thread.
 
-    It holds at most a million characters; while it is full (the terminal has been stopped), further text is left
-    out of the screen, and a line says so.
+    It holds at most a million characters; while it is full (the terminal has been stopped), further text is not shown,
+    and a line says so.
     """
 
     def __init__(self) -> None:

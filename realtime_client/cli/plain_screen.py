@@ -33,7 +33,7 @@ class PlainScreen:
         self._runs = False
 
     def write(self, text: str) -> None:
-        """Show more of the running answer. A standard output that takes no more ends `run` with the error."""
+        """Show more of the running answer. If standard output takes no more, `run` ends with the error."""
         shown = printable(text) if self._to_terminal else text
         if not shown:
             return
@@ -69,7 +69,7 @@ class PlainScreen:
         self._do(lambda: None)
 
     def interrupt(self) -> bool:
-        """Take a Ctrl-C that came as a signal. The terminal itself has thrown away half a line."""
+        """Take a Ctrl-C that came as a signal. The terminal itself has discarded the half-typed line."""
         return self._runs and self._interrupts.come() and self._do(self._interrupted)
 
     def abandon(self) -> None:
@@ -110,7 +110,7 @@ class PlainScreen:
     def _read(self, on_line: OnLine) -> None:
         with contextlib.suppress(OSError, ValueError):  # the terminal is gone
             if isinstance(sys.stdin, io.TextIOWrapper):
-                sys.stdin.reconfigure(errors="surrogateescape")  # what cannot be read is for `on_line` to refuse
+                sys.stdin.reconfigure(errors="surrogateescape")  # `on_line` refuses what cannot be read
             for line in sys.stdin:
                 text = line.strip()
                 if text and not self._put(lambda text=text: on_line(text)):  # type: ignore[misc]

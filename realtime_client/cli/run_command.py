@@ -228,7 +228,7 @@ class _Command:
                 screen.say("running sessions are killed")
                 control.kill()
             else:
-                os._exit(128 + which)  # whatever goes on: the results are on the disk, --resume does the rest
+                os._exit(128 + which)  # whatever is going on: the results are on the disk, --resume does the rest
             return True
 
         state.handle(on_signal)
@@ -249,7 +249,7 @@ class _Command:
 
     @contextmanager
     def _listener(self, screen: RunScreen) -> Iterator[RunListener]:
-        """Give the screen as the listener, and the metrics beside it if they are wanted."""
+        """Return the screen as the listener, and the metrics with it if they are wanted."""
         port = self._settings.metrics_port
         if not port:
             yield screen
@@ -300,7 +300,7 @@ class _Command:
 
 
 def _try_to_write(path: Path) -> None:
-    """Make the file at once: a run of an hour must not end with the news that it cannot be written."""
+    """Create the file at once: an hour's run must not end by finding that it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
@@ -320,7 +320,7 @@ def _folder(settings: Settings, options: RunOptions) -> Path:
 
 
 def _where(settings: Settings) -> str:
-    """Return the endpoint as people and run.json name it: the same for every run of the built-in server."""
+    """Return the endpoint's name for people and run.json: always the same for the built-in server."""
     from realtime_client.batch.result import BUILT_IN
     from realtime_client.secret import shown_url
     from realtime_client.settings.target import endpoint

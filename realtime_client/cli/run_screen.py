@@ -52,7 +52,7 @@ class RunScreen(RunListener):
         self.running[case.id] = None
 
     def finished(self, result: CaseResult) -> None:
-        """A case has its result: tell it if it is not good."""
+        """A case has its result: report it unless it passed."""
         self.running.pop(result.case, None)
         self.counts[result.status] += 1
         for line in bad_lines(result):
@@ -121,7 +121,7 @@ class PlainRunScreen(RunScreen):
 
 
 class LiveScreen(RunScreen):
-    """A progress bar with the running cases at the bottom of a terminal. What is foreign is escaped, never markup."""
+    """A progress bar with the running cases at the bottom of a terminal. Foreign text is escaped, never markup."""
 
     def __init__(self, total: int, done: int, clock: Clock = SYSTEM_CLOCK) -> None:
         from rich.console import Console
@@ -178,7 +178,7 @@ class QuietScreen(RunScreen):
 
 @contextmanager
 def run_screen(total: int, done: int, *, quiet: bool, live: bool) -> Iterator[RunScreen]:
-    """Give the screen that is wanted: none, one that redraws itself, or lines."""
+    """Return the screen that is wanted: none, one that redraws itself, or lines."""
     if quiet:
         yield QuietScreen(total, done)
     elif live:

@@ -162,7 +162,7 @@ def _finish(held: Opened, turn: Answer, out: Path | None, *, as_json: bool) -> N
 
 
 def _check_out(out: Path, settings: Settings) -> None:
-    """Refuse what cannot become the file, before anything is sent."""
+    """Refuse an impossible output file before anything is sent."""
     if out.suffix.lower() not in (".wav", ".flac"):
         raise UsageError(f"--out {out}: the name must end in .wav or .flac")
     if settings.modality == "text":

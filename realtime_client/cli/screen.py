@@ -2,7 +2,7 @@
 
 Two screens with one interface: `LineScreen` for terminals that can move the cursor, `PlainScreen` for everything else.
 Everything but `run` may be called from any thread and does not wait for the terminal. Text is made printable here, so
-nothing a model says can command the terminal.
+nothing a model says can control the terminal.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Screen(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Give the terminal back as it was, though `run` still runs: the process ends where it stands."""
+        """Give the terminal back as it was although `run` is still running: the process ends by force."""
         ...
 
     def run(
@@ -89,7 +89,7 @@ class Screen(Protocol):
 
 
 class Interrupts:
-    """Whether Ctrl-C that came as a signal is taken up: a screen that is stuck does not."""
+    """Whether a Ctrl-C that came as a signal is handled: a screen that is stuck does not handle it."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
@@ -102,7 +102,7 @@ class Interrupts:
         return now_s - self._since_s < _STUCK_S
 
     def taken(self) -> None:
-        """It is taken up."""
+        """It is handled."""
         self._since_s = None
 
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from realtime_client.talk.assembly import LiveSound
 
 ChooseSound = Callable[[Settings], "tuple[Settings, LiveSound | None]"]
-_GRACE_S = 5.0  # what an end in order may take beside closing the session
-_TOLD = ("failure", "notice", "connection_lost")  # the screen, or the last line, tells of these
+_GRACE_S = 5.0  # what an orderly end may take besides closing the session
+_TOLD = ("failure", "notice", "connection_lost")  # the screen, or the last line, reports these
 
 
 def notice(invocation: Invocation, text: str) -> None:
-    """Write a line about the run to stderr, unless it is to be quiet."""
+    """Write a line about the run to stderr, unless -q was given."""
     if not invocation.quiet:
         tell(dim(one_line(text)))
 
@@ -78,10 +78,10 @@ def command_session(
 
 
 def close_soon(session: Session, after_s: float = 0.0) -> bool:
-    """Close a session from where nobody may wait; True, as the action of a signal that ends the command."""
+    """Close a session from where nobody may wait; returns True: the signal behind it ends the command."""
 
     def close() -> None:
-        with contextlib.suppress(Exception):  # the thread that holds the session gets the same error and tells it
+        with contextlib.suppress(Exception):  # the thread that holds the session gets the same error and reports it
             session.close()
 
     closing = threading.Timer(after_s, close)

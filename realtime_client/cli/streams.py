@@ -1,7 +1,7 @@
 """Standard input, output and error as they may be: closed, full, or with nobody at the other end.
 
-Output is the result: where it cannot be written, the command fails and says so. Error is only told: what cannot be
-written there is dropped, and the command goes on.
+Output is the result: where it cannot be written, the command fails and says so. Errors are only messages: what cannot
+be written there is dropped, and the command goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Output(io.FileIO):
-    """Standard output. fault: why it could not be written, which tells such an error from those of other files."""
+    """Standard output. fault: why it could not be written, to tell such an error from those of other files."""
 
     fault: OSError | None = None
 
@@ -31,7 +31,7 @@ class _Output(io.FileIO):
 
 
 class _Error(io.FileIO):
-    """Standard error: takes everything, whether it can be written or not."""
+    """Standard error: accepts everything, whether it can be written or not."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write what can be written, and claim all of it."""
@@ -45,8 +45,8 @@ class _Error(io.FileIO):
 def prepare() -> bool:
     """Make the streams fit for use; returns False if standard output is closed.
 
-    What is closed is opened on nothing: else the next file would take its number, and get what others write there.
-    Streams that somebody has put in the place of the process's own stay.
+    A closed stream is opened on nothing: otherwise the next file would take its number, and get what others write
+    there. Streams that somebody put in place of the process's own stay.
     """
     for number in range(3):
         try:
@@ -64,7 +64,7 @@ def prepare() -> bool:
 
 
 def _text(file: io.FileIO, like: io.TextIOWrapper | None) -> io.TextIOWrapper:
-    """Return a text stream into a file. like: the one whose place it takes."""
+    """Return a text stream into a file. like: the stream that it replaces."""
     buffer = io.BufferedWriter(file)
     if like is None:
         return io.TextIOWrapper(buffer, "utf-8", "replace")
@@ -84,7 +84,7 @@ def stdout_fault() -> OSError | None:
 
 
 def silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
+    """Point stdout nowhere, so that the interpreter's last flush does not complain."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
@@ -93,7 +93,7 @@ def silence_stdout() -> None:
 def not_text(args: Sequence[str]) -> str | None:
     """Return the first argument that is not text in UTF-8 as it may be shown, None if all are.
 
-    Python takes such bytes for half characters (PEP 383), which no message and no file of a recording can hold.
+    Python turns such bytes into surrogates (PEP 383), which no message and no file of a recording can hold.
     """
     for arg in args:
         try:

@@ -1,7 +1,7 @@
 """The push-to-talk key in a terminal: held where the terminal reports releases, tapped everywhere. Pure.
 
 Most terminals say only that a key was pressed. Those with the keyboard protocol of kitty can say more: asked with
-`CSI ? u` they answer `CSI ? FLAGS u`; after `CSI > 2 u` ("report event types") what used to come as before still does,
+`CSI ? u` they answer `CSI ? FLAGS u`; after `CSI > 2 u` ("report event types") what came before still comes as it did,
 repeats and releases come as `CSI CODE ; MODIFIERS : EVENT u` (or with another last letter), where EVENT is 2 for a
 repeat and 3 for a release, and `CSI < u` ends it. See "Comprehensive keyboard handling in terminals".
 """
@@ -14,7 +14,7 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.talk.turns import TalkKey
 
 ASK, ENABLE, DISABLE = "\x1b[?u", "\x1b[>2u", "\x1b[<u"
-HELD_S = 0.4  # pressed for longer than this, the key is held and not tapped
+HELD_S = 0.4  # pressed for longer than this, the key is held, not tapped
 
 _REPORT = re.compile(r"\x1b\[(?:\?(?P<flags>\d*)u|(?P<code>\d*);(?P<modifiers>\d*):(?P<event>\d)(?P<last>[A-Zu~]))")
 _BARE_F = re.compile(r"\x1b\[(?P<last>[PQS])")
@@ -23,7 +23,7 @@ _RELEASE = "3"
 
 
 class KeyReports:
-    """Takes the reports of the keyboard protocol out of what a terminal sends; the rest stays as it was without it.
+    """Takes the reports of the keyboard protocol out of what a terminal sends; the rest stays as if there were none.
 
     `answered` becomes True when the terminal answers `ASK`. Until then nothing is held back.
     """

@@ -22,7 +22,7 @@ class TurnWaiter:
     """Waits for one turn, and knows when to give up.
 
     show: takes the answer's text. tell: takes a line for people about something that is not part of the answer.
-    timeout_s: counts from the moment when all has been sent; a server that reads slowly takes its time before.
+    timeout_s: counts from the moment when all has been sent; a slow reader's time does not count.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TurnWaiter:
             return self._follow(updates, Deadline(self._timeout_s))
 
     def speak(self, feeder: Feeder) -> Answer:
-        """Say what the feeder has, and return the answer. Errors: as above, and those that the feeder met with."""
+        """Say what the feeder has, and return the answer. Errors: as above, and those that the feeder met."""
         with self._session.updates(timeout_s=0.5) as updates, feeder:
             while not self._fed(feeder):
                 self._take_one(updates)
@@ -67,7 +67,7 @@ class TurnWaiter:
         try:
             self._turn.take(next(updates))
         except TimeoutError:
-            pass  # the reasons to stop waiting are looked at between updates
+            pass  # the reasons to stop waiting are checked between updates
         except StopIteration:
             raise self._session.over() from None
 
@@ -80,7 +80,7 @@ class TurnWaiter:
             raise TimeLimitError(f"no complete answer within {self._timeout_s:g} s (see --timeout){said}")
 
     def _await_transcripts(self, updates: Subscription) -> None:
-        """Transcripts of the user's audio come when they come; wait a little for those still due."""
+        """Transcripts of the user's audio come at any time; wait a little for those still due."""
         if not self._session.facts.transcribes:
             return
         deadline = Deadline(TRANSCRIPT_WAIT_S)
@@ -90,4 +90,4 @@ class TurnWaiter:
             except TimeoutError:
                 continue
             except (StopIteration, RealtimeError):
-                return  # the answer is there: how the session ended is no matter of this turn
+                return  # the answer is there: how the session ended does not concern this turn

@@ -37,7 +37,7 @@ def _wrap_line(line: str, width: int, cells: Callable[[str], int]) -> tuple[list
 
 
 def _fitting(line: str, start: int, width: int, cells: Callable[[str], int]) -> int:
-    """Return the end of what fits into a row from `start` on: at least one character, and those without a width."""
+    """Return the end of what fits into a row from `start` on: at least one character, and any without a width."""
     used = 0
     for index in range(start, len(line)):
         used += cells(line[index])
