@@ -1,8 +1,8 @@
 """Putting live voice together from settings: which devices, microphone, speaker, echo control; and taking it apart.
 
-Devices are chosen before the session opens, so that a name that fits none is told at once, and opened when it is open.
-The microphone ends before the connection, the speaker after it. A device that cannot be had is told in one line, and
-the session goes on without, until there is one.
+Devices are chosen before the session opens, so that a name that fits none is reported at once, and opened once it is
+open. The microphone ends before the connection, the speaker after it. A device that does not work is reported in one
+line, and the session goes on without, until there is one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def turn_mode(settings: Settings) -> TurnMode:
 class LiveSound:
     """Microphone, speaker and echo control of one session, chosen when it is made, opened by `attached`.
 
-    warn: told in one line about a device that is not there. Errors: UsageError for a flag that names no device;
+    warn: called with one line about a device that is not there. Errors: UsageError for a flag that names no device;
     MissingExtraError for an echo mode that is not installed.
     """
 
@@ -104,7 +104,7 @@ class LiveSound:
         return ["input"] if self._settings.modality == "text" else ["input", "output"]
 
     def _choose(self, direction: Direction, listed: list[Device]) -> Device:
-        """Take what a flag names or nothing; what another source names, or else the default with a warning."""
+        """Take the device that a flag names, or fail; else what another source names, or the default with a warning."""
         name = _SETTINGS[direction]
         wanted = self._settings.value(name)
         self._wishes[direction] = devices.remembered(direction) if wanted is None else wanted
@@ -219,7 +219,7 @@ class LiveSound:
         self._opened("input", self.microphone, device, warn)
 
     def _opened(self, direction: Direction, line: Microphone | Speaker, asked: Device, warn: Warn) -> None:
-        """Tell if another device than the one asked for was opened."""
+        """Report it if another device than the one asked for was opened."""
         now = line.device
         if now is None:
             return
@@ -231,7 +231,7 @@ class LiveSound:
     # Echo.
 
     def _echo_control(self, microphone: Device | None) -> EchoControl:
-        """Make an echo control for the devices in use, with what was measured of them."""
+        """Make an echo control for the devices in use, with what was measured for them."""
         from realtime_client.audio.echo.control import UNKNOWN_PATH, EchoControl, EchoMode, choose_mode
         from realtime_client.talk import echo_memory
 
@@ -254,7 +254,7 @@ class LiveSound:
 
     @property
     def echo_mode(self) -> str:
-        """What is done against echo now."""
+        """What is being done about echo."""
         return "" if self._echo is None else str(self._echo.mode)
 
     def _far(self, samples: Samples, at_s: float) -> None:
@@ -264,7 +264,7 @@ class LiveSound:
             echo.far(samples, at_s)
 
     def _renew_echo(self) -> None:
-        """Begin anew with other devices: neither their rate nor what was measured before holds for them."""
+        """Start over with other devices: neither their rate nor what was measured before holds for them."""
         microphone = None if self.microphone is None else self.microphone.device
         self._echo = self._echo_control(microphone)
         self.voice.use_speaker(self.speaker, self._echo)
@@ -308,7 +308,7 @@ class LiveSound:
         self._try_renew_echo()
 
     def following_failed(self, error: Exception) -> None:
-        """Tell, once, that a change of devices could not be followed (see `Followed`)."""
+        """Report, once, that a change of devices could not be followed (see `Followed`)."""
         text = self._following.failed(error)
         if text is not None:
             device = None if self.speaker is None else self.speaker.device
@@ -321,7 +321,7 @@ class LiveSound:
         return self.microphone is None and self.speaker is None
 
     def place(self, direction: Direction) -> str | None:
-        """Return the device behind one that only leads to the sound server's choice; None if it is not known."""
+        """Return the device behind one that merely leads to the sound server's choice; None if it is not known."""
         current = self._current(direction)
         device = None if current is None else current.device
         if self._follower is None or device is None or not device.follows:
@@ -336,7 +336,8 @@ class LiveSound:
     def devices_came(self, *, plugged: bool) -> None:
         """Open what is missing, and go back to what was chosen, as far as it is there (see `Followed`).
 
-        plugged: a device has come just now, so the list is worth a pause of what is open. Errors: DeviceError.
+        plugged: a device has just been plugged in, so reading the list is worth a pause of what is open. Errors:
+        DeviceError.
         """
         with self._lock:
             listed = self._listed(again=self.silent)
@@ -357,7 +358,7 @@ class LiveSound:
         return self.microphone if direction == "input" else self.speaker
 
     def _is_missing(self, direction: Direction, listed: list[Device]) -> bool:
-        """Tell whether the list lacks what is wanted: it may be there since it was read."""
+        """Tell whether the list lacks what is wanted, which may have been plugged in since it was read."""
         if self._wishes[direction] is None:
             return self._current(direction) is None and not any(device.serves(direction) for device in listed)
         return self._wished(direction, listed) is None
@@ -373,7 +374,7 @@ class LiveSound:
             return None
 
     def _pick_up(self, direction: Direction, wish: Device | None, listed: list[Device]) -> None:
-        """Begin with a device that was not there at the start; nothing is said if there is none yet."""
+        """Begin to use a device that was not there at the start; nothing is said if there is none yet."""
         try:
             device = wish or devices.choose(None, direction, listed)
         except DeviceError:
@@ -393,12 +394,12 @@ class LiveSound:
         self._renew_echo()
 
     def _ask_for_sound(self) -> None:
-        """A session that began without a speaker may have asked for text alone."""
+        """A session that began without a speaker may have asked for text only."""
         if self.speaker is not None and self._session is not None and "audio" not in self._session.facts.modalities:
             self._session.change(Changes(modality="audio"))
 
     def current_devices(self) -> list[Device]:
-        """Return the devices of now; the sound pauses for a moment where they may have changed. Errors: DeviceError."""
+        """Return the current devices; the sound pauses for a moment if they may have changed. Errors: DeviceError."""
         with self._lock:
             return self._listed(again=self._may_have_changed)
 
@@ -412,7 +413,7 @@ class LiveSound:
         return devices.limited(devices.list_devices, _LIST_LIMIT_S)
 
     def use(self, direction: Direction, wanted: str) -> Device:
-        """Move to another device, and remember it once it works. One that does not is told, and all stays as it is.
+        """Move to another device, and remember it once it works. If it does not, that is reported, and nothing changes.
 
         Errors: UsageError for a name that fits none or several, with the names that there are; DeviceError.
         """

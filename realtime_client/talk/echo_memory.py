@@ -55,7 +55,7 @@ def remember(output: str, input_: str, advice: Advice, path: Path | None = None)
 
 
 def _load(path: Path) -> _Remembered:
-    """Read the file. A broken one is as good as none: it only holds what can be measured again."""
+    """Read the file. A broken one counts as empty: it only holds what can be measured again."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Remembered)
     except (OSError, msgspec.MsgspecError, ValueError):

@@ -1,8 +1,8 @@
 """Following the devices of a machine while a session runs: those that come, and streams that the sound server moves.
 
-Where PulseAudio or PipeWire is, `audio.pulse_watch` tells at once. Elsewhere PortAudio would have to be asked, which it
-answers truly only while no stream is open: so a session without any device looks for one every 3 s. One that was there
-and did not open is tried again as often.
+With PulseAudio or PipeWire, `audio.lines.pulse_watch` reports at once. Elsewhere PortAudio would have to be asked, and
+its answer is only right while no stream is open: so a session without any device looks for one every 3 s. One that was
+there and did not open is tried again as often.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _LEFT_BEHIND_S = 0.4  # servers of today move a stream a moment after the defaul
 
 
 class Followed(Protocol):
-    """What is told of devices; see `LiveSound`."""
+    """Who is told about devices; see `LiveSound`."""
 
     def moved(self, direction: Direction, device: str, reason: str) -> None:
         """The sound server put a stream on another device."""
         ...
 
     def devices_came(self, *, plugged: bool) -> None:
-        """There may be a device that was missing. plugged: one has come just now."""
+        """There may be a device that was missing. plugged: one has just been plugged in."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class Follower:
         return self._watch.works
 
     def place(self, direction: Direction) -> str | None:
-        """Return the device that the sound server plays to, or hears, as people name it; None if it is not known."""
+        """Return the name of the device that the sound server plays to, or hears; None if it is not known."""
         snapshot = self._watch.snapshot
         if snapshot is None:
             return None
@@ -77,12 +77,12 @@ class Follower:
         """End; idempotent."""
         self._closing.set()
         self._watch.close()
-        with contextlib.suppress(queue.Full):  # then it is awake
+        with contextlib.suppress(queue.Full):  # by then it is awake
             self._news.put_nowait(None)
         self._thread.join(timeout=5.0)
 
     def _heard(self, news: list[News]) -> None:
-        with contextlib.suppress(queue.Full):  # dozens of changes a second: what counts is the last, told by the lines
+        with contextlib.suppress(queue.Full):  # dozens of changes a second: the lines report the last
             self._news.put_nowait(news)
 
     def _run(self) -> None:
@@ -117,13 +117,13 @@ class Follower:
             self._take_up(plugged=True)
 
     def _take_up(self, *, plugged: bool) -> None:
-        """Let a device that has come be taken; if that fails, again with the next look."""
+        """Have a device taken that was plugged in; if that fails, again with the next look."""
         self._missed = plugged
         self._sound.devices_came(plugged=plugged)
         self._missed = False
 
     def _fetch_left_behind(self) -> None:
-        """Open a stream anew that follows the default, and was left by its server on the old one."""
+        """Reopen a stream that follows the default and that its server left on the old one."""
         item, self._left_behind = self._left_behind, None
         if item is None or self.place(item.direction) == item.device:
             return
@@ -132,10 +132,10 @@ class Follower:
                 line.renew(item.reason)
 
     def _moved(self, item: News) -> None:
-        """Tell. What was chosen by name is not left because the default is another one, nor kept once it is gone."""
+        """Report it. A device chosen by name is neither left because the default changed, nor kept once it is gone."""
         lines = [line for line in open_lines(item.direction) if line.device is not None]
         if item.anew and any(line.opened_s >= item.since_s for line in lines):
-            return  # the line moved itself, and told
+            return  # the line moved by itself, and reported it
         chosen = [line for line in lines if line.device is not None and not line.device.follows]
         if chosen and (item.gone or item.by_default):
             for line in chosen:

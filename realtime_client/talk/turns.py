@@ -28,7 +28,7 @@ def changes_for(mode: TurnMode) -> Changes:
 
 
 class TalkKey:
-    """The push-to-talk key: what is to be done with the blocks of the microphone while it is pressed and after.
+    """The push-to-talk key: what to do with the microphone's blocks while it is pressed and afterwards.
 
     `press` and `release` may come from any thread; `step` is asked once a block, by the microphone's thread, so that
     what was said until the release is sent before the commit. Pure.
@@ -47,7 +47,7 @@ class TalkKey:
         self.pressed = False
 
     def step(self) -> tuple[bool, bool, bool]:
-        """For the next block: (a turn begins here, the block is to be sent, the turn ends after it)."""
+        """What to do with the next block: (a turn begins here, the block is to be sent, the turn ends after it)."""
         pressed, was_open = self.pressed, self._open
         self._open = pressed
         return pressed and not was_open, pressed or was_open, was_open and not pressed

@@ -6,9 +6,9 @@
     device callbacks    only move samples
 
 Interruption. Whoever cuts an answer (the server's speech_started, typed text, the local onset, the push-to-talk key)
-goes through the conversation, which asks `heard_ms` where playback stands. The first such question drops what is to be
-played, so the position it answers with is the one that was really heard. It is asked with the session's lock held: the
-speaker makes no call into a device there, a thread of its own does that at once.
+goes through the conversation, which asks `heard_ms` where playback stands. The first such question drops what is still
+to be played, so the position that it returns is the one that was really heard. It is asked with the session's lock
+held: the speaker makes no call into a device there; a thread of its own does that at once.
 
 Whatever fails between the devices and the session (a block that cannot be sent, sound that cannot be played) is told
 when it begins and when it is over, and what follows is tried again: nobody goes deaf or mute without a word.
@@ -46,7 +46,7 @@ class LiveVoice:
     """Microphone, speaker, echo control and turn mode around one session.
 
     Make it first and hand `heard_ms` to the session; `start` when the session is open. Either device may be None: what
-    is missing is left out, the rest goes on.
+    is missing is left out, and the rest works.
     """
 
     def __init__(self, *, mode: TurnMode = TurnMode.SERVER_VAD, local_onset: bool = True) -> None:
@@ -67,7 +67,7 @@ class LiveVoice:
         self._removers: list[Callable[[], None]] = []
         self._news: queue.Queue[up.Update | None] = queue.Queue(64)
         self._hearing, self._playing, self._passing = Trouble(_ENOUGH), Trouble(_ENOUGH), Trouble(_ENOUGH)
-        self._telling = threading.Lock()  # two threads may tell, but in order
+        self._telling = threading.Lock()  # two threads may report, but in order
         self._teller = threading.Thread(target=self._tell, name="realtime-devices", daemon=True)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class LiveVoice:
             remove()
         self.tell_played()
         self._session = None
-        with contextlib.ExitStack() as stack:  # each is closed, whatever another one does
+        with contextlib.ExitStack() as stack:  # each is closed, whatever the others do
             if self._teller.ident:
                 stack.callback(self._teller.join, 5)
                 stack.callback(self._put_news, None)
@@ -126,7 +126,7 @@ class LiveVoice:
                 self.device_changed("input", _name(self._microphone), "the microphone is heard again", 0)
 
     def hearing_failed(self, error: Exception) -> None:
-        """Tell, once, that what the microphone captures does not reach the session. For the microphone's thread."""
+        """Report, once, that what the microphone captures does not reach the session. For the microphone's thread."""
         self._failed("input", self._hearing, "the microphone is not heard", error)
 
     def _hear(self, session: Session, samples: Samples, at_s: float) -> None:
@@ -148,7 +148,7 @@ class LiveVoice:
         return self.mode is not TurnMode.PUSH_TO_TALK and self._speaker is not None and not self._speaker.idle
 
     def _send(self, session: Session, sound: Samples, at_s: float) -> None:
-        """Send what was captured at `at_s`, and tell that when it does not simply follow on what was sent before."""
+        """Send what was captured at `at_s`, and report that time if it does not continue what was sent before."""
         captured_s = at_s - self._sent_s
         if abs(captured_s - self._captured_s) > _CAPTURE_TOLERANCE_S:
             self._captured_s = captured_s
@@ -200,7 +200,7 @@ class LiveVoice:
             self._failed("output", self._playing, "the answer is not heard", error)
 
     def _failed(self, direction: str, trouble: Trouble, what: str, error: Exception) -> None:
-        """Tell of a trouble, once, unless it is that the session is over."""
+        """Report a trouble, once, unless it is that the session is over."""
         session = self._session
         if session is None or session.stop.is_set() or isinstance(error, ClosedError):
             return
@@ -262,14 +262,14 @@ class LiveVoice:
         while True:
             try:
                 self._news.put_nowait(update)
-            except queue.Full:  # dozens of changes a second: what counts is the last
+            except queue.Full:  # dozens of changes a second: the last one counts
                 with contextlib.suppress(queue.Empty):
                     self._news.get_nowait()
             else:
                 return
 
     def tell_played(self) -> None:
-        """Tell the session what was heard since the last time; it is told by itself ten times a second.
+        """Tell the session what was heard since the last time; that happens by itself ten times a second.
 
         For the end of a session; never from a callback of a device.
         """
@@ -291,7 +291,7 @@ class LiveVoice:
             return ()
 
     def _pass_on(self, session: Session, update: up.Update) -> None:
-        """Tell the session. A direct observer may raise, after others were told."""
+        """Tell the session. A direct observer may raise after others were told."""
         try:
             session.tell(update)
         except Exception as error:  # noqa: BLE001  # told; what follows is passed on
@@ -300,7 +300,7 @@ class LiveVoice:
             self._passing.worked()
 
     def _tell(self) -> None:
-        """Pass news on in a thread that no device waits for."""
+        """Pass on news in a thread for which no device waits."""
         while True:
             try:
                 update = self._news.get(timeout=TELL_EVERY_S)

@@ -1,4 +1,4 @@
-"""What is said to people about devices that changed."""
+"""What people are told about devices that changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from realtime_client.audio.lines.telling import DeviceChange
 
 
 def said(change: DeviceChange) -> str:
-    """Return one line about a change. A device that was asked for and refused is told with those that there are."""
+    """Return one line about a change. A refused device is named together with those that there are."""
     kind, now, reason = KINDS[change.direction], change.now, change.reason
     if change.fault:
         return f"the {kind}: {reason}"
@@ -21,7 +21,7 @@ def said(change: DeviceChange) -> str:
 
 
 def _others(direction: Direction, asked: str) -> str:
-    """Name the devices that there are besides one that does not work."""
+    """Name the devices there are besides one that does not work."""
     try:
         others = [device for device in devices.list_devices() if device.serves(direction) and device.name != asked]
     except DeviceError:
