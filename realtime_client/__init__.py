@@ -2,8 +2,8 @@
 
     import realtime_client
 
-    with realtime_client.connect(local=True) as client:
-        print(client.ask("What can you do?").text)
+    with realtime_client.connect(local=True) as session:
+        print(session.ask("What can you do?").text)
 
 Names are loaded when they are first used, so that importing the package costs next to nothing.
 """

@@ -94,7 +94,7 @@ class Connecting:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what Python itself asks for
             raise AttributeError(name)
-        raise UsageError("connect() opens the session by `with`: `with realtime_client.connect() as client:`")
+        raise UsageError("connect() opens the session by `with`: `with realtime_client.connect() as session:`")
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def opened(
     heard_ms: HeardMs | None = None,
     tools: Sequence[ToolSpec] = (),
 ) -> Iterator[Opened]:
-    """The same for the command line. prepared: gets the session before it connects, for example to close it.
+    """Hold a session open. prepared: gets the session before it connects, for example to close it.
 
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
     is, for those who listen in another way. tools: what the model may call.

@@ -27,7 +27,7 @@ _STUCK_S = 1.0  # by then, a screen that has not ended is stuck: the session is 
 
 
 @click.command("chat", cls=SectionedCommand)
-@click.option("--voice", "by_voice", is_flag=True, help="talk, also where standard input is no terminal")
+@click.option("--voice", "by_voice", is_flag=True, help="talk even if standard input is not a terminal")
 @talk_options
 def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_text: bool) -> None:
     """Hold a conversation: speak or type; the answer is heard and streams in. .help lists what else can be typed.

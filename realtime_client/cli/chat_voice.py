@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _STEERING_HELP = """\
   .mute .unmute  silence the microphone, or let it be heard again
-  .volume [N]    set the loudness of the answers, 0 to 1 or in percent; or show it
+  .volume [N]    set the volume of the answers, 0 to 1 or in percent; or show it
   .mode [WORD]   choose who ends your turn: vad (silence), semantic (meaning) or
                  ptt (a key); or show it
   .talk          with ptt, begin or end your turn, as F2 and Ctrl-Space do (held
@@ -172,7 +172,7 @@ class ChatVoice:
         self._screen.notice("[the microphone is on]")
 
     def volume(self, rest: str) -> None:
-        """Set or show the loudness of the answers."""
+        """Set or show the volume of the answers."""
         speaker = self._sound.speaker
         if speaker is None:
             raise UsageError("there is no speaker")

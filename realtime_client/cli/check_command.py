@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Read scenarios (files, or directories with *.yaml) and print every mistake as FILE:LINE:COLUMN: what is wrong.
 
-    Ends with 2 when there is one. Nothing is connected to.
+    Ends with 2 when there is one. No connection is made.
     """
     if schema:
         from realtime_client.batch.loading.schema import schema_text

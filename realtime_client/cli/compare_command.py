@@ -34,7 +34,7 @@ _MOST_FLIPS = 5
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.05,
     show_default=True,
-    help="chance of naming any change where there is none",
+    help="accepted chance of reporting a change where there is none",
 )
 @click.option(
     "--least-change",

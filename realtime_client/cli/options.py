@@ -94,7 +94,7 @@ def _with_settings(function: Callable[..., Any], specs: list[Spec], *, talks: bo
 
     options = [_option(spec) for spec in specs]
     if any(spec.name == "modality" for spec in specs):
-        text = "only text: no sound is asked for" + (", no microphone and no speaker are used" if talks else "")
+        text = "text only: no sound is asked for" + (", no microphone and no speaker are used" if talks else "")
         options.append(click.option("--text", "by_text", is_flag=True, help=text))
         options.append(click.option("--text-only", is_flag=True, hidden=True))  # its old name
     options.append(click.option("-q", "--quiet", is_flag=True, help="no notices on stderr"))

@@ -17,7 +17,7 @@ from realtime_client.settings import Settings
 
 @click.command("recover", cls=SectionedCommand)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--force", is_flag=True, help="even if the program that records it seems to run still")
+@click.option("--force", is_flag=True, help="even if the recording program still seems to run")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 @log_options
 def command(*, settings: Settings, invocation: Invocation, folder: Path, force: bool, as_json: bool) -> None:  # noqa: ARG001

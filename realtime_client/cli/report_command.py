@@ -21,7 +21,7 @@ from realtime_client.settings import Settings
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="where to write it; default DIR/report.html"
 )
-@click.option("--no-sessions", is_flag=True, help="of a run: without the reports of its sessions")
+@click.option("--no-sessions", is_flag=True, help="for a run: without the reports of its sessions")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 @log_options
 def command(

@@ -82,7 +82,7 @@ def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> li
     help="folder of the run [a new one in runs/ next to the recordings]",
 )
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="also write JUnit XML here")
-@click.option("--fast", is_flag=True, help="send audio at once and wait for no pause; where the server permits it")
+@click.option("--fast", is_flag=True, help="send audio at once and skip pauses; where the server permits it")
 @click.option(
     "--resume",
     is_flag=True,
@@ -94,7 +94,7 @@ def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> li
     type=click.IntRange(0, 100),
     default=2,
     show_default=True,
-    help="begin a case again so often after a fault of the endpoint, after a rate limit ten times as often; "
+    help="how often to begin a case again after a fault of the endpoint, ten times as often after a rate limit; "
     "never after a failed check",
 )
 @click.option(

@@ -38,7 +38,7 @@ from realtime_client.updates import AudioFormat
     default=120.0,
     show_default=True,
     metavar="SECONDS",
-    help="longest wait for the answer, once all is sent",
+    help="longest wait for the answer, once everything is sent",
 )
 @session_options
 def command(
