@@ -492,11 +492,13 @@ def test_what_stood_where_fits_what_was_heard(steps):
             begin = playback.handed
             read(playback, count)
             at_s += count / RATE_HZ
-            for stretch in playback.stood(begin, playback.handed):
+            stretches = playback.stood(begin, playback.handed)
+            for stretch in stretches:
                 assert begin <= stretch.position < playback.handed
                 assert stretch.from_ms == pytest.approx(told.get(stretch.part, 0.0))
                 told[stretch.part] = stretch.to_ms
-                assert playback.heard_ms(stretch.part, 0) == int(stretch.to_ms)
+            for again in {stretch.part for stretch in stretches}:  # one may stand there twice
+                assert playback.heard_ms(again, 0) == int(told[again])
 
 
 @pytest.mark.parametrize("seed", range(8))

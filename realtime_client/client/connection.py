@@ -95,12 +95,12 @@ class Connection:
             round_trip=owner.round_trip,
         )
         self._attempt = Attempt(endpoint, limits, self)
-        self._outcome: queue.Queue[Wire | BaseException] = queue.Queue(4)
+        self._outcome: queue.SimpleQueue[Wire | BaseException] = queue.SimpleQueue()
         self._wire: Wire | None = None
         self._starting = threading.Lock()
         self._begun = threading.Event()
         self._closing = self._over = False
-        self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put_nowait)
+        self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put)
         self._send = Worker("realtime-send", self._run_send, self._failed)
         self._pings = Worker("realtime-keep-alive", self._run_keep_alive, self._failed)
 
@@ -134,7 +134,7 @@ class Connection:
         wire = self._wire = self._attempt.run()
         if self._over:
             wire.abort()
-        self._outcome.put_nowait(wire)
+        self._outcome.put(wire)
 
     @property
     def server_date(self) -> str:
@@ -281,8 +281,8 @@ class Connection:
             self._closing = True
         self._stop(drop=drop)
         if not self._send.thread.ident:  # nobody will say goodbye to the server
+            self._outcome.put(errors.ClosedError("closed while connecting"))  # before the attempt fails of it
             self._attempt.abort()
-            self._outcome.put_nowait(errors.ClosedError("closed while connecting"))
 
     def _stop(self, *, drop: bool) -> None:
         self._over = True
