@@ -299,6 +299,21 @@ def test_one_wake_up_for_many_updates() -> None:
     assert run(main) == 1
 
 
+def test_whoever_still_waits_is_woken_when_another_has_what_it_wanted() -> None:
+    async def main() -> None:
+        wake, here = Wake(), set()
+        one, other = (asyncio.create_task(wake.until(lambda name=name: name in here or None, WAIT_S)) for name in "ab")
+        await asyncio.sleep(0)
+        for name, task in (("a", one), ("b", other)):
+            here.add(name)
+            await asyncio.to_thread(wake.ring)
+            assert await task
+        with pytest.raises(TimeoutError):
+            await wake.until(lambda: None, 0.01)
+
+    run(main)
+
+
 # --- room -------------------------------------------------------------------------------------------------------------
 
 

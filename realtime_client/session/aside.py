@@ -18,12 +18,13 @@ class Wake:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
-        self._awaited = False
+        self._waiting = 0
+        self._rung = False
 
     def ring(self) -> None:
         """Wake whoever waits; from any thread."""
-        if self._awaited:
-            self._awaited = False
+        if self._waiting and not self._rung:
+            self._rung = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._event.set)
 
@@ -34,16 +35,17 @@ class Wake:
         """
         if (found := look()) is not None:
             return found
+        self._waiting += 1
         try:
             async with asyncio.timeout(limit_s):
                 while True:
                     self._event.clear()
-                    self._awaited = True  # what happens from here on rings
+                    self._rung = False  # what happens from here on rings
                     if (found := look()) is not None:
                         return found
                     await self._event.wait()
         finally:
-            self._awaited = False
+            self._waiting -= 1
 
 
 class Aside(Generic[T]):
