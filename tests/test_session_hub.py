@@ -6,6 +6,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from realtime_client.client.outbox import WRITE_OUT
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
 from realtime_client.protocol.events import ResponseCreate
 from realtime_client.protocol.session import RealtimeConfig
+from realtime_client.recording.recorder import Recorder
 from realtime_client.session.hub import Hub
 from realtime_client.session.limits import Limits
 
@@ -401,6 +403,41 @@ def test_what_runs_is_over_and_late_frames_of_the_old_server_are_ignored() -> No
     assert "ItemDeleted" not in kinds(told), "the old server's"
     assert "Interrupted" in kinds(told)
     assert got == [], "the new server knows nothing of the old one's items"
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["of its own accord", "asked"])
+def test_servers_that_give_the_same_names(asked: bool) -> None:
+    """What had a name on the old server is nothing to the new one."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create" if asked else "input_audio_buffer.clear")
+        peer.answer(f"From {peer.websocket.local_address[1]}.", "resp_1")
+        peer.read_all()
+
+    with ScriptedServer(script) as first, ScriptedServer(script) as second:
+        with RealtimeClient(endpoint(first), limits=LIMITS) as client:
+            for server in (first, second):
+                if server is second:
+                    client.reconnect(endpoint(second))
+                cause = client.respond if asked else client.clear_input
+                answer = client.next_answer(after=cause, timeout_s=WAIT_S)
+                assert f":{answer.text.split()[1][:-1]}/" in server.url
+            assert not client.answering
+
+
+def test_the_recording_goes_on(tmp_path: Path) -> None:
+    with LocalServer() as first, LocalServer() as second:
+        recorder = Recorder.create(tmp_path, settings={})
+        with RealtimeClient(endpoint(first), limits=LIMITS, recorder=recorder) as client:
+            client.ask("What is 1 plus 2?")
+            client.reconnect(endpoint(second))
+            client.ask("What is 3 plus 4?")
+    lines = (recorder.folder / "transcript.jsonl").read_text().splitlines()
+    said = [json.loads(line)["text"] for line in lines]
+    assert said == ["What is 1 plus 2?", "1 plus 2 is 3.", "What is 3 plus 4?", "3 plus 4 is 7."]
+    assert json.loads((recorder.folder / "session.json").read_text())["errors"] == 0
+    assert len(list((recorder.folder / "turns").iterdir())) == 2
 
 
 def refuses(peer: Peer) -> None:

@@ -184,6 +184,12 @@ class AnswerBook:
             self.running.pop("", None)  # an older one without an id: from here on, names count
         return answer
 
+    def leave(self) -> None:
+        """The server was left: its names mean nothing any more, and its items cannot be corrected."""
+        for answer in self.recent:
+            answer.left = True
+        self._over.clear()
+
     def is_over(self, response_id: str) -> bool:
         """Whether the end of that answer was reported."""
         return response_id in self._over

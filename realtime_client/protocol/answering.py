@@ -187,8 +187,7 @@ class Answering:
             done = ev.ResponseDone(response=ev.Response(id=answer.id, status="incomplete"))
             ended, told = self.book.end(done.response)
             happened += [*told, translate.response_done(done, ended)]
-        for answer in self.book.recent:
-            answer.left = True
+        self.book.leave()
         self.tools.clear()
         return happened
 

@@ -168,6 +168,12 @@ class ResponseGate:
         """The server says that nothing is running: whatever was waited for is over."""
         self.active_id = self._active_until_s = self._sent = None
 
+    def leave(self) -> None:
+        """The server was left: whatever was waited for is over, and its names mean nothing any more."""
+        self.not_running()
+        self._ended.clear()
+        self.assumed = None
+
     def _hurry(self, now_s: float) -> None:
         request = self._sent
         assert request is not None

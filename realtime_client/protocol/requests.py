@@ -187,7 +187,7 @@ class Requests:
         suspects = () if given_up is None else given_up.suspects
         if given_up is not None and not given_up.abandoned:
             over.insert(0, given_up.event_id)
-        self.gate.not_running()
+        self.gate.leave()
         self._apart.clear()
         self._cancel_next = self._cancelled_late = self.voice_ended = False
         return [*(translate.failure(each, None) for each in suspects), *map(translate.cancelled, over)]
