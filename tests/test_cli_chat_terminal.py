@@ -139,6 +139,7 @@ def test_without_a_terminal_nobody_is_asked(tmp_path):
             while ".quit to end" not in process.stderr.readline():
                 pass
             process.send_signal(signal.SIGINT)
+            process.wait(LIMIT_S)  # the end of its input would end it, too
             _, errors = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, errors) == (130, "")
 
