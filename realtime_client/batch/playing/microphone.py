@@ -1,4 +1,4 @@
-"""A microphone that a program speaks into: blocks of 20 ms, each at its own moment.
+"""A microphone into which a program speaks: blocks of 20 ms, each at its own moment.
 
 Block k leaves at start + k * 20 ms of the monotonic clock. Whoever tends it may be late: what is due then leaves at
 once, and the schedule stays where it was, so delays never add up. Silence that has lasted for five seconds goes out
@@ -29,9 +29,9 @@ _LONG_BLOCKS = 250
 class ScriptedMicrophone:
     """Sends clips in real time; between them silence where it is `live`. One thread tends it.
 
-    send: takes one block in the input format. captured: told, before the first block of an unbroken stretch, how
-    much audio was sent before it (ms) and the moment that it has on the schedule. live: silence flows when there is
-    nothing else, as from a device that is open. muted: nothing is sent at all.
+    send: takes one block in the input format. captured: called before the first block of an unbroken stretch with how
+    much audio was sent before it (ms) and its moment on the schedule. live: silence flows when there is nothing else,
+    as from a device that is open. muted: nothing is sent at all.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ScriptedMicrophone:
     def play(self, clip: StepSound, began: Callable[[float], None], ended: Callable[[float], None]) -> None:
         """Begin to send a clip. began, ended: called with the moment when its voice begins and when it has ended."""
         self._silent = 0
-        self.tend()  # silence that was due comes before it
+        self.tend()  # silence that was due precedes it
         size = self._size
         blocks = [clip.audio[at : at + size] for at in range(0, len(clip.audio), size)]
         if blocks:
@@ -95,7 +95,7 @@ class ScriptedMicrophone:
             due_s, count = self._due_s(), self._group()
             self._next += count
             self._send_blocks(due_s, count)
-            if not self._live and not self._clip:  # a key that was let go: the next clip has a schedule of its own
+            if not self._live and not self._clip:  # a key that was released: the next clip has a schedule of its own
                 self._start_s, self._broken = None, True
 
     def _group(self) -> int:
@@ -133,7 +133,7 @@ class ScriptedMicrophone:
     def play_fast(
         self, clip: StepSound, silence_ms: int, began: Callable[[float], None], ended: Callable[[float], None]
     ) -> None:
-        """Send a whole clip, and silence behind it, as quickly as it is taken."""
+        """Send a whole clip, and silence after it, as fast as it is taken."""
         voice_end = self.sent_bytes + clip.voice_end_ms * self._format.bytes_per_ms
         began(self._clock.monotonic())
         ended_at: float | None = None

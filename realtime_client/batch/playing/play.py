@@ -84,7 +84,7 @@ def expectations(scenario: Scenario) -> list[Expect]:
 def check_needs(scenario: Scenario) -> None:
     """Refuse a scenario that could not be judged, before it is played.
 
-    Errors: MissingExtraError; UsageError for what is no regular expression.
+    Errors: MissingExtraError; UsageError for an invalid regular expression.
     """
     for expect in expectations(scenario):
         if expect.language is not None:
@@ -168,7 +168,7 @@ class _Attempt:
                 self._gather(held.session)
 
     def _make_clips(self, settings: Settings) -> None:
-        """Make what is going to be spoken while there is time; it is kept for a while.
+        """Prepare what will be spoken while there is time; it is kept for a while.
 
         Errors: UsageError for a file or voice that cannot be used, before anything is sent.
         """
@@ -177,7 +177,7 @@ class _Attempt:
                 make_clip(step, self._case, input_format(settings))
 
     def _prepare(self, session: Session, news: threading.Event) -> None:
-        """Begin to watch before there is anything to see."""
+        """Start watching before there is anything to see."""
 
         def ms(size_bytes: int) -> int:
             return session.output_format.ms(size_bytes)
@@ -208,7 +208,7 @@ class _Attempt:
             facts.recording = _relative(held.recording, settings.record_dir)
 
     def _gather(self, session: Session) -> None:
-        """Take down what is known before the session is closed."""
+        """Collect what is known before the session is closed."""
         facts, watch = self._facts, self._watch
         assert watch is not None
         for turn in watch.turns:

@@ -1,7 +1,7 @@
 """Playing the steps of one case into an open session. One thread does it all: it speaks, waits and answers tools.
 
-While it waits it tends what has a moment of its own: the blocks of the microphone and the results of tools. It wakes
-for news of the session, for the next such moment, and a few times a second to see whether it is to stop.
+While it waits it looks after what has a moment of its own: the microphone's blocks and the tools' results. It wakes for
+news of the session, for the next such moment, and a few times a second to see whether it is to stop.
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ class Player:
     # --- what the recording wants to know -----------------------------------------------------------------------------
 
     def _captured(self, at_ms: int, at_s: float) -> None:
-        """The microphone begins anew: its sound stands where it was due, however late it leaves."""
+        """The microphone begins a new stretch: its sound counts from when it was due, however late it leaves."""
         self._session.tell(up.Captured(at_ms=at_ms, at_s=at_s))
 
     def _tell_played(self) -> None:
-        """Tell what was heard since the last time."""
+        """Report what was heard since the last time."""
         self._told = Deadline(_TELL_S, self._clock)
         if isinstance(self._listener, PatientListener):
             return
@@ -124,7 +124,7 @@ class Player:
         if step.after is None:
             self._until_quiet(limit_s)
         turn = PlayedTurn(n, step, self._clock.monotonic())
-        clip = self._clip(turn)  # made before the step begins: a voice takes its time
+        clip = self._clip(turn)  # made before the step begins, because a voice takes time
         turn.began_s = self._clock.monotonic()
         self._watch.begin(turn)
         if step.text is not None:
@@ -164,10 +164,10 @@ class Player:
         turn.voice_end_ms = self.microphone.sent_ms + clip.voice_end_ms
         manual = not self._tail_ms
         if manual and turn.step.after is not None and turn.waits:
-            self._session.interrupt("speech")  # as the key of push-to-talk does
+            self._session.interrupt("speech")  # like the push-to-talk key
             self._session.clear_input()
         if self._fast:
-            heard_out = turn.waits or turn.step.expect is not None  # in real time the silence just flows on
+            heard_out = turn.waits or turn.step.expect is not None  # in real time, the silence simply flows on
             self.microphone.play_fast(clip, self._tail_ms if heard_out else 0, began, ended)
         else:
             self.microphone.play(clip, began, ended)
@@ -193,7 +193,7 @@ class Player:
     # --- waiting for the server ---------------------------------------------------------------------------------------
 
     def _until_quiet(self, limit_s: float) -> None:
-        """Wait until nothing is being said: the step begins as a polite person would."""
+        """Wait until nobody is speaking: the step begins when a polite person would."""
         if not self._wait(self._quiet, Deadline(limit_s, self._clock), self._listening_s):
             raise TimeLimitError(f"the answer before was not over within {limit_s:g} s")
 
@@ -201,7 +201,7 @@ class Player:
         return not (self._session.answering or self._pending()) and self._listening_s() <= 0
 
     def _pending(self) -> bool:
-        """Whether the server owes something that its gate does not know of."""
+        """Whether the server owes something that its gate does not know about."""
         watch = self._watch
         owed = watch.speech_open or watch.unanswered_commits
         return bool(self._results or watch.calls or (self._tail_ms and owed))
@@ -243,7 +243,7 @@ class Player:
         return all(reply.done_s is not None for reply in turn.replies) and self._settling_s(turn) <= 0
 
     def _may_stay_unanswered(self, turn: PlayedTurn) -> bool:
-        """An error that the scenario expects ends a turn, too."""
+        """An error that the scenario expects also ends a turn."""
         return turn.failure is not None and _expects_error(self._scenario.expect, turn.step.expect)
 
     def _settling_s(self, turn: PlayedTurn) -> float:
@@ -255,7 +255,7 @@ class Player:
         return turn.base_s + self._tail_ms / 1000 + SETTLE_S - self._clock.monotonic()
 
     def _give_up(self, turn: PlayedTurn, speech_until: Deadline) -> None:
-        """Errors: what makes further waiting useless."""
+        """Raise what makes further waiting useless."""
         failure = turn.failure
         idle = not (turn.replies or self._session.answering or self._pending())
         if failure is not None and idle and not self._may_stay_unanswered(turn):
@@ -265,7 +265,7 @@ class Player:
             raise NoSpeechError(f"turn {turn.n}: the server heard no speech in the audio")
 
     def _taken_in(self, turn: PlayedTurn) -> bool:
-        """Whether the server has listened to what was sent, or says so: it may be slow. Asks it once a turn."""
+        """Whether the server has listened to what was sent, or says so, since it may be slow. Asks it once a turn."""
         if turn.confirms_at is None:
             turn.confirms_at = self._watch.confirmed + 1
             self._session.change(Changes())
@@ -274,7 +274,7 @@ class Player:
     def _until_taken(self, turn: PlayedTurn, limit_s: float) -> None:
         """Wait until the server has taken in a turn's sound, so that what it makes of it is seen in that turn.
 
-        In real time only where somebody wants to know, and for as long as silence ends a turn. Without a pace of time
+        In real time only where somebody wants to know, and for as long as silence ends a turn. When not in real time,
         the server answers an empty change of settings when it gets there.
         """
         if not self._fast:

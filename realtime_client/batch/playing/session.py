@@ -16,7 +16,7 @@ from realtime_client.settings import ENVIRONMENT, FLAG, SPECS, Settings
 def scenario_settings(settings: Settings, scenario: Scenario) -> Settings:
     """Return the settings of a scenario's session: a flag beats the scenario, which beats everything else.
 
-    Errors: UsageError for a name that is no setting of a session, or a value that it does not take.
+    Errors: UsageError for a name that is not a setting of a session, or a value that it does not take.
     """
     values: dict[str, Any] = {}
     sources = dict(settings.sources)

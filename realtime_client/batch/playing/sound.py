@@ -27,7 +27,7 @@ _FLOOR_DBFS = -55.0
 class StepSound(NamedTuple):
     """Sound to send, in the session's input format.
 
-    voice_start_ms, voice_end_ms: from the first to the last sound that is no silence, within it; both 0 for none.
+    voice_start_ms, voice_end_ms: where its first sound begins and its last one ends; both 0 for none.
     """
 
     audio: bytes
@@ -93,7 +93,7 @@ def _spoken(text: str, voice: str, fmt: AudioFormat) -> StepSound:
 
 @functools.lru_cache(maxsize=16)
 def _from_file(path: Path, _stamp: tuple[int, int], fmt: AudioFormat) -> StepSound:
-    """Read a file; the last 16 are kept. What is odd about it was told when the scenario was read."""
+    """Read a file; the last 16 are kept. What is odd about it was reported when the scenario was read."""
     return _with_bounds(read_sound(path, fmt).audio, fmt)
 
 

@@ -1,4 +1,4 @@
-"""One step of a case while it goes on: its answers, and what can be said of them. Pure."""
+"""One step of a case while it is played: its answers, and what can be said about them. Pure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Reply:
 
 @dataclass(slots=True)
 class PlayedTurn:
-    """One step while it goes on, and after.
+    """One step while it is played, and afterwards.
 
     sent_s: all of it had been sent. base_s: what latencies count from. voice_s: its own sound began. voice_end_ms:
     where that ends, in all audio sent this session. request: the id of its request for an answer.
@@ -86,7 +86,7 @@ class PlayedTurn:
         return self.kind in ("text", "speak", "audio") if self.step.answer is None else self.step.answer
 
     def kept(self) -> list[Reply]:
-        """The replies that count: those that the same turn's own words did not do away with."""
+        """The replies that count: those that the same turn's own words did not replace."""
         last = len(self.replies) - 1
         return [reply for n, reply in enumerate(self.replies) if n == last or not reply.cut_by_own]
 

@@ -1,6 +1,6 @@
 """What is learnt while a case is played, sorted by the step that it belongs to. Pure: told what happened.
 
-An answer belongs to the step that asked for it; one that the server began by itself, to the step that goes on then. No
+An answer belongs to the step that asked for it; one that the server began by itself, to the step being played then. No
 audio is kept, only how much there was.
 """
 
@@ -25,7 +25,7 @@ _FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDel
 
 
 class Watch:
-    """Follows one session. Its methods may be called from any thread; `changed` is called after each news.
+    """Follows one session. Its methods may be called from any thread; `changed` is called after each event.
 
     ms: how long so many bytes of the answer's audio last, in ms. flood: what the server sends too much of, '' for
     nothing; it is not kept.
@@ -67,7 +67,7 @@ class Watch:
 
     @property
     def turn(self) -> PlayedTurn | None:
-        """The step that goes on."""
+        """The step being played."""
         return self.turns[-1] if self.turns else None
 
     def begin(self, turn: PlayedTurn) -> None:

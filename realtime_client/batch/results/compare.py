@@ -1,8 +1,8 @@
 """Two runs of the same scenarios: what changed, and whether by more than chance. Pure.
 
 A case's verdict is one observation of its scenario, and so is the median of each of its latencies: values within one
-session hang together. Cases without a verdict (`error`: no connection, lost, timed out) say nothing about the scenario
-and are left out of every rate and figure; they are counted beside.
+session depend on each other. Cases without a verdict (`error`: no connection, lost, timed out) say nothing about the
+scenario and are left out of every rate and figure; they are counted separately.
 
 Verdicts and figures are two families of comparisons; each gets half of alpha, so that many latencies do not hide one
 scenario that fails.
@@ -116,8 +116,8 @@ def compare(
 ) -> Comparison:
     """Compare two runs, scenario by scenario.
 
-    alpha: the chance of naming any change at all where there is none. least_change: share of the first run's median by
-    which a latency or cost must differ to count (a latency by `LEAST_MS`, too). by_row: rows of parameters are
+    alpha: the chance of reporting any change at all where there is none. least_change: share of the first run's median
+    by which a latency or cost must differ to count (a latency by `LEAST_MS`, too). by_row: rows of parameters are
     compared one by one.
     """
     groups_a, groups_b = _groups(a, by_row=by_row), _groups(b, by_row=by_row)

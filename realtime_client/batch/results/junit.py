@@ -1,6 +1,6 @@
 """junit.xml: the results for continuous integration. Pure.
 
-There is no one schema; this keeps to what Jenkins' (`junit-10.xsd`) and Ant's have in common.
+There is no single schema; this keeps to what Jenkins' (`junit-10.xsd`) and Ant's have in common.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from realtime_client.batch.result import CaseResult, RunInfo
 
 from .results import check_line, failed_checks
 
-# What XML 1.0 (section 2.2) has no place for; references to it are not allowed either.
+# What XML 1.0 (section 2.2) cannot contain; references to it are not allowed either.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

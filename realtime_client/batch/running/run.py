@@ -56,8 +56,8 @@ class Control:
     """Ends a run early, from any thread.
 
     drain: nothing new begins, what runs finishes. stop: what runs ends at once; `on_stop` is called to tell it. kill:
-    what runs is not asked any more: `on_kill` ends the workers, whatever they compute; the run does so by itself
-    `STOP_S` after a stop. inbox: the run's own: what has finished.
+    what runs is no longer asked: `on_kill` ends the workers, whatever they compute; the run does so by itself `STOP_S`
+    after a stop. inbox: the run's own: what has finished.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class _Runner:
             self.listener.tick()
 
     def _worth_waiting(self) -> bool:
-        """Return whether what runs may still come to an end; sees to it that it does."""
+        """Return whether what runs may still finish; makes sure that it does."""
         control = self.control
         if self._stop_by is None:
             self._stop_by = Deadline(STOP_S, self.clock)
@@ -228,7 +228,7 @@ class _Runner:
             future.add_done_callback(lambda done, entry=entry: self.control.inbox.put((entry, done)))  # type: ignore[misc]
 
     def _wait_s(self) -> float:
-        """Return how long there is nothing to do but wait for results."""
+        """Return for how long there is nothing to do but wait for results."""
         now_s = self.clock.monotonic()
         moments = [0.5]
         if not self.control.draining:
@@ -261,7 +261,7 @@ class _Runner:
             return _no_result(entry.case, error)
 
     def _finished(self, entry: _Entry, result: CaseResult) -> None:
-        """Write the result, or see to it that the case is begun again."""
+        """Write the result, or have the case begun again."""
         if result.status == "error":
             if self.control.stopping:
                 self.listener.dropped(entry.case)
@@ -311,8 +311,8 @@ class _Runner:
     def _limited(self, entry: _Entry, fault: Fault, now_s: float) -> bool:
         """Pause all starts, because there were too many requests; tells whether the case has another try.
 
-        Where the pause would be of no use the run is given up: no case has ever come in, or the server asks for longer
-        than a run waits.
+        If the pause would be no use, the run is given up: no case was ever let in, or the server asks for longer than a
+        run waits.
         """
         entry.limited += 1
         again = entry.limited <= RATE_TRIES * self.plan.retries

@@ -1,4 +1,4 @@
-"""Figures of a run, taken from what the run tells."""
+"""Figures of a run, taken from what the run reports."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def at_server(settings: Settings, url: str, token: str) -> Settings:
 
 
 def without_keys(settings: Settings) -> Settings:
-    """Return the settings without any key, for those who need none."""
+    """Return the settings without any key, for whoever needs none."""
     return dataclasses.replace(
         settings, token=None, api_key=None, azure_api_key=None, azure_ad_token=None, organization=None, project=None
     )

@@ -51,7 +51,7 @@ def stage(
         if local:
             server = stack.enter_context(ServerProcess(max_sessions=max(1_000, 2 * jobs), pace=0 if fast else 10))
             plan = dataclasses.replace(plan, settings=at_server(own, server.url, server.token))
-        endpoint(plan.settings)  # what cannot be a server's address is told now, once
+        endpoint(plan.settings)  # an impossible server address is reported now, once
         log = WorkerLog(settings.log_level, settings.log_file, settings.log_json, quiet_workers)
         pool = SessionPool(jobs, processes=processes, initializer=prepare, initargs=(plan.secrets(), log))
         stack.callback(_close, pool)
