@@ -254,7 +254,7 @@ def test_no_secret_of_a_url_is_in_output_log_or_recording(tmp_path):
         (3, ["doctor", "--no-record"]),
         (2, ["say", "hi", "--no-record", "--proxy", f"http://u:{PASSWORD}@h:port"]),
         (2, ["say", "hi", "--no-record", "--proxy", f"http://u:{PASSWORD}/1@h:1"]),
-        (2, ["say", "hi", "--no-record", "--proxy", f"socks5://u:{PASSWORD}@127.0.0.1:1"]),
+        (3, ["say", "hi", "--no-record", "--proxy", f"socks5://u:{PASSWORD}@127.0.0.1:1"]),
         (2, ["chat", f"ws://u:{PASSWORD}@h"]),
     ],
 )
