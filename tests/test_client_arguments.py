@@ -167,7 +167,7 @@ def client() -> Iterator[RealtimeClient]:
         (lambda it: it.approve("r", approve=False, reason="\ud800"), "surrogate"),
         (lambda it: it.respond(metadata="abc"), "metadata"),
         (lambda it: it.add_item(items.Item(type="message", id=[1])), "cannot be sent"),
-        (lambda it: it.add_item(items.Item(type="message", content="hello")), "cannot be sent"),
+        (lambda it: it.add_item(items.Item(type="message", content=5)), "cannot be sent"),
         (lambda it: it.update_session(RealtimeConfig(instructions=object())), "cannot be sent"),
         (lambda it: it.send_event(ev.ResponseCreate(response=5)), "cannot be sent"),
         (lambda it: it.send_event(ev.ConversationItemCreate(item=None)), "cannot be sent"),
