@@ -97,6 +97,23 @@ def test_cuts_failures_and_lost_ends():
     )
 
 
+def test_each_result_ends_the_span_of_its_own_call_whatever_the_order():
+    traced = Traced()
+    see = traced.spans.observe
+    see(up.SessionStarted(session_id="s", facts=up.Facts(model="m")), 1.0)
+    see(up.ResponseStarted(response_id="r"), 1.0)
+    for name in ("slow", "quick"):
+        see(up.ToolCall(response_id="r", item_id=name, call_id=name, name=name, arguments="{}"), 1.0)
+    for name, at_s in (("quick", 2.0), ("slow", 5.0)):
+        see(up.ToolResult(call_id=name, name=name, output="", item_id=f"{name}_result", response_id="r"), at_s)
+    spans = traced.finished()
+    lengths = [
+        (spans[f"execute_tool {name}"].end_time or 0) - (spans[f"execute_tool {name}"].start_time or 0)
+        for name in ("quick", "slow")
+    ]
+    assert lengths == pytest.approx([1e9, 4e9], abs=2)
+
+
 _PROGRAM = """
 import realtime_client
 with realtime_client.connect(local=True, record=False, otel=True, modality="text") as client:

@@ -63,9 +63,9 @@ class SessionSpans:
                 f"execute_tool {update.name}", parent, at_s, **{"gen_ai.tool.name": update.name}
             )
             self._bound(self._calls, at_s)
-        elif isinstance(update, up.ItemAdded) and update.local and update.item_type == "function_call_output":
-            if self._calls:  # results are sent in the order of the calls
-                self._end(self._calls.pop(next(iter(self._calls))), at_s)
+        elif isinstance(update, up.ToolResult):
+            if (call := self._calls.pop(update.call_id, None)) is not None:
+                self._end(call, at_s)
         elif isinstance(update, up.Interrupted):
             span = self._answers.get(update.response_id or "", self._session)
             assert span is not None
