@@ -10,7 +10,7 @@ from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.cli import screen
 from realtime_client.cli.chat import QUIT_WITHIN_S, Chat
-from realtime_client.cli.heard import Heard
+from realtime_client.cli.heard import HeardText
 from realtime_client.errors import ClosedError, ConnectionLostError, UsageError
 from realtime_client.history import heard_text
 
@@ -228,7 +228,7 @@ def test_what_was_heard_of_a_cut_answer(updates, shown):
 
 
 def test_the_estimate_is_the_one_of_the_recording():
-    heard = Heard()
+    heard = HeardText()
     heard.add(delta(STORY))
     line = heard.cut(cut(1_700, 4_000))
     assert line is not None
@@ -251,7 +251,7 @@ def test_an_answer_that_the_server_cancels_by_itself_is_marked():
 
 
 def test_what_is_kept_of_answers_is_bounded():
-    heard = Heard()
+    heard = HeardText()
     for number in range(100):
         for _ in range(30):
             heard.add(delta("x" * 20_000, response=str(number)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from realtime_client import updates as up
 from realtime_client.changes import Changes
-from realtime_client.cli.heard import INTERRUPTED, Heard
+from realtime_client.cli.heard import INTERRUPTED, HeardText
 from realtime_client.cli.screen import Screen
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RealtimeError, UsageError
@@ -72,7 +72,7 @@ class Chat:
         self._stopping = False  # an answer was told to stop and has not ended yet
         self._brought = False  # the answer brought something
         self._awaits = False  # what was typed has no answer yet, as far as is shown
-        self._heard = Heard()
+        self._heard = HeardText()
         self._fatal: up.Failure | None = None
         self._part: tuple[str, int] | None = None
         self._shows: dict[type[up.Update], Callable[[Any], None]] = {

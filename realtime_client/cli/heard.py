@@ -15,7 +15,7 @@ _TAIL_WORDS, _TAIL_CHARACTERS = 6, 48
 Part = tuple[str, int]
 
 
-class Heard:
+class HeardText:
     """Keeps the text of the last answers, and says where they were cut.
 
     The estimate is the recording's: the text is cut where the sound was, in proportion, at the end of a word.

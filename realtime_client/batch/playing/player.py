@@ -25,7 +25,7 @@ from .listener import Part, PatientListener, ScriptedListener
 from .microphone import ScriptedMicrophone
 from .session import tool_output
 from .sound import AUDIBLE, StepSound, make_clip
-from .turn import Call, PlayedTurn
+from .turn import PendingCall, PlayedTurn
 from .watch import Watch
 
 TRANSCRIPT_WAIT_S = 3.0
@@ -65,7 +65,7 @@ class Player:
         self._fast = isinstance(listener, PatientListener)
         self._tail_ms = session.facts.ending_silence_ms
         self._tools = {tool.name: tool for tool in case.scenario.tools}
-        self._results: list[tuple[float, int, Call, str]] = []
+        self._results: list[tuple[float, int, PendingCall, str]] = []
         self._numbers = itertools.count()
         speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast

@@ -92,7 +92,7 @@ class PlayedTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class PendingCall:
     """A call of a tool that waits for its result."""
 
     turn: PlayedTurn

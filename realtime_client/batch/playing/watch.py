@@ -14,7 +14,7 @@ from realtime_client import updates as up
 from realtime_client.batch.judging.checks import Evidence
 from realtime_client.batch.result import StepResult, ToolUse
 
-from .turn import Call, PlayedTurn, Reply, heard_of, joined, latencies_of
+from .turn import PendingCall, PlayedTurn, Reply, heard_of, joined, latencies_of
 
 _TURN_DETECTED = "turn_detected"
 _EVENTS_KEPT = 512
@@ -34,7 +34,7 @@ class Watch:
     def __init__(self, ms: Callable[[int], int], changed: Callable[[], object]) -> None:
         self.lock = threading.Lock()
         self.turns: list[PlayedTurn] = []
-        self.calls: list[Call] = []
+        self.calls: list[PendingCall] = []
         self.unanswered_commits = 0
         self.speech_open = False
         self.stopped_at_ms = -1
@@ -178,7 +178,7 @@ class Watch:
             self._calls_seen.add(update.call_id)
             use = ToolUse(name=update.name, arguments=update.arguments)
             found[0].tools.append(use)
-            self.calls.append(Call(found[0], use, update.call_id))
+            self.calls.append(PendingCall(found[0], use, update.call_id))
 
     def _speech_started(self, _update: up.SpeechStarted, _at_s: float) -> None:
         self.speech_open = True
