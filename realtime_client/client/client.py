@@ -1,287 +1,34 @@
-"""A session with a Realtime server over a WebSocket.
-
-The conversation decides, under the hub's lock; what follows from a decision is queued to send and to tell in the same
-critical section, so order is kept. The connection below may be replaced while all of that goes on.
-"""
+"""A session with a Realtime server over a WebSocket: what it can be asked to do."""
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from realtime_client import updates as up
 from realtime_client.audio.pcm import as_bytes
 from realtime_client.changes import Changes
-from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import (
-    ClosedError,
-    ConnectionLostError,
-    NotRealtimeError,
-    QueueFullError,
-    RealtimeError,
-    SessionRefusedError,
-    TimeLimitError,
-    UsageError,
-)
-from realtime_client.escape import one_line
-from realtime_client.protocol import codec
+from realtime_client.errors import ClosedError, QueueFullError, UsageError
 from realtime_client.protocol import events as ev
-from realtime_client.protocol.conversation import Conversation, HeardMs
 from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
-from realtime_client.protocol.media import meaning_of, media_of
-from realtime_client.protocol.session import SessionConfig
 from realtime_client.session.arguments import check_call, check_json, check_kind, check_said, check_text
-from realtime_client.session.hub import as_ours
-from realtime_client.session.limits import Limits
-from realtime_client.session.observers import EventObserver, RecorderProtocol
-from realtime_client.session.session import Sent, Session
-from realtime_client.session.stats import RoundTrip, Stats, Traffic
-from realtime_client.session.subscription import Subscription
+from realtime_client.session.observers import EventObserver
+from realtime_client.session.session import Sent
 
 from .checks import check_event
-from .connection import Connection
-from .endings import Ending, LastWords, Moment, refusal
-from .endpoint import Endpoint
+from .wired import WiredSession
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-AnyEvent = ev.Event | ev.UnknownEvent | ev.MalformedEvent
-T = TypeVar("T")
-_TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
-_ASKING = {ev.ResponseCreate, ev.InputAudioBufferCommit}
 
-
-class RealtimeClient(Session):
+class RealtimeClient(WiredSession):
     """A `Session` with a Realtime server, and what only such a server knows: items, its settings, any message.
 
     session: settings to send first. recorder: what keeps the session. heard_ms: where playback stands, when there is
     playback.
     """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        session: SessionConfig | None = None,
-        limits: Limits | None = None,
-        recorder: RecorderProtocol | None = None,
-        heard_ms: HeardMs | None = None,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        super().__init__(limits or Limits(), clock, recorder)
-        self.endpoint = endpoint
-        self.ending: Ending | None = None  # how the server, or the network, ended it; None when it ended as asked
-        self._session = session
-        waits: dict[str, Any] = {"answer_s": self._limits.answer_timeout_s, "now_s": clock.monotonic}
-        self._conversation = Conversation(heard_ms=heard_ms, **waits) if heard_ms else Conversation(**waits)
-        self.traffic, self.round_trip = Traffic(), RoundTrip()
-        self._connection = self._connect_to(endpoint)
-        self._other: Connection | None = None  # while it is replaced: the one that comes, then the one that was left
-        self._event_observers: tuple[EventObserver, ...] = ()
-        self._said = LastWords()
-
-    def _connect_to(self, endpoint: Endpoint) -> Connection:
-        return Connection(endpoint, self._limits, self, self._clock)
-
-    # --- life ---------------------------------------------------------------------------------------------------------
-
-    def _begin(self, deadline: Deadline) -> None:
-        with self.updates() as updates:
-            self._connection.open()
-            self._connection.begin()
-            self._greet(updates, deadline)
-
-    def _greet(self, updates: Subscription, deadline: Deadline) -> None:
-        """Wait for the greeting and, if settings were given, for their confirmation."""
-        where = self._connection.endpoint.label
-        greeted = False
-        try:
-            for update in updates.until(deadline):
-                if isinstance(update, up.SessionStarted):
-                    greeted = True
-                    if self._session is None:
-                        return
-                    self.update_session(self._session)
-                elif isinstance(update, up.SessionChanged) and greeted:
-                    return
-                elif isinstance(update, up.Failure):
-                    says = one_line(update.message or update.code or "the session was refused", 300)
-                    raise refusal(update, f"{where}: {says}")
-                elif isinstance(update, up.Malformed) and not greeted:
-                    raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
-        except TimeLimitError as error:
-            limit = f"{self._limits.open_timeout_s:g} s"
-            if greeted:  # some servers never confirm settings: they may be in force all the same
-                self.tell(up.Notice(message=f"the server did not confirm the settings within {limit}; going on"))
-                return
-            raise NotRealtimeError(
-                f"{where} accepted the connection but sent no session.created within {limit}"
-            ) from error
-        if self._state == "opening" and self.error is None:
-            raise SessionRefusedError(f"{where} ended the session before it began")
-        raise self.error or ClosedError("closed while connecting")
-
-    def reconnect(self, endpoint: Endpoint | None = None) -> None:
-        """Leave the server for a new connection, to another endpoint or to the same one; the session goes on.
-
-        Observers, readers and the recording stay. The new server gets the session's settings and knows nothing of what
-        was said before. An answer that runs is over (`ResponseDone`, `incomplete`), what was asked for is cancelled.
-        A `Notice` says where the session goes on, between what was said here and there.
-        Errors: as those of `open`. When no new connection can be opened, all stays as it is.
-        """
-        if self.owns(threading.current_thread()):
-            raise UsageError("reconnect() waits for threads of the session: call it from another one")
-        with self._hub.lock:
-            self._check_open()
-            if self._other is not None:
-                raise UsageError("a reconnect() is under way already")
-            new = self._other = self._connect_to(endpoint or self._connection.endpoint)
-        try:
-            new.open()
-            deadline = Deadline(self._limits.open_timeout_s or None, self._clock)
-            with self.updates() as updates:
-                moved = self._move_to(new)
-                for update in updates.until(deadline):
-                    if update is moved:
-                        break  # what comes from here on is about the new server
-                self._greet(updates, deadline)
-        except BaseException as error:
-            if self._connection is new:
-                self._hub.fail(error)
-            new.abort()
-            raise
-        finally:
-            self._other.join(*self._close_deadlines())
-            self._other = None
-
-    def _move_to(self, new: Connection) -> up.Notice:
-        """Go on with this connection; the old one is closing. Returns what tells of it."""
-        moved = up.Notice(message=f"the session goes on with {new.endpoint.label}")
-        now = self._clock.monotonic()
-        with self._hub.lock:
-            self._check_open()
-            old = self._other = self._connection
-            self._connection, self.endpoint = new, new.endpoint
-            happened = [*self._conversation.moved(), moved]
-            self._hub.publish(happened, now)
-        old.close()
-        new.begin()
-        self._hub.tell_directly(happened, now)
-        return moved
-
-    def _close_deadlines(self) -> tuple[Deadline, Deadline]:
-        """By when a connection must have ended in order, and by when at all."""
-        total_s = self._limits.close_timeout_s
-        return Deadline(total_s * 0.7, self._clock), Deadline(total_s * 0.85, self._clock)
-
-    def _end(self) -> None:
-        polite, deadline = self._close_deadlines()
-        with self._hub.lock:  # from here on it is not replaced any more
-            current, other = self._connection, self._other
-        if other is not None:
-            other.abort()
-        current.close()
-        current.join(polite, deadline)
-        if other is not None:
-            other.join(polite, deadline)
-
-    def _abort(self) -> None:
-        self._connection.abort()
-
-    def _threads(self) -> list[threading.Thread]:
-        other = self._other
-        return [*self._connection.threads(), *(() if other is None else other.threads())]
-
-    def _failure(self) -> BaseException | None:
-        return self._connection.failure
-
-    def _how_it_ended(self) -> str:
-        return "closed" if self.ending is None else self.ending.words
-
-    # --- facts --------------------------------------------------------------------------------------------------------
-
-    @property
-    def facts(self) -> up.Facts:
-        """What is true of the session now."""
-        return self._conversation.facts
-
-    @property
-    def session_id(self) -> str:
-        """The server's name of the session."""
-        return self._conversation.session_id
-
-    @property
-    def where(self) -> str:
-        """The endpoint's name."""
-        return self.endpoint.label
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings in force, as the server states them."""
-        return self._conversation.settings
-
-    @property
-    def server_date(self) -> str:
-        """The Date header that the server sent with the handshake, as it came; '' without one."""
-        return self._connection.server_date
-
-    @property
-    def answering(self) -> bool:
-        """Whether an answer runs or is asked for, and nobody has cancelled it."""
-        return self._conversation.gate.wanted
-
-    def stats(self) -> Stats:
-        """Return the session's figures so far."""
-        hub, conversation = self._hub, self._conversation
-        waiting = {"inbound": hub.inbound.high_water, "outbox": self._connection.outbox.high_water}
-        return Stats(
-            turn_count=hub.turns.turn_count,
-            turns=list(hub.turns.turns),
-            traffic=self.traffic,
-            round_trip=self.round_trip,
-            queue_high_water=waiting,
-            usage=conversation.usage,
-            transcription_usage=dict(conversation.transcription_usage),
-            connect_ms=self._connect_ms,
-            duration_s=round(self._clock.monotonic() - self._started_s, 3),
-        )
-
-    # --- speaking -----------------------------------------------------------------------------------------------------
-
-    def _act(self, action: Callable[[], tuple[T, Sequence[up.Update]]], *, urgent: bool = False) -> T:
-        """Let the conversation decide, and queue what follows, in one critical section.
-
-        Waits for room first: a decision whose messages find no room would be only half of one.
-        urgent: do not wait.
-        """
-        self._check_open()
-        if not urgent:
-            self._connection.wait_for_room()
-        with self._hub.lock:
-            self._connection.outbox.check_room()
-            result, happened = action()
-            self._flush()
-            now = self._clock.monotonic()
-            self._hub.publish(happened, now)
-        self._hub.tell_directly(happened, now)
-        if not (urgent or self.owns(threading.current_thread())):
-            self._hub.wait_for_room()
-        return result
-
-    def _do(self, action: Callable[[], object]) -> None:
-        """Act on a decision that has nothing to report."""
-        self._act(lambda: (action(), ()))
-
-    def _flush(self) -> None:
-        """Queue what the conversation wants sent; under the lock, so that order is kept."""
-        if self._conversation.due_s is not None:
-            self._connection.wake.set()  # it may be due sooner than before
-        for command in self._conversation.take_commands():
-            self._connection.outbox.put_now(command, urgent=type(command) is ev.ResponseCancel)
 
     def send_text(self, text: str, *, respond: bool = True) -> Sent:
         """Say something in writing; see `Session.send_text`."""
@@ -370,13 +117,6 @@ class RealtimeClient(Session):
         check_kind(approve, bool, "True or False")
         self._do(lambda: self._conversation.approve(request_id, approve=approve, reason=reason))
 
-    def update_session(self, session: SessionConfig) -> None:
-        """Change settings in the wire's words; what is unset stays as it is. `SessionChanged` confirms."""
-        check_kind(session, SessionConfig, "the settings of a session (RealtimeConfig)")
-        check_json(session, "the settings")
-        wire = session.to_wire()
-        self._do(lambda: self._conversation.update_session(wire))
-
     def send_event(self, event: ev.ClientEvent) -> None:
         """Send any message of the protocol."""
         check_kind(event, ev.ClientEvent, "a message of a client")
@@ -392,135 +132,3 @@ class RealtimeClient(Session):
         check_call(observer, "an observer")
         with self._life:
             self._event_observers = (*self._event_observers, observer)
-
-    def over(self) -> RealtimeError:
-        """The error for whoever waits for an answer when the session is over."""
-        if self.error is None and self.ending is not None:
-            return ConnectionLostError(f"{self.ending.words}, {Moment.ASKED.value}", close_code=self.ending.code)
-        return super().over()
-
-    # --- receive thread -----------------------------------------------------------------------------------------------
-
-    def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
-        """Decode what arrived, let the conversation decide, hand both on in one piece."""
-        decoded = [codec.decode_server(frame) for frame in frames]
-        size = sum(map(len, frames))
-        hub, receive = self._hub, self._conversation.receive
-        with hub.lock:
-            if connection is not self._connection:
-                return  # another one has taken its place
-            meant = [receive(event) for event in decoded]
-            happened = [update for updates in meant for update in updates]
-            self.traffic.bytes_in += size
-            for event, updates in zip(decoded, meant, strict=True):
-                if type(event) in _TROUBLE:
-                    self._count(event)
-                    self._said.trouble(updates)
-            self._said.newest(meant[-1])
-            if self._conversation.commands:
-                self._flush()
-            record = functools.partial(_received, decoded, frames, meant) if hub.records else None
-            hub.publish(happened, at_s, record, size)
-        for tell in self._event_observers:
-            for event in decoded:
-                tell(codec.wire_type(event), at_s)
-        hub.tell_directly(happened, at_s)
-        hub.wait_for_room()
-
-    def _count(self, event: AnyEvent) -> None:
-        if type(event) is ev.MalformedEvent:
-            self.traffic.malformed += 1
-        elif type(event) is ev.UnknownEvent:
-            self.traffic.unknown += 1
-        else:
-            self.traffic.failures += 1
-            self._connection.wake.set()  # a request may be over soon
-
-    def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
-        """Decide what the end of a connection means for the session, and tell it."""
-        hub, now = self._hub, self._clock.monotonic()
-        with hub.lock:
-            if connection is not self._connection:
-                return
-            if connection.error is not None:
-                hub.error = hub.error or as_ours(connection.error)
-            happened = self._over_by(code, reason, by_us=by_us) if hub.error or not self.stop.is_set() else []
-            hub.publish(happened, now)
-        try:
-            hub.tell_directly(happened, now)
-        finally:
-            self.stop.set()
-            hub.finish(self._how_it_ended())
-
-    def _over_by(self, code: int, reason: str, *, by_us: bool) -> list[up.Update]:
-        """Decide what an end means that was not asked for; returns what to tell."""
-        moment = self._moment()
-        happened = self._conversation.end()
-        self.ending = Ending(code=code, reason=reason, says=self._said.before(happened), by_us=by_us)
-        error = self._hub.error = self._hub.error or self.ending.error(moment, self._connection.endpoint.label)
-        return happened if error is None else [*happened, up.ConnectionLost(code=code, reason=str(error))]
-
-    def _moment(self) -> Moment:
-        """What the session is doing."""
-        gate = self._conversation.gate
-        opened = self._conversation.is_open(settings_follow=self._session is not None)
-        if self._state in {"new", "opening"} and not opened:
-            return Moment.OPENING
-        if gate.active_id is not None:
-            return Moment.ANSWERING
-        return Moment.ASKED if gate.wanted else Moment.IDLE
-
-    # --- send and keep-alive threads ----------------------------------------------------------------------------------
-
-    def on_leaving(self, events: Sequence[ev.ClientEvent]) -> None:
-        """Time requests from before they leave: an answer can be quicker than the send thread."""
-        if any(type(event) in _ASKING for event in events):
-            with self._hub.lock:
-                self._hub.turns.asked(self._clock.monotonic())
-
-    def on_left(self, events: Sequence[ev.ClientEvent], frames: Sequence[bytes]) -> None:
-        """Time requests from here, and give the recorder what was sent."""
-        hub = self._hub
-        asks = any(type(event) in _ASKING for event in events)
-        now = self._clock.monotonic()
-        quietly = all(type(event) is ev.InputAudioBufferAppend for event in events)
-        with hub.lock:
-            if asks:
-                for event in events:
-                    self._conversation.left(event)
-            if hub.records:
-                record = functools.partial(_sent, events, frames)
-                hub.publish((), now, record, sum(map(len, frames)), quietly=quietly)
-        if asks:
-            self._connection.wake.set()
-        hub.wait_for_room()
-
-    def on_due(self) -> float | None:
-        """Give up a request that has no answer."""
-        hub, conversation = self._hub, self._conversation
-        now = self._clock.monotonic()
-        due_s = conversation.due_s
-        if due_s is None or due_s > now:
-            return due_s
-        with hub.lock:
-            happened = conversation.tick()
-            self._flush()
-            hub.publish(happened, now)
-        hub.tell_directly(happened, now)
-        return conversation.due_s
-
-
-def _received(
-    events: Sequence[AnyEvent],
-    frames: Sequence[bytes],
-    meant: Sequence[Sequence[up.Update]],
-    recorder: RecorderProtocol,
-    at_s: float,
-) -> None:
-    for event, frame, updates in zip(events, frames, meant, strict=True):
-        recorder.received(frame, media_of(event, frame), updates, at_s)
-
-
-def _sent(events: Sequence[ev.ClientEvent], frames: Sequence[bytes], recorder: RecorderProtocol, at_s: float) -> None:
-    for event, frame in zip(events, frames, strict=True):
-        recorder.sent(frame, media_of(event, frame), meaning_of(event), at_s)
