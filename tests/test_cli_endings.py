@@ -185,6 +185,18 @@ def test_a_closed_terminal_ends_say_with_129():
         assert terminal.process.wait(LIMIT_S) == 129
 
 
+@pytest.mark.parametrize(("which", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_a_file_is_spoken_ends_in_order(tmp_path, which, code):
+    """numpy, which reads the file before there is a session, starts no threads that would take the signal."""
+    speech = Path(__file__).parent.parent / "scripts/scenarios/audio/weather_in_paris.ogg"
+    folder = tmp_path / "rec"
+    with started("say", "--local", "--paced", "--audio", str(speech), "--record-dir", str(folder)) as process:
+        assert "recording into" in process.stderr.readline()
+        process.send_signal(which)
+        assert process.wait(LIMIT_S) == code
+    assert session_of(folder)["how_it_ended"] == "closed"
+
+
 def test_nohup_is_respected():
     program = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *COMMAND, "serve"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:

@@ -16,6 +16,7 @@ import realtime_client
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.audio.pcm import as_bytes, pcm16
+from realtime_client.changes import Changes, ToolSpec
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.protocol import events as ev
@@ -166,6 +167,15 @@ def client() -> Iterator[RealtimeClient]:
         (lambda it: it.approve("r", approve="yes"), "True or False"),
         (lambda it: it.approve("r", approve=False, reason="\ud800"), "surrogate"),
         (lambda it: it.respond(metadata="abc"), "metadata"),
+        (lambda it: it.change({"voice": "x"}), "changes of settings"),
+        (lambda it: it.change(Changes(turn_end="foo")), "Invalid enum value 'foo'"),
+        (lambda it: it.change(Changes(tools=("x",))), "Expected `object`"),
+        (lambda it: it.change(Changes(voice=5)), "Expected `str"),
+        (lambda it: it.change(Changes(tools=(ToolSpec(name="x", parameters="y"),))), "Expected `object"),
+        (lambda it: it.interrupt(5), "cause must be text"),
+        (lambda it: it.updates(timeout_s=-1), "must not be negative"),
+        (lambda it: it.ask("a", timeout_s=-1), "must not be negative"),
+        (lambda it: it.reconnect("ws://x"), "where to connect to"),
         (lambda it: it.add_item(items.Item(type="message", id=[1])), "cannot be sent"),
         (lambda it: it.add_item(items.Item(type="message", content=5)), "cannot be sent"),
         (lambda it: it.update_session(RealtimeConfig(instructions=object())), "cannot be sent"),

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from scripted_server import Peer, ScriptedServer
 
 from realtime_client import LocalServer, errors
 from realtime_client import updates as up
+from realtime_client.changes import Changes, ToolSpec
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.client.outbox import WRITE_OUT
@@ -424,6 +426,19 @@ def test_servers_that_give_the_same_names(asked: bool) -> None:
                 answer = client.next_answer(after=cause, timeout_s=WAIT_S)
                 assert f":{answer.text.split()[1][:-1]}/" in server.url
             assert not client.answering
+
+
+def test_changed_settings_go_along() -> None:
+    changes = Changes(instructions="Be brief.", voice="cedar", turn_end="manual", tools=(ToolSpec(name="w"),))
+    with LocalServer() as first, LocalServer() as second:
+        with RealtimeClient(endpoint(first), limits=LIMITS) as client, client.updates(WAIT_S) as updates:
+            client.change(changes)
+            next(update for update in updates if isinstance(update, up.SessionChanged))
+            before = client.facts
+            client.reconnect(endpoint(second))
+            assert msgspec.structs.replace(client.facts, expires_at=before.expires_at) == before
+            assert client.settings["instructions"] == "Be brief."
+    assert (before.voice, before.turn_end, before.tools) == ("cedar", "manual", ("w",))
 
 
 def test_the_recording_goes_on(tmp_path: Path) -> None:

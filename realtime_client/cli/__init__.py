@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv: the arguments without the program's name; default: the process's.
     """
+    _keep_numpy_single_threaded()
     args = list(sys.argv[1:] if argv is None else argv)
     if not streams.prepare():
         _complain("standard output is closed; if the result is not wanted: >/dev/null")
@@ -65,6 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # of standard output: all others end in _run
         return _without_stdout(error)
     return code
+
+
+def _keep_numpy_single_threaded() -> None:
+    """Let the libraries that numpy computes with start no threads: nothing here is large enough to need them.
+
+    They would start before the command takes its signals, with SIGTERM unblocked, and the system gives a signal to any
+    thread that takes it: the process would end at once, with its files unfinished.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 def _without_stdout(error: OSError) -> int:

@@ -12,7 +12,7 @@ from realtime_client.errors import ClosedError, QueueFullError, UsageError
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
-from realtime_client.session.arguments import check_call, check_json, check_kind, check_said, check_text
+from realtime_client.session.arguments import check_call, check_fields, check_json, check_kind, check_said, check_text
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 
@@ -91,6 +91,7 @@ class RealtimeClient(WiredSession):
 
     def interrupt(self, cause: str = "speech") -> bool:
         """Cut the running answer at what was heard; see `Session.interrupt`."""
+        check_text(cause, "the cause")
         return self._act(lambda: self._conversation.interrupt(cause), urgent=True)
 
     def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
@@ -101,7 +102,7 @@ class RealtimeClient(WiredSession):
 
     def change(self, changes: Changes) -> None:
         """Change settings in neutral words; `SessionChanged` confirms."""
-        check_kind(changes, Changes, "changes of settings (realtime_client.Changes)")
+        check_fields(changes, Changes, "changes of settings (realtime_client.Changes)")
         self.update_session(config_of(changes))
 
     def add_item(self, item: Item) -> str:

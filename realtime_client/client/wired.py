@@ -61,7 +61,7 @@ class WiredSession(Session):
         super().__init__(limits or Limits(), clock, recorder)
         self.endpoint = endpoint
         self.ending: Ending | None = None  # how the server, or the network, ended it; None when it ended as asked
-        self._session = session
+        self._asked_for = None if session is None else session.to_wire()  # all settings so far, in the wire's words
         waits: dict[str, Any] = {"answer_s": self._limits.answer_timeout_s, "now_s": clock.monotonic}
         self._conversation = Conversation(heard_ms=heard_ms, **waits) if heard_ms else Conversation(**waits)
         self.traffic, self.round_trip = Traffic(), RoundTrip()
@@ -89,9 +89,9 @@ class WiredSession(Session):
             for update in updates.until(deadline):
                 if isinstance(update, up.SessionStarted):
                     greeted = True
-                    if self._session is None:
+                    if self._asked_for is None:
                         return
-                    self.update_session(self._session)
+                    self._ask_for(self._asked_for)
                 elif isinstance(update, up.SessionChanged) and greeted:
                     return
                 elif isinstance(update, up.Failure):
@@ -119,6 +119,7 @@ class WiredSession(Session):
         A `Notice` says where the session goes on, between what was said here and there.
         Errors: as those of `open`. When no new connection can be opened, all stays as it is.
         """
+        check_kind(endpoint, Endpoint | None, "where to connect to (realtime_client.Endpoint)")
         if self.owns(threading.current_thread()):
             raise UsageError("reconnect() waits for threads of the session: call it from another one")
         with self._hub.lock:
@@ -273,8 +274,13 @@ class WiredSession(Session):
         """Change settings in the wire's words; what is unset stays as it is. `SessionChanged` confirms."""
         check_kind(session, SessionConfig, "the settings of a session (RealtimeConfig)")
         check_json(session, "the settings")
-        wire = session.to_wire()
-        self._do(lambda: self._conversation.update_session(wire))
+        self._ask_for(session.to_wire())
+
+    def _ask_for(self, settings: dict[str, Any]) -> None:
+        """Send settings, and remember them for a server that takes this one's place."""
+        with self._life:
+            self._asked_for = _merged(self._asked_for or {}, settings)
+        self._do(lambda: self._conversation.update_session(settings))
 
     def over(self) -> RealtimeError:
         """The error for whoever waits for an answer when the session is over."""
@@ -346,7 +352,7 @@ class WiredSession(Session):
     def _moment(self) -> Moment:
         """What the session is doing."""
         gate = self._conversation.gate
-        opened = self._conversation.is_open(settings_follow=self._session is not None)
+        opened = self._conversation.is_open(settings_follow=self._asked_for is not None)
         if self._state in {"new", "opening"} and not opened:
             return Moment.OPENING
         if gate.active_id is not None:
@@ -391,3 +397,14 @@ class WiredSession(Session):
             hub.publish(happened, now)
         hub.tell_directly(happened, now)
         return conversation.due_s
+
+
+def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with changes: objects member by member, but what has a type of its own (a format) as a whole."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        before = merged.get(name)
+        if isinstance(before, dict) and isinstance(value, dict) and "type" not in value:
+            value = _merged(before, value)  # noqa: PLW2901
+        merged[name] = value
+    return merged

@@ -37,6 +37,15 @@ def check_kind(value: object, kind: type | UnionType, what: str) -> None:
         raise UsageError(f"this must be {what}, not {type(value).__name__}")
 
 
+def check_fields(value: object, kind: type[msgspec.Struct], what: str) -> None:
+    """Refuse an argument of another kind, or one with something in it that does not fit. Errors: UsageError."""
+    check_kind(value, kind, what)
+    try:
+        msgspec.convert(msgspec.to_builtins(value), kind)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise UsageError(f"this is not {what}: {error}") from error
+
+
 def check_call(value: object, what: str) -> None:
     """Refuse what cannot be called. Errors: UsageError."""
     if not callable(value):
@@ -49,6 +58,8 @@ def seconds(value: object, what: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise UsageError(f"{what} must be a number of seconds, not {value!r:.40}")
+    if value < 0:
+        raise UsageError(f"{what} must not be negative: {value:g}")
     return None if value >= threading.TIMEOUT_MAX else float(value)
 
 

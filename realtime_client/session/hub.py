@@ -52,7 +52,7 @@ class Hub:
         self.turns = TurnClock()
         self.records = recorder is not None
         self.inbound = Inbound(limits.inbound_queue, limits.inbound_bytes, on_room)
-        self.audio = Worker("realtime-audio", self._run, self.fail)
+        self.audio = Worker("realtime-audio", self._run, self._listener_failed)
         self._now = clock.monotonic
         self._recorder = recorder
         self._final_stats = final_stats
@@ -181,6 +181,13 @@ class Hub:
             self._recorder.close(ended=ended, stats=self._final_stats())
 
     # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _listener_failed(self, error: BaseException) -> None:
+        if not isinstance(error, RealtimeError):  # which a recorder raises
+            ours = RealtimeError(f"an observer failed: {error!r}")
+            ours.__cause__ = error
+            self.error = self.error or ours
+        self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """A thread failed: the session ends."""
