@@ -342,6 +342,10 @@ def names(entries: list[Entry]) -> list[str]:
 
 def test_what_can_wait_wakes_the_reader_with_the_fifth_or_with_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     inbound = Inbound(100, 100)
+    for item in "abcd":
+        inbound.put_now(entry(item), quietly=True)
+    assert inbound._quiet == 4
+    inbound = Inbound(100, 100)
     taken: list[Entry] = []
     some = threading.Condition()
 

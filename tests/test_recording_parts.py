@@ -21,7 +21,7 @@ from realtime_client.recording.journal import Journal
 from realtime_client.recording.journal_line import AudioPlace
 from realtime_client.recording.masking import Masker
 from realtime_client.recording.timeline import JITTER, RATE_HZ, Timeline
-from realtime_client.recording.wav import HEADER_BYTES, WavWriter, header, repair_wav
+from realtime_client.recording.wav import HEADER_BYTES, WavWriter, header, repair_wav, write_all
 
 # --- WAV --------------------------------------------------------------------------------------------------------------
 
@@ -45,6 +45,25 @@ def test_wav_opens_at_every_moment(tmp_path_factory, sizes, rate_hz, channels):
         assert (file.getframerate(), file.getnchannels()) == (rate_hz, channels)
         assert file.readframes(file.getnframes()) == said
     assert len(soundfile.read(path)[0]) == len(said) // writer.frame_bytes
+
+
+def test_every_byte_is_written_however_little_is_taken_at_once():
+    taken: list[bytes] = []
+
+    class Drip:
+        """Takes nothing, then three bytes, in turn."""
+
+        turn = 0
+
+        def write(self, data):
+            self.turn += 1
+            if self.turn % 2:
+                return None
+            taken.append(bytes(data[:3]))
+            return len(taken[-1])
+
+    write_all(Drip(), b"abcdefgh")
+    assert taken == [b"abc", b"def", b"gh"]
 
 
 def test_wav_reads_overwrites_and_cuts(tmp_path):

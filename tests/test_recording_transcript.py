@@ -12,7 +12,7 @@ from recording_helpers import RATE, Stage, sound
 from realtime_client import updates as up
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import Item, user_text
-from realtime_client.recording.turns import LONGEST_TEXT, MOST_PARTS, Said, joined
+from realtime_client.recording.turns import LONGEST_TEXT, MOST_PARTS, Said, Turn, joined
 
 KINDS = ("jsonl", "md", "srt", "vtt")
 
@@ -53,6 +53,19 @@ def test_an_answer_of_text_alone_is_there_at_once(tmp_path):
     stage.hear(ev.ResponseDone(response=ev.Response(id="r1", status="completed", output=[])))
     assert in_all(stage, "Good day.")
     stage.close()
+
+
+def test_a_turn_is_written_once_and_tells_why_only_where_it_is_not_whole(tmp_path):
+    stage = Stage(tmp_path)
+    stage.type("Tell me.")
+    transcript, now = stage.recorder._transcript, stage.clock.now
+    assert not transcript.settle(now), "nothing is new"
+    transcript.begin("tool", "item_t")
+    assert [transcript.settle(now, everything=True) for _ in range(2)] == [True, False]
+    stage.close()
+    for status, told in (("completed", None), ("in_progress", None), ("incomplete", "too long")):
+        assert Turn(1, "assistant", status=status, reason="too long").line().get("reason") == told
+    assert "reason" not in Turn(1, "assistant", status="incomplete").line()
 
 
 def test_an_answer_does_not_wait_for_what_the_user_was_heard_to_say(tmp_path):

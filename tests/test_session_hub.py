@@ -509,7 +509,9 @@ def test_close_during_a_reconnect_leaves_nothing(phase: str) -> None:
 
     options = {"process_request": hold} if phase == "before the handshake" else {}
     with ScriptedServer(greets) as first, ScriptedServer(stuck, **options) as second:
-        client = RealtimeClient(endpoint(first), limits=Limits(open_timeout_s=30, close_timeout_s=2, ping_interval_s=0))
+        client = RealtimeClient(
+            endpoint(first), limits=Limits(open_timeout_s=30, close_timeout_s=10, ping_interval_s=0)
+        )
         client.open()
 
         def reconnect() -> None:
@@ -528,7 +530,7 @@ def test_close_during_a_reconnect_leaves_nothing(phase: str) -> None:
         assert not session_threads()
         thread.join(2)
         assert not thread.is_alive()
-        assert SYSTEM_CLOCK.monotonic() - began < 3
+        assert SYSTEM_CLOCK.monotonic() - began < 5, "nobody waits for one that is not open yet"
         assert isinstance(outcome[0], errors.ClosedError), outcome
         with pytest.raises(errors.ClosedError):
             client.reconnect()
