@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,9 +19,11 @@ from realtime_client.batch.judging.checks import Evidence, Means, Verdict, check
 from realtime_client.batch.judging.prices import FREE, TABLE, cost_usd, prices_of
 from realtime_client.batch.result import CheckResult, ToolUse
 from realtime_client.batch.scenario import Expect, Judge, Prices
-from realtime_client.errors import UsageError
+from realtime_client.errors import ResponseFailedError, UsageError
 from realtime_client.local import demo_judge
-from realtime_client.updates import Usage
+from realtime_client.session.answer import Answer
+from realtime_client.settings import load_settings
+from realtime_client.updates import PCM16_24K, Usage
 
 
 def evidence(answer: str = "The weather in Paris is sunny.", **fields: Any) -> Evidence:
@@ -305,6 +309,12 @@ def test_languages(code, text):
     assert one({"language": code}, evidence(text)).ok
 
 
+@pytest.mark.parametrize(("enough", "too_short"), [("good days", "good day"), ("東京は晴れだ", "東京は晴れ")])
+def test_how_much_text_tells_a_language(enough, too_short):
+    assert language.detect(enough) is not None
+    assert language.detect(too_short) is None
+
+
 @pytest.mark.parametrize("text", ["OK.", "Certo.", "2 plus 3 is 5.", "你好"])
 def test_too_short_to_tell_the_language_is_a_failure_that_says_so(text):
     result = one({"language": "en"}, evidence(text))
@@ -336,6 +346,15 @@ def test_a_verdict(text):
 def test_what_is_no_verdict_is_an_error(text):
     with pytest.raises(JudgeError):
         judging.read_verdict(text)
+
+
+def test_a_judge_whose_answer_fails_gives_no_verdict(monkeypatch):
+    """Whatever it has said by then."""
+    answer = Answer(text='{"pass": true}', audio=b"", audio_format=PCM16_24K, status="failed", error="out of order")
+    held = SimpleNamespace(session=SimpleNamespace(ask=lambda _question, timeout_s: answer))
+    monkeypatch.setattr(judging, "opened", lambda _settings: nullcontext(held))
+    with pytest.raises(ResponseFailedError, match="the judge failed: out of order"):
+        judging.ask_judge(load_settings({}), Judge(criteria="is short"), evidence())
 
 
 def test_the_answer_is_quoted_so_that_it_cannot_judge_itself():
