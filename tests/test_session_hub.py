@@ -294,6 +294,21 @@ def test_what_the_conversation_wants_sent_after_the_end_is_dropped() -> None:
     assert type(client.error) is errors.ConnectionLostError, "no thread failed on account of it"
 
 
+def test_a_polite_end_is_a_loss_for_whoever_waits_for_an_answer() -> None:
+    """Nobody asked for one, so it is no error of the session."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("input_audio_buffer.clear")
+        peer.websocket.close(1000)
+
+    with ScriptedServer(script) as server, RealtimeClient(endpoint(server), limits=LIMITS) as client:
+        with pytest.raises(errors.ConnectionLostError, match="before the answer began") as caught:
+            client.next_answer(after=client.clear_input, timeout_s=WAIT_S)
+        assert caught.value.close_code == 1000
+        assert client.error is None
+
+
 # --- another connection under a running session -----------------------------------------------------------------------
 
 
