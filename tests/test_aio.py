@@ -515,11 +515,13 @@ def test_cancelling_an_ask_that_waits_behind_a_running_answer(others: int) -> No
 @pytest.mark.parametrize("caused", [False, True], ids=["somebody else's", "its own"])
 def test_cancelling_next_answer(caused: bool) -> None:
     """It stops the answer that it caused, and leaves one that somebody else asked for."""
-    stage = Stage()
+    stage, asked, listening = Stage(), threading.Event(), threading.Event()
 
     def script(peer: Peer) -> None:
         peer.greet()
         stage.until(peer, "response.create")
+        asked.set()
+        assert listening.wait(WAIT_S)
         stage.begin(peer, "resp_1")
         stage.reach()
         if caused:
@@ -529,13 +531,15 @@ def test_cancelling_next_answer(caused: bool) -> None:
 
     async def main() -> str:
         async with session_of(server) as session:
-            updates = session.updates(timeout_s=WAIT_S)
             if caused:
                 task = asyncio.create_task(session.next_answer(after=session.respond))
             else:
                 task = asyncio.create_task(session.next_answer())
                 await asyncio.sleep(0)
                 await session.respond()
+            await happens(asked)
+            updates = session.updates(timeout_s=WAIT_S)  # behind the task's own: what is read here, it has been told
+            listening.set()
             await happens(stage.reached)
             await anext(update async for update in updates if isinstance(update, up.ResponseStarted))
             await asyncio.sleep(0)
