@@ -18,6 +18,7 @@ from realtime_client.errors import ConnectError, UsageError
 from realtime_client.logs import Log
 from realtime_client.protocol.conversation import HeardMs
 from realtime_client.secret import shown_url, url_secrets
+from realtime_client.session.arguments import check_kind
 from realtime_client.session.session import Session
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
 from realtime_client.settings.keywords import Keywords
@@ -57,6 +58,7 @@ def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Con
     them, the built-in local server is started. Sessions are recorded unless `record` is false.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
+    check_kind(settings, Settings | None, "settings (realtime_client.Settings; a URL is connect(url=...))")
     for name in values:
         if name not in SPECS:
             raise UsageError(f"there is no setting {name!r}; `realtime settings` lists all names")

@@ -6,6 +6,7 @@ import array
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,27 @@ def test_arguments_are_judged_in_the_call(
         call(client)
     assert client.stats().traffic.frames_out == sent
     assert client.ask("still here?", timeout_s=5).text == "Hello."
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda _: realtime_client.connect("ws://x"), "connect\\(url="),
+        (lambda _: realtime_client.load_settings({"locl": True}), "no setting 'locl'"),
+        (lambda _: Endpoint(url=5), "url must be text"),
+        (lambda _: RealtimeClient(Endpoint(url="ws://x"), limits=Limits(ping_interval_s="x")), "limits"),
+        (lambda _: RealtimeClient(Endpoint(url="ws://x"), limits=5), "limits"),
+        (lambda _: realtime_client.read_audio("x.wav", 5), "AudioFormat"),
+        (lambda path: realtime_client.write_audio(path, "abc", up.PCM16_24K), "bytes"),
+        (lambda path: realtime_client.write_audio(path, b"abc", up.PCM16_24K), "half a sample"),
+    ],
+)
+def test_arguments_are_judged_before_there_is_a_session(
+    call: Callable[[Path], object], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(errors.UsageError, match=says):
+        call(tmp_path / "w.wav")
+    assert not (tmp_path / "w.wav").exists()
 
 
 def test_a_time_limit_without_end(client: RealtimeClient) -> None:

@@ -15,6 +15,7 @@ from scripted_server import Peer, ScriptedServer
 
 from realtime_client import LocalServer, errors
 from realtime_client import updates as up
+from realtime_client.audio.files import read_audio
 from realtime_client.changes import Changes, ToolSpec
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
@@ -454,6 +455,31 @@ def test_changed_settings_go_along() -> None:
             assert msgspec.structs.replace(client.facts, expires_at=before.expires_at) == before
             assert client.settings["instructions"] == "Be brief."
     assert (before.voice, before.turn_end, before.tools) == ("cedar", "manual", ("w",))
+
+
+def test_an_utterance_waits_for_changes_that_are_under_way() -> None:
+    """Who ends the turn is a setting: asked at once, the utterance is committed by the new one."""
+    speech = read_audio(Path(__file__).parent.parent / "scripts/scenarios/audio/weather_in_paris.ogg", up.PCM16_24K)
+    with LocalServer() as server, RealtimeClient(endpoint(server), limits=LIMITS) as client:
+        client.change(Changes(turn_end="manual"))
+        assert client.ask(audio=speech, timeout_s=WAIT_S).status == "completed"
+        assert client.facts.turn_end == "manual"
+
+
+def test_who_brings_the_updates_cannot_wait_for_them() -> None:
+    with LocalServer() as server, RealtimeClient(endpoint(server), limits=LIMITS) as client:
+        said: list[str] = []
+
+        def ask(update: up.Update, _at_s: float) -> None:
+            if isinstance(update, up.ResponseStarted):
+                for call in (lambda: client.ask("and?"), client.next_answer):
+                    with pytest.raises(errors.UsageError) as refused:
+                        call()
+                    said.append(str(refused.value))
+
+        client.observe(ask)
+        assert client.ask("Count to two.").text
+    assert ["ask() waits" in said[0], "next_answer() waits" in said[1]] == [True, True]
 
 
 def test_the_recording_goes_on(tmp_path: Path) -> None:

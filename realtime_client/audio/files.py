@@ -19,6 +19,7 @@ from realtime_client.updates import AudioFormat
 from . import g711
 from .containers import closed, mp3_inside, ogg, sound_part
 from .mpeg import chain
+from .pcm import as_bytes
 from .resample import check_rate, resample
 
 _log = Log("audio")
@@ -81,6 +82,8 @@ def decode_audio(data: bytes, name: str, fmt: AudioFormat) -> bytes:
 
 def read_sound(path: str | Path, fmt: AudioFormat) -> FileSound:
     """Read as `read_audio`, with what is odd about the file. Errors: UsageError."""
+    if not isinstance(fmt, AudioFormat):
+        raise UsageError(f"the format must be an AudioFormat, as session.input_format, not {type(fmt).__name__}")
     path = Path(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -140,7 +143,7 @@ def write_audio(path: str | Path, audio: bytes, fmt: AudioFormat) -> None:
     Errors: UsageError for another ending of the name, or when it cannot be written.
     """
     path = Path(path)
-    pcm = transcode(audio, fmt, AudioFormat("pcm16", fmt.rate_hz))
+    pcm = transcode(as_bytes(audio, fmt), fmt, AudioFormat("pcm16", fmt.rate_hz))
     if path.suffix.lower() == ".wav":
         write_wav(path, pcm, fmt.rate_hz)
         return

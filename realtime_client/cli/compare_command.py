@@ -61,7 +61,7 @@ def command(
 
     Pass rates by Fisher's exact test, latencies and cost by the test of Mann and Whitney, corrected (Holm) for the
     number of comparisons. Cases that ended in an error are left out. Ends with 1 when something is worse for sure, and
-    with 2 when there is nothing that could be compared.
+    with 2 when no scenario has a verdict in both runs.
     """
     from realtime_client.batch.results.compare import compare
 

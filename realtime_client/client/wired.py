@@ -26,7 +26,7 @@ from realtime_client.escape import one_line
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation, HeardMs
-from realtime_client.protocol.session import SessionConfig
+from realtime_client.protocol.session import SessionConfig, with_changes
 from realtime_client.session.arguments import check_json, check_kind
 from realtime_client.session.hub import as_ours
 from realtime_client.session.limits import Limits
@@ -42,6 +42,7 @@ from .recorded import AnyEvent, received, sent
 
 T = TypeVar("T")
 _TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
+_CONFIRM_S = 2.0
 _ASKING = {ev.ResponseCreate, ev.InputAudioBufferCommit}
 
 
@@ -189,6 +190,16 @@ class WiredSession(Session):
     def _how_it_ended(self) -> str:
         return "closed" if self.ending is None else self.ending.words
 
+    def _await_changes(self, updates: Subscription) -> None:
+        try:
+            for update in () if self._conversation.settled else updates.until(Deadline(_CONFIRM_S, self._clock)):
+                if self._conversation.settled or isinstance(update, up.Failure):
+                    break
+        except TimeLimitError:
+            pass  # some servers confirm nothing
+        with self._hub.lock:
+            self._conversation.give_settings_up()
+
     # --- facts --------------------------------------------------------------------------------------------------------
 
     @property
@@ -279,7 +290,7 @@ class WiredSession(Session):
     def _ask_for(self, settings: dict[str, Any]) -> None:
         """Send settings, and remember them for a server that takes this one's place."""
         with self._life:
-            self._asked_for = _merged(self._asked_for or {}, settings)
+            self._asked_for = with_changes(self._asked_for or {}, settings)
         self._do(lambda: self._conversation.update_session(settings))
 
     def over(self) -> RealtimeError:
@@ -397,14 +408,3 @@ class WiredSession(Session):
             hub.publish(happened, now)
         hub.tell_directly(happened, now)
         return conversation.due_s
-
-
-def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with changes: objects member by member, but what has a type of its own (a format) as a whole."""
-    merged = dict(settings)
-    for name, value in changes.items():
-        before = merged.get(name)
-        if isinstance(before, dict) and isinstance(value, dict) and "type" not in value:
-            value = _merged(before, value)  # noqa: PLW2901
-        merged[name] = value
-    return merged

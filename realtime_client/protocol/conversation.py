@@ -93,6 +93,15 @@ class Conversation:
         return self._standing.facts
 
     @property
+    def settled(self) -> bool:
+        """Whether the server has confirmed all settings that were sent."""
+        return not self._standing.unconfirmed
+
+    def give_settings_up(self) -> None:
+        """What is not confirmed yet will not be: it was refused, or this server confirms nothing."""
+        self._standing.unconfirmed = 0
+
+    @property
     def session_id(self) -> str:
         """The session's id; '' before the greeting."""
         return self._standing.session_id
@@ -322,6 +331,7 @@ class Conversation:
 
     def update_session(self, session: dict[str, Any]) -> None:
         """Send new settings (the wire's JSON object)."""
+        self._standing.unconfirmed += 1
         self.commands.append(ev.SessionUpdate(event_id=self._new_id("event"), session=session))
 
     def send(self, event: ev.ClientEvent) -> None:

@@ -86,7 +86,7 @@ def function_tool(tool: ToolSpec) -> FunctionTool:
 class Standing:
     """What the server has said of the session: its settings in its own words and in neutral ones, and how far it is.
 
-    history: where the instructions are kept.
+    history: where the instructions are kept. unconfirmed: changes that were sent and that the server has not confirmed.
     """
 
     def __init__(self, history: History) -> None:
@@ -94,6 +94,7 @@ class Standing:
         self.facts = Facts()
         self.session_id = ""
         self.greeted = self.confirmed = False
+        self.unconfirmed = 0
         self._history = history
 
     def created(self, session: dict[str, Any]) -> None:
@@ -106,10 +107,12 @@ class Standing:
         """The server confirms settings."""
         self._take(session)
         self.confirmed = self.greeted
+        self.unconfirmed = max(0, self.unconfirmed - 1)
 
     def moved(self) -> None:
         """Another server is to greet."""
         self.greeted = self.confirmed = False
+        self.unconfirmed = 0
 
     def _take(self, session: dict[str, Any]) -> None:
         self.settings = session

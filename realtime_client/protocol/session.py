@@ -288,3 +288,14 @@ def trailing_silence_ms(session: dict[str, Any]) -> int:
     if isinstance(wait, bool) or not isinstance(wait, int) or not 0 <= wait <= _LONGEST_SILENCE_MS:
         wait = 500
     return wait + 400
+
+
+def with_changes(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with changes: objects member by member, but what has a type of its own (a format) as a whole."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        before = merged.get(name)
+        if isinstance(before, dict) and isinstance(value, dict) and "type" not in value:
+            value = with_changes(before, value)  # noqa: PLW2901
+        merged[name] = value
+    return merged

@@ -13,10 +13,10 @@ import msgspec
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.deadline import Clock, Deadline
-from realtime_client.errors import ClosedError, RealtimeError, ShutdownError, TimeLimitError
+from realtime_client.errors import ClosedError, RealtimeError, ShutdownError, TimeLimitError, UsageError
 
 from .answer import Answer
-from .arguments import check_call, check_kind, seconds
+from .arguments import check_call, check_fields, check_kind, seconds
 from .following import TurnFollower
 from .hub import Hub
 from .limits import Limits
@@ -47,6 +47,7 @@ class Session(ABC):
     """
 
     def __init__(self, limits: Limits, clock: Clock, recorder: RecorderProtocol | None) -> None:
+        check_fields(limits, Limits, "limits (realtime_client.Limits)")
         self._limits = limits
         self._clock = clock
         self._loop: threading.Thread | None = None
@@ -358,7 +359,10 @@ class Session(ABC):
         """
         data = check_ask(text, audio, self.facts)
         deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
+        self._check_may_wait("ask()")
         with self.updates() as updates:
+            if data is not None:
+                self._await_changes(updates)  # who ends the turn may be one of them
             request = self.send_text(text).request_id if text is not None else say(self, data or b"", fast=True)
             return self._follow(updates.until(deadline), request, timeout_s)
 
@@ -370,10 +374,18 @@ class Session(ABC):
         """
         deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
         check_call(after or bool, "after")
+        self._check_may_wait("next_answer()")
         with self.updates() as updates:
             if after is not None:
                 after()
             return self._follow(updates.until(deadline), None, timeout_s)
+
+    def _check_may_wait(self, call: str) -> None:
+        if self.owns(threading.current_thread()):
+            raise UsageError(f"{call} waits for updates, which this thread brings: call it outside of observers")
+
+    def _await_changes(self, updates: Subscription) -> None:  # noqa: B027 - most wires change settings at once
+        """Wait a little until the other side has confirmed changes that were asked for."""
 
     def _follow(self, updates: Iterator[up.Update], request: str | None, timeout_s: float) -> Answer:
         """Follow one answer to its end."""

@@ -275,6 +275,9 @@ def load_settings(
     flags: by setting name; None for a flag that was not given. environ: default the process's. folder: where
     `.env` is looked for, default the current one. Errors: UsageError for a value or a file that cannot be used.
     """
+    for name in flags or {}:
+        if name not in SPECS:
+            raise UsageError(f"there is no setting {name!r}{_nearest(name, SPECS)}")
     environ = os.environ if environ is None else environ
     config = config_path(environ)
     dotenv = _read_dotenv((folder or Path()) / ".env")
