@@ -17,7 +17,7 @@ from realtime_client.audio.files import write_wav
 from realtime_client.batch.plan import Plan, give_secrets
 from realtime_client.batch.playing import play as play_module
 from realtime_client.batch.playing.play import play_case
-from realtime_client.batch.playing.session import tool_output
+from realtime_client.batch.playing.tools import tool_output
 from realtime_client.batch.result import CaseResult
 from realtime_client.batch.scenario import Case, Scenario, Tool
 from realtime_client.deadline import SYSTEM_CLOCK
@@ -123,6 +123,24 @@ def test_tools_return_what_the_scenario_says(server):
     result = passes(play_case(case(turns, tools=[WEATHER]), plan(server.url)))
     assert result.steps[0].tools[0].output == '{"sky": "cloudy"}'
     assert result.steps[0].latencies["answer"] >= 100
+
+
+@pytest.mark.parametrize(("broken", "status"), [(None, "completed"), ("no key", "failed")])
+def test_observers_are_told_when_a_tool_begins_and_is_done(server, broken, status):
+    tool = WEATHER if broken is None else {**{k: v for k, v in WEATHER.items() if k != "returns"}, "error": broken}
+    told: list[up.Update] = []
+    played = case([{"text": "What is the weather in Paris?"}], tools=[tool])
+    play_case(played, plan(server.url), observers=[lambda update, _at: told.append(update)])
+    begun, done, sent = (only(told, kind) for kind in (up.ToolStarted, up.ToolFinished, up.ToolResult))
+    assert begun.call_id == done.call_id == sent.call_id == only(told, up.ToolCall).call_id
+    assert (done.name, done.status, done.error) == ("get_weather", status, broken)
+    assert done.duration_ms >= 100
+    assert told.index(begun) < told.index(done) < told.index(sent)
+
+
+def only(told: list[up.Update], kind: type[up.Update]) -> up.Update:
+    (found,) = [update for update in told if isinstance(update, kind)]
+    return found
 
 
 def test_what_tools_give_back():

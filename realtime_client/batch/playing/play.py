@@ -31,8 +31,9 @@ from realtime_client.settings.target import input_format, target
 
 from .listener import PatientListener, ScriptedListener
 from .player import Player
-from .session import offered, scenario_settings
+from .session import scenario_settings
 from .sound import AUDIBLE, make_clip
+from .tools import offered
 from .watch import Watch, add_usage, whole
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import heapq
-import itertools
 import threading
 from collections.abc import Callable
 
@@ -23,9 +21,9 @@ from realtime_client.session.session import Session
 
 from .listener import Part, PatientListener, ScriptedListener
 from .microphone import ScriptedMicrophone
-from .session import tool_output
 from .sound import AUDIBLE, StepSound, make_clip
-from .turn import PendingCall, PlayedTurn
+from .tools import ScriptedTools
+from .turn import PlayedTurn
 from .watch import Watch
 
 TRANSCRIPT_WAIT_S = 3.0
@@ -64,9 +62,7 @@ class Player:
         self._clock = clock
         self._fast = isinstance(listener, PatientListener)
         self._tail_ms = session.facts.ending_silence_ms
-        self._tools = {tool.name: tool for tool in case.scenario.tools}
-        self._results: list[tuple[float, int, PendingCall, str]] = []
-        self._numbers = itertools.count()
+        self._tools = ScriptedTools(session, case.scenario.tools, clock)
         speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast
         self.microphone = ScriptedMicrophone(
@@ -204,7 +200,7 @@ class Player:
         """Whether the server owes something that its gate does not know about."""
         watch = self._watch
         owed = watch.speech_open or watch.unanswered_commits
-        return bool(self._results or watch.calls or (self._tail_ms and owed))
+        return bool(self._tools.busy or watch.calls or (self._tail_ms and owed))
 
     def _listening_s(self) -> float:
         return 0.0 if isinstance(self._listener, PatientListener) else self._listener.remaining_s()
@@ -357,7 +353,7 @@ class Player:
                 return True
             if deadline.expired:
                 return False
-            wait_s = min(_LOOK_S, self.microphone.due_in_s(), self._result_in_s())
+            wait_s = min(_LOOK_S, self.microphone.due_in_s(), self._tools.due_in_s())
             hint_s = wakes_in_s()
             if hint_s > 0:
                 wait_s = min(wait_s, hint_s)
@@ -369,31 +365,13 @@ class Player:
         if self._watch.ended or self._session.stop.is_set():
             raise self._why_over()
         self.microphone.tend()
-        self._take_calls()
+        self._tools.begin(self._watch.take_calls())
         if self._told.expired:
             self._tell_played()
-        while self._results and self._result_in_s() <= 0:
-            _, _, call, output = heapq.heappop(self._results)
-            self._session.send_tool_result(call.call_id, output)
+        self._tools.send_due()
 
     def _why_over(self) -> Exception:
         return self._session.over()
-
-    # --- tools --------------------------------------------------------------------------------------------------------
-
-    def _take_calls(self) -> None:
-        """Decide on the calls that came; a result leaves when the tool would be done."""
-        with self._watch.lock:
-            for call in self._watch.calls:
-                tool = self._tools.get(call.use.name)
-                call.use.output = output = tool_output(tool, call.use.name)
-                delay_s = seconds(tool.delay) if tool is not None and tool.delay is not None else 0.0
-                due_s = self._clock.monotonic() + delay_s
-                heapq.heappush(self._results, (due_s, next(self._numbers), call, output))
-            self._watch.calls.clear()
-
-    def _result_in_s(self) -> float:
-        return self._results[0][0] - self._clock.monotonic() if self._results else 3600.0
 
 
 def _expects_error(*expectations: object) -> bool:

@@ -75,6 +75,12 @@ class Watch:
         with self.lock:
             self.turns.append(turn)
 
+    def take_calls(self) -> list[PendingCall]:
+        """Return the calls that nobody has begun to answer yet, and forget them."""
+        with self.lock:
+            calls, self.calls = self.calls, []
+        return calls
+
     # --- news ---------------------------------------------------------------------------------------------------------
 
     def event(self, kind: str, at_s: float) -> None:
