@@ -27,7 +27,7 @@ from .session.answer import Answer
 from .session.arguments import check_call, seconds
 from .session.aside import Aside, Wake
 from .session.following import TurnFollower
-from .session.session import Sent, Session
+from .session.session import LOOK_S, Sent, Session
 from .session.stats import Stats
 from .session.subscription import Subscription
 from .session.utterance import check_ask, pieces
@@ -218,7 +218,7 @@ class AsyncSession(Generic[S]):
     async def ask(self, text: str | None = None, *, audio: Buffer | None = None, timeout_s: float = 60.0) -> Answer:
         """Say one thing and wait for the whole answer.
 
-        When cancelled, it stops that answer and no other.          The exception is an answer to audio that the server
+        When cancelled, it stops that answer and no other. The exception is an answer to audio that the server
         gives of its own accord and that has not begun by then.
         """
         data = check_ask(text, audio, self.facts)
@@ -228,10 +228,11 @@ class AsyncSession(Generic[S]):
             if text is not None:
                 follower.request = (await self.send_text(text)).request_id
                 return
+            await self._changes()
             facts = self.facts
             for piece in pieces(data or b"", facts.input_format, facts.ending_silence_ms):
                 await self.send_audio(piece, in_step=True)
-            if not self.facts.ending_silence_ms:
+            if not facts.ending_silence_ms:
                 await self.commit()
                 follower.request = await self.respond()
 
@@ -243,6 +244,13 @@ class AsyncSession(Generic[S]):
                 with contextlib.suppress(RealtimeError):
                     self.session.clear_input()
             raise
+
+    async def _changes(self) -> None:
+        """Wait until changes that were asked for are in force: who ends the turn may be one of them."""
+        with contextlib.closing(self.updates()) as updates:
+            while not (self.session.settled or self.session.stop.is_set()):
+                with contextlib.suppress(TimeLimitError, StopAsyncIteration):
+                    await updates.next(LOOK_S)
 
     async def next_answer(
         self, *, after: Callable[[], Awaitable[object]] | None = None, timeout_s: float = 60.0

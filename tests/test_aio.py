@@ -8,6 +8,7 @@ import gc
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -15,6 +16,7 @@ from scripted_server import SESSION, Peer, ScriptedServer
 
 from realtime_client import LocalServer, aio, errors
 from realtime_client import updates as up
+from realtime_client.audio.files import read_audio
 from realtime_client.changes import Changes
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
@@ -510,6 +512,18 @@ def test_cancelling_an_ask_that_waits_behind_a_running_answer(others: int) -> No
     with ScriptedServer(script) as server:
         run(main)
     assert stage.kinds() == ["response.create", "response.cancel", *["response.create"] * others]
+
+
+def test_an_utterance_waits_for_changes_that_are_under_way() -> None:
+    speech = read_audio(Path(__file__).parent.parent / "scripts/scenarios/audio/weather_in_paris.ogg", up.PCM16_24K)
+
+    async def main() -> str:
+        async with aio.connect(url=server.url, record=False) as session:
+            await session.change(Changes(turn_end="manual"))
+            return (await session.ask(audio=speech, timeout_s=WAIT_S)).status
+
+    with LocalServer() as server:
+        assert run(main) == "completed"
 
 
 @pytest.mark.parametrize("caused", [False, True], ids=["somebody else's", "its own"])

@@ -466,6 +466,22 @@ def test_an_utterance_waits_for_changes_that_are_under_way() -> None:
         assert client.facts.turn_end == "manual"
 
 
+def test_a_server_that_confirms_nothing_is_not_waited_for_twice() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        for _ in range(2):
+            peer.receive("input_audio_buffer.append")
+            peer.answer("Yes.")
+        peer.read_all()
+
+    with ScriptedServer(script) as server, RealtimeClient(endpoint(server), limits=LIMITS) as client:
+        client.change(Changes(voice="cedar"))
+        assert not client.settled
+        for _ in range(2):
+            assert client.ask(audio=bytes(4800), timeout_s=WAIT_S).text == "Yes."
+            assert client.settled
+
+
 def test_who_brings_the_updates_cannot_wait_for_them() -> None:
     with LocalServer() as server, RealtimeClient(endpoint(server), limits=LIMITS) as client:
         said: list[str] = []

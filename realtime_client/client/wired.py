@@ -42,7 +42,6 @@ from .recorded import AnyEvent, received, sent
 
 T = TypeVar("T")
 _TROUBLE = {ev.MalformedEvent, ev.UnknownEvent, ev.Error}
-_CONFIRM_S = 2.0
 _ASKING = {ev.ResponseCreate, ev.InputAudioBufferCommit}
 
 
@@ -190,16 +189,6 @@ class WiredSession(Session):
     def _how_it_ended(self) -> str:
         return "closed" if self.ending is None else self.ending.words
 
-    def _await_changes(self, updates: Subscription) -> None:
-        try:
-            for update in () if self._conversation.settled else updates.until(Deadline(_CONFIRM_S, self._clock)):
-                if self._conversation.settled or isinstance(update, up.Failure):
-                    break
-        except TimeLimitError:
-            pass  # some servers confirm nothing
-        with self._hub.lock:
-            self._conversation.give_settings_up()
-
     # --- facts --------------------------------------------------------------------------------------------------------
 
     @property
@@ -216,6 +205,11 @@ class WiredSession(Session):
     def where(self) -> str:
         """The endpoint's name."""
         return self.endpoint.label
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server has confirmed all changes, or will not."""
+        return self._conversation.settled
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from .usage import quantity
 
 _MOST_USAGE_KEYS = 32
 _MOST_OWN_ITEMS = 256
+_CONFIRM_S = 2.0
 
 
 def random_id(prefix: str) -> str:
@@ -67,6 +68,7 @@ class Conversation:
         self.transcription_usage: dict[str, float] = {}
         self.interrupt_on_speech = interrupt_on_speech
         self._new_id = new_id
+        self._now_s = now_s
         self._standing = Standing(self.history)
         self._contents = Contents(self.history)
         self._input = InputAudio()
@@ -94,12 +96,8 @@ class Conversation:
 
     @property
     def settled(self) -> bool:
-        """Whether the server has confirmed all settings that were sent."""
-        return not self._standing.unconfirmed
-
-    def give_settings_up(self) -> None:
-        """What is not confirmed yet will not be: it was refused, or this server confirms nothing."""
-        self._standing.unconfirmed = 0
+        """Whether the server has confirmed all settings that were sent. One that has not after 2 s never will."""
+        return not self._standing.unconfirmed or self._now_s() - self._standing.asked_s >= _CONFIRM_S
 
     @property
     def session_id(self) -> str:
@@ -332,6 +330,7 @@ class Conversation:
     def update_session(self, session: dict[str, Any]) -> None:
         """Send new settings (the wire's JSON object)."""
         self._standing.unconfirmed += 1
+        self._standing.asked_s = self._now_s()
         self.commands.append(ev.SessionUpdate(event_id=self._new_id("event"), session=session))
 
     def send(self, event: ev.ClientEvent) -> None:

@@ -86,7 +86,8 @@ def function_tool(tool: ToolSpec) -> FunctionTool:
 class Standing:
     """What the server has said of the session: its settings in its own words and in neutral ones, and how far it is.
 
-    history: where the instructions are kept. unconfirmed: changes that were sent and that the server has not confirmed.
+    history: where the instructions are kept. unconfirmed: changes that were sent and that the server has not confirmed;
+    asked_s: when the last one was sent.
     """
 
     def __init__(self, history: History) -> None:
@@ -95,6 +96,7 @@ class Standing:
         self.session_id = ""
         self.greeted = self.confirmed = False
         self.unconfirmed = 0
+        self.asked_s = 0.0
         self._history = history
 
     def created(self, session: dict[str, Any]) -> None:

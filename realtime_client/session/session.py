@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -28,6 +29,10 @@ from .worker import stacks
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+LOOK_S = 0.25
+"""How long to wait for an update before looking whether time alone has changed something."""
 
 
 class Sent(NamedTuple):
@@ -245,6 +250,11 @@ class Session(ABC):
         """What `AudioDelta` carries."""
         return self.facts.output_format
 
+    @property
+    def settled(self) -> bool:
+        """Whether all changes that were asked for are in force, or never will be; at the latest after some seconds."""
+        return True
+
     @abstractmethod
     def stats(self) -> Stats:
         """Return the session's figures so far."""
@@ -384,8 +394,10 @@ class Session(ABC):
         if self.owns(threading.current_thread()):
             raise UsageError(f"{call} waits for updates, which this thread brings: call it outside of observers")
 
-    def _await_changes(self, updates: Subscription) -> None:  # noqa: B027 - most wires change settings at once
-        """Wait a little until the other side has confirmed changes that were asked for."""
+    def _await_changes(self, updates: Subscription) -> None:
+        while not (self.settled or self.stop.is_set()):
+            with contextlib.suppress(TimeLimitError):
+                next(updates.until(Deadline(LOOK_S, self._clock)), None)
 
     def _follow(self, updates: Iterator[up.Update], request: str | None, timeout_s: float) -> Answer:
         """Follow one answer to its end."""
