@@ -75,14 +75,19 @@ _FINAL_ERRORS = _REFUSED_KEY | _REFUSED_RATE | {"beta_api_shape_disabled", "inva
 
 
 class LastWords:
-    """What the server said that may be why it ends the session. Called under the session's lock."""
+    """What the server said that may be why it ends the session. Called under the session's lock.
+
+    something: there is such a thing; while there is none, `newest` need not be called.
+    """
 
     def __init__(self) -> None:
+        self.something = False
         self._fatal: up.Failure | None = None
         self._last: up.Failure | None = None
 
     def trouble(self, updates: Sequence[up.Update]) -> None:
         """Take in what an error message meant."""
+        self.something = True
         self._fatal = next((each for each in updates if isinstance(each, up.Failure) and each.fatal), self._fatal)
 
     def newest(self, updates: Sequence[up.Update]) -> None:
@@ -91,6 +96,7 @@ class LastWords:
         self._last = newest if type(newest) is up.Failure and not newest.benign else None
         if self._fatal is not None and type(newest) is up.ResponseDone:
             self._fatal = None  # it was not fatal: the session goes on
+        self.something = bool(self._fatal or self._last)
 
     def before(self, held: Sequence[up.Update]) -> up.Failure | None:
         """What was said before the end. held: what only came out at the end."""

@@ -298,28 +298,32 @@ class WiredSession(Session):
     def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
         """Decode what arrived, let the conversation decide, hand both on in one piece."""
         decoded = [codec.decode_server(frame) for frame in frames]
-        size = sum(map(len, frames))
-        hub, receive = self._hub, self._conversation.receive
+        hub, said, receive = self._hub, self._said, self._conversation.receive
+        happened: list[up.Update] = []
+        meant: list[list[up.Update]] = []
         with hub.lock:
             if connection is not self._connection:
                 return  # another one has taken its place
-            meant = [receive(event) for event in decoded]
-            happened = [update for updates in meant for update in updates]
-            self.traffic.bytes_in += size
-            for event, updates in zip(decoded, meant, strict=True):
+            for event, frame in zip(decoded, frames, strict=True):
+                updates = receive(event)
+                happened += updates
+                meant.append(updates)
+                self.traffic.bytes_in += len(frame)
                 if type(event) in _TROUBLE:
                     self._count(event)
-                    self._said.trouble(updates)
-            self._said.newest(meant[-1])
+                    said.trouble(updates)
+            if said.something:
+                said.newest(meant[-1])
             if self._conversation.commands:
                 self._flush()
             record = functools.partial(received, decoded, frames, meant) if hub.records else None
-            hub.publish(happened, at_s, record, size)
+            queued = hub.publish(happened, at_s, record, sum(map(len, frames)))
         for tell in self._event_observers:
             for event in decoded:
                 tell(codec.wire_type(event), at_s)
         hub.tell_directly(happened, at_s)
-        hub.wait_for_room()
+        if queued:
+            hub.wait_for_room()
 
     def _count(self, event: AnyEvent) -> None:
         if type(event) is ev.MalformedEvent:

@@ -79,15 +79,18 @@ class Hub:
         size: int = 0,
         *,
         quietly: bool = False,
-    ) -> None:
+    ) -> bool:
         """Put what was decided into the order of events; call it under the lock. Never waits.
 
-        record, size, quietly: see `Entry` and `Inbound.put_now`. Errors: QueueFullError far beyond the limit.
+        record, size, quietly: see `Entry` and `Inbound.put_now`. Returns whether it is queued: direct observers alone
+        need no queue. Errors: QueueFullError far beyond the limit.
         """
         if updates:
             self.turns.take_all(updates, at_s)
         if record is not None or (updates and (self.records or self._observers)):
             self.inbound.put_now(Entry(record, updates, at_s, size), quietly=quietly)
+            return True
+        return False
 
     def tell_directly(self, updates: Sequence[up.Update], at_s: float) -> None:
         """Tell the direct observers, in the thread that decided; call it after the lock is released."""
@@ -97,7 +100,7 @@ class Hub:
 
     def wait_for_room(self) -> None:
         """Wait while the audio thread is behind; it never waits for itself."""
-        if threading.current_thread() is not self.audio.thread:
+        if self.inbound.crowded and threading.current_thread() is not self.audio.thread:
             self.inbound.wait_for_room()
 
     # --- listening ----------------------------------------------------------------------------------------------------
