@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import math
 import os
@@ -282,7 +283,8 @@ def test_killed_again_and_again_nothing_is_lost_or_written_twice(tmp_path: Path,
         have = len(marks.read_text().split())
         allowed.write_text(str(have + more))
         command = [sys.executable, script, place, marks, allowed]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as victim:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as victim, contextlib.ExitStack() as ending:
+            ending.callback(victim.kill)
             assert victim.stdout is not None
             assert victim.stdout.readline() == b"begun\n"
             if more < 60:
