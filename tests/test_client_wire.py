@@ -149,9 +149,9 @@ class Ours:
         self._take()
 
     def _take(self) -> None:
-        messages, pongs = self.framing.take()
-        self.messages += messages
-        self.pongs += pongs
+        self.messages += self.framing.messages
+        self.pongs += self.framing.pongs
+        self.framing.messages, self.framing.pongs = [], []
         self.written += self.framing.outgoing
         self.framing.outgoing.clear()
 
@@ -343,7 +343,7 @@ def test_crumbs_cost_no_more_than_their_message(fragmented: bool) -> None:
         assert tracemalloc.get_traced_memory()[1] < 5 * size
     finally:
         tracemalloc.stop()
-    assert framing.take()[0] == [payload]
+    assert framing.messages == [payload]
 
 
 # --- with a socket ----------------------------------------------------------------------------------------------------

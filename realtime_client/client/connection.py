@@ -99,6 +99,7 @@ class Connection:
         self._wire: Wire | None = None
         self._starting = threading.Lock()
         self._begun = threading.Event()
+        self._waits = True  # for `begin`
         self._closing = self._over = False
         self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put)
         self._send = Worker("realtime-send", self._run_send, self._failed)
@@ -120,6 +121,7 @@ class Connection:
 
     def begin(self) -> None:
         """From now on the owner takes what arrives."""
+        self._waits = False
         self._begun.set()
 
     def _start(self, *workers: Worker) -> None:
@@ -146,9 +148,8 @@ class Connection:
     def on_frames(self, frames: list[bytes]) -> None:
         """Pass on what arrived."""
         now = self._keep_alive.last_heard_s = self._now()
-        if not self._begun.is_set():
+        if self._waits:
             self._begun.wait()  # ends by `close` at the latest
-        self._traffic.frames_in += len(frames)
         self._owner.on_frames(self, frames, now)
 
     def on_pong(self, payload: bytes) -> None:
@@ -289,7 +290,7 @@ class Connection:
         self._ahead.end()
         self.outbox.close(drop=drop)
         self.wake.set()
-        self._begun.set()
+        self.begin()
 
     def abort(self) -> None:
         """End at once."""

@@ -29,27 +29,24 @@ _MOST_UNWRITTEN = 64
 class Framing:
     """What either side does. `feed` and `feed_end` belong to one thread; all else may be called by any.
 
-    outgoing: what is to be written, in order; whoever writes takes from its left. last_words: nothing will follow.
-    clogged: the peer is not taking it. opening: the HTTP message of the peer's handshake.
+    messages, pongs: what came, whole messages and payloads of pongs, for the thread that feeds. outgoing: what is to be
+    written, in order; whoever writes takes from its left. last_words: nothing will follow. clogged: the peer is not
+    taking it. opening: the HTTP message of the peer's handshake. is_open: whether messages can be sent.
     """
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
         self.opening: Request | Response | None = None
+        self.messages: list[bytes] = []
+        self.pongs: list[bytes] = []
         self.outgoing: deque[bytes] = deque()
         self.last_words = False
         self.clogged = False
+        self.is_open = False
         self._lock = threading.Lock()
-        self._messages: list[bytes] = []
-        self._pongs: list[bytes] = []
         self._fragments: bytearray | None = None
         self._line_end = b""
         self._early = b""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether messages can be sent."""
-        return self.protocol.state is State.OPEN
 
     @property
     def unwritten(self) -> bool:
@@ -82,17 +79,8 @@ class Framing:
         with self._lock:
             self.protocol.receive_eof()
             events = self.protocol.events_received()
-            self._keep_writes()
+            self._note()
         self._sort(events)
-
-    def take(self) -> tuple[list[bytes], list[bytes]]:
-        """(whole messages, payloads of pongs) that have come since the last call."""
-        messages, pongs = self._messages, self._pongs
-        if messages:
-            self._messages = []
-        if pongs:
-            self._pongs = []
-        return messages, pongs
 
     def send(self, messages: Sequence[bytes | Ping]) -> None:
         """Make frames of text messages and pings. Errors: InvalidState when the connection is not open."""
@@ -103,14 +91,14 @@ class Framing:
                     protocol.send_ping(message.payload)
                 else:
                     protocol.send_text(message)  # type: ignore[arg-type]  # mypy does not narrow by `type() is`
-            self._keep_writes()
+            self._note()
 
     def respond(self, response: Response) -> None:
         """Answer a client's request, for a server."""
         assert isinstance(self.protocol, ServerProtocol)
         with self._lock:
             self.protocol.send_response(response)
-            self._keep_writes()
+            self._note()
         if self.is_open and self._early:
             self._give(self._early)
 
@@ -119,10 +107,12 @@ class Framing:
         with self._lock:
             if self.is_open:
                 self.protocol.send_close(code, reason)
-                self._keep_writes()
+                self._note()
 
-    def _keep_writes(self) -> None:
+    def _note(self) -> None:
+        """After each step of the library, under the lock: keep what it wants written, and whether it is open."""
         writes = self.protocol.data_to_send()
+        self.is_open = self.protocol.state is State.OPEN
         if b"" in writes:  # the end of writing
             self.last_words = True
         if data := b"".join(writes):
@@ -134,10 +124,10 @@ class Framing:
         with self._lock:
             protocol.receive_data(data)
             events = protocol.events_received()
-            if self.clogged and len(self.outgoing) > _MOST_UNWRITTEN and self.is_open:
+            if self.clogged and len(self.outgoing) > _MOST_UNWRITTEN and protocol.state is State.OPEN:
                 protocol.data_to_send()  # unread pongs: the peer may have the next one (RFC 6455, section 5.5.3)
             else:
-                self._keep_writes()
+                self._note()
         if events:
             self._sort(events)
 
@@ -147,16 +137,16 @@ class Framing:
             if not isinstance(event, Frame):
                 self.opening = event
             elif event.opcode is Opcode.PONG:
-                self._pongs.append(bytes(event.data))
+                self.pongs.append(bytes(event.data))
             elif event.opcode in _DATA:
                 if event.fin and self._fragments is None:
-                    self._messages.append(bytes(event.data))
+                    self.messages.append(bytes(event.data))
                     continue
                 if self._fragments is None:
                     self._fragments = bytearray()
                 self._fragments += event.data
                 if event.fin:
-                    self._messages.append(bytes(self._fragments))
+                    self.messages.append(bytes(self._fragments))
                     self._fragments = None
 
 
@@ -172,9 +162,15 @@ class ClientFraming(Framing):
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        data = self._feed_opening(data)
-        if not data:
-            return
+        if self.is_open and self._fragments is None and not (self._held or self._owed):
+            at = self._cut_plain(data, 0, len(data))
+            if at < len(data):
+                self._cut(data, at)
+        elif data := self._feed_opening(data):
+            self._feed_on(data)
+
+    def _feed_on(self, data: bytes) -> None:
+        """Go on with what was begun."""
         if not self.is_open:  # whoever changed that, only the library knows what may still be read
             self._give(bytes(self._held) + data)
             self._held.clear()
@@ -217,7 +213,7 @@ class ClientFraming(Framing):
 
     def _cut_plain(self, data: bytes, at: int, end: int) -> int:
         """Cut out complete text messages as long as nothing else comes; returns where they end."""
-        keep, longest = self._messages.append, self._max_bytes
+        keep, longest = self.messages.append, self._max_bytes
         while end - at > 1 and data[at] == _PLAIN:
             size, begin = data[at + 1], at + 2
             if size == 126 and end - at > 3:

@@ -27,7 +27,10 @@ T = TypeVar("T")
 
 
 class Stream:
-    """One thread may read while another writes. All methods raise OSError; a TLS fault is one."""
+    """One thread may read while another writes. All methods raise OSError; a TLS fault is one.
+
+    receive: `read` without a deadline, on the shortest way.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._gone = False
@@ -40,6 +43,7 @@ class Stream:
         self._flags = 0 if self._tls else _AT_ONCE
         self._blocks = bool(self._flags)
         sock.setblocking(self._blocks)
+        self.receive: Callable[[int], bytes | None] = sock.recv if self._blocks else self.read
 
     def connect(self, address: Any, timeout_s: float | None) -> None:
         """Connect to an address as `getaddrinfo` names it. Errors: also TimeoutError."""
@@ -71,8 +75,6 @@ class Stream:
 
     def read(self, size: int, deadline: Deadline = NO_DEADLINE) -> bytes | None:
         """At most `size` bytes, at least one; b'' once the peer has ended it; None when nothing came in time."""
-        if self._blocks and deadline is NO_DEADLINE:
-            return self._sock.recv(size)
         return self._when_ready(lambda: self._sock.recv(size, self._flags), _READ, deadline)
 
     def write(self, data: memoryview, deadline: Deadline = NO_DEADLINE) -> int | None:

@@ -176,21 +176,28 @@ class Wire:
             self._stream.close()
 
     def _read(self) -> None:
-        stream, framing, closing = self._stream, self._framing, NO_DEADLINE
-        self._hand_over()
-        while not closing.expired:
+        """Hand over what comes, what came with the handshake first. One read is one message, mostly: few calls."""
+        framing, receive, feed = self._framing, self._stream.receive, self._framing.feed
+        closing: Deadline | None = None
+        while True:
+            if framing.pongs or framing.outgoing or framing.last_words:
+                self._answer()
+            if framing.messages:
+                messages, framing.messages = framing.messages, []
+                self._handler.on_frames(messages)
             try:
-                data = stream.read(_FIRST_READ, closing)
+                if framing.is_open:
+                    data = receive(_FIRST_READ)
+                else:  # the peer closes the TCP connection in time; or we do
+                    closing = closing or Deadline(self._close_timeout_s)
+                    data = None if closing.expired else self._stream.read(_FIRST_READ, closing)
                 if not data:
                     return
-                framing.feed(data)
+                feed(data)
                 if len(data) == _FIRST_READ:
                     self._drain()
             except OSError:
                 return
-            self._hand_over()
-            if closing is NO_DEADLINE and not framing.is_open:
-                closing = Deadline(self._close_timeout_s)  # the server closes the TCP connection; or we do
 
     def _drain(self) -> None:
         """Take what else is there. Errors: OSError."""
@@ -199,14 +206,12 @@ class Wire:
             self._framing.feed(data)
             left -= len(data)
 
-    def _hand_over(self) -> None:
-        messages, pongs = self._framing.take()
-        if self._framing.unwritten:
-            self._reply()
+    def _answer(self) -> None:
+        """See to what came besides messages."""
+        self._reply()
+        pongs, self._framing.pongs = self._framing.pongs, []
         for payload in pongs:
             self._handler.on_pong(payload)
-        if messages:
-            self._handler.on_frames(messages)
 
     def _end(self) -> tuple[int, str, bool]:
         """(code, reason, by us): the server's close frame, or the fault of the server for which we closed, or 1006."""

@@ -7,6 +7,7 @@ critical section, so order is kept. The connection below may be replaced while a
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -297,42 +298,42 @@ class WiredSession(Session):
 
     def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
         """Decode what arrived, let the conversation decide, hand both on in one piece."""
-        decoded = [codec.decode_server(frame) for frame in frames]
-        hub, said, receive = self._hub, self._said, self._conversation.receive
-        happened: list[up.Update] = []
-        meant: list[list[up.Update]] = []
+        hub, conversation, traffic = self._hub, self._conversation, self.traffic
+        decoded = [*map(codec.decode_server, frames)]
+        size = sum(map(len, frames))
         with hub.lock:
             if connection is not self._connection:
                 return  # another one has taken its place
-            for event, frame in zip(decoded, frames, strict=True):
-                updates = receive(event)
-                happened += updates
-                meant.append(updates)
-                self.traffic.bytes_in += len(frame)
-                if type(event) in _TROUBLE:
-                    self._count(event)
-                    said.trouble(updates)
-            if said.something:
-                said.newest(meant[-1])
-            if self._conversation.commands:
+            meant = [*map(conversation.receive, decoded)]
+            happened = meant[0] if len(meant) == 1 else [*itertools.chain.from_iterable(meant)]
+            traffic.frames_in += len(frames)
+            traffic.bytes_in += size
+            if self._said.something or not _TROUBLE.isdisjoint(map(type, decoded)):
+                self._note_trouble(decoded, meant)
+            if conversation.commands:
                 self._flush()
             record = functools.partial(received, decoded, frames, meant) if hub.records else None
-            queued = hub.publish(happened, at_s, record, sum(map(len, frames)))
+            crowded = hub.publish(happened, at_s, record, size)
         for tell in self._event_observers:
             for event in decoded:
                 tell(codec.wire_type(event), at_s)
         hub.tell_directly(happened, at_s)
-        if queued:
+        if crowded:
             hub.wait_for_room()
 
-    def _count(self, event: AnyEvent) -> None:
-        if type(event) is ev.MalformedEvent:
-            self.traffic.malformed += 1
-        elif type(event) is ev.UnknownEvent:
-            self.traffic.unknown += 1
-        else:
-            self.traffic.failures += 1
-            self._connection.wake.set()  # a request may be over soon
+    def _note_trouble(self, events: Sequence[AnyEvent], meant: Sequence[Sequence[up.Update]]) -> None:
+        for event, updates in zip(events, meant, strict=True):
+            if type(event) not in _TROUBLE:
+                continue
+            if type(event) is ev.MalformedEvent:
+                self.traffic.malformed += 1
+            elif type(event) is ev.UnknownEvent:
+                self.traffic.unknown += 1
+            else:
+                self.traffic.failures += 1
+                self._connection.wake.set()  # a request may be over soon
+            self._said.trouble(updates)
+        self._said.newest(meant[-1])
 
     def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
         """Decide what the end of a connection means for the session, and tell it."""

@@ -82,14 +82,13 @@ class Hub:
     ) -> bool:
         """Put what was decided into the order of events; call it under the lock. Never waits.
 
-        record, size, quietly: see `Entry` and `Inbound.put_now`. Returns whether it is queued: direct observers alone
-        need no queue. Errors: QueueFullError far beyond the limit.
+        record, size, quietly: see `Entry` and `Inbound.put_now`. Returns whether the queue is crowded now; direct
+        observers alone need no queue. Errors: QueueFullError far beyond the limit.
         """
         if updates:
             self.turns.take_all(updates, at_s)
         if record is not None or (updates and (self.records or self._observers)):
-            self.inbound.put_now(Entry(record, updates, at_s, size), quietly=quietly)
-            return True
+            return self.inbound.put_now(Entry(record, updates, at_s, size), quietly=quietly)
         return False
 
     def tell_directly(self, updates: Sequence[up.Update], at_s: float) -> None:
@@ -163,7 +162,7 @@ class Hub:
                 self.end_readers()
 
     def _handle(self, entry: Entry) -> None:
-        record, updates, at_s, _ = entry
+        record, updates, at_s = entry.record, entry.updates, entry.at_s
         recorder = self._recorder
         if recorder is not None:
             if record is not None:

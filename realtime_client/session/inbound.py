@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from realtime_client.errors import QueueFullError
 from realtime_client.updates import Update
@@ -13,7 +16,7 @@ _TOGETHER = 5  # blocks of a microphone: 100 ms
 _SLACK = 1024  # what calls that must not wait may add beyond twice the limit in all
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What the audio thread takes: one decision and what it means.
 
     record: given the recorder, writes down the messages with their updates; None for updates that no message brought.
@@ -27,12 +30,13 @@ class Entry(NamedTuple):
 
 
 class Inbound(queue.Queue[Entry | None]):
-    """A `queue.Queue` whose writers wait after writing, not before.
+    """A `queue.Queue` with one reader, whose writers wait after writing, not before.
 
     An entry is put where it was decided, under the lock of decisions, so that the order of the queue is the order of
     what happened, however full it is. Whoever can wait then waits until there is room for the next one, so the queue
     exceeds its limit by at most one entry for each thread. None is the last entry; what is put after it is dropped.
-    on_room: tells those who wait in another way; see `Session.on_room`.
+    on_room: tells those who wait in another way; see `Session.on_room`. The reader waits for a lock, not for the
+    `Condition` of `queue.Queue`: at the pace of speech it wakes for each message, and that takes half the time.
     """
 
     def __init__(self, limit: int, limit_bytes: int, on_room: Callable[[], object] = bool) -> None:
@@ -44,14 +48,17 @@ class Inbound(queue.Queue[Entry | None]):
         self._bytes = 0
         self._quiet = 0
         self._ended = self._gone = False
+        self._asleep = False
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     @property
     def crowded(self) -> bool:
         """Whether writers should wait."""
-        return not self._gone and (self._qsize() >= self._limit or self._bytes >= self._limit_bytes)
+        return not self._gone and (len(self.queue) >= self._limit or self._bytes >= self._limit_bytes)
 
-    def put_now(self, entry: Entry | None, *, quietly: bool = False) -> None:
-        """Queue behind everything else, without waiting.
+    def put_now(self, entry: Entry | None, *, quietly: bool = False) -> bool:
+        """Queue behind everything else, without waiting; returns whether the queue is crowded now.
 
         quietly: the reader wakes for the fifth such entry, or for any other. A microphone sends 50 blocks a second, and
         all that is left to do is write them down; waking a thread for each costs more than the writing.
@@ -59,20 +66,52 @@ class Inbound(queue.Queue[Entry | None]):
         """
         with self.mutex:
             if self._ended or self._gone:
-                return
-            waiting = self._qsize()
+                return False
+            waiting = len(self.queue) + 1
             if entry is None:
                 self._ended = True
-            elif waiting >= 2 * self._limit + _SLACK:
-                raise QueueFullError(f"{waiting} updates wait and no observer takes them")
+            elif waiting > 2 * self._limit + _SLACK:
+                raise QueueFullError(f"{waiting - 1} updates wait and no observer takes them")
             else:
                 self._bytes += entry.size
-            self._put(entry)
-            self.high_water = max(self.high_water, waiting + 1)
-            self._quiet = self._quiet + 1 if quietly else _TOGETHER
-            if self._quiet >= _TOGETHER:
+            self.high_water = max(self.high_water, waiting)
+            if quietly and self._quiet < _TOGETHER - 1:
+                self._quiet += 1
+                self.queue.append(entry)
+            else:
                 self._quiet = 0
-                self.not_empty.notify()
+                self._put(entry)
+            return waiting >= self._limit or self._bytes >= self._limit_bytes
+
+    def _put(self, entry: Entry | None) -> None:
+        self.queue.append(entry)
+        if self._asleep:
+            self._asleep = False
+            self._bell.release()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Entry | None:  # noqa: FBT001, FBT002 - Queue's
+        """Take the oldest entry, waiting for one; for one thread only. Errors: queue.Empty."""
+        with self.mutex:
+            if self.queue:
+                return self._get()
+            self._asleep = True
+        rung = self._bell.acquire(block, timeout if block and timeout is not None else -1)
+        with self.mutex:
+            if not rung and not self._asleep:
+                self._bell.acquire()  # it was, just now
+            self._asleep = False
+            if not self.queue:
+                raise queue.Empty
+            return self._get()
+
+    def _get(self) -> Entry | None:
+        crowded = self.crowded
+        entry: Entry | None = self.queue.popleft()
+        if entry is not None:
+            self._bytes -= entry.size
+        if crowded:  # otherwise nobody waits
+            self._let_go()
+        return entry
 
     def wait_for_room(self) -> None:
         """Wait while the queue is crowded; when the reader ends, nobody waits any longer."""
@@ -80,13 +119,6 @@ class Inbound(queue.Queue[Entry | None]):
             with self.not_full:
                 while self.crowded:
                     self.not_full.wait()
-
-    def _get(self) -> Entry | None:
-        entry = super()._get()
-        if entry is not None:
-            self._bytes -= entry.size
-        self._let_go()
-        return entry
 
     def leave(self) -> None:
         """The reader takes nothing more: nobody waits for it."""
