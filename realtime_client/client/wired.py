@@ -322,6 +322,7 @@ class WiredSession(Session):
             hub.wait_for_room()
 
     def _note_trouble(self, events: Sequence[AnyEvent], meant: Sequence[Sequence[up.Update]]) -> None:
+        """Count what was no good, and keep the words that may tell why the server ends the session."""
         for event, updates in zip(events, meant, strict=True):
             if type(event) not in _TROUBLE:
                 continue

@@ -105,7 +105,7 @@ class Inbound(queue.Queue[Entry | None]):
             return self._get()
 
     def _get(self) -> Entry | None:
-        crowded = self.crowded
+        crowded = len(self.queue) >= self._limit or self._bytes >= self._limit_bytes
         entry: Entry | None = self.queue.popleft()
         if entry is not None:
             self._bytes -= entry.size
