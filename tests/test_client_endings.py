@@ -12,7 +12,7 @@ from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.cli import exit_code, main
 from realtime_client.client.client import RealtimeClient
-from realtime_client.client.endings import Ending, Kind, Moment
+from realtime_client.client.endings import Ending, Moment
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.protocol.session import RealtimeConfig
 from realtime_client.session.limits import Limits
@@ -165,7 +165,7 @@ def test_whose_fault_it_was() -> None:
 
 def test_only_a_normal_end_while_nothing_is_awaited_is_no_error() -> None:
     ending = Ending(code=1000)
-    assert ending.kind is Kind.NORMAL
+    assert ending.kind is None
     assert ending.error(Moment.IDLE) is None
     assert isinstance(ending.error(Moment.ASKED), errors.ConnectionLostError)
     assert isinstance(ending.error(Moment.OPENING), errors.SessionRefusedError)

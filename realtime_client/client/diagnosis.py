@@ -25,7 +25,7 @@ from realtime_client.protocol.lenient import error_object
 from realtime_client.secret import shown_url
 from realtime_client.session.limits import Limits
 
-from .endings import describe_close
+from .endings import Ending
 from .endpoint import Endpoint
 
 _LONGEST_WAIT_S = 7 * 86_400.0
@@ -33,11 +33,9 @@ _LONGEST_WAIT_S = 7 * 86_400.0
 
 def lost(error: BaseException) -> errors.ConnectionLostError:
     """Turn what a send raised into the error of a lost connection."""
-    if isinstance(error, ConnectionClosed):
-        frame = error.rcvd or error.sent
-        if frame is not None:
-            return errors.ConnectionLostError(describe_close(frame.code, frame.reason), close_code=frame.code)
-    return errors.ConnectionLostError(describe_close(1006, ""))
+    frame = (error.rcvd or error.sent) if isinstance(error, ConnectionClosed) else None
+    ending = Ending(code=1006) if frame is None else Ending(code=frame.code, reason=frame.reason)
+    return errors.ConnectionLostError(ending.words, close_code=ending.code)
 
 
 def explain(error: Exception, endpoint: Endpoint, limits: Limits, proxy: str | None = None) -> errors.RealtimeError:

@@ -28,47 +28,32 @@ class Moment(Enum):
     ANSWERING = "in the middle of an answer"
 
 
-class Kind(Enum):
-    """What kind of end it was.
-
-    NORMAL: the server has finished. LOST: a new session may work at once. FINAL: a new one would meet the same end.
-    EXPIRED: the session's own time was over.
-    """
-
-    NORMAL = "normal"
-    LOST = "lost"
-    FINAL = "final"
-    EXPIRED = "expired"
-
-
-class _Row(msgspec.Struct, frozen=True):
-    words: str
-    kind: Kind
-
-
-_ROWS = {
-    1000: _Row("the server ended the session", Kind.NORMAL),
-    1001: _Row("the server is going away", Kind.LOST),
-    1002: _Row("the server says that a message broke the WebSocket protocol", Kind.FINAL),
-    1003: _Row("the server does not take this kind of message", Kind.FINAL),
-    1005: _Row("the server closed the connection without a reason", Kind.LOST),
-    1006: _Row("the connection dropped", Kind.LOST),
-    1007: _Row("the server could not read a message", Kind.FINAL),
-    1008: _Row("the server refused a message", Kind.FINAL),
-    1009: _Row("a message was too long for the server", Kind.FINAL),
-    1011: _Row("the server failed", Kind.LOST),
-    1012: _Row("the server is restarting", Kind.LOST),
-    1013: _Row("the server is overloaded", Kind.LOST),
-    1014: _Row("a server behind the server failed", Kind.LOST),
-    3000: _Row("the server refused the key", Kind.FINAL),
-    4000: _Row("the server refused the session", Kind.FINAL),
+Kind = type[errors.ConnectionLostError] | None
+"""The error of a session that was open, which says whether a new one may work at once; None for a normal end."""
+_LOST, _FINAL, _EXPIRED = errors.ConnectionLostError, errors.SessionEndedError, errors.SessionExpiredError
+_ROWS: dict[int, tuple[str, Kind]] = {
+    1000: ("the server ended the session", None),
+    1001: ("the server is going away", _LOST),
+    1002: ("the server says that a message broke the WebSocket protocol", _FINAL),
+    1003: ("the server does not take this kind of message", _FINAL),
+    1005: ("the server closed the connection without a reason", _LOST),
+    1006: ("the connection dropped", _LOST),
+    1007: ("the server could not read a message", _FINAL),
+    1008: ("the server refused a message", _FINAL),
+    1009: ("a message was too long for the server", _FINAL),
+    1011: ("the server failed", _LOST),
+    1012: ("the server is restarting", _LOST),
+    1013: ("the server is overloaded", _LOST),
+    1014: ("a server behind the server failed", _LOST),
+    3000: ("the server refused the key", _FINAL),
+    4000: ("the server refused the session", _FINAL),
 }
-_BY_US = {
-    1002: _Row("the server broke the WebSocket protocol", Kind.FINAL),
-    1007: _Row("the server sent invalid text", Kind.FINAL),
-    1009: _Row("the server's message was too long", Kind.FINAL),
+_BY_US: dict[int, tuple[str, Kind]] = {
+    1002: ("the server broke the WebSocket protocol", _FINAL),
+    1007: ("the server sent invalid text", _FINAL),
+    1009: ("the server's message was too long", _FINAL),
 }
-_OTHER = _Row("the server closed the connection", Kind.LOST)
+_OTHER: tuple[str, Kind] = ("the server closed the connection", _LOST)
 _REFUSED_KEY = {"invalid_api_key", "authentication_error", "unauthorized"}
 _REFUSED_RATE = {"rate_limit_exceeded", "insufficient_quota", "quota_exceeded", "billing_hard_limit_reached"}
 _FINAL_ERRORS = _REFUSED_KEY | _REFUSED_RATE | {"beta_api_shape_disabled", "invalid_model", "model_not_found"}
@@ -118,23 +103,25 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> Kind:
         """What kind of end it was."""
-        said = self.says.code if self.says is not None else None
+        _, kind = self._row
+        said = None if self.says is None else self.says.code
         if said == "session_expired" or (self.code == 1001 and "maximum duration" in self.reason):
-            return Kind.EXPIRED
+            return _EXPIRED
         if said in _FINAL_ERRORS or (self.says is not None and self.says.fatal):
-            return Kind.FINAL
-        if self.says is not None and self._row.kind is Kind.NORMAL:
-            return Kind.LOST  # a session that an error ends has not ended normally, however politely it closes
-        return self._row.kind
+            return _FINAL
+        if kind is None and self.says is not None:
+            return _LOST  # a session that an error ends has not ended normally, however politely it closes
+        return kind
 
     @property
-    def _row(self) -> _Row:
+    def _row(self) -> tuple[str, Kind]:
         return (_BY_US if self.by_us else _ROWS).get(self.code, _OTHER)
 
     @property
     def words(self) -> str:
         """One line for people: the server's own words first, if it had any."""
-        close = describe_close(self.code, self.reason, by_us=self.by_us)
+        words, _ = self._row
+        close = f"{words} (close code {self.code}{': ' + one_line(self.reason, 200) if self.reason else ''})"
         if self.says is None:
             return close
         return f"{one_line(self.says.message or self.says.code or '', 300)} ({close})"
@@ -146,17 +133,13 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         """
         if moment is Moment.OPENING:
             return self._refused(where)
+        kind = self.kind
+        if kind is None and moment is Moment.IDLE:
+            return None
         words = f"{self.words}, {moment.value}" if moment.value else self.words
-        code = self.says.code if self.says is not None else None
-        match self.kind:
-            case Kind.EXPIRED:
-                return errors.SessionExpiredError(words, close_code=self.code)
-            case Kind.FINAL:
-                return errors.SessionEndedError(words, close_code=self.code, code=code)
-            case Kind.NORMAL if moment is Moment.IDLE:
-                return None
-            case _:
-                return errors.ConnectionLostError(words, close_code=self.code)
+        if kind is _FINAL:
+            return _FINAL(words, close_code=self.code, code=None if self.says is None else self.says.code)
+        return (kind or _LOST)(words, close_code=self.code)
 
     def _refused(self, where: str) -> errors.ConnectError:
         words = f"{where} refused the session: {self.words}"
@@ -165,12 +148,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         if self.code == 3000:
             return errors.AuthenticationError(words)
         return errors.SessionRefusedError(f"{where} ended the session before it began: {self.words}")
-
-
-def describe_close(code: int, reason: str, *, by_us: bool = False) -> str:
-    """One line for people about a close frame."""
-    row = (_BY_US if by_us else _ROWS).get(code, _OTHER)
-    return f"{row.words} (close code {code}{': ' + one_line(reason, 200) if reason else ''})"
 
 
 def refusal(failure: up.Failure, words: str) -> errors.ConnectError:
