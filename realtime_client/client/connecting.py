@@ -90,11 +90,7 @@ class Attempt:
         """A stream to the server, itself or through the proxy."""
         if not proxy:
             return self._connect(uri.host, uri.port, deadline)
-
-        def secure(stream: Stream, host: str) -> None:
-            stream.begin_tls(ssl.create_default_context(), host, deadline)
-
-        stream = connect_through(proxy, uri, deadline, connect=self._connect, secure=secure, agent=USER_AGENT)
+        stream = connect_through(proxy, uri, deadline, self._connect, USER_AGENT)
         self._hold(stream)
         return stream
 
@@ -124,17 +120,14 @@ class Attempt:
             if self._aborted:
                 raise ConnectionAbortedError("closed while connecting")
 
-    @staticmethod
-    def _headers(endpoint: Endpoint) -> dict[str, str]:
-        named = {name.lower() for name in endpoint.headers}
-        return endpoint.headers if "user-agent" in named else {**endpoint.headers, "User-Agent": USER_AGENT}
-
     def _shake_hands(self, stream: Stream, uri: WebSocketURI, deadline: Deadline) -> ClientFraming:
         """Ask for a WebSocket connection. Errors: InvalidHandshake; OSError."""
         protocol = ClientProtocol(uri, max_size=self._limits.max_frame_bytes, logger=_SILENT)
         framing = ClientFraming(protocol, self._limits.max_frame_bytes)
         request = protocol.connect()
-        request.headers.update(self._headers(self._endpoint))
+        request.headers.update(self._endpoint.headers)
+        if "User-Agent" not in request.headers:
+            request.headers["User-Agent"] = USER_AGENT
         protocol.send_request(request)
         try:
             stream.write_all(b"".join(protocol.data_to_send()), deadline)

@@ -6,6 +6,7 @@ import base64
 import importlib
 import re
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,7 @@ try:
     _proxies: Any = importlib.import_module("websockets.proxy")
 except ImportError:  # before websockets 16 this lived with the URLs
     _proxies = importlib.import_module("websockets.uri")
-_get_proxy, _parse_proxy = (
-    _proxies.get_proxy,
-    _proxies.parse_proxy,
-)  # the one thing used here that its documentation does not mention
+# `get_proxy` and `parse_proxy` of it are all that is used here and that the library's documentation does not mention.
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _LONGEST_HEAD = 2**16
@@ -33,31 +31,23 @@ Connect = Callable[[str, int, Deadline], Stream]
 
 def proxy_for(uri: WebSocketURI) -> str | None:
     """The URL of the proxy that the environment names for this server."""
-    return _get_proxy(uri)  # type: ignore[no-any-return]
+    return _proxies.get_proxy(uri)  # type: ignore[no-any-return]
 
 
-def connect_through(
-    url: str,
-    uri: WebSocketURI,
-    deadline: Deadline,
-    *,
-    connect: Connect,
-    secure: Callable[[Stream, str], None],
-    agent: str,
-) -> Stream:
+def connect_through(url: str, uri: WebSocketURI, deadline: Deadline, connect: Connect, agent: str) -> Stream:
     """Open a connection to the server through the proxy at `url`.
 
-    connect: opens a TCP connection; secure: begins TLS on one. Errors: ProxyError; OSError; InvalidProxy for an invalid
+    connect: opens a TCP connection. agent: what we say we are. Errors: ProxyError; OSError; InvalidProxy for an invalid
     URL; ImportError when the library for SOCKS is missing; ValueError for an impossible combination.
     """
-    proxy = _parse_proxy(url)
+    proxy = _proxies.parse_proxy(url)
     if proxy.scheme.startswith("socks"):
         return Stream(_socks(proxy, uri, deadline))
     if proxy.scheme == "https" and uri.secure:
         raise ValueError("a proxy with an https:// URL cannot carry wss://; give its http:// URL")
     stream = connect(proxy.host, proxy.port, deadline)
     if proxy.scheme == "https":
-        secure(stream, proxy.host)
+        stream.begin_tls(ssl.create_default_context(), proxy.host, deadline)
     host = f"[{uri.host}]" if ":" in uri.host else uri.host
     lines = [f"CONNECT {host}:{uri.port} HTTP/1.1", f"Host: {host}:{uri.port}", f"User-Agent: {agent}"]
     if proxy.username is not None:
