@@ -30,10 +30,7 @@ class Ahead:
         self._on_room = on_room
         self._changed = threading.Condition()
         self._sent_ms = 0.0
-        self._marked_ms = 0.0
-        self._read_ms = 0.0
-        self._marks = 0
-        self._places: dict[bytes, float] = {}
+        self._marked_ms = self._read_ms = 0
         self._over = False
 
     def sent(self, ms: float) -> bytes | None:
@@ -42,11 +39,8 @@ class Ahead:
             self._sent_ms += ms
             if self._sent_ms - self._marked_ms < MARK_MS:
                 return None
-            self._marked_ms = self._sent_ms
-            self._marks += 1
-            payload = _MARK + self._marks.to_bytes(6, "big")
-            self._places[payload] = self._sent_ms
-            return payload
+            self._marked_ms = int(self._sent_ms)
+            return _MARK + self._marked_ms.to_bytes(6, "big")
 
     def read(self, payload: bytes) -> bool:
         """Take a pong in; False for one that is no mark.
@@ -56,11 +50,8 @@ class Ahead:
         if not payload.startswith(_MARK):
             return False
         with self._changed:
-            place = self._places.get(payload)
-            if place is not None:
-                self._places = {each: at for each, at in self._places.items() if at > place}
-                self._read_ms = max(self._read_ms, place)
-                self._let_go()
+            self._read_ms = max(self._read_ms, min(int.from_bytes(payload.removeprefix(_MARK), "big"), self._marked_ms))
+            self._let_go()
         return True
 
     def end(self) -> None:

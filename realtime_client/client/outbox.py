@@ -5,28 +5,25 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ClosedError, QueueFullError
 from realtime_client.protocol.events import ClientEvent, ConversationItemCreate, InputAudioBufferAppend
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(NamedTuple):
     """Ask the send thread for a WebSocket ping."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class WriteOut:
     """Ask the send thread to write what the receive thread could not."""
 
 
 WRITE_OUT = WriteOut()
 Outgoing = ClientEvent | Ping | WriteOut
-
 
 _BATCH = 64
 _SLACK = 1024  # room beyond twice the limit for the messages of one decision, and for what the server's messages cause
@@ -86,8 +83,6 @@ class Outbox:
         """Wait until a message would fit. Errors: ClosedError after close; QueueFullError after wait_s."""
         with self._room:
             self._await_room(0, wait_s)
-            if self._closed:
-                raise ClosedError("the session is closed")
 
     def _await_room(self, size: int, wait_s: float) -> None:
         deadline = Deadline(wait_s, self._clock)
@@ -98,6 +93,8 @@ class Outbox:
                     f"{len(self._normal)} messages wait to be sent ({self._bytes} bytes) and the server does not take"
                     f" them: waited {wait_s:g} s"
                 )
+        if self._closed:
+            raise ClosedError("the session is closed")
 
     def _full(self, size: int) -> bool:
         """Whether one more must wait; one that is larger than the limit is let in when nothing waits."""
@@ -120,11 +117,9 @@ class Outbox:
             lane = self._urgent if urgent else self._normal
             if len(lane) >= 2 * self._limit + _SLACK:
                 raise QueueFullError(f"{len(lane)} messages wait to be sent and the server does not take them")
-            self._add(lane, item, 0 if urgent else weight(item))
+            self._add(lane, item, weight(item))
 
     def _add(self, lane: deque[Outgoing], item: Outgoing, size: int) -> None:
-        if self._closed:
-            raise ClosedError("the session is closed")
         lane.append(item)
         self._bytes += size
         self.high_water = max(self.high_water, len(self._normal))
