@@ -38,17 +38,11 @@ def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
     ended = threading.Event()
 
-    def wait() -> None:
-        count = 0
-        while True:
-            which = signal.sigwait(wanted)
-            if ended.is_set():
-                return
-            count += 1
-            _tell(on_signal, which, count)
+    def take() -> int:
+        which = signal.sigwait(wanted)
+        return 0 if ended.is_set() else which
 
-    thread = threading.Thread(target=wait, name="realtime-signals", daemon=True)
-    thread.start()
+    thread = _tell_from(take, on_signal)
     try:
         yield
     finally:
@@ -60,12 +54,37 @@ def _with_sigwait(on_signal: OnSignal) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tell(on_signal: OnSignal, which: int, count: int) -> None:
-    """Call back; a failing callback is reported, and must not make the program deaf to the next Ctrl-C."""
+def _with_handlers(on_signal: OnSignal) -> Iterator[None]:  # pragma: no cover - Windows
+    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+    thread = _tell_from(arrived.get, on_signal)
+    before = {which: signal.signal(which, lambda number, _frame: arrived.put(number)) for which in _not_ignored()}
     try:
-        on_signal(signal.Signals(which), count)
-    except Exception:  # noqa: BLE001 - reported as any thread's exception
-        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+        arrived.put(0)
+        thread.join(timeout=5)
+
+
+def _tell_from(take: Callable[[], int], on_signal: OnSignal) -> threading.Thread:
+    """Start the thread that calls back for each signal taken, until it takes 0.
+
+    A failing callback is reported, and must not make the program deaf to the next Ctrl-C.
+    """
+
+    def run() -> None:
+        count = 0
+        while which := take():
+            count += 1
+            try:
+                on_signal(signal.Signals(which), count)
+            except Exception:  # noqa: BLE001 - reported as any thread's exception
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+
+    thread = threading.Thread(target=run, name="realtime-signals", daemon=True)
+    thread.start()
+    return thread
 
 
 def _discard_pending(wanted: set[signal.Signals]) -> None:
@@ -78,24 +97,3 @@ def _not_ignored() -> set[signal.Signals]:
     """Return the signals to take. sigwait gets a blocked signal even if it is meant to be ignored."""
     hangup = getattr(signal, "SIGHUP", None)
     return {which for which in _WANTED if which != hangup or signal.getsignal(which) != signal.SIG_IGN}
-
-
-def _with_handlers(on_signal: OnSignal) -> Iterator[None]:  # pragma: no cover - Windows
-    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def wait() -> None:
-        count = 0
-        while which := arrived.get():
-            count += 1
-            _tell(on_signal, which, count)
-
-    thread = threading.Thread(target=wait, name="realtime-signals", daemon=True)
-    thread.start()
-    before = {which: signal.signal(which, lambda number, _frame: arrived.put(number)) for which in _not_ignored()}
-    try:
-        yield
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
-        arrived.put(0)
-        thread.join(timeout=5)

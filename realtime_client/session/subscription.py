@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,14 +31,13 @@ class Subscription:
     ) -> None:
         self._limit = limit
         self._updates: deque[Update] = deque()
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # whose lock may be taken again by the same thread
         self._remove = remove
         self._failure = failure
         self._timeout_s = timeout_s
         self._overflowed = False
         self._ended = False  # nothing more comes
-        self._closed = False  # nobody wants more
-        self._told = False  # the end has been raised
+        self._closed = False  # nobody wants more, or the end has been raised
         self._wake: Callable[[], object] = bool
 
     def wakes(self, wake: Callable[[], object]) -> None:
@@ -76,16 +76,13 @@ class Subscription:
 
     def until(self, deadline: Deadline) -> Iterator[Update]:
         """Iterate up to a moment. Errors: TimeLimitError at the deadline, and those of iteration."""
-        while True:
-            try:
-                update = self._next(deadline)
-            except StopIteration:
-                return
-            yield update
+        with contextlib.suppress(StopIteration):
+            while True:
+                yield self._next(deadline)
 
     def _next(self, deadline: Deadline) -> Update:
         with self._changed:
-            while (update := self._take()) is None:
+            while (update := self.take()) is None:
                 if not self._changed.wait(deadline.remaining_s()) and deadline.expired:
                     raise TimeLimitError("no update in time")
             return update
@@ -93,21 +90,16 @@ class Subscription:
     def take(self) -> Update | None:
         """Return the next update without waiting; None if there is none yet. Errors: those of iteration, at its end."""
         with self._changed:
-            return self._take()
-
-    def _take(self) -> Update | None:
-        if self._closed:
-            raise StopIteration
-        if self._updates:
-            return self._updates.popleft()
-        if self._overflowed:
-            raise QueueFullError(f"this reader is more than {self._limit} updates behind")
-        if not self._ended:
-            return None
-        told, self._told = self._told, True
-        if not told and (failure := self._failure()) is not None:
-            raise failure
-        raise StopIteration
+            if self._closed:
+                raise StopIteration
+            if self._updates:
+                return self._updates.popleft()
+            if self._overflowed:
+                raise QueueFullError(f"this reader is more than {self._limit} updates behind")
+            if not self._ended:
+                return None
+            self._closed = True
+            raise self._failure() or StopIteration
 
     def close(self) -> None:
         """Stop taking updates, and end whoever reads. Idempotent; from any thread."""
