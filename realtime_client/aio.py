@@ -23,10 +23,9 @@ from .changes import Changes
 from .client.client import RealtimeClient
 from .deadline import Deadline
 from .errors import ClosedError, QueueFullError, RealtimeError, TimeLimitError
-from .session.answer import Answer
+from .session.answer import Answer, TurnFollower
 from .session.arguments import check_call, seconds
 from .session.aside import Aside, Wake
-from .session.following import TurnFollower
 from .session.session import LOOK_S, Sent, Session
 from .session.stats import Stats
 from .session.subscription import Subscription

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from realtime_client.deadline import Deadline
 from realtime_client.errors import RealtimeError, TimeLimitError
-from realtime_client.session.answer import Answer
-from realtime_client.session.following import TurnFollower
+from realtime_client.session.answer import Answer, TurnFollower
 from realtime_client.session.session import Session
 from realtime_client.session.subscription import Subscription
 from realtime_client.session.utterance import Feeder
@@ -60,8 +57,7 @@ class TurnWaiter:
             self._take_one(updates)
             self._give_up(deadline, speech)
         self._await_transcripts(updates)
-        timings = self._session.timings(self._turn.response_id)
-        return msgspec.structs.replace(self._turn.answer(), timings=timings)
+        return self._session.answer_of(self._turn)
 
     def _take_one(self, updates: Subscription) -> None:
         try:

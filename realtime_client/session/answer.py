@@ -1,10 +1,13 @@
-"""One whole answer, put together from updates."""
+"""One whole answer: which of a turn's answers is the one that was asked for, and what it brought. Pure."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
 from realtime_client import updates as up
+from realtime_client.errors import ResponseFailedError
 
 from .stats import TurnStats
 
@@ -49,3 +52,144 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
             "tool_calls": f"<{calls}>" if calls else "",
         }
         return f"Answer({', '.join(f'{name}={value!r}' for name, value in shown.items() if value)})"
+
+
+class TurnFollower:
+    """Takes the updates of one turn in order; they alone decide what became of it.
+
+    request: the request for an answer; None follows whatever begins. With voice, several answers may begin where the
+    speaker paused and went on: the last one counts. show: takes the answer's text as it comes. tell: takes a line for
+    people about things that are not part of the answer.
+    """
+
+    def __init__(
+        self,
+        request: str | None,
+        audio_format: up.AudioFormat,
+        *,
+        show: Callable[[str], object] = bool,
+        tell: Callable[[str], object] = bool,
+    ) -> None:
+        self.request = request
+        self.response_id: str | None = None  # the answer that is followed
+        self.heard_speech = False
+        self.complaint: up.Failure | None = None  # what the server said that concerns no request of ours
+        self._format = audio_format
+        self._show = show
+        self._tell = tell
+        self._open: set[str] = set()  # answers that run
+        self._speaking = False
+        self._transcripts: dict[str, str | None] = {}  # of the user's items; None while it is awaited
+        self._audio: list[bytes] = []
+        self._calls: list[up.ToolCall] = []
+        self._part: tuple[str, int] | None = None
+        self._unreadable = self._unreadable_audio = 0
+        self._done: up.ResponseDone | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether an answer has begun, or was complete."""
+        return bool(self._open) or self._done is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is there and nothing is going on that would change it."""
+        return self._done is not None and not self._speaking and not self._open
+
+    @property
+    def awaits_transcript(self) -> bool:
+        """Whether the user's words are still to come as text."""
+        return None in self._transcripts.values()
+
+    def asked(self, request: str) -> None:
+        """The request is only known now. Errors: ResponseFailedError when it has been refused already."""
+        self.request = request
+        if self.complaint is not None:
+            self._failed(self.complaint)
+
+    def answer(self, timings: TurnStats | None = None) -> Answer:
+        """Return the answer as it is, with these figures of it; `complete` says whether it is whole."""
+        done = self._done or up.ResponseDone(response_id=self.response_id or "", status="incomplete")
+        return Answer(
+            text=done.text,
+            audio=b"".join(self._audio),
+            audio_format=self._format,
+            status=done.status,
+            reason=done.reason,
+            error=done.error,
+            heard=" ".join(text for text in self._transcripts.values() if text),
+            usage=done.usage,
+            tool_calls=tuple(self._calls),
+            item_ids=done.item_ids,
+            timings=timings,
+            unreadable=self._unreadable,
+            unreadable_audio=self._unreadable_audio,
+        )
+
+    def take(self, update: up.Update) -> None:
+        """Take one update in. Errors: ResponseFailedError when the request is refused."""
+        match update:
+            case up.TextDelta() if update.response_id == self.response_id:
+                part = (update.item_id, update.content_index)
+                self._show(update.text if self._part in (None, part) else "\n" + update.text)
+                self._part = part
+            case up.AudioDelta() if update.response_id == self.response_id:
+                self._audio.append(update.audio)
+            case up.ToolCall() if update.response_id == self.response_id:
+                self._calls.append(update)
+            case up.ResponseStarted(out_of_band=False):
+                self._begin(update)
+            case up.ResponseDone(out_of_band=False):
+                self._open.discard(update.response_id)
+                if update.response_id == self.response_id:
+                    self._done = update
+            case up.Failure():
+                self._failed(update)
+            case up.Malformed():
+                self._unreadable += 1
+                self._unreadable_audio += update.audio
+            case up.Notice():
+                self._tell(update.message)
+            case _:
+                self._hear(update)
+
+    def _hear(self, update: up.Update) -> None:
+        """What the server made of the user's audio."""
+        match update:
+            case up.SpeechStarted():
+                self._speaking = self.heard_speech = True
+            case up.SpeechStopped():
+                self._speaking, self._done = False, None
+            case up.InputCommitted():
+                self._speaking, self.heard_speech, self._done = False, True, None
+                self._transcripts.setdefault(update.item_id, None)
+            case up.UserTranscript():
+                self._transcripts[update.item_id] = update.text.strip()
+            case up.UserTranscriptFailed():
+                self._transcripts[update.item_id] = ""
+            case _:
+                pass
+
+    def _begin(self, started: up.ResponseStarted) -> None:
+        if self.request is not None and started.request_id != self.request:
+            return  # somebody else's answer
+        if self.request is not None and self.response_id is not None:
+            self._open.discard(self.response_id)  # it only seemed to be ours
+        self._open.add(started.response_id)
+        self.response_id, self._done = started.response_id, None
+        self._audio, self._calls = [], []
+
+    def _failed(self, failure: up.Failure) -> None:
+        ours = self.request is not None and failure.event_id == self.request
+        if failure.code == up.REQUEST_CANCELLED:
+            if ours:
+                raise ResponseFailedError(failure.message, code=failure.code)
+        elif failure.benign:
+            if ours and self.response_id is not None:  # what began was the server's own answer: ours is still to come
+                self._open.discard(self.response_id)
+                self.response_id = self._done = None
+        elif ours:
+            raise ResponseFailedError(failure.message or failure.code or "the request was refused", code=failure.code)
+        elif failure is not self.complaint:
+            self.complaint = failure
+            self._tell(f"the server reports: {failure.message or failure.code}")

@@ -9,16 +9,13 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-import msgspec
-
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.deadline import Clock, Deadline
 from realtime_client.errors import ClosedError, RealtimeError, ShutdownError, TimeLimitError, UsageError
 
-from .answer import Answer
+from .answer import Answer, TurnFollower
 from .arguments import check_call, check_fields, check_kind, seconds
-from .following import TurnFollower
 from .hub import Hub
 from .limits import Limits
 from .observers import EventObserver, Observer, RecorderProtocol
@@ -95,10 +92,7 @@ class Session(ABC):
             self._hub.start()
             self._begin(Deadline(self._limits.open_timeout_s or None, self._clock))
         except BaseException as error:
-            try:
-                self.close()
-            except Exception as failure:  # noqa: BLE001 - the first reason is the one to tell
-                error.add_note(f"while closing: {failure}")
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         self._connect_ms = round((self._clock.monotonic() - self._started_s) * 1000, 3)
         with self._life:
@@ -117,15 +111,13 @@ class Session(ABC):
             self.stop.set()
             return
         with self._life:
-            first = self._state not in {"closing", "closed"}
-            self._state = "closing" if first else self._state
-        if not first:
+            before, self._state = self._state, "closed"
+        if before == "closed":
             self._closed.wait(self._limits.close_timeout_s + 1)
             return
         try:
             self._shut_down()
         finally:
-            self._state = "closed"
             self._hub.end_readers()
             self._closed.set()
 
@@ -185,7 +177,7 @@ class Session(ABC):
             raise self.error
         if self._state == "new":
             raise ClosedError("the session is not open yet: use `with`, or call open()")
-        if self._state not in {"open", "opening"} or self.stop.is_set():
+        if self._state == "closed" or self.stop.is_set():
             how = self._how_it_ended()
             raise ClosedError("the session is closed" if how == "closed" else f"the session is over: {how}")
 
@@ -262,8 +254,7 @@ class Session(ABC):
     def timings(self, response_id: str | None) -> TurnStats | None:
         """Return the figures of one answer; None for one that is not known any more."""
         with self._hub.lock:
-            turns = list(self._hub.turns.turns)
-        return next((turn for turn in reversed(turns) if turn.response_id == response_id), None)
+            return next((turn for turn in reversed(self._hub.turns.turns) if turn.response_id == response_id), None)
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 
@@ -413,7 +404,7 @@ class Session(ABC):
 
     def answer_of(self, follower: TurnFollower) -> Answer:
         """Return the answer that was followed, with its figures."""
-        return msgspec.structs.replace(follower.answer(), timings=self.timings(follower.response_id))
+        return follower.answer(self.timings(follower.response_id))
 
     def over(self) -> RealtimeError:
         """The error for whoever waits for an answer when the session is over."""
