@@ -18,6 +18,7 @@ from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
+from realtime_client.client.stream import Stream
 from realtime_client.protocol import codec
 from realtime_client.protocol.events import InputAudioBufferAppend
 from realtime_client.session.limits import Limits
@@ -410,9 +411,15 @@ def test_a_server_that_reads_slowly_is_not_gone() -> None:
 
 
 @pytest.mark.parametrize("phase", ["tcp", "handshake", "greeting"])
-def test_close_during_connect(phase: str) -> None:
+def test_close_during_connect(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The listener of each phase takes the connection that far and no further."""
-    arrived = threading.Event()
+    arrived, connecting, connect = threading.Event(), threading.Event(), Stream.connect
+
+    def tell_and_connect(*arguments: object) -> None:
+        connecting.set()
+        connect(*arguments)
+
+    monkeypatch.setattr(Stream, "connect", tell_and_connect)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -446,7 +453,7 @@ def test_close_during_connect(phase: str) -> None:
         elif phase == "greeting":
             assert arrived.wait(5)
         elif phase == "tcp":
-            assert client._connection._attempt.connecting.wait(5)
+            assert connecting.wait(5)
         started = time.monotonic()
         client.close()
         thread.join(CLOSE_S + 1)

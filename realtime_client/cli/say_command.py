@@ -14,12 +14,11 @@ from realtime_client.audio.files import read_audio, transcode, write_audio
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.cli.session import command_session, notice
-from realtime_client.cli.turn import TurnWaiter
+from realtime_client.cli.turn import Feeder, TurnWaiter
 from realtime_client.errors import ResponseFailedError, UsageError
 from realtime_client.escape import printable
 from realtime_client.opening import Opened
 from realtime_client.session.answer import Answer
-from realtime_client.session.utterance import Feeder
 from realtime_client.settings import Settings
 from realtime_client.settings.target import input_format
 from realtime_client.updates import AudioFormat

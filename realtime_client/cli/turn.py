@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable
+from typing import Self
 
 from realtime_client.deadline import Deadline
 from realtime_client.errors import RealtimeError, TimeLimitError
 from realtime_client.session.answer import Answer, TurnFollower
 from realtime_client.session.session import Session
 from realtime_client.session.subscription import Subscription
-from realtime_client.session.utterance import Feeder
+from realtime_client.session.utterance import say
 
 SPEECH_WAIT_S = 10.0
 TRANSCRIPT_WAIT_S = 3.0
+
+
+class Feeder:
+    """Says an utterance in a thread of its own. request: the id of the request for an answer, once it is made."""
+
+    def __init__(self, session: Session, audio: bytes, *, fast: bool) -> None:
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+        self.request: str | None = None
+        self._halt = threading.Event()
+        self._say = functools.partial(say, session, audio, fast=fast, wait=self._halt.wait)
+        self._thread = threading.Thread(target=self._run, name="realtime-feeder", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._halt.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self.request = self._say()
+        except BaseException as error:  # noqa: BLE001  # raised where the turn is followed
+            self.error = error
+        finally:
+            self.done.set()
 
 
 class TurnWaiter:

@@ -9,14 +9,14 @@ from realtime_client import updates as up
 from realtime_client.audio.pcm import as_bytes
 from realtime_client.changes import Changes
 from realtime_client.errors import ClosedError, QueueFullError, UsageError
+from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
-from realtime_client.session.arguments import check_call, check_fields, check_json, check_kind, check_said, check_text
+from realtime_client.session.arguments import check_call, check_fields, check_json, check_kind, check_text
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 
-from .checks import check_event
 from .wired import WiredSession
 
 if TYPE_CHECKING:
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 class RealtimeClient(WiredSession):
     """A `Session` with a Realtime server, and what only such a server knows: items, its settings, any message.
 
+    What has no description here has that of `Session`, which `help()` shows.
+
     session: settings to send first. recorder: what keeps the session. heard_ms: where playback stands, when there is
     playback.
     """
 
     def send_text(self, text: str, *, respond: bool = True) -> Sent:
-        """Say something in writing; see `Session.send_text`."""
-        check_said(text)
+        check_text(text, "the text")
+        if not text.strip():
+            raise UsageError("there is nothing to send: the text is empty")
 
         def decide() -> tuple[Sent, Sequence[up.Update]]:
             item_id, happened = self._conversation.say(text, respond=respond)
@@ -41,7 +44,6 @@ class RealtimeClient(WiredSession):
         return self._act(decide)
 
     def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
-        """Send audio of the user; see `Session.send_audio`."""
         self._check_open()
         data = as_bytes(audio, self.input_format)
         if not data:
@@ -60,15 +62,12 @@ class RealtimeClient(WiredSession):
 
     @property
     def in_step(self) -> bool:
-        """Whether the server keeps up with what is sent `in_step`."""
         return self._connection.in_step
 
     def commit(self) -> None:
-        """End the user's turn by hand (turn detection off). Errors: UsageError below 100 ms of audio."""
         self._do(self._conversation.commit)
 
     def clear_input(self) -> None:
-        """Throw away audio that is not committed."""
         self._do(self._conversation.clear_input)
 
     def respond(self, **response: Any) -> str:
@@ -82,33 +81,28 @@ class RealtimeClient(WiredSession):
         return self._act(lambda: (self._conversation.ask(response or None), ()))
 
     def cancel(self) -> bool:
-        """Stop the running answer and the ones asked for; True if there was one."""
         return self._act(self._conversation.cancel, urgent=True)
 
     def withdraw(self, answer_id: str) -> bool:
-        """Stop one answer and no other; see `Session.withdraw`."""
         return self._act(lambda: self._conversation.withdraw(answer_id), urgent=True)
 
     def interrupt(self, cause: str = "speech") -> bool:
-        """Cut the running answer at what was heard; see `Session.interrupt`."""
         check_text(cause, "the cause")
         return self._act(lambda: self._conversation.interrupt(cause), urgent=True)
 
     def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
-        """Send what a tool returned; see `Session.send_tool_result`."""
         check_text(call_id, "call_id")
         check_text(output, "the output of a tool")
         return self._act(lambda: self._conversation.tool_result(call_id, output, respond=respond))
 
     def change(self, changes: Changes) -> None:
-        """Change settings in neutral words; `SessionChanged` confirms."""
         check_fields(changes, Changes, "changes of settings (realtime_client.Changes)")
         self.update_session(config_of(changes))
 
     def add_item(self, item: Item) -> str:
         """Add an item (history, an image, a system message); returns its id."""
         check_kind(item, Item, "an item")
-        check_event(ev.ConversationItemCreate(item=item), "the item")
+        _check_event(ev.ConversationItemCreate(item=item), "the item")
         return self._act(lambda: (self._conversation.add_item(item), ()))
 
     def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
@@ -125,11 +119,22 @@ class RealtimeClient(WiredSession):
             check_text(event.event_id or "", "event_id")
             event = ev.InputAudioBufferAppend(audio=as_bytes(event.audio, self.input_format), event_id=event.event_id)
         else:
-            check_event(event, "the message")
+            _check_event(event, "the message")
         self._do(lambda: self._conversation.send(event))
 
     def observe_events(self, observer: EventObserver) -> None:
-        """Call `observer(type, at_s)` for each message of the server; see `Session.observe_events`."""
         check_call(observer, "an observer")
         with self._life:
             self._event_observers = (*self._event_observers, observer)
+
+
+def _check_event(event: ev.ClientEvent, what: str) -> None:
+    """Refuse a message that no server could read: the wrong kind in a field, or what JSON cannot say.
+
+    Errors: UsageError.
+    """
+    check_json(event, what)
+    read = codec.decode_client(codec.encode(event))
+    if isinstance(read, ev.MalformedEvent | ev.UnknownEvent):
+        problem = read.error if isinstance(read, ev.MalformedEvent) else "it is no message of the protocol"
+        raise UsageError(f"{what} cannot be sent: {problem}")

@@ -46,7 +46,6 @@ class Attempt:
         self._handler = handler
         self._lock = threading.Lock()
         self._aborted = False
-        self.connecting = threading.Event()
         self._stream: Stream | None = None
 
     def abort(self) -> None:
@@ -101,7 +100,6 @@ class Attempt:
         for tried, (family, kind, proto, _, address) in enumerate(addresses):
             stream = Stream(socket.socket(family, kind, proto))
             self._hold(stream)
-            self.connecting.set()
             left = deadline.remaining_s()
             try:
                 # One address that never answers must not use up the time of the others.

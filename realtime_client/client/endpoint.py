@@ -10,6 +10,7 @@ import msgspec
 
 from realtime_client.errors import UsageError
 from realtime_client.secret import shown_url
+from realtime_client.session.arguments import check_text
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +32,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Make sure that there is at most one `Authorization`."""
-        for text, what in ((self.url, "url"), (self.name, "name")):
-            if not isinstance(text, str):
-                raise UsageError(f"Endpoint: {what} must be text (str), not {type(text).__name__}")
+        check_text(self.url, "Endpoint: url")
+        check_text(self.name, "Endpoint: name")
         keys = [name for name in self.headers if name.lower() == "authorization"]
         if len(keys) > 1:
             raise UsageError(f"headers: {' and '.join(keys)} are one header, and a server takes one; leave one out")

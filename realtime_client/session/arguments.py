@@ -24,13 +24,6 @@ def check_text(text: object, what: str) -> None:
         ) from error
 
 
-def check_said(text: str) -> None:
-    """Refuse what cannot be said in writing. Errors: UsageError."""
-    check_text(text, "the text")
-    if not text.strip():
-        raise UsageError("there is nothing to send: the text is empty")
-
-
 def check_kind(value: object, kind: type | UnionType, what: str) -> None:
     """Refuse an argument of another kind. Errors: UsageError."""
     if not isinstance(value, kind):

@@ -18,16 +18,12 @@ class RecorderProtocol(Protocol):
 
     def received(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update], at_s: float) -> None:
         """A frame came. media: the sound it holds; updates: what it meant."""
-        ...
 
     def sent(self, frame: bytes, media: Sequence[up.Media], updates: Sequence[up.Update], at_s: float) -> None:
         """A frame left; as above, of what it means only what the observers are not told (`updates.SentMessage`)."""
-        ...
 
     def noticed(self, update: up.Update, at_s: float) -> None:
         """Something happened that no frame told."""
-        ...
 
     def close(self, *, ended: str, stats: dict[str, Any]) -> None:
         """Finish every file. Idempotent."""
-        ...

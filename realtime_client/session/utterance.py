@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from realtime_client.audio.pcm import as_bytes, silence
-from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.updates import AudioFormat, Facts
 
@@ -42,55 +40,20 @@ def pieces(audio: Buffer, fmt: AudioFormat, silence_ms: int = 0) -> Iterator[mem
         yield silence(min(CHUNK_MS, silence_ms - offset_ms), fmt)
 
 
-def say(
-    session: Session,
-    audio: Buffer,
-    *,
-    fast: bool,
-    wait: Callable[[float], bool] | None = None,
-    clock: Clock = SYSTEM_CLOCK,
-) -> str | None:
+def say(session: Session, audio: Buffer, *, fast: bool, wait: Callable[[float], bool] | None = None) -> str | None:
     """Send a whole utterance and end the turn; returns the request for an answer, None where the other side makes it.
 
     fast: as quickly as the other end reads it; otherwise each piece has its moment on one schedule, so that delays do
     not add up. wait: sleeps so many seconds and returns whether to give up; default until the session ends.
     """
-    facts, start_s = session.facts, clock.monotonic()
+    facts, start_s = session.facts, SYSTEM_CLOCK.monotonic()
     wait = wait or session.stop.wait
     for number, piece in enumerate(pieces(audio, facts.input_format, facts.ending_silence_ms)):
         due_s = start_s + number * CHUNK_MS / 1000
-        if wait(0.0 if fast else max(0.0, due_s - clock.monotonic())) or session.stop.is_set():
+        if wait(0.0 if fast else max(0.0, due_s - SYSTEM_CLOCK.monotonic())) or session.stop.is_set():
             return None
         session.send_audio(piece, in_step=fast)
     if facts.ending_silence_ms:
         return None
     session.commit()
     return session.respond()
-
-
-class Feeder:
-    """Says an utterance in a thread of its own. request: the id of the request for an answer, once it is made."""
-
-    def __init__(self, session: Session, audio: bytes, *, fast: bool, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.done = threading.Event()
-        self.error: BaseException | None = None
-        self.request: str | None = None
-        self._halt = threading.Event()
-        self._say = functools.partial(say, session, audio, fast=fast, wait=self._halt.wait, clock=clock)
-        self._thread = threading.Thread(target=self._run, name="realtime-feeder", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._halt.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self.request = self._say()
-        except BaseException as error:  # noqa: BLE001  # raised where the turn is followed
-            self.error = error
-        finally:
-            self.done.set()
