@@ -63,7 +63,7 @@ class Outbox:
         self._normal: deque[Outgoing] = deque()
         self._urgent: deque[Outgoing] = deque()
         self._bytes = 0
-        lock = threading.Lock()
+        lock = threading.RLock()
         self._ready = threading.Condition(lock)
         self._room = threading.Condition(lock)
         self._closed = False
@@ -76,25 +76,22 @@ class Outbox:
         """
         size = weight(item)
         with self._room:
-            self._await_room(size, wait_s)
+            self.wait_for_room(wait_s, size)
             self._add(self._normal, item, size)
 
-    def wait_for_room(self, wait_s: float) -> None:
-        """Wait until a message would fit. Errors: ClosedError after close; QueueFullError after wait_s."""
-        with self._room:
-            self._await_room(0, wait_s)
-
-    def _await_room(self, size: int, wait_s: float) -> None:
+    def wait_for_room(self, wait_s: float, size: int = 0) -> None:
+        """Wait until a message of this size would fit. Errors: ClosedError after close; QueueFullError after wait_s."""
         deadline = Deadline(wait_s, self._clock)
-        while self._full(size) and not self._closed:
-            left = deadline.remaining_s()
-            if not left or not self._room.wait(left):
-                raise QueueFullError(
-                    f"{len(self._normal)} messages wait to be sent ({self._bytes} bytes) and the server does not take"
-                    f" them: waited {wait_s:g} s"
-                )
-        if self._closed:
-            raise ClosedError("the session is closed")
+        with self._room:
+            while self._full(size) and not self._closed:
+                left = deadline.remaining_s()
+                if not left or not self._room.wait(left):
+                    raise QueueFullError(
+                        f"{len(self._normal)} messages wait to be sent ({self._bytes} bytes) and the server does not"
+                        f" take them: waited {wait_s:g} s"
+                    )
+            if self._closed:
+                raise ClosedError("the session is closed")
 
     def _full(self, size: int) -> bool:
         """Whether one more must wait; one that is larger than the limit is let in when nothing waits."""
