@@ -35,7 +35,7 @@ from realtime_client.protocol.items import user_text
 from realtime_client.session.inbound import Entry, Inbound
 from realtime_client.session.stats import RoundTrip, TurnClock
 from realtime_client.session.subscription import Subscription
-from realtime_client.session.worker import Worker, stacks
+from realtime_client.session.threads import Worker, stacks
 
 WAIT_S = 10
 

@@ -20,8 +20,7 @@ from realtime_client.protocol import codec
 from realtime_client.protocol.events import ClientEvent
 from realtime_client.session.limits import Limits
 from realtime_client.session.stats import RoundTrip, Traffic
-from realtime_client.session.stop import StopEvent
-from realtime_client.session.worker import Worker
+from realtime_client.session.threads import StopEvent, Worker, join_all
 
 from .ahead import Ahead
 from .connecting import Attempt
@@ -320,10 +319,3 @@ class Connection:
         """The exception of a thread, the first one in the order of receive, send, keep-alive."""
         received = self._wire.receive_error if self._wire is not None else None
         return next((each for each in (received, self._send.error, self._pings.error) if each is not None), None)
-
-
-def join_all(threads: Sequence[threading.Thread], deadline: Deadline) -> None:
-    """Wait for threads, this one excepted."""
-    for thread in threads:
-        if thread is not threading.current_thread():
-            thread.join(deadline.remaining_s())

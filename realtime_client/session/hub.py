@@ -21,9 +21,8 @@ from .inbound import Entry, Inbound
 from .limits import Limits
 from .observers import Observer, RecorderProtocol
 from .stats import TurnClock
-from .stop import StopEvent
 from .subscription import Subscription
-from .worker import Worker
+from .threads import StopEvent, Worker
 
 Record = Callable[[RecorderProtocol, float], None]
 

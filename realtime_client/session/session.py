@@ -21,8 +21,8 @@ from .limits import Limits
 from .observers import EventObserver, Observer, RecorderProtocol
 from .stats import Stats, TurnStats
 from .subscription import Subscription
+from .threads import stacks
 from .utterance import check_ask, say
-from .worker import stacks
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

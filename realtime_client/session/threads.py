@@ -1,11 +1,13 @@
-"""A named thread that keeps its exception and says that it failed."""
+"""A session's threads: one with its task, where they stand, how they are joined, and the event that ends them."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+from realtime_client.deadline import Deadline
 
 
 class Worker:
@@ -45,3 +47,30 @@ def stacks(threads: Iterable[threading.Thread]) -> str:
             )
             lines.append(f"{thread.name}: {where}")
     return "; ".join(lines)
+
+
+def join_all(threads: Sequence[threading.Thread], deadline: Deadline) -> None:
+    """Wait for threads, this one excepted."""
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(deadline.remaining_s())
+
+
+class StopEvent(threading.Event):
+    """Set when the session has to end. It also sets the events of threads that wait for more than one thing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wakes: tuple[threading.Event, ...] = ()
+
+    def wakes(self, event: threading.Event) -> None:
+        """Set this event, too, when the end is asked for; at once if it has been."""
+        self._wakes = (*self._wakes[-7:], event)
+        if self.is_set():
+            event.set()
+
+    def set(self) -> None:
+        """Ask for the end."""
+        super().set()
+        for event in self._wakes:
+            event.set()
