@@ -39,35 +39,27 @@ class Owner(Protocol):
 
     def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
         """Messages that arrived together (receive). It may wait, which stops reading."""
-        ...
 
     def on_leaving(self, events: Sequence[ClientEvent]) -> None:
         """Messages are about to be written (send)."""
-        ...
 
     def on_left(self, events: Sequence[ClientEvent], frames: Sequence[bytes]) -> None:
         """They were written (send)."""
-        ...
 
     def on_due(self) -> float | None:
         """Do what is due; returns when there is more to do, in seconds of the clock, None for never (keep-alive)."""
-        ...
 
     def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
         """It is over (receive); once, last. code, reason, by_us: see `FrameHandler`."""
-        ...
 
     def is_behind(self) -> bool:
         """Whether this program itself keeps the receive thread from reading, so that silence proves nothing."""
-        ...
 
     def on_room(self) -> None:
         """Somebody who waits for room may find some (any thread, under a lock)."""
-        ...
 
     def owns(self, thread: threading.Thread) -> bool:
         """Whether a thread must not wait for the network: the session's own, an event loop's."""
-        ...
 
 
 class Connection:

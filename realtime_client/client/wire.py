@@ -32,22 +32,18 @@ class FrameHandler(Protocol):
 
     def on_frames(self, frames: list[bytes]) -> None:
         """Whole messages, in order, that arrived together; may block, which stops reading."""
-        ...
 
     def on_pong(self, payload: bytes) -> None:
         """The answer to a Ping."""
-        ...
 
     def on_unwritten(self) -> None:
         """Something (a pong) cannot be written at once: the send thread is to call `write_out`."""
-        ...
 
     def on_end(self, code: int, reason: str, *, by_us: bool) -> None:
         """The connection is over; called exactly once, last.
 
         code 1006: it dropped without a close frame. by_us: the code says what we found wrong with the server.
         """
-        ...
 
 
 class Wire:

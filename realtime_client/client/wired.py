@@ -63,7 +63,7 @@ class WiredSession(Session):
         self.endpoint = endpoint
         self.ending: Ending | None = None  # how the server, or the network, ended it; None when it ended as asked
         self._asked_for = None if session is None else session.to_wire()  # all settings so far, in the wire's words
-        waits: dict[str, Any] = {"answer_s": self._limits.answer_timeout_s, "now_s": clock.monotonic}
+        waits: dict[str, Any] = {"answer_s": self.limits.answer_timeout_s, "now_s": clock.monotonic}
         self._conversation = Conversation(heard_ms=heard_ms, **waits) if heard_ms else Conversation(**waits)
         self.traffic, self.round_trip = Traffic(), RoundTrip()
         self._connection = self._connect_to(endpoint)
@@ -72,7 +72,7 @@ class WiredSession(Session):
         self._said = LastWords()
 
     def _connect_to(self, endpoint: Endpoint) -> Connection:
-        return Connection(endpoint, self._limits, self, self._clock)
+        return Connection(endpoint, self.limits, self, self._clock)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class WiredSession(Session):
                 elif isinstance(update, up.Malformed) and not greeted:
                     raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
         except TimeLimitError as error:
-            limit = f"{self._limits.open_timeout_s:g} s"
+            limit = f"{self.limits.open_timeout_s:g} s"
             if greeted:  # some servers never confirm settings: they may be in force all the same
                 self.tell(up.Notice(message=f"the server did not confirm the settings within {limit}; going on"))
                 return
@@ -130,7 +130,7 @@ class WiredSession(Session):
             new = self._other = self._connect_to(endpoint or self._connection.endpoint)
         try:
             new.open()
-            deadline = Deadline(self._limits.open_timeout_s or None, self._clock)
+            deadline = Deadline(self.limits.open_timeout_s or None, self._clock)
             with self.updates() as updates:
                 moved = self._move_to(new)
                 for update in updates.until(deadline):
@@ -163,7 +163,7 @@ class WiredSession(Session):
 
     def _close_deadlines(self) -> tuple[Deadline, Deadline]:
         """By when a connection must have ended in order, and by when at all."""
-        total_s = self._limits.close_timeout_s
+        total_s = self.limits.close_timeout_s
         return Deadline(total_s * 0.7, self._clock), Deadline(total_s * 0.85, self._clock)
 
     def _end(self) -> None:
@@ -194,22 +194,18 @@ class WiredSession(Session):
 
     @property
     def facts(self) -> up.Facts:
-        """What is true of the session now."""
         return self._conversation.facts
 
     @property
     def session_id(self) -> str:
-        """The server's name of the session."""
         return self._conversation.session_id
 
     @property
     def where(self) -> str:
-        """The endpoint's name."""
         return self.endpoint.label
 
     @property
     def settled(self) -> bool:
-        """Whether the server has confirmed all changes, or will not."""
         return self._conversation.settled
 
     @property
@@ -224,11 +220,9 @@ class WiredSession(Session):
 
     @property
     def answering(self) -> bool:
-        """Whether an answer runs or is asked for, and nobody has cancelled it."""
         return self._conversation.gate.wanted
 
     def stats(self) -> Stats:
-        """Return the session's figures so far."""
         hub, conversation = self._hub, self._conversation
         waiting = {"inbound": hub.inbound.high_water, "outbox": self._connection.outbox.high_water}
         return Stats(
@@ -289,7 +283,6 @@ class WiredSession(Session):
         self._do(lambda: self._conversation.update_session(settings))
 
     def over(self) -> RealtimeError:
-        """The error for whoever waits for an answer when the session is over."""
         if self.error is None and self.ending is not None:
             return ConnectionLostError(f"{self.ending.words}, {Moment.ASKED.value}", close_code=self.ending.code)
         return super().over()

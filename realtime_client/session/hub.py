@@ -184,16 +184,11 @@ class Hub:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _listener_failed(self, error: BaseException) -> None:
-        if not isinstance(error, RealtimeError):  # which a recorder raises
-            ours = RealtimeError(f"an observer failed: {error!r}")
-            ours.__cause__ = error
-            self.error = self.error or ours
-        self.fail(error)
+        self.fail(as_ours(error, "an observer failed"))  # a recorder raises errors of ours
 
     def fail(self, error: BaseException) -> None:
         """A thread failed: the session ends."""
-        if self.error is None:
-            self.error = as_ours(error)
+        self.error = self.error or as_ours(error)
         self.stop.set()
         self._on_failure()
 
@@ -209,10 +204,10 @@ class Hub:
         self.inbound.leave()
 
 
-def as_ours(error: BaseException) -> RealtimeError:
+def as_ours(error: BaseException, what: str = "internal error") -> RealtimeError:
     """The same error as one of this package's, with its cause."""
     if isinstance(error, RealtimeError):
         return error
-    ours = RealtimeError(f"internal error: {error!r}")
+    ours = RealtimeError(f"{what}: {error!r}")
     ours.__cause__ = error
     return ours

@@ -50,7 +50,7 @@ class Session(ABC):
 
     def __init__(self, limits: Limits, clock: Clock, recorder: RecorderProtocol | None) -> None:
         check_fields(limits, Limits, "limits (realtime_client.Limits)")
-        self._limits = limits
+        self.limits = limits
         self._clock = clock
         self._loop: threading.Thread | None = None
         self._tell_room: Callable[[], object] = bool
@@ -90,7 +90,7 @@ class Session(ABC):
         self._started_s = self._clock.monotonic()
         try:
             self._hub.start()
-            self._begin(Deadline(self._limits.open_timeout_s or None, self._clock))
+            self._begin(Deadline(self.limits.open_timeout_s or None, self._clock))
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -113,7 +113,7 @@ class Session(ABC):
         with self._life:
             before, self._state = self._state, "closed"
         if before == "closed":
-            self._closed.wait(self._limits.close_timeout_s + 1)
+            self._closed.wait(self.limits.close_timeout_s + 1)
             return
         try:
             self._shut_down()
@@ -122,7 +122,7 @@ class Session(ABC):
             self._closed.set()
 
     def _shut_down(self) -> None:
-        deadline = Deadline(self._limits.close_timeout_s, self._clock)
+        deadline = Deadline(self.limits.close_timeout_s, self._clock)
         self.stop.set()
         self._end()
         self._hub.finish(self._how_it_ended())  # an observer may hold the thread that would have said so
@@ -130,7 +130,7 @@ class Session(ABC):
         stuck = [thread for thread in (*self._threads(), self._hub.audio.thread) if thread.is_alive()]
         if stuck:
             names = tuple(thread.name for thread in stuck)
-            limit = f"{self._limits.close_timeout_s:g} s"
+            limit = f"{self.limits.close_timeout_s:g} s"
             raise ShutdownError(f"still running {limit} after close: {stacks(stuck)}", threads=names)
         failure = self._failure() or self._hub.audio.error
         if failure is not None:
@@ -166,11 +166,6 @@ class Session(ABC):
     def in_step(self) -> bool:
         """Whether the server has read all but the last five seconds of what was sent `in_step`."""
         return True
-
-    @property
-    def limits(self) -> Limits:
-        """Time limits and queue sizes."""
-        return self._limits
 
     def _check_open(self) -> None:
         if self.error is not None:
