@@ -208,6 +208,36 @@ def test_a_file_with_pauses_in_it_is_one_turn(server, tmp_path):
     assert result.steps[0].transcript.endswith("what is two plus three")
 
 
+def test_a_server_that_is_behind_gets_to_the_end_of_a_file(tmp_path, monkeypatch):
+    """It answers the first words while the rest is still to be heard, and takes longer than it has to."""
+    monkeypatch.setattr("realtime_client.batch.playing.player.SETTLE_S", -1.0)
+
+    def hears(peer: Peer, item_id: str, end_ms: int) -> None:
+        peer.send(type="input_audio_buffer.speech_started", event_id="e", item_id=item_id, audio_start_ms=end_ms - 400)
+        peer.send(type="input_audio_buffer.speech_stopped", event_id="e", item_id=item_id, audio_end_ms=end_ms)
+        peer.send(type="input_audio_buffer.committed", event_id="e", item_id=item_id, previous_item_id=None)
+
+    def script(peer: Peer) -> None:
+        settled(peer)
+        peer.receive("input_audio_buffer.append")
+        hears(peer, "item_1", 500)
+        details = {"type": "cancelled", "reason": "turn_detected"}
+        peer.send(type="response.created", event_id="e", response={"id": "resp_0", "status": "in_progress"})
+        response = {"id": "resp_0", "status": "cancelled", "output": [], "status_details": details}
+        peer.send(type="response.done", event_id="e", response=response)
+        session = peer.receive("session.update")["session"]  # the client wants to know whether that was all
+        hears(peer, "item_2", 2_000)
+        peer.send(type="session.updated", event_id="e", session=session)
+        peer.answer("It is 5.")
+        peer.read_all()
+
+    write_wav(tmp_path / "two.wav", b"\x00\x20\x00\xe0" * (12 * 2_000), 24_000)
+    turns = [{"audio": "two.wav", "expect": {"contains": "5", "interrupted": False}}]
+    with ScriptedServer(script) as server:
+        session = {**TEXT, "transcription": "none"}
+        passes(play_case(case(turns, session=session, folder=tmp_path), plan(server.url, fast=True)))
+
+
 def test_telephone_audio(server):
     session = {**TEXT, "input_format": "g711_ulaw", "turn_detection": "none"}
     result = play_case(case([{"speak": "what is two plus three"}], session=session), plan(server.url, fast=True))

@@ -89,8 +89,7 @@ class Connection:
         self._outcome: queue.SimpleQueue[Wire | BaseException] = queue.SimpleQueue()
         self._wire: Wire | None = None
         self._starting = threading.Lock()
-        self._begun = threading.Event()
-        self._waits = True  # for `begin`
+        self._held_back: threading.Event | None = threading.Event()  # until `begin`
         self._closing = self._over = False
         self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put)
         self._send = Worker("realtime-send", self._run_send, self._failed)
@@ -112,8 +111,9 @@ class Connection:
 
     def begin(self) -> None:
         """From now on the owner takes what arrives."""
-        self._waits = False
-        self._begun.set()
+        held_back = self._held_back
+        if held_back is not None:
+            held_back.set()
 
     def _start(self, *workers: Worker) -> None:
         """Start threads unless the end has begun: `join` joins what it finds running."""
@@ -139,8 +139,9 @@ class Connection:
     def on_frames(self, frames: list[bytes]) -> None:
         """Pass on what arrived."""
         now = self._keep_alive.last_heard_s = self._now()
-        if self._waits:
-            self._begun.wait()  # ends by `close` at the latest
+        if self._held_back is not None:
+            self._held_back.wait()  # ends by `close` at the latest
+            self._held_back = None
         self._owner.on_frames(self, frames, now)
 
     def on_pong(self, payload: bytes) -> None:
@@ -158,7 +159,8 @@ class Connection:
         """Tell the owner that it is over."""
         if self._wire is not None:
             self.error = self.error or self._wire.receive_error  # then it was not the server that ended this
-        self._begun.wait()
+        if self._held_back is not None:
+            self._held_back.wait()
         try:
             self._owner.on_end(self, code, reason, by_us=by_us)
         finally:

@@ -232,21 +232,35 @@ class Player:
                 raise ResponseFailedError(f"turn {turn.n}: the answer failed: {message}", code=reply.reason)
 
     def _answered(self, turn: PlayedTurn) -> bool:
+        # Looked at twice: what was found at the end of the sound came before the server said that it got there.
+        return self._all_said(turn) and self._heard_out(turn) and self._all_said(turn)
+
+    def _all_said(self, turn: PlayedTurn) -> bool:
+        """Whether the server has answered what it has found so far."""
         if self._session.answering or self._pending():
             return False
         if not turn.replies:
             return self._may_stay_unanswered(turn)
-        return all(reply.done_s is not None for reply in turn.replies) and self._settling_s(turn) <= 0
+        return all(reply.done_s is not None for reply in turn.replies)
 
     def _may_stay_unanswered(self, turn: PlayedTurn) -> bool:
         """An error that the scenario expects also ends a turn."""
         return turn.failure is not None and _expects_error(self._scenario.expect, turn.step.expect)
 
+    def _heard_out(self, turn: PlayedTurn) -> bool:
+        """Whether the server will find no more speech in what was sent. It may be behind what was sent at once."""
+        if self._settling_s(turn) > 0:
+            return False
+        return not self._fast or self._end_found(turn) or self._taken_in(turn)
+
+    def _end_found(self, turn: PlayedTurn) -> bool:
+        """Whether the end that the server found is the end of a turn's speech."""
+        by_voice = self._tail_ms and turn.spoken and turn.base_s is not None
+        return not by_voice or self._watch.stopped_at_ms >= turn.voice_end_ms - _AT_MS_SLACK
+
     def _settling_s(self, turn: PlayedTurn) -> float:
         """How long the server may still find more speech in what was sent: it may take a pause for the end."""
-        if not (self._tail_ms and turn.spoken and turn.base_s is not None):
-            return 0.0
-        if self._watch.stopped_at_ms >= turn.voice_end_ms - _AT_MS_SLACK:
+        if turn.base_s is None or self._end_found(turn):
             return 0.0
         return turn.base_s + self._tail_ms / 1000 + SETTLE_S - self._clock.monotonic()
 
