@@ -402,7 +402,7 @@ def test_unknown_values_of_enums_are_kept() -> None:
             "max_output_tokens": "plenty",
         },
     }
-    assert plain(codec.decode_server(json.dumps(wire))) == wire
+    assert lost(wire, plain(codec.decode_server(json.dumps(wire)))) == []
 
 
 # --- audio ------------------------------------------------------------------------------------------------------------

@@ -191,8 +191,8 @@ def test_items_keep_their_order(drive):
     b = drive.text("b", previous_item_id=a)
     first = drive.text("first", previous_item_id="root")
     assert [entry.id for entry in drive.conversation.items] == [first, a, b, c]
-    assert "previous_item_id" not in next(e for e in drive.all if e["type"] == "conversation.item.added")
-    assert drive.all[-1].get("previous_item_id") is None
+    assert next(e for e in drive.all if e["type"] == "conversation.item.added")["previous_item_id"] is None
+    assert drive.all[-1]["previous_item_id"] is None
     assert next(e for e in drive.all if e.get("item", {}).get("id") == b)["previous_item_id"] == a
     item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
     error = drive.error("conversation.item.create", item=item, previous_item_id="nowhere")
@@ -533,7 +533,7 @@ def test_one_active_response(drive):
     assert side != active
     events = drive.take(drive.conversation.say(side, "x", bytes(960))) + drive.take(drive.conversation.finish(side))
     assert not [k for k in types(events) if k.startswith("conversation.item")]
-    assert "conversation_id" not in events[-2]["response"]
+    assert events[-2]["response"]["conversation_id"] is None
     assert drive.conversation.active_response == active
     assert len(drive.conversation.items) == 0
 

@@ -156,7 +156,7 @@ def _check_responses(events: list[dict[str, Any]]) -> None:
         if event["type"] == "response.created":
             assert response_id not in open_now
             assert response_id not in done
-            in_conversation = "conversation_id" in event["response"]
+            in_conversation = event["response"]["conversation_id"] is not None
             assert not (in_conversation and any(open_now.values())), "a second active response"
             open_now[response_id] = in_conversation
         else:

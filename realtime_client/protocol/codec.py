@@ -71,21 +71,24 @@ class _Reader(Generic[T]):
 
     def second_look(self, frame: bytes | str, error: str) -> Any:
         """Tell beta names, unknown types and what servers spell otherwise from malformed frames."""
-        kind = ""
+        kind, event_id = "", None
         try:
             data = self._parse(frame)
             if not isinstance(data, dict):
                 return ev.MalformedEvent(type="", error=error or "it is no JSON object")
-            kind = data.get("type") or ""
+            kind, event_id = data.get("type") or "", _event_id(data)
             if not isinstance(kind, str) or not kind:
-                return ev.MalformedEvent(type="", error="no `type`")
+                return ev.MalformedEvent(type="", error="no `type`", event_id=event_id)
             modern = ev.BETA_ALIASES.get(kind, kind)
             if modern not in self._known:
                 return ev.UnknownEvent(type=lenient.whole_text(kind), data=lenient.clean(data))
             return self._convert(modern, {**data, "type": modern})
         except _UNREADABLE as second:
             says = str(second) or error or "too deep"
-            return ev.MalformedEvent(type=kind or self._guess_type(frame), error=says.replace("\n", " "))
+            says = says.replace("\n", " ")
+            if event_id is None and not self._lenient:
+                event_id = _event_id_within(frame)
+            return ev.MalformedEvent(type=kind or self._guess_type(frame), error=says, event_id=event_id)
 
     def _parse(self, frame: bytes | str) -> Any:
         try:
@@ -121,6 +124,19 @@ class _Reader(Generic[T]):
         names = _TYPE_NAME.findall(text)
         known = (name for name in names if name in self._known or name in ev.BETA_ALIASES)
         return next(known, next((name for name in names if "." in name), ""))
+
+
+def _event_id(data: Any) -> str | None:
+    found = data.get("event_id") if isinstance(data, dict) else None
+    return lenient.whole_text(found) if isinstance(found, str) else None
+
+
+def _event_id_within(frame: bytes | str) -> str | None:
+    """The id in a frame that the strict parser refuses, if it is JSON by the grammar (RFC 8259, section 8.2)."""
+    try:
+        return _event_id(lenient.parse(frame))
+    except (ValueError, RecursionError):
+        return None
 
 
 _server = _Reader(ev.SERVER_EVENTS, {ev.ResponseOutputAudioDelta: _AudioDeltaFrame})
@@ -226,7 +242,8 @@ def decode_client(frame: bytes | str) -> _AnyClient:
         try:
             audio = _base64(event.audio)
         except (binascii.Error, msgspec.MsgspecError, ValueError) as error:
-            return ev.MalformedEvent(type="input_audio_buffer.append", error=f"audio is not base64: {error}")
+            says = f"audio is not base64: {error} - at `$.audio`"
+            return ev.MalformedEvent(type="input_audio_buffer.append", error=says, event_id=event.event_id)
         return ev.InputAudioBufferAppend(event_id=event.event_id, audio=audio)
     return event  # type: ignore[no-any-return]
 

@@ -1,8 +1,9 @@
 """Every message of the Realtime protocol, one struct each.
 
 Names are the wire's types in CamelCase: `response.output_audio.delta` is `ResponseOutputAudioDelta`. `type` is the
-wire's tag. Optional fields that are unset are not sent. Strings that the wire calls enums are plain `str` here: a
-value that this version does not know is kept. Audio is bytes here and base64 on the wire.
+wire's tag. A client leaves out optional fields that are unset; a server says every field, null and zero included: for
+many clients nullable is not optional. Strings that the wire calls enums are plain `str` here: a value that this version
+does not know is kept. Audio is bytes here and base64 on the wire.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Any, get_args
 
 import msgspec
+from msgspec import UNSET
 
 from .items import ContentPart, Item
 
@@ -33,7 +35,7 @@ class ClientEvent(Event):
     """A message from client to server."""
 
 
-class ServerEvent(Event):
+class ServerEvent(Event, omit_defaults=False):
     """A message from server to client."""
 
 
@@ -124,10 +126,10 @@ class StatusDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: Any = None
 
 
-class Response(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Response(msgspec.Struct, kw_only=True):
     """An answer as the server states it; usage only when it is over, never with audio bytes.
 
-    error: where some servers put what belongs in status_details, in any shape.
+    error: not of the protocol; where some servers put what belongs in status_details, in any shape.
     """
 
     id: str = ""
@@ -141,10 +143,10 @@ class Response(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_output_tokens: int | str | None = None
     usage: Json | None = None
     metadata: dict[str, str] | None = None
-    error: Any = None
+    error: Any = UNSET
 
 
-class RateLimit(msgspec.Struct, kw_only=True, omit_defaults=True):
+class RateLimit(msgspec.Struct, kw_only=True):
     """One limit; reset_seconds until `remaining` is `limit` again."""
 
     name: str = ""
@@ -276,7 +278,7 @@ class ResponseCreated(ServerEvent, tag="response.created"):
 
 class ResponseDone(ServerEvent, tag="response.done"):
     response: Response
-    error: Any = None
+    error: Any = UNSET
 
 
 class ResponseOutputItemAdded(ServerEvent, tag="response.output_item.added"):
@@ -516,7 +518,11 @@ class UnknownEvent(msgspec.Struct, kw_only=True):
 
 
 class MalformedEvent(msgspec.Struct, kw_only=True):
-    """A frame that is not a message: an error as a value. type: as far as it could be read, else ''."""
+    """A frame that is not a message: an error as a value.
+
+    type: as far as it could be read, else ''. event_id: of a frame that is JSON nevertheless, and carries one.
+    """
 
     type: str
     error: str
+    event_id: str | None = None

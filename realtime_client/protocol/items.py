@@ -39,6 +39,12 @@ class ContentPart(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.text or self.transcript or ""
 
 
+class HeardPart(ContentPart, kw_only=True):
+    """Audio of a user as a server tells of it: its transcript, required here, is said even while it is null."""
+
+    transcript: str | None
+
+
 if TYPE_CHECKING:
     Content = list[ContentPart] | None
 else:  # what servers send; `Item` makes a list of it

@@ -17,10 +17,15 @@ from realtime_client.protocol.session import audio_format
 
 from .input_buffer import MIN_COMMIT_MS
 from .item_list import Entry, snapshot, with_audio
+from .misread import event_id_of, misread
 from .replies import ServerReplies, voice_locked
 from .settings import Refusal, default_session, merge_session
 from .state import Json, Output, ServerLimits, random_id
 from .work import ContextItem, Listen, ResponseBrief
+
+
+class _TranscriptionError(ev.ErrorDetail, omit_defaults=True):
+    """Says no null: here the protocol knows neither event_id nor, to the strictest of clients, a param that is null."""
 
 
 class ServerConversation(ServerReplies):
@@ -40,15 +45,12 @@ class ServerConversation(ServerReplies):
 
     def receive(self, event: ev.ClientEvent | ev.UnknownEvent | ev.MalformedEvent) -> Output:
         """Take one client message."""
-        event_id = event.event_id if isinstance(event, ev.ClientEvent) else None
         try:
-            if isinstance(event, ev.ClientEvent):
-                self._handlers[type(event)](self, event)
-            else:
-                event_id = _event_id(event)
-                raise _not_understood(event)
+            if not isinstance(event, ev.ClientEvent):
+                raise misread(event)
+            self._handlers[type(event)](self, event)
         except Refusal as refusal:
-            self._error(refusal, event_id)
+            self._error(refusal, event_id_of(event))
         return self._take()
 
     def speech_started(self, at_ms: int) -> Output:
@@ -98,7 +100,7 @@ class ServerConversation(ServerReplies):
         """The engine could not transcribe this audio."""
         entry = self._await_hearing(item_id, content_index, "")
         if entry is not None and entry.announce:
-            error = ev.ErrorDetail(type="transcription_error", code="transcription_failed", message=message)
+            error = _TranscriptionError(type="transcription_error", code="transcription_failed", message=message)
             self._emit(ev.InputTranscriptionFailed(item_id=item_id, content_index=content_index, error=error))
         return self._take()
 
@@ -324,26 +326,6 @@ class ServerConversation(ServerReplies):
         ev.ResponseCancel: _on_response_cancel,
         ev.OutputAudioBufferClear: _on_output_clear,
     }
-
-
-def _event_id(event: ev.UnknownEvent | ev.MalformedEvent) -> str | None:
-    if isinstance(event, ev.MalformedEvent):
-        return None
-    found = event.data.get("event_id")
-    return found if isinstance(found, str) else None
-
-
-def _not_understood(event: ev.UnknownEvent | ev.MalformedEvent) -> Refusal:
-    if isinstance(event, ev.UnknownEvent):
-        return Refusal(f"Invalid value: '{event.type[:80]}'. It is no client event.", param="type")
-    missing = event.error.removeprefix("Object missing required field `")
-    if missing != event.error and event.type:
-        name = missing.partition("`")[0]
-        param = name if " - at " not in missing else missing.partition("$.")[2].rstrip("`") + f".{name}"
-        return Refusal(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
-    if event.error == "no `type`":
-        return Refusal("Missing required parameter: 'type'.", code="missing_required_parameter", param="type")
-    return Refusal(f"The message {event.type!r} could not be read: {event.error}", param=event.type or None)
 
 
 __all__ = ["Output", "ServerConversation", "ServerLimits", "random_id"]

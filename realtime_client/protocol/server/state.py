@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from realtime_client.protocol import events as ev
-from realtime_client.protocol.items import ContentPart, Item
+from realtime_client.protocol.items import ContentPart, HeardPart, Item
 from realtime_client.protocol.session import audio_format
 
 from .input_buffer import InputBuffer
@@ -41,6 +41,13 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
 def random_id(prefix: str) -> str:
     """Return a new id such as `item_5f0c...`."""
     return f"{prefix}_{secrets.token_hex(10)}"
+
+
+def _own(part: ContentPart) -> ContentPart:
+    """A part of a client's item as the server keeps it."""
+    if part.type == "input_audio":
+        return HeardPart(type=part.type, audio=part.audio, transcript=part.transcript)
+    return msgspec.structs.replace(part)
 
 
 class ServerState:
@@ -142,7 +149,7 @@ class ServerState:
         entry.item.id = entry.item.id or self._new_id("item")
         content = entry.item.content
         if content is not None:
-            entry.item.content = [msgspec.structs.replace(part) for part in content]
+            entry.item.content = [_own(part) for part in content]
             for index, part in enumerate(entry.item.content):
                 if part.audio is not None:
                     entry.clips[index] = Clip(self._input.format, part.audio)
