@@ -183,6 +183,43 @@ def test_unknown_and_malformed_messages_are_errors_and_the_session_goes_on(drive
     assert drive.text("still here")
 
 
+ITEM = '"type":"conversation.item.create","item":{"type":"message","role":"user","content"'
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ('"type":"make.coffee"', "invalid_value", "type"),
+        ('"type":5', "missing_required_parameter", "type"),
+        ('"kind":"x"', "missing_required_parameter", "type"),
+        ('"type":"conversation.item.create"', "missing_required_parameter", "item"),
+        ('"type":"conversation.item.create","item":[]', "invalid_type", "item"),
+        ('"type":"conversation.item.create","item":{"role":"user"}', "missing_required_parameter", "item.type"),
+        ('"type":"conversation.item.delete","item_id":null', "missing_required_parameter", "item_id"),
+        ('"type":"conversation.item.truncate","item_id":"x","content_index":"0"', "invalid_type", "content_index"),
+        (ITEM + ":5}", "invalid_type", "item.content"),
+        (ITEM + ':[{"type":"input_text","text":5}]}', "invalid_type", "item.content[0].text"),
+        (ITEM + ':["x",{"type":"input_audio","audio":"%"}]}', "invalid_value", "item.content[1].audio"),
+        ('"type":"session.update","session":[]', "invalid_type", "session"),
+        ('"type":"response.create","response":[]', "invalid_type", "response"),
+        ('"type":"input_audio_buffer.append"', "missing_required_parameter", "audio"),
+        ('"type":"input_audio_buffer.append","audio":5', "invalid_value", "audio"),
+        ('"type":"input_audio_buffer.append","audio":"%"', "invalid_value", "audio"),
+        ('"type":"session.update","session":{"type":"realtime","instructions":"\\ud83d"}', "invalid_value", None),
+    ],
+)
+def test_an_error_names_the_message_and_the_field_at_fault(drive, fields, code, param):
+    (event,) = drive.frame('{"event_id":"mine",' + fields + "}")
+    assert (event["type"], event["error"]["event_id"]) == ("error", "mine")
+    assert (event["error"]["code"], event["error"]["param"]) == (code, param)
+
+
+@pytest.mark.parametrize("frame", ["[]", "nope", '{"event_id":"mine"', '{"event_id":7,"type":"response.create"}'])
+def test_what_carries_no_id_is_refused_without_one(drive, frame):
+    (event,) = drive.frame(frame)
+    assert event["error"]["event_id"] is None
+
+
 # --- items ---
 
 
