@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -11,7 +12,8 @@ from realtime_client.cli.group import Invocation
 from realtime_client.cli.interruption import interruption
 from realtime_client.cli.options import SectionedCommand, server_options
 from realtime_client.cli.session import logging_as_set, notice
-from realtime_client.settings import Settings
+from realtime_client.errors import UsageError
+from realtime_client.settings import SPECS, Settings
 
 _GRACE_S = 30.0
 
@@ -32,7 +34,7 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
     """
     from realtime_client.local import LocalServer
 
-    token = settings.token.reveal() if settings.token else None
+    token = _token(settings)
     ended = threading.Event()
 
     def on_signal(_which: signal.Signals) -> bool:
@@ -51,3 +53,14 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
             notice(invocation, f"warning: other machines can reach {host}, and so can anyone there {who}")
         click.echo(server.url)
         ended.wait()
+
+
+def _token(settings: Settings) -> str | None:
+    """Return what clients must present, None when no token is asked for. Errors: UsageError for an empty one."""
+    given = settings.token.reveal() if settings.token is not None else os.environ.get(SPECS["token"].env)
+    if given is None:
+        return None
+    if not given.strip():
+        where = settings.source("token") if settings.token is not None else f"environment {SPECS['token'].env}"
+        raise UsageError(f"{where}: the token is empty, which would let everyone in; give one, or none at all")
+    return given

@@ -41,6 +41,7 @@ _STORY = (
     "She plays it still, on nights when the lamp is tired.",
     "And that is the end of the story.",
 )
+_MOST_CHARS = 10_000  # read of any text: a pattern's search holds up all other sessions
 _Rule = tuple[re.Pattern[str], Callable[[re.Match[str], BrainTurn], Iterator[Say]]]
 
 
@@ -54,9 +55,9 @@ class DemoBrain:
             yield Say(verdict(last.text if last is not None else ""))
             return
         if last is not None and last.role == "output":
-            yield from _tell_output(last.text)
+            yield from _tell_output(last.text[:_MOST_CHARS])
             return
-        asked = next((u.text for u in reversed(turn.utterances) if u.role == "user"), "")
+        asked = next((u.text for u in reversed(turn.utterances) if u.role == "user"), "")[:_MOST_CHARS]
         tool = choose_tool(turn, asked)
         if tool is not None:
             yield CallTool(tool.name, json.dumps(fill_arguments(tool, asked)))
@@ -160,7 +161,7 @@ _NAME = re.compile(r"\b(?:my name is|call me|i am called)\s+(?P<name>[^\W\d_][\w
 def _know_name(turn: BrainTurn) -> str | None:
     """Find the name that the user told last."""
     for utterance in reversed(turn.utterances):
-        found = _NAME.search(utterance.text) if utterance.role == "user" else None
+        found = _NAME.search(utterance.text, 0, _MOST_CHARS) if utterance.role == "user" else None
         if found is not None:
             return found["name"].capitalize()
     return None
@@ -201,7 +202,9 @@ _ORDER = re.compile(r"\b(?:say|reply with|answer with)\s+[\"'“](?P<words>[^\"'
 def _fallback(text: str, turn: BrainTurn) -> Iterator[Say]:
     """Answer honestly that the words were not understood; follow an instruction to say something."""
     ordered = re.search(
-        r"\b(?:say|reply with|answer with)\s+[\"'“](?P<words>[^\"'”]+)[\"'”]", turn.instructions, re.IGNORECASE
+        r"\b(?:say|reply with|answer with)\s+[\"'“](?P<words>[^\"'”]+)[\"'”]",
+        turn.instructions[:_MOST_CHARS],
+        re.IGNORECASE,
     )
     if ordered is not None:
         yield Say(ordered["words"])

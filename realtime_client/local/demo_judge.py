@@ -16,6 +16,7 @@ from collections.abc import Callable
 JUDGE_MARK = "You judge one answer of a voice assistant."
 """How the instructions of a judge's session begin."""
 
+_MOST_CHARS = 1_000_000
 _Rule = tuple[re.Pattern[str], Callable[[str, str], bool]]
 
 
@@ -49,6 +50,8 @@ def verdict(message: str) -> str:
 
 
 def _decide(message: str) -> tuple[bool, str]:
+    if len(message) > _MOST_CHARS:
+        return False, "the question is too long"
     try:
         question = json.loads(message)
         criteria, answer = question["criteria"], question["answer"]

@@ -17,11 +17,13 @@ _COMMON = frozenset(
         "returns set some tell that the this to tool use user using what whats which with you your",
     )
 )
+_MOST_CHARS = 10_000
 _STOPS = _COMMON | {"now", "today", "there", "here"}
 
 
 def _words(text: str) -> set[str]:
-    found = re.findall(r"[a-z]{2,}", re.sub(r"([a-z])([A-Z])", r"\1 \2", text).replace("_", " ").lower())
+    text = re.sub(r"([a-z])([A-Z])", r"\1 \2", text[:_MOST_CHARS]).replace("_", " ")
+    found = re.findall(r"[a-z]{2,}", text.lower())
     return {word.rstrip("s") if len(word) > 3 else word for word in found} - _COMMON
 
 

@@ -61,7 +61,7 @@ class LocalServer:
         session_s: float = SESSION_S,
         limits: ServerLimits | None = None,
     ) -> None:
-        if token is not None and not token:
+        if token is not None and not token.strip():
             raise UsageError("the token is empty: give one, or none at all")
         self._host = host
         self._port = port

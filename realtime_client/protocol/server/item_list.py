@@ -22,6 +22,7 @@ _REQUIRED = {
     "mcp_approval_response": ("approval_request_id", "approve"),
 }
 _MAX_ID_CHARS = 256
+_ITEM_BYTES = 256
 
 
 class Clip:
@@ -171,7 +172,7 @@ class ItemList:
         index = self._index_after(previous_item_id)
         self._entries.insert(index, entry)
         self._by_id[entry.id] = entry
-        entry.size = len(msgspec.json.encode(entry.item))
+        entry.size = _text_size(entry.item)
         self._text_bytes += entry.size
         self._audio_bytes += sum(clip.size for clip in entry.clips.values())
         self._shrink(entry)
@@ -225,7 +226,7 @@ class ItemList:
         """Recount an item's text after it changed."""
         if entry.id in self._by_id:
             self._text_bytes -= entry.size
-            entry.size = len(msgspec.json.encode(entry.item))
+            entry.size = _text_size(entry.item)
             self._text_bytes += entry.size
             self._shrink(entry)
 
@@ -261,6 +262,14 @@ class ItemList:
                     clip.data = None
                 if self._audio_bytes <= self._max_audio_bytes:
                     return
+
+
+def _text_size(item: Item) -> int:
+    """About how many bytes an item's text takes. Not by encoding it, which holds up other sessions when it is long."""
+    texts = [item.arguments, item.output, item.reason]
+    for part in item.content or ():
+        texts += (part.text, part.transcript, part.image_url)
+    return _ITEM_BYTES + sum(len(text) for text in texts if text)
 
 
 def with_audio(entry: Entry) -> Item:

@@ -85,7 +85,7 @@ class ServerReplies(ServerState):
         if run is self._active:
             self._active = None
         setup = text_tokens(run.settings["instructions"]) + sum(
-            text_tokens(str(tool)) for tool in run.settings["tools"]
+            text_tokens(msgspec.json.encode(tool)) for tool in run.settings["tools"]
         )
         context: list[Counted] = [("", setup, 0, 0), *(count_item(entry) for entry in self._context(run))]
         spent = usage(context, common_prefix(self._counted, context), run.text_tokens, run.audio_tokens)

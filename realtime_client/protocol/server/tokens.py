@@ -18,7 +18,7 @@ _IMAGE_TOKENS = 85
 _TOKENS_PER_WINDOW = 40_000
 
 
-def text_tokens(text: str) -> int:
+def text_tokens(text: str | bytes) -> int:
     """Return the tokens of a text."""
     return -(-len(text) // 4)
 
