@@ -433,7 +433,7 @@ def talk() -> Scene:
     scene.settings(instructions="Be brief.")
     scene.it.add_item(items.system_text("It is raining."))
     scene.it.say("hello", respond=False)
-    scene.it.add_item(items.user_image("data:image/png;base64,AAAA"))
+    scene.it.add_item(items.user_image("data:image/png;base64,iVBORw0KGgo="))
     scene.it.add_item(items.user_audio(bytes(MS)))
     scene.created()
     scene.text("Hi.")

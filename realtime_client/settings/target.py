@@ -229,7 +229,7 @@ def input_format(settings: Settings) -> AudioFormat:
 
 def voices() -> tuple[str, ...]:
     """Return the voices that are known by name; a server may have others."""
-    from realtime_client.protocol.server.settings import VOICES
+    from realtime_client.protocol.server.checks import VOICES
 
     return VOICES
 

@@ -15,11 +15,12 @@ from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import audio_format
 
+from .checks import Refusal, missing
 from .input_buffer import MIN_COMMIT_MS
 from .item_list import Entry, snapshot, with_audio
 from .misread import event_id_of, misread
 from .replies import ServerReplies, voice_locked
-from .settings import Refusal, default_session, merge_session
+from .settings import default_session, merge_session
 from .state import Json, Output, ServerLimits, random_id
 from .work import ContextItem, Listen, ResponseBrief
 
@@ -182,9 +183,7 @@ class ServerConversation(ServerReplies):
         update = event.session
         kind = update.get("type")
         if kind is None:
-            raise Refusal(
-                "Missing required parameter: 'session.type'.", code="missing_required_parameter", param="session.type"
-            )
+            raise missing("session.type")
         if not isinstance(kind, str) or kind not in {"realtime", "transcription"}:
             raise Refusal(f"Invalid value: {kind!r:.80}. Expected realtime or transcription.", param="session.type")
         current = self._settings

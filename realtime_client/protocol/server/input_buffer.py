@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from realtime_client.updates import AudioFormat
 
-from .settings import Refusal
+from .checks import Refusal
 
 MIN_COMMIT_MS = 100
 MAX_APPEND_BYTES = 15 * 2**20

@@ -9,7 +9,8 @@ import msgspec
 from realtime_client.protocol.items import ContentPart, Item, modernise
 from realtime_client.updates import AudioFormat
 
-from .settings import Refusal
+from .checks import Refusal, missing, text, unknown
+from .images import check_image
 
 _PARTS = {
     "user": {"input_text": "text", "input_audio": "audio", "input_image": "image_url"},
@@ -17,10 +18,12 @@ _PARTS = {
     "assistant": {"output_text": "text"},
 }
 _REQUIRED = {
+    "message": ("role", "content"),
     "function_call": ("name", "arguments", "call_id"),
     "function_call_output": ("call_id", "output"),
     "mcp_approval_response": ("approval_request_id", "approve"),
 }
+_OPTIONAL = {"type", "id", "object", "status"}
 _MAX_ID_CHARS = 256
 _ITEM_BYTES = 256
 
@@ -82,38 +85,48 @@ def check_item(item: Item) -> Item:
     modernise(item)
     if item.id is not None and not 0 < len(item.id) <= _MAX_ID_CHARS:
         raise Refusal(f"Invalid 'item.id': 1 to {_MAX_ID_CHARS} characters.", param="item.id")
+    required = _REQUIRED.get(item.type)
+    if required is None:
+        raise Refusal(f"Invalid value: '{item.type}'. A client cannot create such an item.", param="item.type")
+    _check_fields(item, required, "reason" if item.type == "mcp_approval_response" else "")
     if item.type == "message":
         _check_message(item)
-    elif item.type in _REQUIRED:
-        for name in _REQUIRED[item.type]:
-            if getattr(item, name) is None:
-                raise _missing(f"item.{name}")
-    else:
-        raise Refusal(f"Invalid value: '{item.type}'. A client cannot create such an item.", param="item.type")
     item.object = "realtime.item"
     item.status = None if item.type.startswith("mcp_") else "completed"
     return item
 
 
-def _missing(param: str) -> Refusal:
-    return Refusal(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+def _check_fields(item: Item, required: tuple[str, ...], optional: str) -> None:
+    """All that an item of its kind needs is there, and nothing else."""
+    for name in required:
+        if getattr(item, name) is None:
+            raise missing(f"item.{name}")
+    for name in item.__struct_fields__:
+        value = getattr(item, name)
+        if value is not None and name not in _OPTIONAL and name not in required and name != optional:
+            raise unknown(f"item.{name}")
+        if isinstance(value, str):
+            text(value, f"item.{name}")
 
 
 def _check_message(item: Item) -> None:
     allowed = _PARTS.get(item.role or "")
     if allowed is None:
         raise Refusal("Invalid value for 'item.role': user, assistant or system.", param="item.role")
-    if item.content is None:
-        raise _missing("item.content")
-    for index, part in enumerate(item.content):
+    for index, part in enumerate(item.content or ()):
         at = f"item.content[{index}]"
         needed = allowed.get(part.type)
         if needed is None:
             raise Refusal(
                 f"Invalid value: '{part.type}'. A {item.role} message takes {', '.join(allowed)}.", param=f"{at}.type"
             )
-        if getattr(part, needed) is None:
-            raise _missing(f"{at}.{needed}")
+        value = getattr(part, needed)
+        if value is None:
+            raise missing(f"{at}.{needed}")
+        if needed == "image_url":
+            check_image(value, f"{at}.image_url")
+        elif needed == "text":
+            text(value, f"{at}.text")
 
 
 class ItemList:

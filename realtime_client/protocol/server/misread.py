@@ -6,7 +6,7 @@ import re
 
 from realtime_client.protocol import events as ev
 
-from .settings import Refusal
+from .checks import Refusal, missing
 
 _MISSING = re.compile(r"^Object missing required field `(\w+)`")
 _PATH = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
@@ -35,11 +35,11 @@ def misread(event: ev.UnknownEvent | ev.MalformedEvent) -> Refusal:
     if isinstance(event, ev.UnknownEvent):
         return Refusal(f"Invalid value: '{event.type[:80]}'. It is no client event.", param="type")
     if event.error == "no `type`":
-        return _missing("type")
+        return missing("type")
     found = _PATH.search(event.error)
     path = found[1] if found else ""
-    if missing := _MISSING.search(event.error):
-        return _missing(f"{path}.{missing[1]}" if path else missing[1])
+    if lacks := _MISSING.search(event.error):
+        return missing(f"{path}.{lacks[1]}" if path else lacks[1])
     if path and (kinds := _KINDS.search(event.error)):
         wanted, got = (" or ".join(_NAMES.get(kind, kind) for kind in told.split(" | ")) for told in kinds.groups())
         message = f"Invalid type for '{path}': expected {wanted}, but got {got} instead."
@@ -47,7 +47,3 @@ def misread(event: ev.UnknownEvent | ev.MalformedEvent) -> Refusal:
     if path:
         return Refusal(f"Invalid '{path}': {event.error[: found.start() if found else None]}.", param=path)
     return Refusal(f"The message {event.type!r} could not be read: {event.error}", param=None)
-
-
-def _missing(param: str) -> Refusal:
-    return Refusal(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)

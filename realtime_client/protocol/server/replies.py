@@ -9,9 +9,10 @@ import msgspec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import Item
 
+from .checks import Refusal
 from .item_list import Entry
 from .response import ResponseRun
-from .settings import Refusal, merge_response
+from .settings import merge_response
 from .state import Json, ServerState
 from .tokens import Counted, common_prefix, count_item, text_tokens, usage
 from .work import StartResponse, StopResponse

@@ -8,28 +8,15 @@ update is taken as a whole or refused as a whole.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
-Json = dict[str, Any]
+from . import checks as its
+from .checks import Check, Json, an_object, one_of, unknown
+from .tool_checks import check_choice, tool_choice, tools
 
-VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 EAGERNESS = ("auto", "low", "medium", "high")
 _CLEARABLE = frozenset({"turn_detection", "noise_reduction", "transcription", "prompt", "tracing", "include"})
 _READ_ONLY = frozenset({"id", "object", "expires_at", "client_secret"})
-_FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
-
-
-class Refusal(Exception):  # noqa: N818 - a value on its way to an `error` message, not a fault
-    """A request that the server does not carry out; becomes an `error` message.
-
-    code, param: as the protocol states them.
-    """
-
-    def __init__(self, message: str, *, code: str | None = "invalid_value", param: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
 
 
 def default_session(kind: str, *, session_id: str, model: str, expires_at: int) -> Json:
@@ -74,135 +61,47 @@ def _vad_defaults(kind: str) -> Json:
     }
 
 
-# --- checks of single values ------------------------------------------------------------------------------------------
-
-Check = Callable[[Any, str], None]
-
-
-def _bad(value: Any, param: str, expected: str) -> Refusal:
-    shown = repr(value)
-    return Refusal(f"Invalid value: {shown[:80]} for '{param}'. Expected {expected}.", param=param)
-
-
-def _number(low: float, high: float) -> Check:
-    def check(value: Any, param: str) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise _bad(value, param, f"a number from {low:g} to {high:g}")
-
-    return check
-
-
-def _integer(low: int, high: int) -> Check:
-    def check(value: Any, param: str) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _bad(value, param, f"an integer from {low} to {high}")
-
-    return check
-
-
-def _one_of(*names: str) -> Check:
-    def check(value: Any, param: str) -> None:
-        if not isinstance(value, str) or value not in names:
-            raise _bad(value, param, "one of " + ", ".join(names))
-
-    return check
-
-
-def _is(kind: type | tuple[type, ...], expected: str) -> Check:
-    def check(value: Any, param: str) -> None:
-        if not isinstance(value, kind):
-            raise _bad(value, param, expected)
-
-    return check
-
-
-def _format(value: Any, param: str) -> None:
-    _is(dict, "an object")(value, param)
-    _one_of(*_FORMATS)(value.get("type"), f"{param}.type")
-    if value["type"] == "audio/pcm" and value.get("rate") not in (None, 24_000):
-        raise _bad(value.get("rate"), f"{param}.rate", "24000")
-
-
-def _voice(value: Any, param: str) -> None:
-    if isinstance(value, dict) and isinstance(value.get("id"), str):
-        return
-    _one_of(*VOICES)(value, param)
-
-
-def _max_tokens(value: Any, param: str) -> None:
-    if value != "inf":
-        try:
-            _integer(1, 4096)(value, param)
-        except Refusal:
-            raise _bad(value, param, "an integer from 1 to 4096, or 'inf'") from None
-
-
-def _modalities(value: Any, param: str) -> None:
-    if value not in (["audio"], ["text"]):
-        raise _bad(value, param, '["audio"] or ["text"]')
-
-
-def _tools(value: Any, param: str) -> None:
-    _is(list, "an array")(value, param)
-    for index, tool in enumerate(value):
-        at = f"{param}[{index}]"
-        _is(dict, "an object")(tool, at)
-        _one_of("function", "mcp")(tool.get("type"), f"{at}.type")
-        name = "name" if tool["type"] == "function" else "server_label"
-        if not isinstance(tool.get(name), str) or not tool[name]:
-            raise Refusal(
-                f"Missing required parameter: '{at}.{name}'.", code="missing_required_parameter", param=f"{at}.{name}"
-            )
-        if tool.get("parameters") is not None:
-            _is(dict, "an object (JSON schema)")(tool["parameters"], f"{at}.parameters")
-
-
-def _tool_choice(value: Any, param: str) -> None:
-    if isinstance(value, dict):
-        _one_of("function", "mcp")(value.get("type"), f"{param}.type")
-        return
-    _one_of("auto", "none", "required")(value, param)
-
-
-_FREE = _is((dict, str), "an object or a string")
-_OBJECT = _is(dict, "an object")
-_TEXT = _is(str, "a string")
-_BOOL = _is(bool, "a boolean")
+# --- what may change ------------------------------------------------------------------------------------------------
 
 _SHARED: dict[str, Check] = {
-    "instructions": _TEXT,
-    "output_modalities": _modalities,
-    "tools": _tools,
-    "tool_choice": _tool_choice,
-    "max_output_tokens": _max_tokens,
-    "prompt": _OBJECT,
-    "parallel_tool_calls": _BOOL,
-    "reasoning": _OBJECT,
+    "instructions": its.text,
+    "output_modalities": its.modalities,
+    "tools": tools,
+    "tool_choice": tool_choice,
+    "max_output_tokens": its.max_tokens,
+    "prompt": its.prompt,
+    "parallel_tool_calls": its.a_boolean,
+    "reasoning": its.reasoning,
 }
 _REALTIME: dict[str, Check] = _SHARED | {
-    "model": _TEXT,
-    "truncation": _FREE,
-    "tracing": _FREE,
-    "include": _is(list, "an array"),
+    "model": its.text,
+    "truncation": its.truncation,
+    "tracing": its.tracing,
+    "include": its.texts,
 }
-_TRANSCRIPTION: dict[str, Check] = {"include": _is(list, "an array")}
-_OUTPUT: dict[str, Check] = {"format": _format, "voice": _voice, "speed": _number(0.25, 1.5)}
+_TRANSCRIPTION: dict[str, Check] = {"include": its.texts}
+_OUTPUT: dict[str, Check] = {"format": its.sound_format, "voice": its.voice, "speed": its.number(0.25, 1.5)}
 _VAD: dict[str, dict[str, Check]] = {
     "server_vad": {
-        "threshold": _number(0.0, 1.0),
-        "prefix_padding_ms": _integer(0, 10_000),
-        "silence_duration_ms": _integer(0, 60_000),
-        "create_response": _BOOL,
-        "interrupt_response": _BOOL,
-        "idle_timeout_ms": _integer(5_000, 30_000),
+        "threshold": its.number(0.0, 1.0),
+        "prefix_padding_ms": its.integer(0, 10_000),
+        "silence_duration_ms": its.integer(0, 60_000),
+        "create_response": its.a_boolean,
+        "interrupt_response": its.a_boolean,
+        "idle_timeout_ms": its.integer(5_000, 30_000),
     },
-    "semantic_vad": {"eagerness": _one_of(*EAGERNESS), "create_response": _BOOL, "interrupt_response": _BOOL},
+    "semantic_vad": {
+        "eagerness": one_of(*EAGERNESS),
+        "create_response": its.a_boolean,
+        "interrupt_response": its.a_boolean,
+    },
 }
-_RESPONSE: dict[str, Check] = _SHARED | {"input": _is(list, "an array"), "conversation": _one_of("auto", "none")}
-
-
-def _unknown(param: str) -> Refusal:
-    return Refusal(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
+_RESPONSE: dict[str, Check] = _SHARED | {
+    "input": its.an_array,
+    "conversation": one_of("auto", "none"),
+    "metadata": its.metadata,
+}
+_CHOOSING = {"tools", "tool_choice"}
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------
@@ -222,37 +121,39 @@ def merge_session(current: Json, update: Json) -> Json:
         if name == "audio":
             _merge_audio(merged, value)
         elif name not in checks:
-            raise _unknown(param)
+            raise unknown(param)
         elif value is not None:
             checks[name](value, param)
             merged[name] = copy.deepcopy(value)
         elif name in _CLEARABLE:
             merged[name] = None
+    if _CHOOSING & update.keys() and current["type"] == "realtime":
+        check_choice(merged, "session.tool_choice")
     return merged
 
 
 def _merge_audio(merged: Json, audio: Any) -> None:
     if audio is None:
         return
-    _OBJECT(audio, "session.audio")
+    an_object(audio, "session.audio")
     for side, value in audio.items():
         if side not in {"input", "output"}:
-            raise _unknown(f"session.audio.{side}")
+            raise unknown(f"session.audio.{side}")
         if value is None:
             continue
-        _OBJECT(value, f"session.audio.{side}")
+        an_object(value, f"session.audio.{side}")
         if side == "input":
             _merge_input(merged["audio"]["input"], value)
         elif "output" in merged["audio"]:
             _merge_leaves(merged["audio"]["output"], value, _OUTPUT, "session.audio.output")
         else:
-            raise _unknown("session.audio.output")
+            raise unknown("session.audio.output")
 
 
 def _merge_leaves(node: Json, update: Json, checks: dict[str, Check], at: str) -> None:
     for name, value in update.items():
         if name not in checks:
-            raise _unknown(f"{at}.{name}")
+            raise unknown(f"{at}.{name}")
         if value is not None:
             checks[name](value, f"{at}.{name}")
             node[name] = _full_format(value) if name == "format" else copy.deepcopy(value)
@@ -267,27 +168,28 @@ def _merge_input(node: Json, update: Json) -> None:
     for name, value in update.items():
         param = f"{at}.{name}"
         if name not in {"format", "transcription", "noise_reduction", "turn_detection"}:
-            raise _unknown(param)
+            raise unknown(param)
         if value is None:
             if name in _CLEARABLE:
                 node[name] = None
             continue
-        _OBJECT(value, param)
+        an_object(value, param)
         if name == "format":
-            _format(value, param)
+            its.sound_format(value, param)
             node[name] = _full_format(value)
         elif name == "turn_detection":
             node[name] = _merge_vad(node[name], value, param)
         elif name == "noise_reduction":
-            _one_of("near_field", "far_field")(value.get("type"), f"{param}.type")
+            its.noise_reduction(value, param)
             node[name] = copy.deepcopy(value)
         else:
+            its.transcription(value, param)
             node[name] = (node[name] or {}) | copy.deepcopy(value)
 
 
 def _merge_vad(current: Json | None, update: Json, param: str) -> Json:
     kind = update.get("type") or (current or {}).get("type") or "server_vad"
-    _one_of(*_VAD)(kind, f"{param}.type")
+    one_of(*_VAD)(kind, f"{param}.type")
     same = current is not None and current["type"] == kind
     merged: Json = dict(current) if same and current is not None else _vad_defaults(kind)
     for name, value in update.items():
@@ -295,7 +197,7 @@ def _merge_vad(current: Json | None, update: Json, param: str) -> Json:
             continue
         check = _VAD[kind].get(name)
         if check is None:
-            raise _unknown(f"{param}.{name}")
+            raise unknown(f"{param}.{name}")
         if value is not None:
             check(value, f"{param}.{name}")
             merged[name] = value
@@ -317,36 +219,23 @@ def merge_response(session: Json, overrides: Json) -> Json:
         param = f"response.{name}"
         if value is None:
             continue
-        if name == "metadata":
-            _check_metadata(value)
-            merged[name] = dict(value)
-        elif name == "audio":
+        if name == "audio":
             _merge_response_audio(merged, value)
         elif name not in _RESPONSE:
-            raise _unknown(param)
+            raise unknown(param)
         else:
             _RESPONSE[name](value, param)
             merged[name] = copy.deepcopy(value)
+    if _CHOOSING & overrides.keys():
+        check_choice(merged, "response.tool_choice")
     return merged
 
 
 def _merge_response_audio(merged: Json, value: Any) -> None:
-    _OBJECT(value, "response.audio")
+    an_object(value, "response.audio")
     for side, node in value.items():
         if side != "output":
-            raise _unknown(f"response.audio.{side}")
+            raise unknown(f"response.audio.{side}")
         if node is not None:
-            _OBJECT(node, "response.audio.output")
+            an_object(node, "response.audio.output")
             _merge_leaves(merged["audio"]["output"], node, _OUTPUT, "response.audio.output")
-
-
-def _check_metadata(value: Any) -> None:
-    param = "response.metadata"
-    _OBJECT(value, param)
-    if len(value) > 16:
-        raise _bad(len(value), param, "at most 16 pairs")
-    for key, text in value.items():
-        if len(key) > 64:
-            raise _bad(key, param, "keys of at most 64 characters")
-        if not isinstance(text, str) or len(text) > 512:
-            raise _bad(text, f"{param}.{key[:64]}", "a string of at most 512 characters")

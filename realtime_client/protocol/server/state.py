@@ -12,10 +12,11 @@ from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import ContentPart, HeardPart, Item
 from realtime_client.protocol.session import audio_format
 
+from .checks import Refusal
 from .input_buffer import InputBuffer
 from .item_list import Clip, Entry, ItemList, check_item, snapshot
 from .response import ResponseRun
-from .settings import Refusal, default_session
+from .settings import default_session
 from .tokens import Counted, RateMeter
 from .work import Relisten, Transcribe, Work
 
