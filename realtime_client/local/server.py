@@ -7,7 +7,6 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
@@ -19,8 +18,11 @@ from realtime_client.protocol.server.conversation import ServerConversation, Ser
 from . import beta as beta_shape
 from .ear_pool import EarPool
 from .engine import Engine
-from .gate import Admitted, Gate, Refused
+from .gate import Gate, KeyWanted
+from .http import Answer, Refused, Request, read_body, read_request
 from .inbox import Ended
+from .keys import Keys
+from .lobby import Lobby
 from .parts import Parts
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 SESSION_S = 3_600.0
 _OUT_OF_FILES_S = 0.1
-_HANDSHAKES = 64  # connections that may be opening in addition to the sessions
+_HANDSHAKES = 128  # connections that may be opening in addition to the sessions
 
 
 class LocalServer:
@@ -65,7 +67,9 @@ class LocalServer:
             raise UsageError("the token is empty: give one, or none at all")
         self._host = host
         self._port = port
-        self._gate = Gate(token=token, beta=beta)
+        self._keys = Keys(clock)
+        self._gate = Gate(token=token, beta=beta, keys=self._keys)
+        self._lobby = Lobby(_HANDSHAKES)
         self._parts = parts or Parts()
         self._clock = clock
         self._pace = pace
@@ -183,16 +187,22 @@ class LocalServer:
 
         stream = Stream(sock)
         thread = threading.Thread(target=self._serve, args=(stream,), name="realtime-serve-session", daemon=True)
+        if not self._lobby.enter(stream):
+            stream.close()
+            return
         with self._lock:
-            if self._closing.is_set() or len(self._live) >= self._max_sessions + _HANDSHAKES:
-                stream.close()
-                return
-            self._live[thread] = stream
-            try:
-                thread.start()
-            except RuntimeError:  # no more threads
-                del self._live[thread]
-                stream.close()
+            most = self._max_sessions + 2 * _HANDSHAKES  # of which some were cut and are about to end
+            started = not self._closing.is_set() and len(self._live) < most
+            if started:
+                self._live[thread] = stream
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads
+                    del self._live[thread]
+                    started = False
+        if not started:
+            self._lobby.leave(stream)
+            stream.close()
 
     def _serve(self, stream: Stream) -> None:
         """One client, from its request to its end."""
@@ -200,24 +210,56 @@ class LocalServer:
 
         connection = None
         try:
-            connection = wire.shake_hands(stream, self._check)
+            connection = self._greet(stream)
             if connection is not None:
+                self._lobby.leave(stream)
                 self._handle(connection)
+            else:
+                self._lobby.answered(stream)
+                wire.part(stream)
         except OSError:
             _log.debug("a client went away in the handshake", exc_info=True)
         finally:
             stream.cut()
+            self._lobby.leave(stream)
             with self._lock:
                 if not self._closing.is_set():
                     self._live.pop(threading.current_thread(), None)
             if connection is None:  # a connection gives its stream back by itself
                 stream.close()
 
-    def _check(self, target: str, headers: Callable[[str], list[str]]) -> Admitted | Refused:
-        verdict = self._gate.check(target, headers)
-        if isinstance(verdict, Admitted) and (self._closing.is_set() or self.sessions >= self._max_sessions):
+    def _greet(self, stream: Stream) -> Connection | None:
+        """Read a client's request and answer it; None for one that gets no session."""
+        from . import wire
+
+        deadline = Deadline(wire.OPEN_TIMEOUT_S)
+        request = read_request(stream, deadline)
+        if request is None:
+            return None
+        told = request if isinstance(request, Refused) else self._answer(stream, request, deadline)
+        if isinstance(told, Refused):
+            told = told.answer()
+        if not isinstance(told, Answer):
+            return told
+        method = request.method if isinstance(request, Request) else ""
+        stream.write_all(told.encode(method), deadline)
+        return None
+
+    def _answer(self, stream: Stream, request: Request, deadline: Deadline) -> Connection | Answer | Refused:
+        """Do what a request asks for."""
+        from . import wire
+
+        verdict = self._gate.check(request)
+        if isinstance(verdict, Refused):
+            return verdict
+        if isinstance(verdict, KeyWanted):
+            body = read_body(stream, request, deadline)
+            self._lobby.heard(stream)
+            return body if isinstance(body, Refused) else self._keys.mint(body)
+        if self._closing.is_set() or self.sessions >= self._max_sessions:
             return Refused(status=503, code="server_busy", message="Too many sessions; try again later.")
-        return verdict
+        self._lobby.heard(stream)
+        return wire.shake_hands(stream, request, verdict, deadline)
 
     def _handle(self, connection: Connection) -> None:
         """Hold one session, in its own thread."""
@@ -252,6 +294,7 @@ class LocalServer:
         conversation = ServerConversation(
             kind=admitted.kind,
             model=admitted.model,
+            start=admitted.session,
             expires_at=int(self._clock.wall() + self._session_s),
             limits=self._limits,
         )

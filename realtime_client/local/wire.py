@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from http import HTTPStatus
 
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from websockets.http11 import Request as Handshake
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -17,18 +17,17 @@ from realtime_client.client.stream import Stream
 from realtime_client.client.wire import Wire
 from realtime_client.deadline import Deadline
 
-from .gate import SUBPROTOCOL, Admitted, Refused
+from .gate import SUBPROTOCOL, Admitted
+from .http import Refused, Request
 from .inbox import Ended, Inbox
 
 MAX_MESSAGE_BYTES = 64 * 2**20
-OPEN_TIMEOUT_S = 10.0
+OPEN_TIMEOUT_S = 5.0  # for a whole request and its answer
 CLOSE_TIMEOUT_S = 2.0
 _SEND_TIMEOUT_S = 30.0  # then a client that does not read is gone, instead of holding its session for ever
 
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.CRITICAL + 1)  # the library reports each port scan and each visit of a browser with a traceback
-
-Check = Callable[[str, Callable[[str], list[str]]], Admitted | Refused]
 
 
 class Listener:
@@ -102,44 +101,32 @@ class Connection:
         self.inbox.end(Ended(), drain=True)
 
 
-def shake_hands(stream: Stream, check: Check) -> Connection | None:
-    """Read a client's request and answer it as `check` says; None for one that was not let in. Errors: OSError."""
+def shake_hands(stream: Stream, request: Request, admitted: Admitted, deadline: Deadline) -> Connection | Refused:
+    """Answer a client that was let in, if what it sent is a handshake (RFC 6455, section 4.2). Errors: OSError."""
     framing = Framing(ServerProtocol(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_log))
-    protocol, deadline = framing.protocol, Deadline(OPEN_TIMEOUT_S)
-    while framing.opening is None and not framing.unwritten:  # which says that it was no request
-        data = stream.read(8192, deadline)
-        if data is None:
-            return None
-        if data:
-            framing.feed(data)
-        else:
-            framing.feed_end()
-    request, verdict = framing.opening, None
-    if isinstance(request, Request):
-        assert isinstance(protocol, ServerProtocol)
-        try:
-            verdict = check(request.path, request.headers.get_all)
-        except ValueError:  # of the parser of URLs
-            verdict = Refused(status=400, code="invalid_url", message="This is no URL.")
-        framing.respond(_refusal(verdict) if isinstance(verdict, Refused) else protocol.accept(request))
+    framing.feed(request.raw)
+    asked, protocol = framing.opening, framing.protocol
+    assert isinstance(protocol, ServerProtocol)
+    if not isinstance(asked, Handshake):
+        return Refused(status=400, code="bad_request", message="The request cannot be read.")
+    response = protocol.accept(asked)
+    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        message = bytes(response.body or b"").decode().strip()
+        headers = tuple((name, value) for name, value in response.headers.raw_items() if name == "Upgrade")
+        return Refused(status=response.status_code, code="no_websocket", message=message, headers=headers)
+    framing.respond(response)
     while framing.outgoing:
         stream.write_all(framing.outgoing.popleft(), deadline)
-    if isinstance(verdict, Admitted) and framing.is_open:
-        return Connection(stream, framing, verdict)
+    return Connection(stream, framing, admitted)
+
+
+def part(stream: Stream) -> None:
+    """End a connection after its answer. Errors: OSError."""
     stream.end_writing()
     deadline = Deadline(CLOSE_TIMEOUT_S)
     while not deadline.expired and stream.read(8192, deadline):
         pass  # a socket that is closed over unread data takes the answer back
-    return None
 
 
 def _select(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
-
-
-def _refusal(refused: Refused) -> Response:
-    body = refused.body().encode()
-    headers = Headers(
-        [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
-    )
-    return Response(refused.status, refused.code, headers, body)

@@ -15,12 +15,12 @@ from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import audio_format
 
-from .checks import Refusal, missing
+from .checks import Refusal
 from .input_buffer import MIN_COMMIT_MS
 from .item_list import Entry, snapshot, with_audio
 from .misread import event_id_of, misread
 from .replies import ServerReplies, voice_locked
-from .settings import default_session, merge_session
+from .settings import default_session, merge_session, session_kind
 from .state import Json, Output, ServerLimits, random_id
 from .work import ContextItem, Listen, ResponseBrief
 
@@ -32,8 +32,8 @@ class _TranscriptionError(ev.ErrorDetail, omit_defaults=True):
 class ServerConversation(ServerReplies):
     """One session's state machine. Not thread-safe: one owner calls it.
 
-    kind: realtime or transcription. model: its name, '' lets the first session.update choose. expires_at: epoch
-    seconds, as session.created states it.
+    kind: realtime or transcription. model: its name, '' lets the first session.update choose. start: settings with
+    which it begins, as an update that was checked. expires_at: epoch seconds, as session.created states it.
     """
 
     # --- what comes in ------------------------------------------------------------------------------------------------
@@ -42,6 +42,7 @@ class ServerConversation(ServerReplies):
         """Greet: session.created."""
         self._emit(ev.SessionCreated(session=self._settings))
         self._relisten()
+        self._list_remote_tools([], self._settings.get("tools") or [])
         return self._take()
 
     def receive(self, event: ev.ClientEvent | ev.UnknownEvent | ev.MalformedEvent) -> Output:
@@ -181,11 +182,7 @@ class ServerConversation(ServerReplies):
 
     def _on_session_update(self, event: ev.SessionUpdate) -> None:
         update = event.session
-        kind = update.get("type")
-        if kind is None:
-            raise missing("session.type")
-        if not isinstance(kind, str) or kind not in {"realtime", "transcription"}:
-            raise Refusal(f"Invalid value: {kind!r:.80}. Expected realtime or transcription.", param="session.type")
+        kind = session_kind(update)
         current = self._settings
         if kind != current["type"]:
             if self._started:

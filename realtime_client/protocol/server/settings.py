@@ -11,7 +11,7 @@ import copy
 from typing import Any
 
 from . import checks as its
-from .checks import Check, Json, an_object, one_of, unknown
+from .checks import Check, Json, an_object, missing, one_of, unknown
 from .tool_checks import check_choice, tool_choice, tools
 
 EAGERNESS = ("auto", "low", "medium", "high")
@@ -46,6 +46,14 @@ def default_session(kind: str, *, session_id: str, model: str, expires_at: int) 
             "output": {"format": {"type": "audio/pcm", "rate": 24_000}, "voice": "marin", "speed": 1.0},
         },
     }
+
+
+def session_kind(update: Json) -> str:
+    """Return the kind of session that an update is for. Errors: Refusal."""
+    if update.get("type") is None:
+        raise missing("session.type")
+    one_of("realtime", "transcription")(update["type"], "session.type")
+    return str(update["type"])
 
 
 def _vad_defaults(kind: str) -> Json:

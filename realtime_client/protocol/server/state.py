@@ -16,7 +16,7 @@ from .checks import Refusal
 from .input_buffer import InputBuffer
 from .item_list import Clip, Entry, ItemList, check_item, snapshot
 from .response import ResponseRun
-from .settings import default_session
+from .settings import default_session, merge_session
 from .tokens import Counted, RateMeter
 from .work import Relisten, Transcribe, Work
 
@@ -59,6 +59,7 @@ class ServerState:
         *,
         kind: str = "realtime",
         model: str = "",
+        start: Json | None = None,
         expires_at: int = 0,
         new_id: Callable[[str], str] = random_id,
         limits: ServerLimits | None = None,
@@ -66,8 +67,9 @@ class ServerState:
         limits = limits or ServerLimits()
         self._new_id = new_id
         self._limits = limits
-        self._model = model
-        self._settings = default_session(kind, session_id=new_id("sess"), model=model, expires_at=expires_at)
+        settings = default_session(kind, session_id=new_id("sess"), model=model, expires_at=expires_at)
+        self._settings = merge_session(settings, start or {})
+        self._model = self._settings.get("model", model)
         self.conversation_id = new_id("conv")
         self.items = ItemList(
             max_audio_bytes=limits.max_item_audio_bytes,

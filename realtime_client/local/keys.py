@@ -1,0 +1,100 @@
+"""Ephemeral keys: short-lived secrets with which a page may open sessions, so that it never sees the server's token."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import Any
+
+import msgspec
+
+from realtime_client.deadline import Clock
+from realtime_client.protocol.server.checks import (
+    Json,
+    Refusal,
+    an_object,
+    fields,
+    integer,
+    one_of,
+    unknown,
+    wrong_type,
+)
+from realtime_client.protocol.server.settings import default_session, merge_session, session_kind
+from realtime_client.protocol.server.state import random_id
+
+from .http import Answer, Refused
+
+PREFIX = "ek_"
+_USUAL_S = 600
+_MOST_BYTES = 32 * 2**20
+_EACH_BYTES = 1_024  # beside the settings
+_LIFE = {"anchor": one_of("created_at"), "seconds": integer(10, 7_200)}
+
+
+class _Key(msgspec.Struct, frozen=True):
+    """expires_at: epoch seconds. session: the update with which each of its sessions begins."""
+
+    expires_at: float
+    session: Json
+    size: int
+
+
+class Keys:
+    """The keys of one server. Any thread may call; at most 32 MiB of keys and their settings live at a time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: dict[str, _Key] = {}
+        self._size = 0
+
+    def session(self, key: str) -> Json | None:
+        """Return the settings that come with a key; None for one that is unknown or has expired."""
+        with self._lock:
+            found = self._keys.get(key)
+        return None if found is None or found.expires_at <= self._clock.wall() else found.session
+
+    def mint(self, body: bytes) -> Answer | Refused:
+        """Carry out `POST client_secrets`: {"session", "expires_after"} -> {"value", "expires_at", "session"}."""
+        try:
+            asked = msgspec.json.decode(body) if body.strip() else {}
+        except (msgspec.DecodeError, RecursionError):
+            return Refused(status=400, code="invalid_json", message="The request's body is no JSON.")
+        try:
+            session, effective, seconds = _read(asked)
+        except Refusal as refusal:
+            return Refused(status=400, code=refusal.code, message=str(refusal), param=refusal.param)
+        expires_at = int(self._clock.wall()) + seconds
+        value = PREFIX + secrets.token_hex(16)
+        if not self._keep(value, _Key(expires_at, session, _EACH_BYTES + len(body))):
+            return Refused(status=429, code="rate_limit_exceeded", message="Too many keys are valid; try again later.")
+        made = {"value": value, "expires_at": expires_at, "session": effective}
+        return Answer(status=200, body=msgspec.json.encode(made))
+
+    def _keep(self, value: str, key: _Key) -> bool:
+        """Keep a key, instead of those that have expired; False when there is no room."""
+        now = self._clock.wall()
+        with self._lock:
+            if self._size + key.size > _MOST_BYTES:
+                self._keys = {name: kept for name, kept in self._keys.items() if kept.expires_at > now}
+                self._size = sum(kept.size for kept in self._keys.values())
+            if self._size + key.size > _MOST_BYTES:
+                return False
+            self._keys[value] = key
+            self._size += key.size
+            return True
+
+
+def _read(asked: Any) -> tuple[Json, Json, int]:
+    """(settings that are asked for, all settings, lifetime in seconds). Errors: Refusal."""
+    if not isinstance(asked, dict):
+        raise wrong_type(asked, "body", "an object")
+    for name in asked.keys() - {"session", "expires_after"}:
+        raise unknown(name)
+    life, session = asked.get("expires_after") or {}, asked.get("session")
+    fields(life, "expires_after", _LIFE)
+    session = {"type": "realtime"} if session is None else session
+    an_object(session, "session")
+    model = str(session.get("model") or "")
+    start = default_session(session_kind(session), session_id=random_id("sess"), model=model, expires_at=0)
+    return session, merge_session(start, session), life.get("seconds") or _USUAL_S
