@@ -141,6 +141,30 @@ def test_serve_refuses_what_it_cannot_listen_on():
     assert realtime("serve", "--port", "99999").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("args", "environ", "where"),
+    [
+        (("--token", ""), {}, "flag --token"),
+        (("--token", "  "), {}, "flag --token"),
+        ((), {"REALTIME_TOKEN": ""}, "environment REALTIME_TOKEN"),
+        ((), {"REALTIME_TOKEN": " "}, "environment REALTIME_TOKEN"),
+    ],
+)
+def test_serve_refuses_an_empty_token(args, environ, where):
+    """`--token "$UNSET"` would let in everyone, without a word."""
+    done = realtime("serve", *args, **environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"realtime: {where}: the ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_serve_refuses_an_empty_token_in_the_config_file(tmp_path):
+    (tmp_path / "config.toml").write_text('token = ""\n', encoding="utf-8")
+    done = realtime("serve", REALTIME_CONFIG=str(tmp_path / "config.toml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the token is empty" in done.stderr
+
+
 def test_chat_saves_its_transcript(folder):
     with Terminal("chat", "--record-dir", str(folder), columns=200) as terminal:
         terminal.wait_for(".quit to end\n>")

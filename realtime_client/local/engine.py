@@ -28,6 +28,14 @@ from .vad import SpeechBegan, TurnDetector, VoiceDetector
 _log = logging.getLogger(__name__)
 _LEAD_S = 2.0
 _LISTEN_MS = 500
+_LONG = 2**20
+_MOST_NODES = 200_000
+TOO_MANY = ev.MalformedEvent(type="", error=f"it has more than {_MOST_NODES} objects and arrays")
+
+
+def _has_too_many(frame: bytes) -> bool:
+    """Whether a message has so many parts that reading it would hold up all other sessions for long."""
+    return len(frame) > _LONG and frame.count(b"[") + frame.count(b"{") > _MOST_NODES
 
 
 Pieces = Generator[AnswerPiece | CallTool, None, None]
@@ -118,7 +126,7 @@ class Engine:
         return max(0.0, min(moments) - self._clock.monotonic())
 
     def _receive(self, frame: bytes) -> None:
-        event = decode_client(frame)
+        event = TOO_MANY if _has_too_many(frame) else decode_client(frame)
         if self._translate is not None:
             event = self._translate(event)
         if isinstance(event, ev.InputAudioBufferAppend):
