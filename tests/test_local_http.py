@@ -107,7 +107,7 @@ def test_the_official_client_makes_keys(guarded):
     base = f"http://127.0.0.1:{guarded.port}/v1"
     with openai.OpenAI(api_key="s3cret", base_url=base, timeout=WAIT_S, max_retries=0) as client:
         made = client.realtime.client_secrets.create(session={"type": "transcription"})
-        with pytest.raises(openai.BadRequestError, match="Unknown parameter: 'session.nonsense'"):
+        with pytest.raises(openai.BadRequestError, match=r"Unknown parameter: 'session\.nonsense'"):
             client.realtime.client_secrets.create(session={"type": "realtime", "nonsense": 1})
     assert made.session.type == "transcription"
     with raw(guarded.url, additional_headers={"Authorization": f"Bearer {made.value}"}) as session:

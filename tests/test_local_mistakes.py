@@ -322,3 +322,11 @@ def test_a_mistake_is_refused(mistake: Mistake) -> None:
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", mistake.code, mistake.param)
     assert error["event_id"] == "mine"
     assert error["message"]
+
+
+def test_the_page_lists_every_mistake_as_it_is_answered() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("\n## Mistakes\n")[2]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    listed = {name: now for name, _service, now, _before in rows}
+    assert len(listed) == len(rows)
+    assert listed == {m.name: f"`{m.code}`" + (f", `{m.param}`" if m.param else "") for m in MISTAKES}
