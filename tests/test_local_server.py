@@ -335,6 +335,8 @@ def test_pages_of_other_sites_are_refused(server):
 def test_beta_is_refused_unless_it_is_on(server):
     status, error = refused(server.url, additional_headers={"OpenAI-Beta": "realtime=v1"})
     assert (status, error["code"]) == (400, "beta_api_shape_disabled")
+    status, error = refused(server.url, subprotocols=["realtime", "openai-beta.realtime-v1"])
+    assert (status, error["code"]) == (400, "beta_api_shape_disabled")
 
 
 def test_beta_shape():

@@ -142,6 +142,15 @@ def test_remote_tools_are_listed_as_failed(drive):
     ]
 
 
+def test_a_session_may_begin_with_settings():
+    tool = {"type": "mcp", "server_label": "s", "server_url": "https://x"}
+    drive = Drive(model="", start={"type": "realtime", "model": "mine", "instructions": "be kind", "tools": [tool]})
+    session = drive.all[0]["session"]
+    assert (session["model"], session["instructions"], session["tools"]) == ("mine", "be kind", [tool])
+    assert "mcp_list_tools.failed" in types(drive.all)
+    assert drive.error("session.update", session={"type": "realtime", "model": "x"})["code"] == "cannot_update_model"
+
+
 def test_a_transcription_session_has_no_responses():
     drive = Drive(kind="transcription")
     assert drive.all[0]["session"]["object"] == "realtime.transcription_session"

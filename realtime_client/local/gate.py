@@ -17,6 +17,7 @@ PATHS = frozenset({"/v1/realtime", "/openai/v1/realtime", "/openai/realtime"})
 _KEY_PATHS = frozenset({"/v1/realtime/client_secrets", "/openai/v1/realtime/client_secrets"})
 SUBPROTOCOL = "realtime"
 _KEY_PROTOCOL = "openai-insecure-api-key."
+_BETA_PROTOCOL = "openai-beta.realtime-v1"
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,9 +73,11 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
                 return Refused(status=401, code="invalid_api_key", message=message)
         elif refused := self._unauthorized(request) or (_foreign(request) if self.token is None else None):
             return refused
-        wants_beta = any("realtime=v1" in value for value in request.all("OpenAI-Beta"))
+        wants_beta = _BETA_PROTOCOL in _offered(request) or any(
+            "realtime=v1" in value for value in request.all("OpenAI-Beta")
+        )
         if wants_beta and not self.beta:
-            message = "The beta shape of the Realtime API is switched off. Leave out the header OpenAI-Beta."
+            message = "The beta shape of the Realtime API is switched off. Do not ask for it (OpenAI-Beta)."
             return Refused(status=400, code="beta_api_shape_disabled", message=message)
         model = (query.get("model") or query.get("deployment") or [""])[0]
         kind = "transcription" if query.get("intent") == ["transcription"] else "realtime"
@@ -95,12 +98,16 @@ def _foreign(request: Request) -> Refused | None:
 def _keys(request: Request) -> list[str]:
     """The keys that a client presents: as a bearer, as Azure does, or, in a browser, as a subprotocol."""
     bearers = [value for value in request.all("Authorization") if value.lower().startswith("bearer ")]
-    offered = [name.strip() for value in request.all("Sec-WebSocket-Protocol") for name in value.split(",")]
     return [
         *(value.partition(" ")[2].strip() for value in bearers),
         *request.all("api-key"),
-        *(name.removeprefix(_KEY_PROTOCOL) for name in offered if name.startswith(_KEY_PROTOCOL)),
+        *(name.removeprefix(_KEY_PROTOCOL) for name in _offered(request) if name.startswith(_KEY_PROTOCOL)),
     ]
+
+
+def _offered(request: Request) -> list[str]:
+    """The subprotocols that a client offers: where a page, which can set no headers, puts what others put there."""
+    return [name.strip() for value in request.all("Sec-WebSocket-Protocol") for name in value.split(",")]
 
 
 def _same(given: str, token: str) -> bool:

@@ -46,4 +46,5 @@ def misread(event: ev.UnknownEvent | ev.MalformedEvent) -> Refusal:
         return Refusal(message, code="invalid_type", param=path)
     if path:
         return Refusal(f"Invalid '{path}': {event.error[: found.start() if found else None]}.", param=path)
-    return Refusal(f"The message {event.type!r} could not be read: {event.error}", param=None)
+    which = f"The message {event.type!r}" if event.type else "The message"
+    return Refusal(f"{which} could not be read: {event.error}")
