@@ -313,6 +313,14 @@ def test_truncate_within_what_was_generated(drive):
     assert error["code"] == "unsupported_content_type"
 
 
+def test_truncate_may_count_a_begun_millisecond(drive):
+    drive.take(drive.conversation.say(drive.respond(), "hello", bytes(48 * 668 + 40)))
+    at = {"item_id": drive.all[-1]["item_id"], "content_index": 0}
+    error = drive.error("conversation.item.truncate", **at, audio_end_ms=670)
+    assert error["message"] == "Audio content of 668ms is already shorter than 670ms"
+    assert types(drive.send("conversation.item.truncate", **at, audio_end_ms=669)) == ["conversation.item.truncated"]
+
+
 def test_truncate_of_a_running_answer_keeps_what_follows_out_of_the_item(drive):
     response_id = drive.respond()
     drive.take(drive.conversation.say(response_id, "one two", bytes(48_000)))

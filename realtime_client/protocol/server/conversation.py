@@ -248,7 +248,7 @@ class ServerConversation(ServerReplies):
             )
         if event.audio_end_ms <= 0:
             raise Refusal("Invalid 'audio_end_ms': it must be greater than 0.", param="audio_end_ms")
-        if event.audio_end_ms > clip.duration_ms:
+        if event.audio_end_ms > clip.ceiling_ms:
             raise Refusal(
                 f"Audio content of {clip.duration_ms}ms is already shorter than {event.audio_end_ms}ms",
                 param="audio_end_ms",

@@ -43,6 +43,11 @@ class Clip:
         """Whole milliseconds, rounded down."""
         return self.format.ms(self.size)
 
+    @property
+    def ceiling_ms(self) -> int:
+        """Whole milliseconds, rounded up: as some clients count, openai-agents among them, when they truncate."""
+        return -(-self.size // self.format.bytes_per_ms)
+
 
 class Entry:
     """An item in its place.

@@ -1,7 +1,8 @@
 // A spoken conversation by @openai/agents-realtime. Arguments: URL, TOKEN, folder with the questions.
 //
-// The agent's tool is called in the second answer; the fourth question is spoken into the third answer. One JSON object
-// is printed for each fact. An exception of the library ends the program, as it does at its users'.
+// A line is written and four questions are spoken. The second answer calls the agent's tool; the fourth question is spoken
+// into the third answer. One JSON object is printed for each fact. An exception of the library ends the program, as it
+// does at its users'.
 
 import { readFileSync } from 'node:fs';
 import { RealtimeAgent, RealtimeSession, tool } from '@openai/agents-realtime';
@@ -49,16 +50,18 @@ session.on('audio', ({ data }) => {
   audioBytes += data.byteLength;
 });
 session.on('audio_interrupted', () => {
+  if (text === '') return; // an answer that was heard to its end
   tell({ interrupted: text });
   text = '';
 });
 session.on('agent_end', () => {
   if (text === '') return; // a tool call, or an answer that was interrupted
   tell({ answered: text, audio_ms: audioBytes / 48 });
+  text = '';
   afterPlaying(() => (questions.length > 0 ? ask() : end()));
 });
 session.on('transport_event', (event) => {
-  if (event.type === 'session.updated' && questions.length === 4) ask();
+  if (event.type === 'error') tell({ error: event.error.message });
   if (event.type === 'response.created') [text, audioBytes] = ['', 0];
   if (event.type === 'response.output_audio_transcript.delta') text += event.delta;
   if (event.type === 'conversation.item.input_audio_transcription.completed') tell({ heard: event.transcript });
@@ -67,8 +70,9 @@ session.on('transport_event', (event) => {
 session.on('error', ({ error }) => tell({ error: JSON.stringify(error) }));
 
 function end() {
-  tell({ history: session.history.map(({ type, role, status }) => [type, role, status].join(' ')) });
+  tell({ history: session.history.map(({ type, role }) => role ?? type) });
   session.close();
 }
 
 await session.connect({ url: `${url}?model=gpt-realtime-2.1`, apiKey: token });
+session.sendMessage('Say hello.');

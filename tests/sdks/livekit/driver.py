@@ -1,7 +1,7 @@
 """A spoken conversation by an agent session of livekit. Arguments: URL, TOKEN, folder with the questions.
 
-The agent's function tool is called in the second answer; the fourth question is spoken into the third answer. One JSON
-object is printed for each fact.
+A line is written and four questions are spoken. The second answer calls the agent's function tool; the fourth question
+is spoken into the third answer. One JSON object is printed for each fact.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class Talk:
             return
         text = event.item.text_content
         if event.item.role == "user":
-            tell(heard=text)
+            if text != "Say hello.":
+                tell(heard=text)
         elif event.item.interrupted:
             tell(interrupted=text)
         else:
@@ -153,7 +154,7 @@ async def main(url: str, token: str, folder: str) -> None:
         session.on("conversation_item_added", talk.on_conversation_item_added)
         session.on("error", talk.on_error)
         await session.start(Demo(), record=False)
-        talk.ask()
+        session.generate_reply(user_input="Say hello.")
         await talk.over.wait()
         await session.aclose()
         await model.aclose()

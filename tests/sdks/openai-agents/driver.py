@@ -1,7 +1,7 @@
 """A spoken conversation by `openai-agents`. Arguments: URL, TOKEN, folder with the questions.
 
-The agent's function tool is called in the second answer; the fourth question is spoken into the third answer. One JSON
-object is printed for each fact.
+A line is written and four questions are spoken. The second answer calls the agent's function tool; the fourth question
+is spoken into the third answer. One JSON object is printed for each fact.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Talk:
         self._audio_bytes = 0
 
     async def run(self) -> None:
-        await self._ask()
+        await self._session.send_message("Say hello.")
         async for event in self._session:
             await self._take(event)
             if event.type == "agent_end" and self._text:

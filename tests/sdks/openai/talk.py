@@ -1,7 +1,7 @@
 """What a program that uses `openai` does with a spoken conversation, whether it is sync or async.
 
-It speaks four questions. The second makes the model call a tool, the fourth is spoken into the answer to the third. One
-JSON object is printed for each fact.
+It writes a line and speaks four questions. The second makes the model call a tool, the fourth is spoken into the answer
+to the third. One JSON object is printed for each fact.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class Talk:
         if event.type == "session.created":
             yield {"type": "session.update", "session": SESSION}
         elif event.type == "session.updated":
-            yield from self._ask()
+            content = [{"type": "input_text", "text": "Say hello."}]
+            item = {"type": "message", "role": "user", "content": content}
+            yield {"type": "conversation.item.create", "item": item}
+            yield {"type": "response.create"}
         elif event.type == "input_audio_buffer.speech_started":
             yield from self._fall_silent()
         elif event.type == "conversation.item.input_audio_transcription.completed":

@@ -1,7 +1,7 @@
 """A spoken conversation by a pipecat pipeline. Arguments: URL, TOKEN, folder with the questions.
 
-The bot greets. A function of the context is called in the second answer; the fourth question is spoken into the third
-answer. One JSON object is printed for each fact.
+A line is written and four questions are spoken. The second answer calls a function of the context; the fourth question
+is spoken into the third answer. One JSON object is printed for each fact.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
 from pipecat.frames.frames import EndFrame, ErrorFrame, InputAudioRawFrame, LLMRunFrame, OutputAudioRawFrame, StartFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -130,7 +129,7 @@ async def main(url: str, token: str, folder: str) -> None:
     context = LLMContext([{"role": "user", "content": "Say hello."}], tools=[get_weather])
     user, assistant = LLMContextAggregatorPair(context)
     microphone = Microphone(TransportParams(audio_in_enabled=True))
-    speaker = Speaker(TransportParams(audio_out_enabled=True))
+    speaker = Speaker(TransportParams(audio_out_enabled=True, audio_out_end_silence_secs=0))
     worker = PipelineWorker(
         Pipeline([microphone, user, llm, speaker, assistant]),
         params=PipelineParams(audio_in_sample_rate=RATE_HZ, audio_out_sample_rate=RATE_HZ),
