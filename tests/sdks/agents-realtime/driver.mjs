@@ -74,5 +74,5 @@ function end() {
   session.close();
 }
 
-await session.connect({ url: `${url}?model=gpt-realtime-2.1`, apiKey: token });
+await session.connect({ url, apiKey: token });
 session.sendMessage('Say hello.');

@@ -121,13 +121,13 @@ class Talk:
         if event.item.type != "message":
             return
         text = event.item.text_content
+        audio_ms, self._heard_ms = self._speaker.played_ms - self._heard_ms, self._speaker.played_ms
         if event.item.role == "user":
             if text != "Say hello.":
                 tell(heard=text)
         elif event.item.interrupted:
             tell(interrupted=text)
         else:
-            audio_ms, self._heard_ms = self._speaker.played_ms - self._heard_ms, self._speaker.played_ms
             tell(answered=text, audio_ms=audio_ms)
             if self._questions:
                 self.ask()
