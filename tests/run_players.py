@@ -118,6 +118,13 @@ def exits() -> None:
     os._exit(3)
 
 
+def only_one_gets_ready(taken: str) -> None:
+    try:
+        Path(taken).touch(exist_ok=False)
+    except FileExistsError:
+        threading.Event().wait()
+
+
 def stops() -> bool:
     return pool_worker.stopping.wait(LIMIT_S)
 

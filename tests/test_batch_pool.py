@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 import run_players as players
 
-from realtime_client.batch.running.pool import SessionPool, default_processes
+from realtime_client.batch.result import CaseResult
+from realtime_client.batch.running import pool as pool_module
+from realtime_client.batch.running.cores import usable_cores
+from realtime_client.batch.running.pool import FEW_SESSIONS, SessionPool, default_processes
+from realtime_client.batch.scenario import Case
 from realtime_client.errors import ClosedError, QueueFullError, UsageError, WorkerLostError
 
 LIMIT_S = 30.0
@@ -119,8 +124,85 @@ def test_a_pool_that_was_never_used_ends():
     SessionPool(1).shutdown()
     with pytest.raises(UsageError):
         SessionPool(0)
-    assert [default_processes(jobs) for jobs in (1, 50, 51, 200)] == [1, 1, 2, 4]
-    assert default_processes(100_000) == 4 * (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cores", "processes"),
+    [
+        pytest.param(1, 16, 1, id="no more than there are jobs"),
+        pytest.param(8, 16, 8, id="a core each"),
+        pytest.param(32, 16, 16, id="all cores"),
+        pytest.param(32, 2, 2, id="no more than cores"),
+        pytest.param(200, 2, 4, id="one for each 50 jobs"),
+        pytest.param(100_000, 2, 8, id="at most four for each core"),
+    ],
+)
+def test_there_are_as_many_processes_as_cores_and_as_jobs_need(jobs: int, cores: int, processes: int):
+    assert default_processes(jobs, cores) == processes
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        pytest.param({"cpu.max": "150000 100000"}, 2, id="v2"),
+        pytest.param({"cpu.max": "10000 100000"}, 1, id="v2 less than one"),
+        pytest.param({"cpu.max": "max 100000"}, None, id="v2 without a limit"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1, id="v1"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, id="v1 without a limit"),
+        pytest.param({"cpu.max": "what"}, None, id="not understood"),
+        pytest.param({}, None, id="none"),
+    ],
+)
+def test_cores_are_those_that_a_container_gets(
+    files: dict[str, str], cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 64, raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert usable_cores(tmp_path) == (cores or 64)
+
+
+@pytest.fixture
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "default_processes", lambda _jobs: 2)  # whatever this machine has
+
+
+def test_other_processes_start_when_there_is_more_to_do_than_the_first_takes(tmp_path: Path, two_processes):
+    cases = players.make_cases(FEW_SESSIONS + 2, folder=str(tmp_path))
+
+    def begin(these: list[Case]) -> list[Future[CaseResult]]:
+        futures = [pool.submit(players.waits_for_a_file, case, None) for case in these]
+        for case in these:
+            players.wait_for_file(tmp_path / f"{case.repeat}.runs")
+        return futures
+
+    with SessionPool(len(cases)) as pool:
+        futures = begin(cases[:FEW_SESSIONS])
+        assert len(pool.worker_pids()) == 1
+        futures += begin(cases[FEW_SESSIONS:])
+        assert len(pool.worker_pids()) == 2
+        (tmp_path / "go").touch()
+        assert {future.result(LIMIT_S).status for future in futures} == {"passed"}
+
+
+def test_few_short_tasks_have_one_process(two_processes):
+    with SessionPool(4) as pool:
+        futures = [pool.submit(players.where) for _ in range(8)]
+        assert len({future.result(LIMIT_S) for future in futures}) == 1
+
+
+def test_a_worker_that_is_not_needed_any_more_is_not_waited_for(tmp_path: Path):
+    pool = SessionPool(2, processes=2, initializer=players.only_one_gets_ready, initargs=(str(tmp_path / "taken"),))
+    futures = [pool.submit(players.square, 3) for _ in range(2)]
+    assert [future.result(LIMIT_S) for future in futures] == [9, 9]
+    pool.shutdown()
+
+
+def test_a_worker_that_starts_after_the_stop_is_told_of_it(tmp_path: Path):
+    with SessionPool(2, processes=2) as pool:
+        pool.stop()
+        assert all(pool.submit(players.stops).result(LIMIT_S) for _ in range(2))
 
 
 _PARENT = """

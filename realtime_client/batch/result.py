@@ -61,7 +61,9 @@ class StepResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     kind: text, speak, audio, dtmf, silence or pause. said: its text, file or keys. transcript: what the server heard.
     answer: text of the answers to it. heard: what of it was heard. cut_ms: where it was cut, None when it was not.
     latencies: by name, in ms: first_text, first_audio (request, or end of the user's speech, to first delta),
-    speech_to_audio, answer (to the answer's end), interruption (own speech or text to the cut).
+    speech_to_audio, answer (to the answer's end), interruption (own speech or text to the cut); counted from when the
+    request left this machine to when its answer reached it. own_waiting: by the same names, in ms, how long request and
+    answer waited for this program besides; nothing where that is not known.
     """
 
     n: int
@@ -77,6 +79,7 @@ class StepResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     audio_ms: int = 0
     tools: list[ToolUse] = []
     latencies: dict[str, float] = {}
+    own_waiting: dict[str, float] = {}
 
 
 class Fault(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -103,9 +106,9 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     status: `passed` when every check held, `failed` when one did not, `error` when it could not be judged (no
     connection, lost connection, time limit): never passed. attempts: how often it was begun in all. latencies: all
-    values by name, in ms, over all steps. cost_usd: None when the model's prices are not known. recording: the
-    session's folder relative to the run's, '' for none. worker: who ran it. usage: tokens by the names of
-    `updates.Usage`. traffic: figures of the session: bytes_in, bytes_out, rtt_ms (mean round trip), underruns.
+    values by name, in ms, over all steps. own_waiting: likewise. cost_usd: None when the model's prices are not known.
+    recording: the session's folder relative to the run's, '' for none. worker: who ran it. usage: tokens by the names
+    of `updates.Usage`. traffic: figures of the session: bytes_in, bytes_out, rtt_ms (mean round trip), underruns.
     """
 
     case: str
@@ -124,6 +127,7 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     steps: list[StepResult] = []
     checks: list[CheckResult] = []
     latencies: dict[str, list[float]] = {}
+    own_waiting: dict[str, list[float]] = {}
     usage: dict[str, int] = {}
     cost_usd: float | None = None
     model: str = ""

@@ -14,7 +14,7 @@ import msgspec
 
 from realtime_client.batch.result import CaseResult, Fault, RunInfo
 from realtime_client.batch.results.results import check_line, failed_checks, read_results
-from realtime_client.batch.results.summary import Figures, Summary
+from realtime_client.batch.results.summary import Figures, Summary, too_busy
 from realtime_client.batch.running.listeners import RunListener
 from realtime_client.batch.scenario import Case
 from realtime_client.cli.screen import dim
@@ -219,16 +219,29 @@ def summary_text(summary: Summary, path: Path) -> str:
     if len(summary.scenarios) > 1:
         lines += ["", *_table(["scenario", "passed", "failed", "errors", "rate"], _scenario_rows(summary))]
     if whole.latencies:
-        rows = [
-            [name.replace("_", " "), *(f"{value:.0f}" for value in (s.p50, s.p95, s.p99, s.max)), str(s.count)]
-            for name, s in whole.latencies.items()
-        ]
-        lines += ["", *_table(["latency, ms", "p50", "p95", "p99", "max", "count"], rows)]
+        lines += ["", *_latencies(whole)]
     if whole.cost_usd is not None:
         of = "" if whole.priced == whole.cases else f" ({whole.priced} of {whole.cases} cases have a known price)"
         lines += ["", f"cost: ${whole.cost_usd:.4f}{of}"]
     lines += ["", f"results: {one_line(str(path))}"]
     return "\n".join(lines)
+
+
+def _latencies(whole: Figures) -> list[str]:
+    """Latencies, and this program's own waiting beside them; with a warning where that is not small."""
+    rows = []
+    for name, spread in whole.latencies.items():
+        values = [f"{value:.0f}" for value in (spread.p50, spread.p95, spread.p99, spread.max)]
+        own = whole.own_waiting.get(name)
+        beside = [f"{own.p50:.1f}", f"{own.p95:.1f}"] if own is not None else [""] * bool(whole.own_waiting) * 2
+        rows.append([name.replace("_", " "), *values, str(spread.count), *beside])
+    own_head = ["own waiting p50", "p95"] * bool(whole.own_waiting)
+    lines = _table(["latency, ms", "p50", "p95", "p99", "max", "count", *own_head], rows)
+    busy = [name.replace("_", " ") for name in too_busy(whole)]
+    if busy:
+        lines += ["", f"warning: this program itself waited long beside {', '.join(busy)}: it has too many sessions at"]
+        lines += ["a time for this machine's cores, and holds up the conversations; fewer --jobs tell more"]
+    return lines
 
 
 def _verdict(summary: Summary) -> str:

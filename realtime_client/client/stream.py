@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from realtime_client.deadline import NO_DEADLINE, Deadline
 
+from .arrival import STAMPS, Stamps, stamping
+
 NOW = Deadline(0)
 _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
 _UNDERWAY = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
@@ -34,6 +36,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self._gone = False
+        self._stamps: Stamps | None = None
         self._take(sock)
 
     def _take(self, sock: socket.socket) -> None:
@@ -57,6 +60,8 @@ class Stream:
         if fault:
             raise OSError(fault, os.strerror(fault))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if stamping.is_set() and (stamps := Stamps.of(sock)) is not None:
+            self._stamps, self.receive = stamps, self.read
         sock.setblocking(self._blocks)
 
     def begin_tls(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
@@ -75,7 +80,27 @@ class Stream:
 
     def read(self, size: int, deadline: Deadline = NO_DEADLINE) -> bytes | None:
         """At most `size` bytes, at least one; b'' once the peer has ended it; None when nothing came in time."""
-        return self._when_ready(lambda: self._sock.recv(size, self._flags), _READ, deadline)
+        stamps = self._stamps
+        if stamps is None:
+            return self._when_ready(lambda: self._sock.recv(size, self._flags), _READ, deadline)
+        stamps.asks()
+        if deadline is NO_DEADLINE and self._blocks:
+            data: bytes | None = self._receive_stamped(stamps, size, 0)
+        else:
+            data = self._when_ready(lambda: self._receive_stamped(stamps, size, self._flags), _READ, deadline)
+        if data:
+            stamps.has_read()
+        return data
+
+    def _receive_stamped(self, stamps: Stamps, size: int, flags: int) -> bytes:
+        """Receive what is there, with its stamp; TLS shows none, so that what it will read is looked at before."""
+        if not self._tls:
+            data, ancillary, _, _ = self._sock.recvmsg(size, STAMPS, flags)
+            stamps.stamped(ancillary)
+            return data
+        with contextlib.suppress(OSError):  # nothing new is there, and reading finds out why
+            stamps.stamped(socket.socket.recvmsg(self._sock, 1, STAMPS, socket.MSG_PEEK | _AT_ONCE)[1])
+        return self._sock.recv(size)
 
     def write(self, data: memoryview, deadline: Deadline = NO_DEADLINE) -> int | None:
         """How many bytes were taken; None when there was no room in time. The same bytes must then be next."""

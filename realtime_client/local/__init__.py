@@ -3,18 +3,43 @@
     with LocalServer() as server:
         print(server.url)
 
-Parts are replaced through `Parts(brain=..., ear=..., voice=..., speech_model=...)`.
+Parts are replaced through `Parts(brain=..., ear=..., voice=..., speech_model=...)`. Names are loaded when they are
+first used: who only starts a server in a process of its own does without the server.
 """
 
-from realtime_client.audio.speech_model import SpeechModel
-from realtime_client.changes import ToolSpec
+from __future__ import annotations
 
-from .brain import Brain, BrainTurn, CallTool, Say, Utterance
-from .ear import Ear
-from .parts import Parts
-from .server import LocalServer
-from .vad import SpeechBegan, SpeechEnded, VoiceDetector
-from .voice import Voice
+from typing import TYPE_CHECKING
+
+from realtime_client.lazy import loader
+
+if TYPE_CHECKING:
+    from realtime_client.audio.speech_model import SpeechModel
+    from realtime_client.changes import ToolSpec
+
+    from .brain import Brain, BrainTurn, CallTool, Say, Utterance
+    from .ear import Ear
+    from .parts import Parts
+    from .server import LocalServer
+    from .vad import SpeechBegan, SpeechEnded, VoiceDetector
+    from .voice import Voice
+
+_WHERE = {
+    "Brain": "brain",
+    "BrainTurn": "brain",
+    "CallTool": "brain",
+    "Ear": "ear",
+    "LocalServer": "server",
+    "Parts": "parts",
+    "Say": "brain",
+    "SpeechBegan": "vad",
+    "SpeechEnded": "vad",
+    "SpeechModel": "vad",
+    "ToolSpec": "brain",
+    "Utterance": "brain",
+    "Voice": "voice",
+    "VoiceDetector": "vad",
+}
 
 __all__ = [
     "Brain",
@@ -32,3 +57,11 @@ __all__ = [
     "Voice",
     "VoiceDetector",
 ]
+
+
+__getattr__ = loader(__name__, _WHERE)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

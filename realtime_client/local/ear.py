@@ -19,7 +19,7 @@ from . import ear_grammar
 
 RATE_HZ = 16_000
 _PADDING = bytes(RATE_HZ // 4 * 2)  # the decoder wants silence around an utterance
-_MAX_UTTERANCE_BYTES = 60 * RATE_HZ * 2  # the general model needs about 0.1 s for each second
+MAX_UTTERANCE_BYTES = 60 * RATE_HZ * 2  # the general model needs about 0.1 s for each second
 _PIECE_BYTES = 3_200
 _FRAMES_PER_S = 100
 _SCORE_SHARE = 0.95
@@ -65,7 +65,7 @@ class PocketsphinxEar:
 
     def transcribe(self, pcm16_16k: bytes) -> str:
         """Return the words, lower case, without punctuation."""
-        audio = _PADDING + pcm16_16k[:_MAX_UTTERANCE_BYTES] + _PADDING
+        audio = _PADDING + pcm16_16k[:MAX_UTTERANCE_BYTES] + _PADDING
         with self._lock:
             grammar, decoder = self._load()
             by_grammar = [_decode(grammar, "demo", audio)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,24 +20,24 @@ from realtime_client.errors import RealtimeError
 START_S = 60.0
 SWITCH_S = 0.02  # as in the workers of a run, for the same reason
 _END_S = 2.0  # it has nothing to finish, and a busy ear may keep it from noticing that it is to end
+_POLITE_END_S = 8.0  # beyond what `LocalServer.close` takes
 _HEAD = "import json, sys; config = json.loads(sys.stdin.readline()); sys.path[:] = config.pop('path')"
 _CODE = f"{_HEAD}; from realtime_client.local.server_process import serve; serve(**config)"
 
 
 class ServerProcess:
-    """A `LocalServer` on loopback with a token of its own, in a process that ends with this one, however that ends.
+    """A `LocalServer` in a process that ends with this one, however that ends; on loopback unless told otherwise.
 
-    max_sessions: most sessions at a time. pace: how much faster than real time answers come, 0 for as fast as possible.
-    token: default a random one. quiet: what it logs is not shown. A context manager; `url` and `token` are what clients
-    need.
+    token: default a random one. quiet: what it logs is not shown. public: it is one that other programs use, so the
+    token is theirs to give, and at the end the sessions get a close frame. options: `max_sessions`, `pace`, and what
+    else `serve` takes. A context manager; `url` and `token` are what clients need.
     """
 
-    def __init__(
-        self, *, max_sessions: int = 1_000, pace: float = 10.0, token: str | None = None, quiet: bool = False
-    ) -> None:
-        self.token = token or secrets.token_urlsafe(16)
+    def __init__(self, *, token: str | None = None, quiet: bool = False, public: bool = False, **options: Any) -> None:
+        self.token = token or ("" if public else secrets.token_urlsafe(16))
         self.url = ""
-        self._config: dict[str, Any] = {"max_sessions": max_sessions, "pace": pace, "token": self.token}
+        self._config: dict[str, Any] = {**options, "token": self.token or None, "polite": public}
+        self._end_s = _POLITE_END_S if public else _END_S
         self._quiet = quiet
         self._process: subprocess.Popen[str] | None = None
 
@@ -61,65 +63,102 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it and wait until it listens. Errors: RealtimeError when it does not."""
-        # The token goes through the pipe: arguments and environment can be read by others.
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start it, without waiting: the caller has other things to do until it listens."""
+        self._process = process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
             [sys.executable, "-P", "-c", _CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if self._quiet else None,
             text=True,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        timer = threading.Timer(START_S, self._process.kill)
+        assert process.stdin is not None
+        # The token goes through the pipe: arguments and environment can be read by others.
+        with contextlib.suppress(OSError):  # then it says no URL, either
+            process.stdin.write(json.dumps({"path": sys.path, **self._config}) + "\n")
+            process.stdin.flush()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it listens. Errors: RealtimeError when it does not."""
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        timer = threading.Timer(START_S, process.kill)
         timer.name = "realtime-server-start"
         timer.start()
-        try:
-            self._process.stdin.write(json.dumps({"path": sys.path, **self._config}) + "\n")
-            self._process.stdin.flush()
-            self.url = self._process.stdout.readline().strip()
-        except OSError:
-            self.url = ""
-        finally:
-            timer.cancel()
-            timer.join()
+        self.url = process.stdout.readline().strip()
+        timer.cancel()
+        timer.join()
         if not self.url:
             self.close()
             raise RealtimeError("the built-in local server could not be started in a process of its own")
 
+    def wait_for_its_end(self) -> int:
+        """Wait until the process is over; returns its exit code. For a thread that has nothing else to do."""
+        process = self._process
+        assert process is not None
+        return process.wait()
+
+    def ask_to_end(self) -> None:
+        """Tell it to end, without waiting."""
+        process = self._process
+        if process is not None and process.stdin is not None:
+            try:
+                process.stdin.close()  # this is how it learns of it
+            except OSError:
+                process.kill()
+
     def close(self) -> None:
         """End it; idempotent."""
+        self.ask_to_end()
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.close()  # this is how it learns that it is to end
-        except OSError:
-            process.kill()
-        try:
-            process.wait(_END_S)
+            process.wait(self._end_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         process.stdout.close()
 
 
-def serve(*, token: str, max_sessions: int, pace: float) -> None:
-    """Serve until standard input ends; what runs in the server's process."""
-    from realtime_client.local import LocalServer
+def serve(*, polite: bool = False, ears: str = "", log: dict[str, Any] | None = None, **options: Any) -> None:
+    """Serve until standard input ends; what runs in the server's process.
 
-    for name in ("SIGINT", "SIGHUP"):
+    polite: sessions get a close frame at the end. ears: where ears that several servers share are reached. log: as of
+    `logs.configured`; None for Python's own. options: those of `LocalServer`.
+    """
+    from realtime_client import logs
+    from realtime_client.local import LocalServer, Parts
+
+    for name in ("SIGINT", "SIGHUP", *(["SIGTERM"] if polite else [])):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)  # the parent decides
-    server = LocalServer(token=token, max_sessions=max_sessions, pace=pace)
-    server.start()
-    sys.setswitchinterval(SWITCH_S)
-    gc.freeze()  # a full collection stops all sessions; it need not also look through the modules
-    try:
-        print(server.url, flush=True)  # noqa: T201 - the parent reads it
-        sys.stdin.read()
-    except OSError:
-        os._exit(1)  # the parent was killed in the meantime
-    os._exit(0)  # whoever was connected is gone, or about to go
+    with ExitStack() as stack:
+        if log is not None:
+            token = options.get("token")
+            stack.enter_context(logs.configured(**log, secrets=(token,) if token else ()))
+        server = LocalServer(**options, parts=_with_shared_ears(ears) if ears else Parts())
+        server.start()
+        sys.setswitchinterval(SWITCH_S)
+        gc.freeze()  # a full collection stops all sessions; it need not also look through the modules
+        try:
+            print(server.url, flush=True)  # noqa: T201 - the parent reads it
+            sys.stdin.read()
+            if polite:
+                server.close()
+        except (OSError, RealtimeError):
+            os._exit(1)  # the parent was killed in the meantime, or a session does not end
+        os._exit(0)  # whoever was connected is gone, or about to go
+
+
+def _with_shared_ears(path: str) -> Any:
+    from realtime_client.local import Parts
+
+    from .shared_ears import SharedEar
+
+    return Parts(ear=SharedEar(path))

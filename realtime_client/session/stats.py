@@ -16,12 +16,13 @@ class TurnStats(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Counted from `asked`: the moment the request left this program (typed text, commit, tool result), or, in voice, the
     moment the server reported the end of speech.
-    first_text_ms, first_audio_ms: to the first delta. speech_to_audio_ms: end of speech to first audio. total_ms: to
-    the end of the answer.
+    asked_s: that moment, in seconds of the session's clock. first_text_ms, first_audio_ms: to the first delta.
+    speech_to_audio_ms: end of speech to first audio. total_ms: to the end of the answer.
     """
 
     response_id: str
     status: str = "in_progress"
+    asked_s: float | None = None
     first_text_ms: float | None = None
     first_audio_ms: float | None = None
     speech_to_audio_ms: float | None = None
@@ -187,7 +188,7 @@ class TurnClock:
             self.asked(at_s)
 
     def _start(self, response_id: str) -> None:
-        turn = TurnStats(response_id=response_id)
+        turn = TurnStats(response_id=response_id, asked_s=self._asked_s)
         _remember(self._open, response_id, (turn, Causes(self._asked_s, self._speech_end_s)))
         self._speech_end_s = self._speech_s = None
         self.turn_count += 1

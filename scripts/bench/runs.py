@@ -34,9 +34,9 @@ from realtime_client.batch.result import SESSIONS, CaseResult
 from realtime_client.batch.results.results import read_results
 from realtime_client.batch.running import pool_worker
 from realtime_client.batch.running.folder import RunFolder
+from realtime_client.batch.running.own_server import at_server
 from realtime_client.batch.running.pool import SessionPool
 from realtime_client.batch.running.run import run, run_info
-from realtime_client.batch.running.stage import at_server
 from realtime_client.batch.running.worker import WorkerLog, prepare
 from realtime_client.batch.scenario import Case, Scenario, Step
 from realtime_client.local.server_process import SWITCH_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from realtime_client.batch.judging.prices import FREE, cost_usd, prices_of
 from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
 from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
+from realtime_client.client.arrival import lateness
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
 from realtime_client.opening import Opened, opened
@@ -184,7 +185,20 @@ class _Attempt:
             return session.output_format.ms(size_bytes)
 
         watch = self._watch = Watch(ms, news.set)
-        session.observe_events(watch.event)
+        # They are told in the thread that received what they are about, and count from when that arrived.
+
+        def event(kind: str, at_s: float) -> None:
+            late = lateness()
+            watch.event(kind, at_s if late is None else at_s - late.least_s)
+
+        def observe(update: up.Update, at_s: float) -> None:
+            late = lateness()
+            if late is None:
+                watch.observe(update, at_s)
+            else:
+                watch.observe(update, at_s - late.least_s, late.most_s)
+
+        session.observe_events(event)
         listener = self._listener
         if isinstance(listener, ScriptedListener):
 
@@ -195,7 +209,7 @@ class _Attempt:
                     listener.arrived((update.item_id, update.content_index), length_s, at_s)
 
             session.observe(hear, direct=True)
-        session.observe(watch.observe, direct=True)
+        session.observe(observe, direct=True)
         for observer in self._observers:
             session.observe(observer, direct=True)
 
@@ -212,13 +226,14 @@ class _Attempt:
         """Collect what is known before the session is closed."""
         facts, watch = self._facts, self._watch
         assert watch is not None
+        stats = session.stats()
+        watch.requests_left({turn.response_id: turn.asked_s for turn in stats.turns})
         for turn in watch.turns:
             result = watch.result(turn, facts.start_s)
             facts.steps.append(result)
             facts.evidence.append(watch.evidence(turn, result))
         facts.events = dict(watch.session_events)
         facts.usage = add_usage([reply.usage for turn in watch.turns for reply in turn.replies])
-        stats = session.stats()
         facts.traffic = {"bytes_in": stats.traffic.bytes_in, "bytes_out": stats.traffic.bytes_out}
         if stats.round_trip.mean_ms is not None:
             facts.traffic["rtt_ms"] = round(stats.round_trip.mean_ms, 3)
@@ -259,10 +274,6 @@ class _Attempt:
         case, facts = self._case, self._facts
         status: Any = "error" if fault is not None else "passed" if all(one.ok for one in checks) else "failed"
         prices = None if facts.usage is None else self._known_prices()
-        latencies: dict[str, list[float]] = {}
-        for step in facts.steps:
-            for name, value in step.latencies.items():
-                latencies.setdefault(name, []).append(value)
         usage: dict[str, int] = {} if facts.usage is None else msgspec.to_builtins(facts.usage)
         return CaseResult(
             case=case.id,
@@ -276,7 +287,8 @@ class _Attempt:
             fault=fault,
             steps=facts.steps,
             checks=checks,
-            latencies=latencies,
+            latencies=_by_name(step.latencies for step in facts.steps),
+            own_waiting=_by_name(step.own_waiting for step in facts.steps),
             usage=usage,
             cost_usd=None if prices is None or facts.usage is None else cost_usd(facts.usage, prices),
             model=facts.model,
@@ -291,6 +303,15 @@ class _Attempt:
             return self._prices()
         except UsageError:
             return None
+
+
+def _by_name(steps: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    """All values of the steps, by name."""
+    values: dict[str, list[float]] = {}
+    for step in steps:
+        for name, value in step.items():
+            values.setdefault(name, []).append(value)
+    return values
 
 
 def _relative(recording: Path, base: Path | None) -> str:

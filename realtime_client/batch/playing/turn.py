@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from realtime_client import updates as up
@@ -16,8 +16,8 @@ from realtime_client.session.stats import Causes
 class Reply:
     """One response. Times in seconds of the session's clock.
 
-    pieces: its text while it goes on. cut_by_own: more words of the same turn cut it; where another answer took its
-    place, it does not count.
+    waits: how long this program took to see the moment of that name. pieces: its text while it goes on. cut_by_own:
+    more words of the same turn cut it; where another answer took its place, it does not count.
     """
 
     id: str
@@ -25,6 +25,7 @@ class Reply:
     first_text_s: float | None = None
     first_audio_s: float | None = None
     done_s: float | None = None
+    waits: dict[str, float | None] = field(default_factory=dict)
     status: str = "in_progress"
     reason: str | None = None
     error: str | None = None
@@ -51,7 +52,8 @@ class Reply:
 class PlayedTurn:
     """One step while it is played, and afterwards.
 
-    sent_s: all of it had been sent. base_s: what latencies count from. voice_s: its own sound began. voice_end_ms:
+    sent_s: all of it had been sent. base_s: what latencies count from. left_s: when the request, which was made then,
+    left this program; latencies count from there where it is known. voice_s: its own sound began. voice_end_ms:
     where that ends, in all audio sent this session. request: the id of its request for an answer.
     confirms_at: how many changes of settings are confirmed when the server has taken in all that was sent.
     """
@@ -62,11 +64,13 @@ class PlayedTurn:
     said: str = ""
     sent_s: float | None = None
     base_s: float | None = None
+    left_s: float | None = None
     voice_s: float | None = None
     voice_end_ms: int = 0
     spoken: bool = False
     request: str | None = None
     interruption_ms: float | None = None
+    interruption_wait_s: float | None = None
     stopped_s: float | None = None
     replies: list[Reply] = field(default_factory=list)
     transcripts: dict[str, str | None] = field(default_factory=dict)
@@ -114,14 +118,36 @@ def heard_of(reply: Reply) -> str:
 
 def latencies_of(turn: PlayedTurn, replies: list[Reply]) -> dict[str, float]:
     """Times in ms of all the answers to a turn together, from the request or the end of the user's own sound."""
-    causes = Causes(turn.base_s, turn.stopped_s)
-    first_audio_s = next((reply.first_audio_s for reply in replies if reply.first_audio_s is not None), None)
-    ends = {
-        "first_text": next((reply.first_text_s for reply in replies if reply.first_text_s is not None), None),
-        "first_audio": first_audio_s,
-        "speech_to_audio": first_audio_s,
-        "answer": replies[-1].done_s if replies and turn.waits else None,
-    }
+    causes = Causes(turn.base_s if turn.left_s is None else turn.left_s, turn.stopped_s)
+    ends = {name: getattr(reply, moment) for name, moment, reply in _ends(turn, replies)}
     found = {name: causes.latency_ms(name, end_s) for name, end_s in ends.items()}
     found["interruption"] = turn.interruption_ms
     return {name: value for name, value in found.items() if value is not None}
+
+
+def own_waiting_of(turn: PlayedTurn, replies: list[Reply]) -> dict[str, float]:
+    """How long, in ms, the request waited here to leave, and the end of each latency to be seen."""
+    left_late_s = 0.0 if turn.left_s is None or turn.base_s is None else turn.left_s - turn.base_s
+    waits = {name: reply.waits.get(moment) for name, moment, reply in _ends(turn, replies)}
+    found = {
+        name: wait_s + (0.0 if name == "speech_to_audio" else left_late_s)
+        for name, wait_s in waits.items()
+        if wait_s is not None
+    }
+    if turn.interruption_ms is not None and turn.interruption_wait_s is not None:
+        found["interruption"] = turn.interruption_wait_s
+    return {name: round(max(0.0, wait_s) * 1000, 3) for name, wait_s in found.items()}
+
+
+def _ends(turn: PlayedTurn, replies: list[Reply]) -> Iterator[tuple[str, str, Reply]]:
+    """Each latency by name, with the moment that ends it and the reply whose moment it is."""
+    for name, moment in (
+        ("first_text", "first_text_s"),
+        ("first_audio", "first_audio_s"),
+        ("speech_to_audio", "first_audio_s"),
+    ):
+        first = next((reply for reply in replies if getattr(reply, moment) is not None), None)
+        if first is not None:
+            yield name, moment, first
+    if replies and turn.waits:
+        yield "answer", "done_s", replies[-1]

@@ -7,14 +7,14 @@ audio is kept, only how much there was.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from realtime_client import updates as up
 from realtime_client.batch.judging.checks import Evidence
 from realtime_client.batch.result import StepResult, ToolUse
 
-from .turn import PendingCall, PlayedTurn, Reply, heard_of, joined, latencies_of
+from .turn import PendingCall, PlayedTurn, Reply, heard_of, joined, latencies_of, own_waiting_of
 
 _TURN_DETECTED = "turn_detected"
 _EVENTS_KEPT = 512
@@ -44,6 +44,7 @@ class Watch:
         self.flood = ""
         self._ms = ms
         self._changed = changed
+        self._wait_s: float | None = None
         self._replies: dict[str, tuple[PlayedTurn, Reply]] = {}
         self._items: dict[str, PlayedTurn] = {}
         self._calls_seen: set[str] = set()
@@ -90,9 +91,10 @@ class Watch:
         if new:
             self._changed()
 
-    def observe(self, update: up.Update, at_s: float) -> None:
-        """Take an update in."""
+    def observe(self, update: up.Update, at_s: float, wait_s: float | None = None) -> None:
+        """Take an update in. wait_s: how long its message had waited to be read, or less; None if that is not known."""
         with self.lock:
+            self._wait_s = wait_s
             new = self._note(update.kind, at_s)
             handler = self._handlers.get(type(update))
             if handler is not None:
@@ -132,7 +134,7 @@ class Watch:
             return
         reply = found[1]
         if reply.first_text_s is None:
-            reply.first_text_s = at_s
+            reply.first_text_s, reply.waits["first_text_s"] = at_s, self._wait_s
         reply.characters += len(update.text)
         if reply.characters > _MOST_CHARACTERS:
             self.flood = f"an answer of more than {_MOST_CHARACTERS} characters"
@@ -145,7 +147,7 @@ class Watch:
             return
         reply = found[1]
         if reply.first_audio_s is None:
-            reply.first_audio_s = at_s
+            reply.first_audio_s, reply.waits["first_audio_s"] = at_s, self._wait_s
         part = (update.item_id, update.content_index)
         reply.parts[part] = reply.parts.get(part, 0) + len(update.audio)
 
@@ -155,7 +157,7 @@ class Watch:
             return
         turn, reply = found
         reply.done_s, reply.status, reply.reason, reply.error = at_s, update.status, update.reason, update.error
-        reply.text, reply.usage = update.text, update.usage
+        reply.text, reply.usage, reply.waits["done_s"] = update.text, update.usage, self._wait_s
         reply.pieces.clear()
         if len(update.text) > _MOST_CHARACTERS:
             reply.text, self.flood = "", f"an answer of more than {_MOST_CHARACTERS} characters"
@@ -175,6 +177,7 @@ class Watch:
             own_s = current.voice_s if current.spoken else current.began_s
             if own_s is not None:
                 current.interruption_ms = round(max(0.0, at_s - own_s) * 1000, 3)
+                current.interruption_wait_s = self._wait_s
 
     def _tool_call(self, update: up.ToolCall, _at_s: float) -> None:
         found = self._found(update.response_id)
@@ -219,6 +222,14 @@ class Watch:
 
     # --- what came of it ----------------------------------------------------------------------------------------------
 
+    def requests_left(self, moments: Mapping[str, float | None]) -> None:
+        """Take in when the requests for answers left this program, by the answers' ids."""
+        with self.lock:
+            for turn in self.turns:
+                left_s = moments.get(turn.replies[0].id) if turn.request is not None and turn.replies else None
+                if left_s is not None and turn.base_s is not None and turn.base_s <= left_s:
+                    turn.left_s = left_s
+
     def result(self, turn: PlayedTurn, start_s: float) -> StepResult:
         """Return a step as it went. start_s: when the session began."""
         with self.lock:
@@ -238,6 +249,7 @@ class Watch:
                 audio_ms=sum(self._ms(reply.audio_bytes) for reply in replies),
                 tools=list(turn.tools),
                 latencies=latencies_of(turn, replies),
+                own_waiting=own_waiting_of(turn, replies),
             )
 
     def evidence(self, turn: PlayedTurn, result: StepResult) -> Evidence:

@@ -127,19 +127,24 @@ def check_line(check: CheckResult) -> str:
 def csv_table(results: Sequence[CaseResult]) -> str:
     """Return a table, a case a row, latencies in ms (the median of the case's values) in columns of their own.
 
+    The columns after those hold this program's own waiting in the same way.
     Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     names = sorted({name for result in results for name in result.latencies})
+    waits = sorted({name for result in results for name in result.own_waiting})
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow([*_COLUMNS, *(f"{name}_ms" for name in names)])
+    table.writerow([*_COLUMNS, *(f"{name}_ms" for name in names), *(f"{name}_own_waiting_ms" for name in waits)])
     for result in results:
         row = [_cell(_value(result, column)) for column in _COLUMNS]
-        for name in names:
-            values = sorted(result.latencies.get(name, []))
-            row.append(f"{percentile(values, 50):g}" if values else "")
+        row += [_median(result.latencies.get(name)) for name in names]
+        row += [_median(result.own_waiting.get(name)) for name in waits]
         table.writerow(row)
     return out.getvalue()
+
+
+def _median(values: Sequence[float] | None) -> str:
+    return f"{percentile(sorted(values), 50):g}" if values else ""
 
 
 def _value(result: CaseResult, column: str) -> object:

@@ -8,13 +8,15 @@ inference, the law of succession, and statistical inference", JASA 22, 1927). An
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from realtime_client.batch.result import VERSION, CaseResult, RunInfo
 
 PERCENTILE = "nearest rank"
+_NOT_NOTICED_MS = 20.0
+_SMALL_SHARE = 0.1
 _Z_95 = 1.959964
 
 
@@ -33,8 +35,9 @@ class Spread(msgspec.Struct, kw_only=True):
 class Figures(msgspec.Struct, kw_only=True):
     """Figures of some cases.
 
-    pass_rate: passed of all, 0 to 1; pass_low, pass_high: its interval at 95 %. latencies: ms, by name. duration_s: of
-    a case. cost_usd: of the cases whose price is known, priced: how many those are; None when there is none.
+    pass_rate: passed of all, 0 to 1; pass_low, pass_high: its interval at 95 %. latencies: ms, by name. own_waiting:
+    ms, by the same names; see `StepResult`. duration_s: of a case. cost_usd: of the cases whose price is known,
+    priced: how many those are; None when there is none.
     """
 
     cases: int
@@ -48,6 +51,7 @@ class Figures(msgspec.Struct, kw_only=True):
     checks_failed: int
     attempts: int
     latencies: dict[str, Spread]
+    own_waiting: dict[str, Spread]
     duration_s: Spread | None
     cost_usd: float | None
     priced: int
@@ -97,8 +101,6 @@ def figures(results: Sequence[CaseResult]) -> Figures:
     """Return the figures of some cases."""
     by_status = {status: sum(r.status == status for r in results) for status in ("passed", "failed", "error")}
     low, high = wilson(by_status["passed"], len(results))
-    names = dict.fromkeys(name for r in results for name in r.latencies)
-    spreads = {name: spread(value for r in results for value in r.latencies.get(name, [])) for name in names}
     costs = [r.cost_usd for r in results if r.cost_usd is not None]
     usage: dict[str, int] = {}
     for result in results:
@@ -115,12 +117,33 @@ def figures(results: Sequence[CaseResult]) -> Figures:
         checks=sum(len(r.checks) for r in results),
         checks_failed=sum(not check.ok for r in results for check in r.checks),
         attempts=sum(r.attempts for r in results),
-        latencies={name: value for name, value in spreads.items() if value is not None},
+        latencies=_spreads([r.latencies for r in results]),
+        own_waiting=_spreads([r.own_waiting for r in results]),
         duration_s=spread(r.duration_s for r in results),
         cost_usd=round(math.fsum(costs), 9) if costs else None,
         priced=len(costs),
         usage=usage,
     )
+
+
+def _spreads(values: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Spread]:
+    """Return the distribution of all values of each name, names in the order of their first value."""
+    names = dict.fromkeys(name for each in values for name in each)
+    found = {name: spread(value for each in values for value in each.get(name, ())) for name in names}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def too_busy(figures: Figures) -> list[str]:
+    """Return the latencies beside which this program's own waiting is not small.
+
+    That is where its p95 is more than a tenth of the latency's median, and longer than a block of a microphone.
+    """
+    waits = figures.own_waiting
+    return [
+        name
+        for name, latency in figures.latencies.items()
+        if name in waits and waits[name].p95 > max(_NOT_NOTICED_MS, _SMALL_SHARE * latency.p50)
+    ]
 
 
 def summary(info: RunInfo, results: Sequence[CaseResult]) -> Summary:

@@ -1,9 +1,15 @@
-"""An executor of a few worker processes with many threads each: for tasks that mostly wait, as sessions do.
+"""An executor of worker processes with many threads each: for tasks that mostly wait, as sessions do.
 
-The more sessions a process holds, the more their threads wait for the one interpreter, until they do nothing else; so
-each process gets about 50, even if there are then more processes than cores. A task goes to the process with the fewest
-running. A process that dies is replaced; the tasks that it ran fail with `WorkerLostError`, and whoever submitted them
-decides whether to try again.
+One interpreter uses one core, so there is a process for each core. The more sessions a process holds, the more their
+threads wait for its interpreter, until they do nothing else; so beyond 50 for each core there are more processes than
+cores.
+
+A process takes as long to start as a short session takes dozens of times, so they are started as there is work: the
+first with the first task, the others when the first has worked for as long as its start took and there is still more
+to do. A run that is over by then has lost nothing by them.
+
+A task goes to the process with the fewest running, of those that are ready. A process that dies is replaced; the tasks
+that it ran fail with `WorkerLostError`, and whoever submitted them decides whether to try again.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -28,8 +35,12 @@ from realtime_client.deadline import Deadline
 from realtime_client.errors import ClosedError, QueueFullError, UsageError, WorkerLostError
 
 from . import pool_worker
+from .cores import usable_cores
 
 SESSIONS_A_PROCESS = 50
+FEW_SESSIONS = 8
+"""So many wait for each other no longer than others wait for a process that is not there yet."""
+_MOST_A_CORE = 4
 _END_S = 10.0
 _DEATHS = 3
 
@@ -45,12 +56,20 @@ class _Task:
 class _Worker:
     process: BaseProcess
     connection: Connection
+    began_s: float
+    ready: bool = False
+    told_to_stop: bool = False
     running: dict[int, _Task] = dataclasses.field(default_factory=dict)
 
 
-def default_processes(jobs: int) -> int:
-    """Return how many processes so many sessions at a time get: one for each 50, at most four for each core."""
-    return max(1, min(4 * (os.cpu_count() or 1), math.ceil(jobs / SESSIONS_A_PROCESS)))
+def default_processes(jobs: int, cores: int | None = None) -> int:
+    """Return how many processes so many sessions at a time get.
+
+    One for each core, or one for each 50 sessions where that is more; at most four for each core, and one for each
+    session. cores: default those that this process may use.
+    """
+    cores = cores or usable_cores()
+    return min(jobs, _MOST_A_CORE * cores, max(cores, math.ceil(jobs / SESSIONS_A_PROCESS)))
 
 
 @contextmanager
@@ -74,8 +93,9 @@ def _same_signal_mask() -> Iterator[None]:
 class SessionPool(Executor):
     """Runs up to `jobs` tasks at a time in threads of worker processes (started by spawn).
 
-    processes: how many; default `default_processes`. initializer, initargs: called in each process first. backlog: most
-    tasks that may wait; beyond it `submit` raises QueueFullError. Functions, arguments and results are pickled.
+    processes: how many there are in the end; default `default_processes`; a number that is given is started at once.
+    initializer, initargs: called in each process first. backlog: most tasks that may wait; beyond it `submit` raises
+    QueueFullError. Functions, arguments and results are pickled.
     Workers ignore Ctrl-C (this process decides) and end with this process, even when it is killed.
     """
 
@@ -91,7 +111,8 @@ class SessionPool(Executor):
         if jobs < 1 or (processes is not None and processes < 1):
             raise UsageError("a pool needs at least one job and one process")
         self.processes = min(jobs, processes or default_processes(jobs))
-        self._threads = math.ceil(jobs / self.processes)
+        share = math.ceil(jobs / self.processes)
+        self._threads = share if processes else max(share, min(jobs, FEW_SESSIONS))
         self._initializer = initializer
         self._initargs = initargs
         self._backlog = backlog
@@ -105,6 +126,7 @@ class SessionPool(Executor):
         # Only the pool's thread touches these.
         self._workers: list[_Worker] = []
         self._deaths = 0
+        self._all_from_s = 0.0 if processes else math.inf  # from then on, all processes are worth their start
 
     # --- for the one who submits --------------------------------------------------------------------------------------
 
@@ -169,7 +191,8 @@ class SessionPool(Executor):
                 self._assign()
                 if self._closing and not self._pending and not any(worker.running for worker in self._workers):
                     return
-                for ready in wait([self._wake_reader, *(worker.connection for worker in self._workers)]):
+                connections = [worker.connection for worker in self._workers]
+                for ready in wait([self._wake_reader, *connections], self._wait_s()):
                     if ready is self._wake_reader:
                         with self._lock:
                             self._wake_reader.recv_bytes()
@@ -185,15 +208,17 @@ class SessionPool(Executor):
                 worker.process.kill()
             self._fail_pending("the run was ended")
         elif self._stop_asked:
-            self._stop_asked = False
             for worker in self._workers:
-                _send(worker, (pool_worker.STOP,))
+                if not worker.told_to_stop:
+                    worker.told_to_stop = True
+                    _send(worker, (pool_worker.STOP,))
 
     def _assign(self) -> None:
-        """Give waiting tasks to the workers with the fewest running ones."""
+        """Start the workers that are worth it, and give waiting tasks to the ready ones with the fewest running."""
         while self._pending and not self._kill_asked:
-            worker = self._free_worker()
-            if worker is None:
+            self._start_workers()
+            worker = min((one for one in self._workers if one.ready), key=lambda one: len(one.running), default=None)
+            if worker is None or len(worker.running) >= self._threads:
                 return
             with self._lock:
                 task = self._pending.popleft() if self._pending else None
@@ -203,14 +228,20 @@ class SessionPool(Executor):
                 worker.running[task.number] = task
                 _send(worker, (pool_worker.TASK, task.number, task.call))
 
-    def _free_worker(self) -> _Worker | None:
-        while len(self._workers) < self.processes:
+    def _start_workers(self) -> None:
+        """Start as many as there are tasks, where they are worth it; one otherwise."""
+        tasks = len(self._pending) + sum(len(worker.running) for worker in self._workers)
+        wanted = min(tasks, self.processes if time.monotonic() >= self._all_from_s else 1)
+        while len(self._workers) < wanted:
             if self._deaths > _DEATHS * self.processes:
                 self._fail_pending("worker processes die again and again before they have done anything")
-                return None
+                return
             self._workers.append(self._spawn())
-        worker = min(self._workers, key=lambda one: len(one.running))
-        return worker if len(worker.running) < self._threads else None
+
+    def _wait_s(self) -> float | None:
+        """Return when to look again although nothing has come: when other workers become worth their start."""
+        left_s = self._all_from_s - time.monotonic()
+        return left_s if self._pending and 0 < left_s < math.inf else None
 
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()
@@ -223,7 +254,7 @@ class SessionPool(Executor):
         with _same_signal_mask():
             process.start()
         theirs.close()  # so that its death is the end of the pipe
-        return _Worker(process, ours)
+        return _Worker(process, ours, time.monotonic())
 
     def _receive(self, worker: _Worker) -> None:
         try:
@@ -233,6 +264,11 @@ class SessionPool(Executor):
             return
         except Exception as error:  # noqa: BLE001 - a result that cannot be unpickled; its number is lost with it
             self._bury(worker, f"sent what cannot be read ({type(error).__name__}: {error})")
+            return
+        if message[0] == pool_worker.READY:
+            now_s = time.monotonic()
+            worker.ready = True
+            self._all_from_s = min(self._all_from_s, now_s + (now_s - worker.began_s))
             return
         _, number, good, value = message
         self._deaths = 0
@@ -265,7 +301,10 @@ class SessionPool(Executor):
             self._closing = True
         deadline = Deadline(_END_S)
         for worker in self._workers:
-            _send(worker, (pool_worker.END,))
+            if worker.ready:
+                _send(worker, (pool_worker.END,))
+            else:  # nobody waits for its beginning
+                worker.process.kill()
         for worker in list(self._workers):
             worker.process.join(deadline.remaining_s())
             self._bury(worker)
@@ -283,4 +322,4 @@ def _send(worker: _Worker, message: tuple[object, ...]) -> None:
         return
 
 
-__all__ = ["SESSIONS_A_PROCESS", "SessionPool", "default_processes"]
+__all__ = ["FEW_SESSIONS", "SESSIONS_A_PROCESS", "SessionPool", "default_processes"]

@@ -1,11 +1,12 @@
 """What runs in a worker process of a `SessionPool`: tasks in threads, until the parent is gone.
 
-Messages are pickled tuples. From the parent: (TASK, number, pickled call), (STOP,), (END,). To the parent: (DONE,
-number, True, result) or (DONE, number, False, exception).
+Messages are pickled tuples. From the parent: (TASK, number, pickled call), (STOP,), (END,). To the parent: (READY,),
+then (DONE, number, True, result) or (DONE, number, False, exception).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -21,6 +22,7 @@ from typing import Any, Final
 TASK: Final = "task"
 STOP: Final = "stop"
 END: Final = "end"
+READY: Final = "ready"
 DONE: Final = "done"
 _PR_SET_PDEATHSIG = 1
 
@@ -41,6 +43,8 @@ def main(
         initializer(*initargs)
     gc.freeze()  # a full collection stops every session of this process; it need not also look through the modules
     sending = threading.Lock()
+    with contextlib.suppress(OSError):  # the parent is gone, which reading finds out
+        connection.send((READY,))
     with ThreadPoolExecutor(threads, thread_name_prefix="realtime-case") as executor:
         while True:
             try:

@@ -7,12 +7,11 @@ pickled objects): use your own.
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
+import functools
 import os
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +25,12 @@ from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import SESSIONS, CaseResult
 from realtime_client.batch.scenario import Case
 from realtime_client.errors import HostUnreachableError, MissingExtraError, RecordingError, UsageError
-from realtime_client.local.server_process import ServerProcess
 from realtime_client.logs import Log
-from realtime_client.settings import URLS
 from realtime_client.version import __version__
 
+from .own_server import OwnServer, at_server, without_keys
 from .parcel import pack, unpack
-from .stage import Stage, at_server, without_keys
+from .stage import Stage
 
 _log = Log("run")
 _CONNECT_S = 20.0
@@ -53,8 +51,8 @@ def play_there(case: Case, plan: Plan) -> Returned:
     """Play a case on a worker of the cluster; its recording goes into a folder that does not outlive the call."""
     plan = dataclasses.replace(plan, worker=f"{socket.gethostname()} process {os.getpid()}")
     if plan.local:
-        server = _local_server(fast=plan.fast)
-        plan = dataclasses.replace(plan, settings=at_server(plan.settings, server.url, server.token))
+        server = _own_server(fast=plan.fast)
+        plan = dataclasses.replace(plan, settings=at_server(plan.settings, server.url(), server.token))
     with tempfile.TemporaryDirectory(prefix="realtime-") as scratch:
         base = Path(scratch) / SESSIONS
         plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, record_dir=base))
@@ -72,19 +70,10 @@ def _packed(base: Path, result: CaseResult) -> bytes | None:
         return None
 
 
-_servers: dict[bool, ServerProcess] = {}
-_servers_lock = threading.Lock()
-
-
-def _local_server(*, fast: bool) -> ServerProcess:
-    """Return this worker's own server; it ends with the worker."""
-    with _servers_lock:
-        server = _servers.get(fast)
-        if server is None or not server.running:
-            server = _servers[fast] = ServerProcess(pace=0 if fast else 10)
-            server.start()
-            atexit.register(server.close)
-        return server
+@functools.cache
+def _own_server(*, fast: bool) -> OwnServer:
+    """Return the server of this worker; it ends with it."""
+    return OwnServer(fast=fast)
 
 
 # --- here -------------------------------------------------------------------------------------------------------------
@@ -115,8 +104,7 @@ def dask_stage(address: str, plan: Plan, folder: Path) -> Iterator[Stage]:
     HostUnreachableError when no scheduler answers.
     """
     if plan.local:
-        elsewhere: dict[str, Any] = dict.fromkeys(URLS)  # of no use there, and a password may stand in them
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(without_keys(plan.settings), **elsewhere))
+        plan = dataclasses.replace(plan, settings=without_keys(plan.settings))
     with _client(_dask_address(address)) as client:
         _check_workers(client, plan)
         executor = client.get_executor(pure=False)

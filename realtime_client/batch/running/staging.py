@@ -1,4 +1,4 @@
-"""Setting up where a run is played: worker processes and a local server, or a cluster."""
+"""Setting up where a run is played: worker processes, each with a local server if need be, or a cluster."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from realtime_client.batch.plan import Plan
-from realtime_client.local.server_process import ServerProcess
+from realtime_client.local.shared_ears import shared_ears
 from realtime_client.settings import Settings
 from realtime_client.settings.target import endpoint, target
 
+from .cores import usable_cores
+from .own_server import without_keys
 from .pool import SessionPool
 from .run import STOP_S
-from .stage import Stage, at_server
-from .worker import WorkerLog, play_here, prepare
+from .stage import Stage
+from .worker import LocalServers, WorkerLog, play_here, prepare
 
 
 @contextmanager
@@ -48,12 +50,14 @@ def stage(
             yield found
         return
     with ExitStack() as stack:
+        servers = None
         if local:
-            server = stack.enter_context(ServerProcess(max_sessions=max(1_000, 2 * jobs), pace=0 if fast else 10))
-            plan = dataclasses.replace(plan, settings=at_server(own, server.url, server.token))
-        endpoint(plan.settings)  # an impossible server address is reported now, once
+            plan = dataclasses.replace(plan, settings=without_keys(own))
+            servers = LocalServers(fast, stack.enter_context(shared_ears(usable_cores())))
+        else:
+            endpoint(own)  # an impossible server address is reported now, once
         log = WorkerLog(settings.log_level, settings.log_file, settings.log_json, quiet_workers)
-        pool = SessionPool(jobs, processes=processes, initializer=prepare, initargs=(plan.secrets(), log))
+        pool = SessionPool(jobs, processes=processes, initializer=prepare, initargs=(plan.secrets(), log, servers))
         stack.callback(_close, pool)
         yield Stage(plan=plan, executor=pool, play=play_here, stop=pool.stop, kill=pool.kill)
 
