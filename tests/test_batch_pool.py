@@ -16,9 +16,9 @@ import run_players as players
 
 from realtime_client.batch.result import CaseResult
 from realtime_client.batch.running import pool as pool_module
-from realtime_client.batch.running.cores import usable_cores
 from realtime_client.batch.running.pool import FEW_SESSIONS, SessionPool, default_processes
 from realtime_client.batch.scenario import Case
+from realtime_client.cores import usable_cores
 from realtime_client.errors import ClosedError, QueueFullError, UsageError, WorkerLostError
 
 LIMIT_S = 30.0

@@ -26,13 +26,21 @@ _GRACE_S = 30.0
     "--port", type=click.IntRange(0, 65535), default=0, help="port to listen on; 0, the default, takes a free one"
 )
 @click.option("--beta", is_flag=True, help="also speak the protocol's old beta shape")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    metavar="N",
+    help="servers that share the port, a process each; one serves some 100 sessions at a time, and uses one core [1]",
+)
 @server_options
-def command(*, settings: Settings, invocation: Invocation, host: str, port: int, beta: bool) -> None:
+def command(*, settings: Settings, invocation: Invocation, host: str, port: int, beta: bool, processes: int) -> None:
     """Run the local server; its URL is the one line on standard output. Ctrl-C or SIGTERM ends it.
 
     Any Realtime client can use it, for example with `realtime chat --url URL`.
     """
     from realtime_client.local import LocalServer
+    from realtime_client.local.processes import Servers
 
     token = _token(settings)
     ended = threading.Event()
@@ -41,11 +49,24 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
         ended.set()
         return True
 
+    def several() -> Servers:
+        log = {"level": settings.log_level, "file": str(settings.log_file or ""), "as_json": settings.log_json}
+        return Servers(
+            processes,
+            host,
+            port,
+            say=lambda text: notice(invocation, text),
+            on_failure=ended.set,
+            token=token,
+            beta=beta,
+            log=log,
+        )
+
     fine = {signal.SIGTERM}  # how a service is asked to end: that is success
     with (
         logging_as_set(settings),
         interruption(_GRACE_S, fine) as state,
-        LocalServer(host, port, token, beta=beta) as server,
+        several() if processes > 1 else LocalServer(host, port, token, beta=beta) as server,
     ):
         state.handle(on_signal)
         if not server.loopback:

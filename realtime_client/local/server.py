@@ -45,8 +45,9 @@ class LocalServer:
     host: loopback unless given otherwise. port: 0 takes a free one (see `url`). token: what clients must present; None
     lets in everyone who can reach the port, except pages of other sites in a browser. beta: also speak the beta shape.
     parts: brain, ear, voice and speech model. pace: how much faster than real time answers come after their first two
-    seconds (0: as fast as possible). max_sessions: beyond it HTTP 503. session_s: how long one session may last. A
-    context manager; `start` and `close` do the same by hand.
+    seconds (0: as fast as possible). max_sessions: beyond it HTTP 503. session_s: how long one session may last.
+    shared_port: other processes of this user may listen on it, too, and the system shares out the clients. A context
+    manager; `start` and `close` do the same by hand.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class LocalServer:
         max_sessions: int = 1_000,
         session_s: float = SESSION_S,
         limits: ServerLimits | None = None,
+        shared_port: bool = False,
     ) -> None:
         if token is not None and not token.strip():
             raise UsageError("the token is empty: give one, or none at all")
         self._host = host
         self._port = port
+        self._shared_port = shared_port
         self._keys = Keys(clock)
         self._gate = Gate(token=token, beta=beta, keys=self._keys)
         self._lobby = Lobby(_HANDSHAKES)
@@ -107,10 +110,7 @@ class LocalServer:
     @property
     def loopback(self) -> bool:
         """True when only this machine can reach it."""
-        try:
-            return self._host == "localhost" or ipaddress.ip_address(self._host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self._host)
 
     @property
     def sessions(self) -> int:
@@ -125,7 +125,7 @@ class LocalServer:
         if self._listener is not None:
             raise UsageError("this server was started already")
         try:
-            self._listener = wire.Listener(self._host, self._port)
+            self._listener = wire.Listener(self._host, self._port, shared=self._shared_port)
         except (OSError, OverflowError) as error:
             raise UsageError(f"cannot listen on {self._host} port {self._port}: {error}") from None
         self._port = self._listener.port
@@ -309,6 +309,14 @@ class LocalServer:
             expires_at_s=self._clock.monotonic() + self._session_s,
             translate=beta_shape.from_client if admitted.beta else None,
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server that listens on this address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _describe(threads: list[threading.Thread]) -> str:

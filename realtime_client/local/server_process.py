@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -111,19 +112,24 @@ class ServerProcess:
             except OSError:
                 process.kill()
 
+    def wait_or_kill(self) -> None:
+        """Wait until it has ended as asked; kill it when it does not."""
+        process = self._process
+        if process is not None:
+            try:
+                process.wait(self._end_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
     def close(self) -> None:
         """End it; idempotent."""
         self.ask_to_end()
+        self.wait_or_kill()
         process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdout is not None
-        try:
-            process.wait(self._end_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        if process is not None:
+            assert process.stdout is not None
+            process.stdout.close()
 
 
 def serve(*, polite: bool = False, ears: str = "", log: dict[str, Any] | None = None, **options: Any) -> None:
@@ -141,7 +147,8 @@ def serve(*, polite: bool = False, ears: str = "", log: dict[str, Any] | None = 
     with ExitStack() as stack:
         if log is not None:
             token = options.get("token")
-            stack.enter_context(logs.configured(**log, secrets=(token,) if token else ()))
+            file = Path(log["file"]) if log["file"] else None
+            stack.enter_context(logs.configured(**{**log, "file": file}, secrets=(token,) if token else ()))
         server = LocalServer(**options, parts=_with_shared_ears(ears) if ears else Parts())
         server.start()
         sys.setswitchinterval(SWITCH_S)

@@ -31,11 +31,11 @@ _log.setLevel(logging.CRITICAL + 1)  # the library reports each port scan and ea
 
 
 class Listener:
-    """A listening socket. Errors: OSError when the address cannot be used."""
+    """A listening socket. shared: as of `LocalServer`'s port. Errors: OSError when the address cannot be used."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, shared: bool = False) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=512)
+        self._socket = socket.create_server((host, port), family=family, backlog=512, reuse_port=shared)
         self._socket.setblocking(False)  # a client may be gone before it is accepted
         self._awake, self._waker = socket.socketpair()
         self._selector = selectors.DefaultSelector()

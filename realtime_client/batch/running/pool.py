@@ -31,11 +31,11 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from realtime_client.cores import usable_cores
 from realtime_client.deadline import Deadline
 from realtime_client.errors import ClosedError, QueueFullError, UsageError, WorkerLostError
 
 from . import pool_worker
-from .cores import usable_cores
 
 SESSIONS_A_PROCESS = 50
 FEW_SESSIONS = 8

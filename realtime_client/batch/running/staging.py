@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from realtime_client.batch.plan import Plan
+from realtime_client.cores import usable_cores
 from realtime_client.local.shared_ears import shared_ears
 from realtime_client.settings import Settings
 from realtime_client.settings.target import endpoint, target
 
-from .cores import usable_cores
 from .own_server import without_keys
 from .pool import SessionPool
 from .run import STOP_S
