@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ from .session import scenario_settings
 from .sound import AUDIBLE, make_clip
 from .tools import offered
 from .watch import Watch, add_usage, whole
+
+_LOOK_S = 0.25
+_OPENING = threading.BoundedSemaphore(8)
+"""Who may open a session: most of what a session computes is its beginning, and that has a time limit.
+
+Where hundreds began at once, each got so little of the interpreter that the limit was over before they were through.
+"""
 
 
 def play_case(
@@ -152,7 +160,10 @@ class _Attempt:
         tools = offered(self._case.scenario.tools)
         news = threading.Event()
         prepared = functools.partial(self._prepare, news=news)
-        with opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools) as held:
+        with ExitStack() as stack:
+            with self._turn_to_open():
+                one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools)
+                held = stack.enter_context(one)
             self._note_session(held, settings)
             try:
                 assert self._watch is not None
@@ -168,6 +179,17 @@ class _Attempt:
                 player.play()
             finally:
                 self._gather(held.session)
+
+    @contextmanager
+    def _turn_to_open(self) -> Iterator[None]:
+        """Wait until this session may open. Errors: StoppedError."""
+        while not _OPENING.acquire(timeout=_LOOK_S):
+            if self._stop.is_set():
+                raise StoppedError("stopped before its beginning")
+        try:
+            yield
+        finally:
+            _OPENING.release()
 
     def _make_clips(self, settings: Settings) -> None:
         """Prepare what will be spoken while there is time; it is kept for a while.
