@@ -71,7 +71,8 @@ class Stamps:
         self._asked_s = time.monotonic()
 
     def stamped(self, ancillary: list[tuple[int, int, bytes]]) -> None:
-        """Take a stamp from what `recvmsg` returned, if there is one."""
+        """Take the stamp from what `recvmsg` returned; the first packets after stamps were asked for have none."""
+        self._arrived_s = 0.0
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
                 seconds, nanoseconds = _TIMESPEC.unpack_from(data)
@@ -80,6 +81,7 @@ class Stamps:
     def has_read(self) -> None:
         """The thread has what it read."""
         now_s = time.monotonic()
+        _mine.lateness = None
         if self._arrived_s:
             least_s = max(0.0, time.time() - self._arrived_s)
             was_there = least_s > now_s - self._asked_s

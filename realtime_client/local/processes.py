@@ -115,9 +115,8 @@ class Servers:
             code = server.wait_for_its_end()
             if not self._launch(number):
                 return
-            self._say(
-                f"server process {server.pid} ended (exit code {code}), its sessions too; another takes its place"
-            )
+            ended = f"server process {server.pid} ended (exit code {code}) with its sessions"
+            self._say(f"{ended}; another takes its place")
             server.close()
             try:
                 self._servers[number].wait_until_ready()

@@ -33,6 +33,7 @@ from realtime_client.errors import RealtimeError
 
 from .ear import MAX_UTTERANCE_BYTES, PocketsphinxEar, default_ear
 
+CAN_SHARE = os.name == "posix"
 _PATIENCE_S = 120.0  # for those before it, and its own; a minute of speech takes 6 s
 _BACKLOG = 64
 _END_S = 5.0
@@ -106,6 +107,10 @@ class SharedEars:
         self._thread.join()
         self._give_back()
 
+    def pids(self) -> list[int]:
+        """The processes of the ears that run; none before there was something to hear."""
+        return [ear.pid for ear in list(self._ears)]
+
     def _give_back(self) -> None:
         self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -163,7 +168,7 @@ def shared_ears(cores: int) -> Iterator[str]:
     That is where the ear is too simple to be shared, or there are no Unix sockets that processes inherit (Windows).
     cores: that this program may use; the ears take up to half of them, the other half is for the sessions.
     """
-    if os.name != "posix" or not isinstance(default_ear(), PocketsphinxEar):
+    if not (CAN_SHARE and isinstance(default_ear(), PocketsphinxEar)):
         yield ""
         return
     ears = SharedEars(max(1, cores // 2))

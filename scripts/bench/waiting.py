@@ -83,11 +83,11 @@ def main() -> None:
         url = f"ws://127.0.0.1:{server.stdout.readline().strip()}/v1/realtime"
         with tempfile.TemporaryDirectory() as name:
             for pause in ("1 s", ""):
-                measure(Path(name), url, jobs, count, turns, pause)
+                measure(Path(name), url, jobs=jobs, count=count, turns=turns, pause=pause)
         server.kill()
 
 
-def measure(folder: Path, url: str, jobs: int, count: int, turns: int, pause: str) -> None:
+def measure(folder: Path, url: str, *, jobs: int, count: int, turns: int, pause: str) -> None:
     scenario, out = folder / "asked.yaml", folder / f"run{pause}"
     between = f"  - pause: {pause}\n" if pause else ""
     texts = between.join(f"  - text: Question {n}.\n" for n in range(turns))
