@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,18 @@ from realtime_client.batch.plan import Plan, give_secrets
 from realtime_client.batch.playing import play as play_module
 from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.playing.tools import tool_output
+from realtime_client.batch.playing.turn import PlayedTurn
+from realtime_client.batch.playing.watch import Watch
 from realtime_client.batch.result import CaseResult
-from realtime_client.batch.scenario import Case, Scenario, Tool
+from realtime_client.batch.scenario import Case, Scenario, Step, Tool
+from realtime_client.client.arrival import Lateness
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.local import LocalServer
 from realtime_client.settings import load_settings
 
 TEXT = {"modality": "text"}
+LIMIT_S = 30.0
 ASK = {"text": "What is two plus three?", "expect": {"contains": "5"}}
 
 
@@ -86,6 +91,52 @@ def test_a_text_conversation_recorded(server, tmp_path):
     folder = sessions.parent / result.recording
     assert "2 plus 3 is 5." in (folder / "transcript.md").read_text()
     assert [one.turn for one in result.checks] == [1, 3, None, None, None, None, None, None]
+
+
+@pytest.mark.parametrize("late", [None, Lateness(0.0, 0.5)], ids=["not known", "known"])
+def test_own_waiting_stands_beside_each_latency(late, server, monkeypatch):
+    monkeypatch.setattr(play_module, "lateness", lambda: late)
+    result = passes(play_case(case([ASK, ASK]), plan(server.url)))
+    assert set(result.latencies) == {"first_text", "answer"}
+    assert [set(step.own_waiting) for step in result.steps] == [set(result.own_waiting)] * 2
+    if late is None:
+        assert result.own_waiting == {}
+        return
+    assert set(result.own_waiting) == set(result.latencies)
+    for values in result.own_waiting.values():
+        assert all(500 <= value < 5_000 for value in values)  # and what the request waited to leave
+
+
+def test_latencies_count_from_when_the_request_left_to_when_the_answer_arrived():
+    """Seconds of one clock; asked for at 10, written at 12."""
+    watch = Watch(lambda size: size, lambda: None)
+    turn = PlayedTurn(1, Step(text="Well?"), 10.0, base_s=10.0, request="event_1")
+    watch.begin(turn)
+    watch.observe(up.ResponseStarted(response_id="resp_1", request_id="event_1"), 12.5)
+    watch.observe(up.TextDelta(response_id="resp_1", item_id="item_1", content_index=0, text="Yes."), 13.0, 0.25)
+    watch.observe(up.ResponseDone(response_id="resp_1", status="completed", text="Yes."), 14.0, 0.125)
+    before = watch.result(turn, 10.0)
+    watch.requests_left({"resp_1": 12.0, "resp_2": None})
+    result = watch.result(turn, 10.0)
+    assert before.latencies == {"first_text": 3_000, "answer": 4_000}
+    assert result.latencies == {"first_text": 1_000, "answer": 2_000}
+    assert result.own_waiting == {"first_text": 2_250, "answer": 2_125}
+
+
+def test_sessions_open_a_few_at_a_time_and_who_waits_for_that_can_be_stopped(server, monkeypatch):
+    nobody = threading.Semaphore(0)
+    monkeypatch.setattr(play_module, "_OPENING", nobody)
+    stop = threading.Event()
+    with ThreadPoolExecutor(2) as executor:
+        waits = [executor.submit(play_case, case([ASK]), plan(server.url), stop=stop) for _ in range(2)]
+        nobody.release()  # both, one after the other
+        assert [passes(one.result(LIMIT_S)).status for one in waits] == ["passed", "passed"]
+        nobody.acquire()
+        waits = [executor.submit(play_case, case([ASK]), plan(server.url), stop=stop)]
+        stop.set()
+        fault = waits[0].result(LIMIT_S).fault
+    assert fault is not None
+    assert (fault.kind, fault.connected) == ("StoppedError", False)
 
 
 def test_a_failed_check_is_failed_and_not_tried_again(server):

@@ -13,7 +13,8 @@ from run_players import make_cases, result_of
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, RunInfo
 from realtime_client.batch.results.junit import junit_xml
 from realtime_client.batch.results.results import csv_table, encode_line, read_results, read_run
-from realtime_client.batch.results.summary import figures, percentile, summary, wilson
+from realtime_client.batch.results.summary import figures, percentile, summary, too_busy, wilson
+from realtime_client.cli.run_screen import summary_text
 from realtime_client.errors import RecordingError
 
 CASES = make_cases(4)
@@ -89,6 +90,33 @@ def test_the_table_has_a_row_a_case():
     assert rows[0]["answer_ms"] == ""
     assert rows[1]["failed_checks"].startswith("turn 2, contains: expected a, seen b (a.yaml:3:5); cost: cost 3")
     assert rows[2]["fault"] == "HostUnreachableError: nobody there"
+
+
+def test_own_waiting_has_columns_behind_the_latencies():
+    waits = result_of(CASES[0], own_waiting={"first_text": [0.5, 3.0, 1.5]})
+    head, row, none = csv_table([waits, result_of(CASES[1])]).splitlines()
+    assert head.endswith(",fault,first_text_ms,first_text_own_waiting_ms")
+    assert row.endswith(",1,1.5")
+    assert none.endswith(",2,")
+
+
+@pytest.mark.parametrize(
+    ("latency", "own", "busy"),
+    [
+        pytest.param([100.0] * 20, [2.0] * 20, False, id="small"),
+        pytest.param([100.0] * 20, [2.0] * 18 + [21.0] * 2, True, id="more than a tenth"),
+        pytest.param([1_000.0] * 20, [90.0] * 20, False, id="a tenth of much"),
+        pytest.param([3.0] * 20, [19.0] * 20, False, id="shorter than a block of sound"),
+        pytest.param([100.0] * 20, [], False, id="not known"),
+    ],
+)
+def test_own_waiting_that_is_not_small_is_told(latency: list[float], own: list[float], busy: bool, tmp_path: Path):
+    known = {"first_text": own} if own else {}
+    whole = summary(info(), [result_of(CASES[0], latencies={"first_text": latency}, own_waiting=known)])
+    assert too_busy(whole.all) == ["first_text"] * busy
+    text = summary_text(whole, tmp_path)
+    assert ("own waiting p50" in text) == bool(own)
+    assert ("warning: this program itself waited long beside first text" in text) == busy
 
 
 def test_hostile_text_is_no_formula():

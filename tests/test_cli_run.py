@@ -102,6 +102,18 @@ def test_a_run_of_nothing_is_a_mistake(tmp_path: Path, scenarios: Path, flags: l
     assert not (tmp_path / "run").exists()
 
 
+def test_each_process_has_a_server_of_its_own(tmp_path: Path, scenarios: Path):
+    out = tmp_path / "run"
+    command = ["run", str(scenarios / "good.yaml"), "--local", "--fast", "--jobs", "24", "--repeat", "48"]
+    done = realtime(*command, "--processes", "2", "--out", str(out), "--json")
+    assert json.loads(done.stdout)["all"]["passed"] == 48, done.stderr
+    tokens = {"OPENAI_API_KEY", "token"}
+    assert not tokens & set(json.loads((out / "run.json").read_text())["options"])
+    assert len({result.worker for result in results_in(out)}) == 2
+    if sys.platform.startswith("linux"):
+        assert set(json.loads(done.stdout)["all"]["own_waiting"]) == {"first_text", "answer"}
+
+
 def test_a_junit_file_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Path, scenarios: Path):
     (tmp_path / "file").write_text("")
     junit, out = tmp_path / "file" / "junit.xml", tmp_path / "run"

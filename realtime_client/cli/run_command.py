@@ -110,7 +110,12 @@ def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> li
 )
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on standard output")
 @click.option("--executor", metavar="dask://HOST:PORT", help="play on a Dask cluster [on this machine]")
-@click.option("--processes", type=click.IntRange(1, 256), metavar="P", help="worker processes [by jobs and cores]")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    metavar="P",
+    help="worker processes [one for each core, more beyond 50 jobs a core]",
+)
 @session_options
 def command(*, settings: Settings, invocation: Invocation, **options: Any) -> None:
     """Play the scenarios in PATH (files or folders) and check what comes back.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from .session_page import latency_table, plotted
 SCRIPTS = ("theme.js", "run.js")
 MOST_CASES = 5_000
 _MOST_LISTED = 200
+_OWN_WAITING = "how long request and answer waited for the program that ran this; not part of the latency"
 _SHOWN_LATENCIES = ("first_audio", "speech_to_audio", "first_text", "answer")
 
 
@@ -288,19 +289,26 @@ def _scenarios(results: Sequence[CaseResult]) -> Markup:
 
 
 def _latency(results: Sequence[CaseResult]) -> Markup:
-    values: dict[str, list[float]] = {}
-    for result in results:
-        for name, measured in result.latencies.items():
-            values.setdefault(name, []).extend(measured)
+    values, waits = _by_name(r.latencies for r in results), _by_name(r.own_waiting for r in results)
     ordered = [name for name in MEANINGS if name in values] + sorted(set(values) - set(MEANINGS))
-    series = []
+    series, own = [], []
     for name in ordered[:40]:
         called, meaning = MEANINGS.get(name, (code(name, 60), "as the run measured it"))
         one = Series(called, meaning, [(0.0, value) for value in values[name]])
         series += [one] if one.values else []
+        wait = Series(f"{called}: own waiting", _OWN_WAITING, [(0.0, value) for value in waits.get(name, ())])
+        own += [wait] if one.values and wait.values else []
     if not series:
         return section("latency", "Latency", tag("p", "Nothing was timed.", class_="empty"))
-    return section("latency", "Latency", latency_table(series), *(plotted(one, histogram) for one in series))
+    return section("latency", "Latency", latency_table([*series, *own]), *(plotted(one, histogram) for one in series))
+
+
+def _by_name(results: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for name, measured in result.items():
+            values.setdefault(name, []).extend(measured)
+    return values
 
 
 def _about(info: RunInfo, results: Sequence[CaseResult]) -> Markup:
