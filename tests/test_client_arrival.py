@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from realtime_client.client import arrival
+from realtime_client.client import stream as stream_module
 from realtime_client.client.arrival import Lateness, Stamps, lateness
 from realtime_client.client.stream import Stream
 from realtime_client.deadline import Deadline
@@ -24,9 +25,16 @@ LATER_S = 5.0
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems stamp no TCP")
 
 
+def event_that_is_set() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @pytest.fixture
-def ends() -> Iterator[tuple[Stream, socket.socket]]:
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stream, socket.socket]]:
     """A stream that has connected, and its peer's socket."""
+    monkeypatch.setattr(stream_module, "stamping", event_that_is_set())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         stream = Stream(socket.socket())
         stream.connect(listening.getsockname(), WAIT_S)
@@ -124,6 +132,15 @@ def test_other_systems_have_no_stamps(monkeypatch):
     monkeypatch.setattr(arrival.sys, "platform", "darwin")
     with socket.socket() as sock:
         assert Stamps.of(sock) is None
+
+
+def test_nobody_pays_for_stamps_that_nobody_wants(monkeypatch):
+    monkeypatch.setattr(stream_module, "stamping", threading.Event())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stream = Stream(socket.socket())
+        stream.connect(listening.getsockname(), WAIT_S)
+        assert stream.receive == stream._sock.recv
+        stream.close()
 
 
 def test_a_socket_that_stamps_nothing_is_read_all_the_same():

@@ -22,7 +22,7 @@ from realtime_client.batch.judging.prices import FREE, cost_usd, prices_of
 from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
 from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
-from realtime_client.client.arrival import lateness
+from realtime_client.client.arrival import lateness, stamping
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
 from realtime_client.opening import Opened, opened
@@ -160,6 +160,7 @@ class _Attempt:
         tools = offered(self._case.scenario.tools)
         news = threading.Event()
         prepared = functools.partial(self._prepare, news=news)
+        stamping.set()
         with ExitStack() as stack:
             with self._turn_to_open():
                 one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools)
