@@ -20,7 +20,9 @@ from test_batch_pool import alive
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from realtime_client.batch.running.own_server import OwnServer
 from realtime_client.errors import RealtimeError, UsageError
+from realtime_client.local import processes as processes_module
 from realtime_client.local import shared_ears as shared_ears_module
 from realtime_client.local.ear import DurationEar
 from realtime_client.local.processes import Servers
@@ -29,11 +31,11 @@ from realtime_client.local.shared_ears import SharedEar, SharedEars, shared_ears
 
 LIMIT_S = 30.0
 TOKEN = "open-sesame-123456"
-pytestmark = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="needs a port that can be shared")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shares out the clients of one port")
 
 
-def greeted(url: str) -> bool:
-    with connect(url, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as websocket:
+def greeted(url: str, token: str = TOKEN) -> bool:
+    with connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as websocket:
         return '"session.created"' in str(websocket.recv(timeout=LIMIT_S))
 
 
@@ -94,12 +96,11 @@ def test_a_port_that_cannot_be_shared_is_named(monkeypatch):
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1 port {port}"), several(port):
             pass
-    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    monkeypatch.setattr(processes_module, "CAN_SHARE_PORT", False)
     with pytest.raises(UsageError, match="leave out --processes"), several(0):
         pass
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 @pytest.mark.parametrize(
     ("by", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
 )
@@ -119,6 +120,20 @@ def test_serve_ends_with_all_its_processes(by: signal.Signals, code: int):
         assert serve.wait(timeout=LIMIT_S) == code
         assert serve.stdout.read() == ""
     wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_a_server_of_ones_own_that_died_is_started_again():
+    own = OwnServer(fast=True)
+    try:
+        first = own.url()
+        assert greeted(first, own.token)
+        os.kill(own._server.pid, signal.SIGKILL)
+        own._server.wait_for_its_end()
+        second = own.url()
+        assert greeted(second, own.token)
+        assert own.url() == second
+    finally:
+        own._server.close()
 
 
 # --- ears -------------------------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """Several local servers on one port, a process each: one process is one interpreter, and uses one core.
 
-The system shares out the clients (SO_REUSEPORT). A server that dies takes its sessions with it; another takes its
-place, unless that does not even begin to listen.
+Linux shares out the clients (SO_REUSEPORT, socket(7)); elsewhere one process would get them all. A server that dies
+takes its sessions with it; another takes its place, unless that does not even begin to listen.
 """
 
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +19,8 @@ from realtime_client.errors import RealtimeError, UsageError
 from .server import is_loopback
 from .server_process import ServerProcess
 from .shared_ears import shared_ears
+
+CAN_SHARE_PORT = sys.platform == "linux"
 
 
 class Servers:
@@ -129,8 +132,8 @@ class Servers:
 
 def _reserve(host: str, port: int) -> socket.socket:
     """Take a port that others can share, without listening on it. Errors: UsageError."""
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise UsageError("this system cannot share a port among processes (no SO_REUSEPORT): leave out --processes")
+    if not CAN_SHARE_PORT:
+        raise UsageError("only Linux shares out the clients of one port among processes: leave out --processes")
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -40,6 +40,7 @@ class OwnServer:
         """Return where it is, once it is there. Errors: RealtimeError when it cannot be started."""
         with self._lock:
             if not self._server.running:
+                self._server.close()
                 self.launch()
             if not self._ready:
                 self._server.wait_until_ready()

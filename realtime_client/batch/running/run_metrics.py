@@ -23,6 +23,9 @@ class RunMetrics(RunListener):
         self._latency = registry.histogram(
             "realtime_latency_seconds", "latencies of answers, by what was waited for", ["latency"]
         )
+        self._own = registry.histogram(
+            "realtime_own_waiting_seconds", "how long this program itself made them wait besides", ["latency"]
+        )
         self._duration = registry.histogram("realtime_case_seconds", "how long cases took")
         self._bytes = registry.counter("realtime_bytes_total", "bytes on the wire, by direction", ["direction"])
         self._rtt = registry.histogram("realtime_round_trip_seconds", "mean round trip of a session's pings")
@@ -57,6 +60,9 @@ class RunMetrics(RunListener):
         for name, values in result.latencies.items():
             for value in values:
                 self._latency.observe(value / 1000, name)
+        for name, values in result.own_waiting.items():
+            for value in values:
+                self._own.observe(value / 1000, name)
         self._traffic(result.traffic)
         self._cost.add(result.cost_usd or 0.0)
 
