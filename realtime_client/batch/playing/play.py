@@ -39,10 +39,12 @@ from .tools import offered
 from .watch import Watch, add_usage, whole
 
 _LOOK_S = 0.25
-_OPENING = threading.BoundedSemaphore(8)
+_OPENING = threading.BoundedSemaphore(4)
 """Who may open a session: most of what a session computes is its beginning, and that has a time limit.
 
-Where hundreds began at once, each got so little of the interpreter that the limit was over before they were through.
+Where hundreds began at once, each got so little of the interpreter that the limit was over before they were through,
+and those that talked waited for them: with 32 on two cores four at a time gave them half the waiting of eight, and two
+no less. Fewer would hold up those that wait for a server far away.
 """
 
 
