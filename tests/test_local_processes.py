@@ -9,6 +9,8 @@ import socket
 import stat
 import sys
 import threading
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +41,16 @@ def greeted(url: str, token: str = TOKEN) -> bool:
         return '"session.created"' in str(websocket.recv(timeout=LIMIT_S))
 
 
+def refused_key(url: str) -> str:
+    """Ask for a key that another process would not know."""
+    place = url.replace("ws:", "http:", 1) + "/client_secrets"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        request = urllib.request.Request(place, b"{}", {"Authorization": f"Bearer {TOKEN}"})
+        urllib.request.urlopen(request, timeout=LIMIT_S)
+    with refused.value:
+        return f"{refused.value.code} {refused.value.read().decode()}"
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
     found = []
@@ -62,6 +74,7 @@ def test_servers_share_a_port_and_one_that_dies_is_replaced():
         before = servers.pids()
         assert len(set(before)) == 2
         assert all(greeted(servers.url) for _ in range(8))
+        assert "501" in refused_key(servers.url)
         os.kill(before[0], signal.SIGKILL)
         assert told.wait(LIMIT_S)
         after = servers.pids()

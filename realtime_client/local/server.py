@@ -255,6 +255,9 @@ class LocalServer:
         if isinstance(verdict, KeyWanted):
             body = read_body(stream, request, deadline)
             self._lobby.heard(stream)
+            if self._shared_port:  # the session may come to another process, which does not know the key
+                message = "Servers that share a port give no ephemeral keys; run one without --processes."
+                return Refused(status=501, code="not_with_processes", message=message)
             return body if isinstance(body, Refused) else self._keys.mint(body)
         if self._closing.is_set() or self.sessions >= self._max_sessions:
             return Refused(status=503, code="server_busy", message="Too many sessions; try again later.")
