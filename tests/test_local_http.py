@@ -188,6 +188,25 @@ def test_keys_are_bounded_and_make_room_when_they_expire():
     assert keys.mint(big).status == 200
 
 
+def test_servers_share_keys_in_a_folder(tmp_path):
+    clock = Wall()
+    one, other = (Keys(clock, tmp_path) for _ in range(2))
+    body = json.dumps({"session": {"type": "realtime", "instructions": "Be brief."}}).encode()
+    made = one.mint(body)
+    key = json.loads(made.body)["value"]
+    assert other.session(key) == {"type": "realtime", "instructions": "Be brief."}
+    assert other.session(key + "x") is None
+    assert all(key not in path.name for path in tmp_path.iterdir())
+    clock.now_s += 601
+    assert other.session(key) is None
+    big = json.dumps({"session": {"type": "realtime", "instructions": "x" * 250_000}}).encode()
+    for _ in range(200):
+        one.mint(big)
+    clock.now_s += 601
+    assert one.mint(big).status == 200
+    assert len(list(tmp_path.iterdir())) == 1, "what has expired is taken back"
+
+
 # --- what is refused ---
 
 

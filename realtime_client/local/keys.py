@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import secrets
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -40,10 +44,14 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """The keys of one server. Any thread may call; at most 32 MiB of keys and their settings live at a time."""
+    """The keys of one server. Any thread may call; at most 32 MiB of keys and their settings live at a time.
 
-    def __init__(self, clock: Clock) -> None:
+    folder: where servers that share a port leave their keys for each other; private, and removed by whoever made it.
+    """
+
+    def __init__(self, clock: Clock, folder: Path | None = None) -> None:
         self._clock = clock
+        self._folder = folder
         self._lock = threading.Lock()
         self._keys: dict[str, _Key] = {}
         self._size = 0
@@ -52,7 +60,22 @@ class Keys:
         """Return the settings that come with a key; None for one that is unknown or has expired."""
         with self._lock:
             found = self._keys.get(key)
+        found = found or self._of_others(key)
         return None if found is None or found.expires_at <= self._clock.wall() else found.session
+
+    def _of_others(self, key: str) -> _Key | None:
+        """The key, if another server has made it."""
+        place = self._place(key)
+        if place is None:
+            return None
+        try:
+            return msgspec.json.decode(place.read_bytes(), type=_Key)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def _place(self, key: str) -> Path | None:
+        """Where a key is left for others: under a name that does not tell it, and that nobody can choose."""
+        return self._folder / hashlib.sha256(key.encode()).hexdigest() if self._folder else None
 
     def mint(self, body: bytes) -> Answer | Refused:
         """Carry out `POST client_secrets`: {"session", "expires_after"} -> {"value", "expires_at", "session"}."""
@@ -75,14 +98,25 @@ class Keys:
         """Keep a key, instead of those that have expired; False when there is no room."""
         now = self._clock.wall()
         with self._lock:
+            gone: list[str] = []
             if self._size + key.size > _MOST_BYTES:
-                self._keys = {name: kept for name, kept in self._keys.items() if kept.expires_at > now}
-                self._size = sum(kept.size for kept in self._keys.values())
-            if self._size + key.size > _MOST_BYTES:
-                return False
-            self._keys[value] = key
-            self._size += key.size
-            return True
+                gone = [name for name, kept in self._keys.items() if kept.expires_at <= now]
+                self._size -= sum(self._keys.pop(name).size for name in gone)
+            room = self._size + key.size <= _MOST_BYTES
+            if room:
+                self._keys[value] = key
+                self._size += key.size
+        self._share(value, key if room else None, gone)
+        return room
+
+    def _share(self, value: str, key: _Key | None, gone: Sequence[str]) -> None:
+        """Leave a new key for the other servers, and take back those that have expired. Best effort: disks are full."""
+        for name in gone:
+            if (place := self._place(name)) is not None:
+                place.unlink(missing_ok=True)
+        if key is not None and (place := self._place(value)) is not None:
+            with contextlib.suppress(OSError):
+                place.write_bytes(msgspec.json.encode(key))
 
 
 def _read(asked: Any) -> tuple[Json, Json, int]:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from realtime_client.cores import usable_cores
@@ -58,6 +59,7 @@ class Servers:
         with ExitStack() as held:
             self._reserved = held.enter_context(_reserve(*self._place))
             self._options["ears"] = held.enter_context(shared_ears(usable_cores()))
+            self._options["keys_in"] = held.enter_context(TemporaryDirectory(prefix="realtime-keys-"))
             held.callback(self._end)
             for number in range(self._count):
                 self._launch(number)

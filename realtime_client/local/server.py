@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
@@ -46,8 +47,8 @@ class LocalServer:
     lets in everyone who can reach the port, except pages of other sites in a browser. beta: also speak the beta shape.
     parts: brain, ear, voice and speech model. pace: how much faster than real time answers come after their first two
     seconds (0: as fast as possible). max_sessions: beyond it HTTP 503. session_s: how long one session may last.
-    shared_port: other processes of this user may listen on it, too, and the system shares out the clients. A context
-    manager; `start` and `close` do the same by hand.
+    shared_port: other processes of this user may listen on it, too, and the system shares out the clients; keys_in: the
+    folder in which they share ephemeral keys. A context manager; `start` and `close` do the same by hand.
     """
 
     def __init__(
@@ -64,13 +65,14 @@ class LocalServer:
         session_s: float = SESSION_S,
         limits: ServerLimits | None = None,
         shared_port: bool = False,
+        keys_in: str | None = None,
     ) -> None:
         if token is not None and not token.strip():
             raise UsageError("the token is empty: give one, or none at all")
         self._host = host
         self._port = port
         self._shared_port = shared_port
-        self._keys = Keys(clock)
+        self._keys = Keys(clock, Path(keys_in) if keys_in else None)
         self._gate = Gate(token=token, beta=beta, keys=self._keys)
         self._lobby = Lobby(_HANDSHAKES)
         self._parts = parts or Parts()
@@ -255,9 +257,6 @@ class LocalServer:
         if isinstance(verdict, KeyWanted):
             body = read_body(stream, request, deadline)
             self._lobby.heard(stream)
-            if self._shared_port:  # the session may come to another process, which does not know the key
-                message = "Servers that share a port give no ephemeral keys; run one without --processes."
-                return Refused(status=501, code="not_with_processes", message=message)
             return body if isinstance(body, Refused) else self._keys.mint(body)
         if self._closing.is_set() or self.sessions >= self._max_sessions:
             return Refused(status=503, code="server_busy", message="Too many sessions; try again later.")
