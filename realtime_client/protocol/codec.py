@@ -1,8 +1,8 @@
 """Between bytes on the wire and messages.
 
 Decoding never raises: a frame is a known message, an `UnknownEvent`, or a `MalformedEvent` that says what is wrong.
-Audio deltas are decoded in one pass over the frame without an intermediate string: pybase64 reads the base64 text in
-place, and the JSON parser only what precedes it; in any other frame the parser leaves the text as a view.
+Audio deltas are decoded in one pass over the frame without an intermediate string: the JSON parser reads only what
+precedes the base64 text; in any other frame it leaves the text as a view.
 """
 
 from __future__ import annotations
@@ -177,13 +177,13 @@ def _audio_delta(frame: bytes) -> ev.ResponseOutputAudioDelta | None:
     an empty one in its place, is the whole message.
     """
     at = frame.find(_DELTA)
-    if at < 1 or frame[at - 1] == _BACKSLASH or not frame.endswith(b'"}'):  # an escaped quote does not end a key
+    if at < 1 or frame[at - 1] == _BACKSLASH or frame[-2:] != b'"}':  # an escaped quote does not end a key
         return None
     begin = at + 10 if frame[at + 8] == 32 else at + 9  # after a quote, and perhaps a space
     if begin > len(frame) - 2:
         return None
     try:
-        audio = _b64decode(memoryview(frame)[begin:-2], validate=True)
+        audio = _b64decode(frame[begin:-2], validate=True)
         event = _read_audio(frame[:begin] + b'"}')
     except (binascii.Error, *_UNREADABLE):
         return None

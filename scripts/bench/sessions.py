@@ -2,9 +2,9 @@
 
 Compares this client with the official `openai` SDK (sync, a thread a session), in one run, each in a process of its
 own: CPU a session, delay from the server's send to the program's hand with audio as bytes, memory a session, and
-how many sessions one process holds with a p99 delay under 20 ms. In both, Python's garbage collector is frozen before the
-traffic begins, so that what is there then is not looked through again, and a thread that waits for the interpreter asks
-for it every 20 ms instead of every 5.
+how many sessions one process holds with a p99 delay under 20 ms. In both, Python's garbage collector is frozen before
+the traffic begins, so that what is there then is not looked through again, and a thread that waits for the interpreter
+asks for it every 20 ms instead of every 5.
 
     python scripts/bench/sessions.py [SESSIONS] [SECONDS]
 """
