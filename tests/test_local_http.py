@@ -156,6 +156,12 @@ def test_a_key_that_has_expired_opens_nothing(token):
     ("body", "code", "param"),
     [
         (b"nope", "invalid_json", None),
+        (b'{"session":{"type":"realtime","instructions":"\xff"}}', "invalid_json", None),
+        (
+            b'{"session":{"type":"realtime","prompt":' + b'{"variables":' * 600 + b"1" + b"}" * 602,
+            "invalid_value",
+            "session",
+        ),
         ([], "invalid_type", "body"),
         ({"model": "x"}, "unknown_parameter", "model"),
         ({"session": []}, "invalid_type", "session"),
@@ -164,6 +170,8 @@ def test_a_key_that_has_expired_opens_nothing(token):
         ({"session": {"type": "realtime", "tool_choice": "required"}}, "invalid_value", "session.tool_choice"),
         ({"expires_after": {"seconds": 9}}, "integer_below_min_value", "expires_after.seconds"),
         ({"expires_after": {"seconds": 7_201}}, "integer_above_max_value", "expires_after.seconds"),
+        ({"expires_after": {"seconds": 10**400}}, "integer_above_max_value", "expires_after.seconds"),
+        ({"expires_after": False}, "invalid_type", "expires_after"),
         ({"expires_after": {"anchor": "now"}}, "invalid_value", "expires_after.anchor"),
         ({"expires_after": {"at": 5}}, "unknown_parameter", "expires_after.at"),
         ({"expires_after": 5}, "invalid_type", "expires_after"),

@@ -361,6 +361,17 @@ def test_beta_shape():
     assert "conversation.item.done" not in kinds
 
 
+def test_beta_transcription():
+    with LocalServer(beta=True, pace=0) as server:
+        headers = {"OpenAI-Beta": "realtime=v1"}
+        with raw(server.url + "?intent=transcription", strict=False, additional_headers=headers) as client:
+            session = {"input_audio_format": "pcm16", "input_audio_transcription": {"model": "whisper-1"}}
+            client.send("transcription_session.update", session=session)
+            updated = client.until("transcription_session.updated")["session"]
+    assert updated["object"] == "realtime.transcription_session"
+    assert updated["input_audio_transcription"] == {"model": "whisper-1"}
+
+
 def test_beta_names_on_the_wire():
     with LocalServer(beta=True, pace=0) as server:
         with raw(server.url, strict=False, additional_headers={"OpenAI-Beta": "realtime=v1"}) as client:
@@ -533,6 +544,9 @@ def test_a_port_in_use_is_one_clear_error(server):
         LocalServer(port=server.port).start()
     for token in ("", " ", "\t\n"):
         with pytest.raises(UsageError, match="the token is empty"):
+            LocalServer(token=token)
+    for token in (" a", "a\n", "\xe4", "\udcff"):
+        with pytest.raises(UsageError, match="no client could send this token"):
             LocalServer(token=token)
     assert server.loopback
     assert not LocalServer(host="0.0.0.0").loopback

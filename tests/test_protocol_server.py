@@ -73,17 +73,30 @@ def test_session_type_is_required(drive):
     assert (error["code"], error["param"], error["event_id"]) == ("missing_required_parameter", "session.type", "e7")
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object in an object in an object."""
+    node: dict[str, Any] = {}
+    for _ in range(levels):
+        node = {"in": node}
+    return node
+
+
 @pytest.mark.parametrize(
     ("session", "param"),
     [
         ({"nonsense": 1}, "session.nonsense"),
         ({"modalities": ["text"]}, "session.modalities"),
         ({"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 7}}}}, None),
+        ({"audio": {"input": {"turn_detection": {"type": ""}}}}, "session.audio.input.turn_detection.type"),
         ({"audio": {"output": {"speed": 9}}}, "session.audio.output.speed"),
+        ({"audio": {"output": {"speed": -(10**400)}}}, "session.audio.output.speed"),
         ({"audio": {"output": {"voice": "nobody"}}}, "session.audio.output.voice"),
         ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 8000}}}}, "session.audio.input.format.rate"),
         ({"output_modalities": ["text", "audio"]}, "session.output_modalities"),
         ({"max_output_tokens": 0}, "session.max_output_tokens"),
+        ({"max_output_tokens": 10**400}, "session.max_output_tokens"),
+        ({"tracing": {"metadata": nested(110)}}, "session"),
+        ({"tracing": {"metadata": nested(600)}}, "session"),
         ({"tools": [{"type": "function"}]}, "session.tools[0].name"),
         ({"audio": []}, "session.audio"),
         ({"model": "another"}, "session.model"),
@@ -254,6 +267,10 @@ def test_items_keep_their_order(drive):
         ({"type": "message", "role": "user", "content": [{"type": "output_text", "text": "x"}]}, None),
         ({"type": "message", "role": "assistant", "content": [{"type": "output_audio", "audio": "AAAA"}]}, None),
         ({"type": "message", "role": "user", "content": [{"type": "input_text"}]}, "item.content[0].text"),
+        (
+            {"type": "message", "role": "user", "content": ["x", {"type": "input_audio", "audio": "AA=="}]},
+            "item.content[1].audio",
+        ),
         ({"type": "function_call_output", "call_id": "none", "output": "x"}, "item.call_id"),
         ({"type": "function_call_output", "call_id": "none"}, "item.output"),
         ({"type": "surprise"}, "item.type"),
@@ -660,6 +677,21 @@ def test_audio_in_the_input_is_heard_first(drive):
     assert brief.context[0].said == "apart"
 
 
+def test_audio_of_one_id_is_heard_for_each_that_has_it(drive):
+    def sound(ms: int) -> dict[str, Any]:
+        part = {"type": "input_audio", "audio": base64.b64encode(bytes(48 * ms)).decode()}
+        return {"type": "message", "id": "same", "role": "user", "content": [part]}
+
+    first = drive.respond(response={"conversation": "none", "input": [sound(100), sound(200)]})
+    second = drive.respond(response={"conversation": "none", "input": [sound(300)]})
+    drive.send("conversation.item.create", item=sound(400))
+    for work in [w for w in drive.work if isinstance(w, Transcribe)]:
+        drive.take(drive.conversation.heard(work.item_id, work.content_index, f"{len(work.audio) // 48} ms"))
+    briefs = [drive.conversation.brief(each) for each in (first, second)]
+    assert [[c.said for c in brief.context] for brief in briefs if brief] == [["100 ms", "200 ms"], ["300 ms"]]
+    assert [entry.said() for entry in drive.conversation.items] == ["400 ms"]
+
+
 @pytest.mark.parametrize(
     ("response", "param"),
     [
@@ -670,6 +702,7 @@ def test_audio_in_the_input_is_heard_first(drive):
         ({"conversation": "maybe"}, "response.conversation"),
         ({"temperature": 1}, "response.temperature"),
         ({"input": "text"}, "response.input"),
+        ({"input": [nested(600)]}, "response"),
         ({"tools": [{"type": "function"}]}, "response.tools[0].name"),
     ],
 )

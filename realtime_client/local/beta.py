@@ -87,20 +87,23 @@ def _modalities(modern: list[str]) -> list[str]:
     return ["audio", "text"] if modern == ["audio"] else modern
 
 
-def from_client(event: Any) -> Any:
-    """Translate a client's message from the beta shape; what has no beta shape comes back as it is."""
+def from_client(event: Any, kind: str) -> Any:
+    """Translate a client's message from the beta shape; what has no beta shape comes back as it is.
+
+    kind: the session's; here it is the request's `intent` that chooses it, and an update does not name it.
+    """
     if isinstance(event, ev.SessionUpdate):
-        return ev.SessionUpdate(event_id=event.event_id, session=_nested(event.session, session=True))
+        return ev.SessionUpdate(event_id=event.event_id, session=_nested(event.session, kind))
     if isinstance(event, ev.ResponseCreate) and event.response is not None:
-        return ev.ResponseCreate(event_id=event.event_id, response=_nested(event.response, session=False))
+        return ev.ResponseCreate(event_id=event.event_id, response=_nested(event.response))
     return event
 
 
-def _nested(flat: Json, *, session: bool) -> Json:
-    """Turn the flat settings of a session or a response into the GA tree."""
+def _nested(flat: Json, session: str = "") -> Json:
+    """Turn the flat settings of a session of this kind, or of a response, into the GA tree."""
     listening: Json = {}
     speaking: Json = {}
-    nested: Json = {"type": "realtime"} if session else {}
+    nested: Json = {"type": session} if session else {}
     for name, value in flat.items():
         if name in _INPUT and session:
             listening[_INPUT[name]] = _format_node(value) if name == "input_audio_format" else value

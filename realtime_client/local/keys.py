@@ -81,7 +81,7 @@ class Keys:
         """Carry out `POST client_secrets`: {"session", "expires_after"} -> {"value", "expires_at", "session"}."""
         try:
             asked = msgspec.json.decode(body) if body.strip() else {}
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return Refused(status=400, code="invalid_json", message="The request's body is no JSON.")
         try:
             session, effective, seconds = _read(asked)
@@ -125,7 +125,8 @@ def _read(asked: Any) -> tuple[Json, Json, int]:
         raise wrong_type(asked, "body", "an object")
     for name in asked.keys() - {"session", "expires_after"}:
         raise unknown(name)
-    life, session = asked.get("expires_after") or {}, asked.get("session")
+    life, session = asked.get("expires_after"), asked.get("session")
+    life = {} if life is None else life
     fields(life, "expires_after", _LIFE)
     session = {"type": "realtime"} if session is None else session
     an_object(session, "session")

@@ -8,7 +8,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ConnectionLostError, ShutdownError, UsageError
@@ -69,6 +69,8 @@ class LocalServer:
     ) -> None:
         if token is not None and not token.strip():
             raise UsageError("the token is empty: give one, or none at all")
+        if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
+            raise UsageError("no client could send this token: take visible ASCII characters")
         self._host = host
         self._port = port
         self._shared_port = shared_port
@@ -300,6 +302,10 @@ class LocalServer:
             expires_at=int(self._clock.wall() + self._session_s),
             limits=self._limits,
         )
+
+        def from_beta(event: Any) -> Any:
+            return beta_shape.from_client(event, conversation.settings["type"])
+
         return Engine(
             conversation,
             connection.inbox,
@@ -309,7 +315,7 @@ class LocalServer:
             clock=self._clock,
             pace=self._pace,
             expires_at_s=self._clock.monotonic() + self._session_s,
-            translate=beta_shape.from_client if admitted.beta else None,
+            translate=from_beta if admitted.beta else None,
         )
 
 

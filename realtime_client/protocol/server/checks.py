@@ -16,6 +16,7 @@ Check = Callable[[Any, str], None]
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 MOST_CHARS = 10 * 2**20
 """The longest text in one field: the limit of the service's HTTP API for a text."""
+_DEEPEST = 100
 _FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 _KINDS = {
     str: "a string",
@@ -93,8 +94,9 @@ def _within(value: float, low: float, high: float, kind: str, param: str) -> Non
         return
     side, sign, limit = ("above maximum", "<=", high) if value > high else ("below minimum", ">=", low)
     code = f"{kind}_{'above_max' if value > high else 'below_min'}_value"
+    got = _SHORT.repr(value) if isinstance(value, int) else f"{value:g}"  # JSON's integers may be beyond any float
     raise Refusal(
-        f"Invalid '{param}': {kind} {side} value. Expected a value {sign} {limit:g}, but got {value:g} instead.",
+        f"Invalid '{param}': {kind} {side} value. Expected a value {sign} {limit:g}, but got {got} instead.",
         code=code,
         param=param,
     )
@@ -147,6 +149,16 @@ def texts(value: Any, param: str) -> None:
     an_array(value, param)
     for index, each in enumerate(value):
         text(each, f"{param}[{index}]")
+
+
+def not_too_deep(value: Any, param: str, levels: int = _DEEPEST) -> None:
+    """Settings are copied and compared, one call a level: what is nested deeper than the interpreter's stack fails."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for each in inner:
+        if isinstance(each, dict | list):
+            if not levels:
+                raise Refusal(f"Invalid '{param}': it is nested more than {_DEEPEST} levels deep.", param=param)
+            not_too_deep(each, param, levels - 1)
 
 
 def fields(value: Any, param: str, checks: dict[str, Check], needed: Collection[str] = ()) -> None:

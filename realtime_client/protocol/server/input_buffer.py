@@ -10,6 +10,11 @@ MIN_COMMIT_MS = 100
 MAX_APPEND_BYTES = 15 * 2**20
 
 
+def odd_bytes(param: str) -> Refusal:
+    """Return the refusal of audio that cuts a sample."""
+    return Refusal(f"Invalid '{param}': PCM of 16 bits needs an even number of bytes.", param=param)
+
+
 class InputBuffer:
     """Audio that was appended and not committed yet.
 
@@ -60,7 +65,7 @@ class InputBuffer:
         if len(audio) > MAX_APPEND_BYTES:
             raise Refusal("Invalid 'audio': at most 15 MiB per event.", param="audio")
         if len(audio) % self._format.bytes_per_sample:
-            raise Refusal("Invalid 'audio': PCM of 16 bits needs an even number of bytes.", param="audio")
+            raise odd_bytes("audio")
         room = self._max_bytes - len(self._data)
         if len(audio) > room and not sliding:
             raise Refusal(

@@ -120,6 +120,7 @@ def merge_session(current: Json, update: Json) -> Json:
 
     Errors: Refusal names the first field that does not fit.
     """
+    its.not_too_deep(update, "session")
     merged = copy.deepcopy(current)
     checks = _REALTIME if current["type"] == "realtime" else _TRANSCRIPTION
     for name, value in update.items():
@@ -196,7 +197,9 @@ def _merge_input(node: Json, update: Json) -> None:
 
 
 def _merge_vad(current: Json | None, update: Json, param: str) -> Json:
-    kind = update.get("type") or (current or {}).get("type") or "server_vad"
+    kind = update.get("type")
+    if kind is None:
+        kind = (current or {}).get("type") or "server_vad"
     one_of(*_VAD)(kind, f"{param}.type")
     same = current is not None and current["type"] == kind
     merged: Json = dict(current) if same and current is not None else _vad_defaults(kind)
@@ -220,6 +223,7 @@ def merge_response(session: Json, overrides: Json) -> Json:
     Keys: those of a realtime session plus input (None: the conversation), conversation, metadata.
     Errors: Refusal.
     """
+    its.not_too_deep(overrides, "response")
     merged: Json = {name: session[name] for name in _SHARED if name in session}
     merged["audio"] = {"output": dict(session["audio"]["output"])}
     merged |= {"input": None, "conversation": "auto", "metadata": None}

@@ -13,7 +13,7 @@ from realtime_client.protocol.items import ContentPart, HeardPart, Item
 from realtime_client.protocol.session import audio_format
 
 from .checks import Refusal
-from .input_buffer import InputBuffer
+from .input_buffer import InputBuffer, odd_bytes
 from .item_list import Clip, Entry, ItemList, check_item, snapshot
 from .response import ResponseRun
 from .settings import default_session, merge_session
@@ -155,6 +155,8 @@ class ServerState:
             entry.item.content = [_own(part) for part in content]
             for index, part in enumerate(entry.item.content):
                 if part.audio is not None:
+                    if len(part.audio) % self._input.format.bytes_per_sample:
+                        raise odd_bytes(f"item.content[{index}].audio")
                     entry.clips[index] = Clip(self._input.format, part.audio)
                     if part.transcript is None:
                         entry.heard[index] = None
@@ -186,14 +188,14 @@ class ServerState:
 
     def _await_hearing(self, item_id: str, content_index: int, text: str) -> Entry | None:
         """Store a transcript where it is awaited; None when the item is gone or has been told already."""
-        entry = self.items.get(item_id)
-        if entry is None:
-            inputs = (e for run in self._runs.values() for e in run.inputs or ())
-            entry = next((e for e in inputs if e.id == item_id), None)
-        if entry is None or entry.heard.get(content_index, "") is not None:
-            return None
-        entry.heard[content_index] = text
-        return entry
+        # Inputs may share an id, and an item may take it later: the ear answers in the order in which it was asked.
+        found = [entry for run in self._runs.values() for entry in run.inputs or () if entry.id == item_id]
+        known = self.items.get(item_id)
+        for entry in found if known is None else (*found, known):
+            if entry.heard.get(content_index, "") is None:
+                entry.heard[content_index] = text
+                return entry
+        return None
 
     def _commit(self, audio: bytes) -> None:
         item_id, self._speech_item = self._speech_item or self._new_id("item"), None
