@@ -17,8 +17,10 @@ from scripted_server import Peer, ScriptedServer
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.client import RealtimeClient
+from realtime_client.client.connection import Connection
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.client.stream import Stream
+from realtime_client.client.wire import Wire
 from realtime_client.protocol import codec
 from realtime_client.protocol.events import InputAudioBufferAppend
 from realtime_client.session.limits import Limits
@@ -313,6 +315,37 @@ def test_close_from_an_observer_with_a_server_that_is_stuck(direct: bool) -> Non
         )
         client.respond()
         assert isinstance(list(reader)[-1], up.SessionEnded)
+
+
+def test_the_receive_thread_is_the_sessions_own_from_its_first_message_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end begins while the thread that connects has only just started it."""
+    came, told, owned = threading.Event(), threading.Event(), list[bool]()
+    start, on_frames = Wire.start, Connection.on_frames
+
+    def start_and_stay(wire: Wire) -> None:
+        start(wire)
+        assert told.wait(10)
+
+    def tell_and_take(connection: Connection, frames: list[bytes]) -> None:
+        came.set()
+        on_frames(connection, frames)
+
+    def observe(_update: up.Update, _at_s: float) -> None:
+        owned.append(client.owns(threading.current_thread()))
+        client.close()
+        told.set()
+
+    monkeypatch.setattr(Wire, "start", start_and_stay)
+    monkeypatch.setattr(Connection, "on_frames", tell_and_take)
+    with ScriptedServer(idle) as server:
+        client = client_of(server)
+        client.observe(observe, direct=True)
+        opener = threading.Thread(target=_open_or_closed, args=(client,))
+        opener.start()
+        assert came.wait(10)
+        client.close()
+        opener.join(5)
+    assert owned[0]
 
 
 def test_setting_stop_ends_the_session() -> None:

@@ -57,7 +57,7 @@ class Attempt:
             stream.cut()
 
     def run(self) -> Wire:
-        """Connect. Errors: UsageError for an invalid URL; ConnectError and its kinds for everything else."""
+        """Connect; the caller starts the wire. Errors: UsageError for an invalid URL; else ConnectError and its kinds."""
         endpoint, limits = self._endpoint, self._limits
         _check_headers(endpoint)
         deadline = Deadline(limits.open_timeout_s or None)
@@ -75,15 +75,13 @@ class Attempt:
                 self._stream.close()
             raise explain(error, endpoint, limits, proxy) from error
         assert isinstance(framing.opening, Response)
-        wire = Wire(
+        return Wire(
             stream,
             framing,
             self._handler,
             close_timeout_s=limits.close_timeout_s * 0.5,
             server_date=framing.opening.headers.get("Date", ""),
         )
-        wire.start()
-        return wire
 
     def _reach(self, uri: WebSocketURI, proxy: str | None, deadline: Deadline) -> Stream:
         """A stream to the server, itself or through the proxy."""

@@ -125,6 +125,7 @@ class Connection:
 
     def _run_connect(self) -> None:
         wire = self._wire = self._attempt.run()
+        wire.start()  # not before `threads` names its thread: an observer in it may close the session
         if self._over:
             wire.abort()
         self._outcome.put(wire)
@@ -294,7 +295,7 @@ class Connection:
     def threads(self) -> list[threading.Thread]:
         """Those that were started, in the order of joining."""
         started = [each.thread for each in (self._connect, self._send, self._pings) if each.thread.ident]
-        if self._wire is not None:
+        if self._wire is not None and self._wire.receive_thread.ident:
             started.insert(1, self._wire.receive_thread)
         return started
 
