@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,7 +128,11 @@ def test_with_a_token_only_who_knows_it_gets_a_key(guarded):
         status, told, _ = ask(guarded, "POST", KEYS, {}, **headers)
         assert (status, told["error"]["code"]) == (401, "invalid_api_key")
     foreign = {"Authorization": "Bearer s3cret", "Origin": "https://evil.example"}
-    assert ask(guarded, "POST", KEYS, {}, **foreign)[0] == 403
+    status, told, _ = ask(guarded, "POST", KEYS, {}, **foreign)
+    assert (status, told["error"]["message"]) == (
+        403,
+        "Pages of https://evil.example may not do this here: keys are for programs.",
+    )
     made = ask(guarded, "POST", KEYS, {}, Authorization="Bearer s3cret")[1]["value"]
     assert ask(guarded, "POST", KEYS, {}, Authorization=f"Bearer {made}")[0] == 401, "a key makes no keys"
 
@@ -213,6 +218,19 @@ def test_servers_share_keys_in_a_folder(tmp_path):
     clock.now_s += 601
     assert one.mint(big).status == 200
     assert len(list(tmp_path.iterdir())) == 1, "what has expired is taken back"
+
+
+def test_kept_settings_take_no_more_than_their_text():
+    keys = Keys(Wall())
+    body = json.dumps({"session": {"type": "realtime", "tracing": {"metadata": {"x": [{}] * 20_000}}}}).encode()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            assert keys.mint(body).status == 200
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * len(body)
 
 
 # --- what is refused ---

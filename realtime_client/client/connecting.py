@@ -57,7 +57,7 @@ class Attempt:
             stream.cut()
 
     def run(self) -> Wire:
-        """Connect; the caller starts the wire. Errors: UsageError for an invalid URL; else ConnectError and its kinds."""
+        """Connect; the caller starts it. Errors: UsageError for an invalid URL; ConnectError and its kinds else."""
         endpoint, limits = self._endpoint, self._limits
         _check_headers(endpoint)
         deadline = Deadline(limits.open_timeout_s or None)

@@ -54,7 +54,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
             message = f"{path} takes {method} requests only."
             return Refused(status=405, code="method_not_allowed", message=message, headers=(("Allow", method),))
         if path in _KEY_PATHS:
-            return _foreign(request) or self._unauthorized(request) or KeyWanted()
+            return _foreign(request, "keys are for programs") or self._unauthorized(request) or KeyWanted()
         return self._admit(request, parse_qs(query))
 
     def _unauthorized(self, request: Request) -> Refused | None:
@@ -71,7 +71,9 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
             if session is None:
                 message = "The ephemeral key is unknown or has expired."
                 return Refused(status=401, code="invalid_api_key", message=message)
-        elif refused := self._unauthorized(request) or (_foreign(request) if self.token is None else None):
+        elif refused := self._unauthorized(request) or (
+            _foreign(request, "start it with a token") if self.token is None else None
+        ):
             return refused
         wants_beta = _BETA_PROTOCOL in _offered(request) or any(
             "realtime=v1" in value for value in request.all("OpenAI-Beta")
@@ -86,12 +88,12 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
         return Admitted(kind=kind, model=model, beta=wants_beta, session=session)
 
 
-def _foreign(request: Request) -> Refused | None:
+def _foreign(request: Request, remedy: str) -> Refused | None:
     """The refusal of a page that does not come from this machine."""
     foreign = [origin for origin in request.all("Origin") if not _is_loopback(origin)]
     if not foreign:
         return None
-    message = f"Pages of {foreign[0][:200]} may not talk to this server: start it with a token."
+    message = f"Pages of {foreign[0][:200]} may not do this here: {remedy}."
     return Refused(status=403, code="origin_not_allowed", message=message)
 
 
