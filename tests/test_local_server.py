@@ -320,8 +320,10 @@ def test_paths(server):
     for path in ("/v1/realtime", "/openai/v1/realtime?model=m", "/openai/realtime?api-version=1&deployment=d"):
         with raw(base + path) as client:
             assert client.next()["type"] == "session.created"
-    status, error = refused(base + "/v1/chat/completions")
-    assert (status, error["code"]) == (404, "not_found")
+    for path, shown in (("/v1/chat/completions", "/v1/chat/completions"), ("/", "/"), ("", "/")):
+        status, error = refused(base + path)
+        assert (status, error["code"]) == (404, "not_found")
+        assert error["message"].startswith(f"Nothing here: {shown}. ")
 
 
 def test_pages_of_other_sites_are_refused(server):

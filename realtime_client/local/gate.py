@@ -48,7 +48,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
         path, _, query = request.target.partition("?")
         path = path.rstrip("/")
         if path not in PATHS | _KEY_PATHS:
-            return Refused(status=404, code="not_found", message=f"Nothing here: {path[:200]}. Try /v1/realtime.")
+            message = f"Nothing here: {path[:200] or '/'}. Try /v1/realtime."
+            return Refused(status=404, code="not_found", message=message)
         method = "GET" if path in PATHS else "POST"
         if request.method != method:
             message = f"{path} takes {method} requests only."
