@@ -26,7 +26,7 @@ from .errors import ClosedError, QueueFullError, RealtimeError, TimeLimitError
 from .session.answer import Answer, TurnFollower
 from .session.arguments import check_call, seconds
 from .session.aside import Aside, Wake
-from .session.session import LOOK_S, Sent, Session
+from .session.session import LOOK_S, Sent, Session, request_of
 from .session.stats import Stats
 from .session.subscription import Subscription
 from .session.utterance import check_ask, pieces
@@ -275,7 +275,7 @@ class AsyncSession(Generic[S]):
         deadline = Deadline(seconds(timeout_s, "timeout_s"))
         async with self.updates() as updates:
             if cause is not None:
-                await cause()
+                follower.cause = request_of(await cause())
             try:
                 while not follower.complete:
                     follower.take(await updates.next(deadline.remaining_s()))

@@ -159,6 +159,13 @@ def test_a_tool_result_and_its_answer() -> None:
         assert peer.receive("conversation.item.create")["item"]["output"] == "5"
         peer.receive("response.create")
         peer.answer("It is 5.", "resp_2")
+        error = {
+            "type": "x",
+            "code": "busy",
+            "message": "not now",
+            "event_id": peer.receive("response.create")["event_id"],
+        }
+        peer.send(type="error", event_id="e", error=error)
         peer.read_all()
 
     async def main() -> None:
@@ -167,6 +174,8 @@ def test_a_tool_result_and_its_answer() -> None:
             (made,) = answer.tool_calls
             answer = await session.next_answer(after=lambda: session.send_tool_result(made.call_id, "5"))
             assert answer.text == "It is 5."
+            with pytest.raises(errors.ResponseFailedError, match="not now"):
+                await session.next_answer(after=session.respond, timeout_s=WAIT_S)
             with pytest.raises(errors.TimeLimitError, match=r"no complete answer within 0\.01 s"):
                 await session.next_answer(timeout_s=0.01)
             async with session.updates(timeout_s=0.01) as updates:

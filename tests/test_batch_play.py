@@ -114,13 +114,14 @@ def test_latencies_count_from_when_the_request_left_to_when_the_answer_arrived()
     watch.begin(turn)
     watch.observe(up.ResponseStarted(response_id="resp_1", request_id="event_1"), 12.5)
     watch.observe(up.TextDelta(response_id="resp_1", item_id="item_1", content_index=0, text="Yes."), 13.0, 0.25)
+    watch.observe(up.AudioDelta(response_id="resp_1", item_id="item_1", content_index=0, audio=b"xx"), 13.5, 0.5)
     watch.observe(up.ResponseDone(response_id="resp_1", status="completed", text="Yes."), 14.0, 0.125)
     before = watch.result(turn, 10.0)
     watch.requests_left({"resp_1": 12.0, "resp_2": None})
     result = watch.result(turn, 10.0)
-    assert before.latencies == {"first_text": 3_000, "answer": 4_000}
-    assert result.latencies == {"first_text": 1_000, "answer": 2_000}
-    assert result.own_waiting == {"first_text": 2_250, "answer": 2_125}
+    assert before.latencies == {"first_text": 3_000, "first_audio": 3_500, "answer": 4_000}
+    assert result.latencies == {"first_text": 1_000, "first_audio": 1_500, "answer": 2_000}
+    assert result.own_waiting == {"first_text": 2_250, "first_audio": 2_500, "answer": 2_125}, "nobody spoke"
 
 
 def test_sessions_open_a_few_at_a_time_and_who_waits_for_that_can_be_stopped(server, monkeypatch):

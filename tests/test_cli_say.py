@@ -132,6 +132,8 @@ def test_a_server_that_never_answers(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_server_that_begins_and_never_ends(capsys: pytest.CaptureFixture[str]) -> None:
     events = (CREATED, delta("Half"), {"type": "error", "error": {"message": "upstream is gone"}})
     assert run(says(*events), "--timeout", "0.6") == 1
-    last = capsys.readouterr().err.splitlines()[-1]
+    out, err = capsys.readouterr()
+    assert out == "Half\n", "what went wrong gets a line of its own"
+    last = err.splitlines()[-1]
     assert "no complete answer within 0.6 s" in last
     assert "upstream is gone" in last

@@ -206,15 +206,18 @@ def test_a_second_question_before_the_first_answer_began() -> None:
 def test_a_refused_request_and_one_that_is_never_answered() -> None:
     def script(peer: Peer) -> None:
         peer.greet()
-        event_id = peer.receive("response.create")["event_id"]
-        error = {"type": "x", "code": "invalid_value", "message": "no such voice", "event_id": event_id}
-        peer.send(type="error", event_id="e", error=error)
+        for _ in range(2):
+            event_id = peer.receive("response.create")["event_id"]
+            error = {"type": "x", "code": "invalid_value", "message": "no such voice", "event_id": event_id}
+            peer.send(type="error", event_id="e", error=error)
         peer.read_all()
 
     with ScriptedServer(script) as server, client_for(server.url) as client:
         with pytest.raises(errors.ResponseFailedError, match="no such voice") as caught:
             client.ask("x", timeout_s=5)
         assert caught.value.code == "invalid_value"
+        with pytest.raises(errors.ResponseFailedError, match="no such voice"):
+            client.next_answer(after=client.respond, timeout_s=5)
         with pytest.raises(TimeoutError):
             client.ask("y", timeout_s=0.05)
 

@@ -108,6 +108,10 @@ def test_a_port_that_cannot_be_shared_is_named(monkeypatch):
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1 port {port}"), several(port):
             pass
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as shared:
+        port = shared.getsockname()[1]
+        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1 port {port}"), several(port):
+            pass  # each would get a part of the other's clients
     monkeypatch.setattr(processes_module, "CAN_SHARE_PORT", False)
     with pytest.raises(UsageError, match="leave out --processes"), several(0):
         pass

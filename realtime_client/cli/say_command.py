@@ -80,18 +80,23 @@ def say(
     if out is not None:
         _check_out(out, settings)
     with command_session(settings, invocation) as (held, _state):
-        show = _show_nothing if as_json else _print_answer
+        show = _show_nothing if as_json else _Printed()
 
         def tell(line: str) -> None:
             notice(invocation, line)
 
         waiter = TurnWaiter(held.session, timeout_s, show, tell)
-        if speech is None:
-            turn = waiter.type(question)
-        else:
-            speech = transcode(speech, input_format(settings), held.session.input_format)
-            fast = held.local if fast is None else fast
-            turn = waiter.speak(Feeder(held.session, speech, fast=fast))
+        try:
+            if speech is None:
+                turn = waiter.type(question)
+            else:
+                speech = transcode(speech, input_format(settings), held.session.input_format)
+                fast = held.local if fast is None else fast
+                turn = waiter.speak(Feeder(held.session, speech, fast=fast))
+        except BaseException:
+            if isinstance(show, _Printed) and show.something:
+                click.echo()  # what went wrong gets a line of its own
+            raise
         written = out if out is not None and _write_out(out, turn, held.session.output_format) else None
         _finish(held, turn, written, as_json=as_json)
     if turn.heard and not as_json:
@@ -128,9 +133,16 @@ def read_stdin() -> str:
         raise UsageError("standard input is not text in UTF-8 (for an audio file: --audio FILE)") from None
 
 
-def _print_answer(text: str) -> None:
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+class _Printed:
+    """Prints an answer as it comes. something: of which there is some."""
+
+    def __init__(self) -> None:
+        self.something = False
+
+    def __call__(self, text: str) -> None:
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
+        self.something = True
 
 
 def _show_nothing(_text: str) -> None:

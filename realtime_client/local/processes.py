@@ -136,11 +136,17 @@ def _reserve(host: str, port: int) -> socket.socket:
     """Take a port that others can share, without listening on it. Errors: UsageError."""
     if not CAN_SHARE_PORT:
         raise UsageError("only Linux shares out the clients of one port among processes: leave out --processes")
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
+        if port:  # other servers that share theirs must not get a part of our clients: alone, for a moment
+            socket.create_server((host, port), family=family).close()
+        sock = socket.socket(family)
+        with ExitStack() as failing:
+            failing.callback(sock.close)
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # the first as `create_server` does: see there
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            sock.bind((host, port))
+            failing.pop_all()
     except (OSError, OverflowError) as error:
-        sock.close()
         raise UsageError(f"cannot listen on {host} port {port}: {error}") from None
     return sock

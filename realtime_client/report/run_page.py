@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from realtime_client.batch.result import CaseResult, CheckResult, RunInfo, StepResult
-from realtime_client.batch.results.summary import Figures, percentile
+from realtime_client.batch.results.summary import Figures
 from realtime_client.batch.results.summary import figures as figures_of
 from realtime_client.version import __version__
 
@@ -149,7 +150,7 @@ def _shown_latency(results: Sequence[CaseResult]) -> str:
 
 def _case(result: CaseResult, link: str | None, latency: str, tags: Sequence[str], planned: int) -> Markup:
     values = sorted(result.latencies.get(latency, []))
-    middle = percentile(values, 50) if values else None
+    middle = statistics.median(values) if values else None
     scenario = "" if result.scenario == result.case else code(result.scenario, 120)
     under = " · ".join(filter(None, (scenario, " ".join(code(name, 40) for name in result.tags[:20]))))
     said = tag("small", under) if under else None

@@ -57,9 +57,9 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
 class TurnFollower:
     """Takes the updates of one turn in order; they alone decide what became of it.
 
-    request: the request for an answer; None follows whatever begins. With voice, several answers may begin where the
-    speaker paused and went on: the last one counts. show: takes the answer's text as it comes. tell: takes a line for
-    people about things that are not part of the answer.
+    request: the request for an answer; None follows whatever begins. cause: a request whose refusal ends the wait for
+    whatever begins. With voice, several answers may begin where the speaker paused and went on: the last one counts.
+    show: takes the answer's text as it comes. tell: takes a line for people about what is no part of the answer.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class TurnFollower:
         tell: Callable[[str], object] = bool,
     ) -> None:
         self.request = request
+        self.cause: str | None = None
         self.response_id: str | None = None  # the answer that is followed
         self.heard_speech = False
         self.complaint: up.Failure | None = None  # what the server said that concerns no request of ours
@@ -180,7 +181,7 @@ class TurnFollower:
         self._audio, self._calls = [], []
 
     def _failed(self, failure: up.Failure) -> None:
-        ours = self.request is not None and failure.event_id == self.request
+        ours = failure.event_id is not None and failure.event_id in {self.request, self.cause}
         if failure.code == up.REQUEST_CANCELLED:
             if ours:
                 raise ResponseFailedError(failure.message, code=failure.code)

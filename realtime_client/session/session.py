@@ -39,6 +39,13 @@ class Sent(NamedTuple):
     request_id: str | None
 
 
+def request_of(caused: object) -> str | None:
+    """Return the request for an answer that a call returned, if it was such a call."""
+    if isinstance(caused, Sent):
+        return caused.request_id
+    return caused if isinstance(caused, str) else None
+
+
 class Session(ABC):
     """One conversation with a model.
 
@@ -366,15 +373,15 @@ class Session(ABC):
         """Wait for the next answer that begins from now on, without asking for one.
 
         after: what causes it, called once nothing of the answer can be missed, for example
-        `session.next_answer(after=lambda: session.send_tool_result(call_id, "5"))`. Errors: as those of `ask`.
+        `session.next_answer(after=lambda: session.send_tool_result(call_id, "5"))`; if it returns a request (`respond`,
+        `send_text`), the refusal of that is an error. Errors: as those of `ask`.
         """
         deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
         check_call(after or bool, "after")
         self._check_may_wait("next_answer()")
         with self.updates() as updates:
-            if after is not None:
-                after()
-            return self._follow(updates.until(deadline), None, timeout_s)
+            caused = after() if after is not None else None
+            return self._follow(updates.until(deadline), None, timeout_s, request_of(caused))
 
     def _check_may_wait(self, call: str) -> None:
         if self.owns(threading.current_thread()):
@@ -385,9 +392,12 @@ class Session(ABC):
             with contextlib.suppress(TimeLimitError):
                 next(updates.until(Deadline(LOOK_S, self._clock)), None)
 
-    def _follow(self, updates: Iterator[up.Update], request: str | None, timeout_s: float) -> Answer:
+    def _follow(
+        self, updates: Iterator[up.Update], request: str | None, timeout_s: float, cause: str | None = None
+    ) -> Answer:
         """Follow one answer to its end."""
         follower = TurnFollower(request, self.output_format)
+        follower.cause = cause
         try:
             for update in updates:
                 follower.take(update)

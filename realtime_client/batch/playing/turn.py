@@ -126,7 +126,7 @@ def latencies_of(turn: PlayedTurn, replies: list[Reply]) -> dict[str, float]:
 
 
 def own_waiting_of(turn: PlayedTurn, replies: list[Reply]) -> dict[str, float]:
-    """How long, in ms, the request waited here to leave, and the end of each latency to be seen."""
+    """How long, in ms, the request waited here to leave, and the end of each latency that there is to be seen."""
     left_late_s = 0.0 if turn.left_s is None or turn.base_s is None else turn.left_s - turn.base_s
     waits = {name: reply.waits.get(moment) for name, moment, reply in _ends(turn, replies)}
     found = {
@@ -136,7 +136,8 @@ def own_waiting_of(turn: PlayedTurn, replies: list[Reply]) -> dict[str, float]:
     }
     if turn.interruption_ms is not None and turn.interruption_wait_s is not None:
         found["interruption"] = turn.interruption_wait_s
-    return {name: round(max(0.0, wait_s) * 1000, 3) for name, wait_s in found.items()}
+    there_are = latencies_of(turn, replies)
+    return {name: round(max(0.0, wait_s) * 1000, 3) for name, wait_s in found.items() if name in there_are}
 
 
 def _ends(turn: PlayedTurn, replies: list[Reply]) -> Iterator[tuple[str, str, Reply]]:

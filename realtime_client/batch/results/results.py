@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,6 @@ import msgspec
 
 from realtime_client.batch.result import VERSION, CaseResult, CheckResult, RunInfo
 from realtime_client.errors import RecordingError
-
-from .summary import percentile
 
 _decode = msgspec.json.Decoder(CaseResult).decode
 _decode_run = msgspec.json.Decoder(RunInfo).decode
@@ -144,7 +143,7 @@ def csv_table(results: Sequence[CaseResult]) -> str:
 
 
 def _median(values: Sequence[float] | None) -> str:
-    return f"{percentile(sorted(values), 50):g}" if values else ""
+    return f"{statistics.median(values):g}" if values else ""
 
 
 def _value(result: CaseResult, column: str) -> object:
