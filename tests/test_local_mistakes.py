@@ -62,6 +62,7 @@ MISTAKES = [
     Mistake("an unknown type of message", {"type": "make.coffee"}, "invalid_value", "type"),
     Mistake("a message without its type", {"kind": "x"}, "missing_required_parameter", "type"),
     Mistake("a field of the wrong kind", {"type": "response.create", "response": []}, "invalid_type", "response"),
+    Mistake("an unknown field", {"type": "input_audio_buffer.commit", "nonsense": 1}, "unknown_parameter", "nonsense"),
     Mistake("a session without its type", NO_TYPE, "missing_required_parameter", "session.type"),
     Mistake("an unknown setting", session(nonsense=1), "unknown_parameter", "session.nonsense"),
     Mistake("a setting of the beta shape", session(temperature=0.8), "unknown_parameter", "session.temperature"),

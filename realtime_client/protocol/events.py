@@ -31,8 +31,8 @@ class Event(msgspec.Struct, tag_field="type", kw_only=True, omit_defaults=True):
         return str(self.__struct_config__.tag)
 
 
-class ClientEvent(Event):
-    """A message from client to server."""
+class ClientEvent(Event, forbid_unknown_fields=True):
+    """A message from client to server, which refuses fields that it does not know."""
 
 
 class ServerEvent(Event, omit_defaults=False):

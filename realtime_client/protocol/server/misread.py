@@ -6,9 +6,10 @@ import re
 
 from realtime_client.protocol import events as ev
 
-from .checks import Refusal, missing
+from .checks import Refusal, missing, unknown
 
 _MISSING = re.compile(r"^Object missing required field `(\w+)`")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(.+?)`")
 _PATH = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 _KINDS = re.compile(r"^Expected `(.+?)`, got `(.+?)`")
 _NAMES = {
@@ -40,6 +41,8 @@ def misread(event: ev.UnknownEvent | ev.MalformedEvent) -> Refusal:
     path = found[1] if found else ""
     if lacks := _MISSING.search(event.error):
         return missing(f"{path}.{lacks[1]}" if path else lacks[1])
+    if stranger := _UNKNOWN.search(event.error):
+        return unknown(f"{path}.{stranger[1]}" if path else stranger[1])
     if path and (kinds := _KINDS.search(event.error)):
         wanted, got = (" or ".join(_NAMES.get(kind, kind) for kind in told.split(" | ")) for told in kinds.groups())
         message = f"Invalid type for '{path}': expected {wanted}, but got {got} instead."
