@@ -109,7 +109,7 @@ def test_say_tells_it_and_ends_with_4(
         assert main(["say", "hello", "--url", server.url, "--no-record"]) == 4
     out, err = capsys.readouterr()
     assert words in err.splitlines()[-1]
-    assert out == ("Half an ans" if moment == "in" else "")
+    assert out == ("Half an ans\n" if moment == "in" else "")
 
 
 @pytest.mark.parametrize(("code", "exits"), [(1000, 4), (1011, 4), (4000, 4)])
