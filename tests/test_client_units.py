@@ -404,6 +404,21 @@ def test_a_full_inbound_queue_lets_its_writers_wait(limit: int, limit_bytes: int
             assert not thread.is_alive()
 
 
+@pytest.mark.parametrize(("limit", "limit_bytes"), [(2, 1000), (1000, 20)])
+def test_what_can_wait_does_not_wait_in_a_full_queue(limit: int, limit_bytes: int) -> None:
+    """Whoever sends it waits for room next."""
+    inbound = Inbound(limit, limit_bytes)
+    reader, _ = in_thread(inbound.get)
+    has_gone_to_sleep(inbound)
+    inbound.put_now(entry("a", 10), quietly=True)
+    assert inbound._asleep
+    inbound.put_now(entry("b", 10), quietly=True)
+    writer, _ = in_thread(inbound.wait_for_room)
+    for thread in (reader, writer):
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
 def test_an_inbound_queue_that_nobody_empties_has_an_end() -> None:
     inbound = Inbound(2, 10**9)
     with pytest.raises(errors.QueueFullError, match="no observer takes them"):

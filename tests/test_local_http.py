@@ -209,6 +209,7 @@ def test_servers_share_keys_in_a_folder(tmp_path):
     key = json.loads(made.body)["value"]
     assert other.session(key) == {"type": "realtime", "instructions": "Be brief."}
     assert other.session(key + "x") is None
+    assert other.session(key + "\udcff") is None, "what is no ASCII in a header"
     assert all(key not in path.name for path in tmp_path.iterdir())
     clock.now_s += 601
     assert other.session(key) is None

@@ -85,7 +85,9 @@ class Keys:
 
     def _place(self, key: str) -> Path | None:
         """Where a key is left for others: under a name that does not tell it, and that nobody can choose."""
-        return self._folder / hashlib.sha256(key.encode()).hexdigest() if self._folder else None
+        if self._folder is None:
+            return None
+        return self._folder / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()  # headers hold any byte
 
     def mint(self, body: bytes) -> Answer | Refused:
         """Carry out `POST client_secrets`: {"session", "expires_after"} -> {"value", "expires_at", "session"}."""

@@ -60,8 +60,8 @@ class Inbound(queue.Queue[Entry | None]):
     def put_now(self, entry: Entry | None, *, quietly: bool = False) -> bool:
         """Queue behind everything else, without waiting; returns whether the queue is crowded now.
 
-        quietly: the reader wakes for the fifth such entry, or for any other. A microphone sends 50 blocks a second, and
-        all that is left to do is write them down; waking a thread for each costs more than the writing.
+        quietly: the reader wakes for the fifth such entry, for any other, or when the queue is crowded. A microphone
+        sends 50 blocks a second, and all that is left to do is write them down; waking a thread for each costs more.
         Errors: QueueFullError far beyond the limit: the reader stands still, and nobody waits.
         """
         with self.mutex:
@@ -75,13 +75,14 @@ class Inbound(queue.Queue[Entry | None]):
             else:
                 self._bytes += entry.size
             self.high_water = max(self.high_water, waiting)
-            if quietly and self._quiet < _TOGETHER - 1:
+            crowded = waiting >= self._limit or self._bytes >= self._limit_bytes
+            if quietly and self._quiet < _TOGETHER - 1 and not crowded:  # else who waits for room would wait for ever
                 self._quiet += 1
                 self.queue.append(entry)
             else:
                 self._quiet = 0
                 self._put(entry)
-            return waiting >= self._limit or self._bytes >= self._limit_bytes
+            return crowded
 
     def _put(self, entry: Entry | None) -> None:
         self.queue.append(entry)
