@@ -124,6 +124,22 @@ def test_latencies_count_from_when_the_request_left_to_when_the_answer_arrived()
     assert result.own_waiting == {"first_text": 2_250, "first_audio": 2_500, "answer": 2_125}, "nobody spoke"
 
 
+def test_an_answer_is_owed_from_the_first_sign_of_speech_until_it_begins():
+    watch = Watch(lambda size: size, lambda: None)
+    events: list[up.Update] = [
+        up.SpeechStarted(item_id="item_1", at_ms=0),
+        up.SpeechStopped(item_id="item_1", at_ms=500),
+        up.InputCommitted(item_id="item_1"),
+        up.ResponseStarted(response_id="resp_1"),
+    ]
+    watch.begin(PlayedTurn(1, Step(text="Well?"), 10.0))
+    owed = []
+    for event in events:
+        watch.observe(event, 10.0)
+        owed.append(watch.owes_answer)
+    assert owed == [True, True, True, False]
+
+
 def test_sessions_open_a_few_at_a_time_and_who_waits_for_that_can_be_stopped(server, monkeypatch):
     nobody = threading.Semaphore(0)
     monkeypatch.setattr(play_module, "_OPENING", nobody)

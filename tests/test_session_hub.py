@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import queue
 import threading
@@ -470,9 +469,8 @@ def test_an_utterance_waits_for_changes_that_are_under_way() -> None:
 def test_a_server_that_confirms_nothing_is_not_waited_for_twice() -> None:
     def script(peer: Peer) -> None:
         peer.greet()
-        for turn in (1, 2):  # each answered when its own sound comes, whatever is left of the one before
-            while base64.b64decode(peer.receive("input_audio_buffer.append")["audio"])[:1] != bytes([turn]):
-                pass
+        for turn in (1, 2):
+            peer.receive("response.create")
             peer.answer("Yes.", f"resp_{turn}")
         peer.read_all()
 

@@ -199,8 +199,7 @@ class Player:
     def _pending(self) -> bool:
         """Whether the server owes something that its gate does not know about."""
         watch = self._watch
-        owed = watch.speech_open or watch.unanswered_commits
-        return bool(self._tools.busy or watch.calls or (self._tail_ms and owed))
+        return bool(self._tools.busy or watch.calls or (self._tail_ms and watch.owes_answer))
 
     def _listening_s(self) -> float:
         return 0.0 if isinstance(self._listener, PatientListener) else self._listener.remaining_s()

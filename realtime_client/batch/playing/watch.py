@@ -35,8 +35,9 @@ class Watch:
         self.lock = threading.Lock()
         self.turns: list[PlayedTurn] = []
         self.calls: list[PendingCall] = []
-        self.unanswered_commits = 0
         self.speech_open = False
+        self._commit_due = False
+        self._unanswered_commits = 0
         self.stopped_at_ms = -1
         self.session_events: dict[str, float] = {}
         self.confirmed = 0
@@ -70,6 +71,11 @@ class Watch:
     def turn(self) -> PlayedTurn | None:
         """The step being played."""
         return self.turns[-1] if self.turns else None
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether the server found speech that it has not begun to answer: it says so in three events, one by one."""
+        return bool(self.speech_open or self._commit_due or self._unanswered_commits)
 
     def begin(self, turn: PlayedTurn) -> None:
         """A step begins: what comes belongs to it."""
@@ -121,7 +127,7 @@ class Watch:
         if len(self._replies) >= _MOST_REPLIES:
             self.flood = f"more than {_MOST_REPLIES} answers"
             return
-        self.unanswered_commits = 0
+        self._unanswered_commits, self._commit_due = 0, False
         if update.request_id is not None:
             turn = next((each for each in self.turns if each.request == update.request_id), turn)
         reply = Reply(update.response_id, at_s)
@@ -193,14 +199,14 @@ class Watch:
         self.speech_open = True
 
     def _speech_stopped(self, update: up.SpeechStopped, at_s: float) -> None:
-        self.speech_open = False
+        self.speech_open, self._commit_due = False, True
         self.stopped_at_ms = update.at_ms
         if self.turn is not None:
             self.turn.stopped_s = at_s
 
     def _committed(self, update: up.InputCommitted, _at_s: float) -> None:
-        self.speech_open = False
-        self.unanswered_commits += 1
+        self.speech_open = self._commit_due = False
+        self._unanswered_commits += 1
         if self.turn is not None and len(self._items) < _MOST_REPLIES:
             self.turn.transcripts.setdefault(update.item_id, None)
             self._items[update.item_id] = self.turn
