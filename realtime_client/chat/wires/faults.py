@@ -163,7 +163,7 @@ def refused(status: int, headers: Mapping[str, str], body: bytes, *, now: dt.dat
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: dt.datetime | None = None) -> float | None:
-    """Read how long a server wants to be left alone: `retry-after-ms`, `retry-after` in seconds or a date (RFC 9110)."""
+    """Read how long a server wants to be left alone: `retry-after-ms`, or `retry-after` as RFC 9110 has it."""
     try:
         return max(0.0, float(headers["retry-after-ms"]) / 1000)
     except (KeyError, ValueError):
