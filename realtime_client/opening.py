@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from realtime_client.changes import ToolSpec
+from realtime_client.chat.place import Place
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ConnectError, UsageError
@@ -22,7 +23,8 @@ from realtime_client.session.arguments import check_kind
 from realtime_client.session.session import Session
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
 from realtime_client.settings.keywords import Keywords
-from realtime_client.settings.target import endpoint, session_config, target
+from realtime_client.settings.providers import chain, is_text
+from realtime_client.settings.target import endpoint, realtime_model, session_config, target
 from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Con
 
     settings: default those of the environment, `.env` and the config file. values: settings by name, stronger than
     all of these: `connect(model="gpt-realtime-2.1", local=True, record=False)`. Without a server and a key among
-    them, the built-in local server is started. Sessions are recorded unless `record` is false.
+    them, the built-in local server is started. A model with a provider's prefix (`ollama/llama3.2`) is a text model:
+    then the session is a `ChatSession`. Sessions are recorded unless `record` is false.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
     check_kind(settings, Settings | None, "settings (realtime_client.Settings; a URL is connect(url=...))")
@@ -83,9 +86,7 @@ class Connecting:
         for warning in settings.warnings:
             _log.warning(warning)
         self._held = opened(settings, prepared=prepared)
-        session = self._held.__enter__().session
-        assert isinstance(session, RealtimeClient)
-        return session
+        return self._held.__enter__().session  # type: ignore[return-value]  # a ChatSession for a text model
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -114,15 +115,7 @@ def opened(
     is, for those who listen in another way. tools: what the model may call.
     """
     with ExitStack() as stack:
-        place = _place(settings, stack, live=sound is not None)
-        recorder = _recorder(settings, place) if settings.record else None
-        session = RealtimeClient(
-            place,
-            session=session_config(settings, tools),
-            limits=settings.limits,
-            recorder=recorder,
-            heard_ms=heard_ms if sound is None else sound.voice.heard_ms,
-        )
+        session, recorder, whom = _session(settings, stack, sound, heard_ms, tools)
         session.observe(SessionLog(session).observe)
         if settings.metrics_port or settings.otel:
             _observe(session, settings, sound, stack)
@@ -135,9 +128,59 @@ def opened(
         if sound is not None:
             stack.enter_context(sound.attached(session))
         folder = None if recorder is None else recorder.folder
-        local = target(settings) == "local"
-        greeting = _greeting(settings, place, folder, session)
-        yield Opened(session, greeting, folder, local, sound, session.server_date)
+        local = not is_text(settings) and target(settings) == "local"
+        greeting = f"{whom(session)}; " + ("nothing is recorded" if folder is None else f"recording into {folder}")
+        date = session.server_date if isinstance(session, RealtimeClient) else ""
+        yield Opened(session, greeting, folder, local, sound, date)
+
+
+def _session(
+    settings: Settings,
+    stack: ExitStack,
+    sound: LiveSound | None,
+    heard_ms: HeardMs | None,
+    tools: Sequence[ToolSpec],
+) -> tuple[Session, Recorder | None, Callable[[Session], str]]:
+    """Make the session that the settings ask for; returns it, its recorder, and what says whom it talks to."""
+    if is_text(settings):
+        places = chain(settings)
+        recorder = _recorder(settings, places[0].base_url, places[0].headers) if settings.record else None
+        return _chat(settings, places, recorder, tools), recorder, lambda session: _models(session, places)
+    place = _place(settings, stack, live=sound is not None)
+    recorder = _recorder(settings, place.url, place.headers) if settings.record else None
+    client = RealtimeClient(
+        place,
+        session=session_config(settings, tools),
+        limits=settings.limits,
+        recorder=recorder,
+        heard_ms=heard_ms if sound is None else sound.voice.heard_ms,
+    )
+    return client, recorder, lambda session: _whom(settings, place, session)
+
+
+def _chat(settings: Settings, places: list[Place], recorder: Recorder | None, tools: Sequence[ToolSpec]) -> Session:
+    """Make a session with text models."""
+    from realtime_client.chat.conversation import Wishes
+    from realtime_client.chat.session import ChatSession
+
+    most = settings.max_output_tokens
+    think = {"true": True, "false": False}.get(settings.think or "", settings.think)
+    wishes = Wishes(
+        instructions=settings.instructions or "",
+        tools=tuple(tools),
+        max_tokens=most if isinstance(most, int) else None,
+        temperature=settings.temperature,
+        think=think,
+        streaming=settings.streaming,
+        fallback=settings.fallback_on_error,
+    )
+    return ChatSession(places, wishes=wishes, limits=settings.limits, chat_limits=settings.chat, recorder=recorder)
+
+
+def _models(session: Session, places: list[Place]) -> str:
+    others = f", or {', '.join(place.name for place in places[1:])}" if len(places) > 1 else ""
+    context = f" with {places[0].context} tokens of context" if places[0].context else ""
+    return f"talking to {session.model} at {places[0].host}{context}{others}"
 
 
 def _observe(session: Session, settings: Settings, sound: LiveSound | None, stack: ExitStack) -> None:
@@ -174,14 +217,14 @@ def _place(settings: Settings, stack: ExitStack, *, live: bool) -> Endpoint:
     return endpoint(settings, local_url=server.url, local_token=token)
 
 
-def _recorder(settings: Settings, place: Endpoint) -> Recorder:
+def _recorder(settings: Settings, url: str, headers: Mapping[str, str]) -> Recorder:
     """Make the session's folder, before anything is sent: a session that cannot be recorded does not begin."""
     from realtime_client.recording.recorder import Recorder
 
-    shown = {name: settings.shown(name) for name in SPECS} | {"endpoint": shown_url(place.url)}
-    shown["local"] = target(settings) == "local"  # also where nobody asked for it
-    secrets_used = {value.removeprefix("Bearer ").removeprefix("Basic ") for value in place.headers.values()}
-    secrets_used |= set(url_secrets(place.url))
+    shown = {name: settings.shown(name) for name in SPECS} | {"endpoint": shown_url(url)}
+    shown["local"] = not is_text(settings) and target(settings) == "local"  # also where nobody asked for it
+    secrets_used = {value.removeprefix("Bearer ").removeprefix("Basic ") for value in headers.values()}
+    secrets_used |= set(url_secrets(url))
     return Recorder.create(
         recordings_folder(settings),
         settings={name: value for name, value in shown.items() if value is not None},
@@ -202,10 +245,8 @@ def _without_trace(session: Session, recorder: Recorder | None) -> Iterator[None
         raise
 
 
-def _greeting(settings: Settings, place: Endpoint, folder: Path | None, session: Session) -> str:
+def _whom(settings: Settings, place: Endpoint, session: Session) -> str:
     if target(settings) == "local":
         why = "as asked" if settings.local else "no OPENAI_API_KEY"
-        whom = f"{why}: talking to the built-in local server"
-    else:
-        whom = f"talking to {session.model or settings.model} at {place.name}"
-    return f"{whom}; " + ("nothing is recorded" if folder is None else f"recording into {folder}")
+        return f"{why}: talking to the built-in local server"
+    return f"talking to {session.model or realtime_model(settings)} at {place.name}"

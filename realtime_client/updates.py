@@ -265,6 +265,48 @@ class TextDelta(Update, frozen=True):
     spoken: bool = False
 
 
+class ThinkingDelta(Update, frozen=True):
+    """More of what the model thinks aloud before it answers: no part of the answer."""
+
+    kind: ClassVar[str] = "thinking_delta"
+    response_id: str
+    item_id: str
+    text: str
+
+
+class AnswerSource(Update, frozen=True):
+    """Who makes an answer from here on, where that has changed.
+
+    offset: how many characters of its text had come before. source: the model that goes on, as `--model` names it.
+    reason: why the one before does not, one line.
+    """
+
+    kind: ClassVar[str] = "answer_source"
+    response_id: str
+    item_id: str
+    offset: int
+    source: str
+    reason: str = ""
+
+
+class Alternatives(Update, frozen=True):
+    """Other answers stand beside the one in the conversation. texts: all of them; chosen: the index of that one."""
+
+    kind: ClassVar[str] = "alternatives"
+    item_id: str
+    texts: tuple[str, ...]
+    chosen: int = 0
+
+
+class BreakerChanged(Update, frozen=True):
+    """A model is left alone for a while because it fails (`open`), tried again (`half_open`), or fine (`closed`)."""
+
+    kind: ClassVar[str] = "breaker_changed"
+    source: str
+    state: str
+    reason: str = ""
+
+
 class TextDone(Update, frozen=True):
     """One content part's text, complete (as far as it was generated)."""
 
@@ -435,7 +477,8 @@ NOTHING_TO_COMMIT = "input_audio_buffer_commit_empty"
 class Failure(Update, frozen=True):
     """The server reports an error; the session goes on unless `fatal`.
 
-    event_id: the request that caused it, when it says so. benign: a known race, for information only.
+    event_id: the request that caused it, when it says so. benign: a known race, for information only. action: what
+    was planned about it (`retry`, `restart`, `fallback`, `fatal`), where this program decides that.
     """
 
     kind: ClassVar[str] = "failure"
@@ -446,6 +489,7 @@ class Failure(Update, frozen=True):
     event_id: str | None = None
     benign: bool = False
     fatal: bool = False
+    action: str | None = None
 
 
 class Notice(Update, frozen=True):

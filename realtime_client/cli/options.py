@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from realtime_client.chat.limits import ChatLimits
 from realtime_client.cli.group import Invocation
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
@@ -18,7 +19,7 @@ from realtime_client.settings import SPECS, Settings, Spec, load_settings
 _SOUND = ("mic", "speaker", "echo", "volume")
 _LOGS = ("log_level", "log_file", "log_json")
 _NAMES = {"voice": "NAME", "mic": "NAME|INDEX", "speaker": "NAME|INDEX"}
-_LIMITS = Limits.__struct_fields__
+_LIMITS = (*Limits.__struct_fields__, *ChatLimits.__struct_fields__)
 
 
 class SectionedCommand(click.Command):
@@ -108,6 +109,8 @@ def _given(spec: Spec, value: Any) -> Any:
     """Turn what click delivers into the setting's value; None stays 'not given'."""
     if value is True and spec.negative:
         return False
+    if isinstance(value, tuple):  # an option that may be repeated
+        return "\n".join(value) or None
     return value
 
 
@@ -115,6 +118,8 @@ def _option(spec: Spec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     text = spec.help + (f" [{spec.env}]" if spec.env else "")
     if spec.is_switch:
         return click.option(spec.flag, spec.name, is_flag=True, default=None, help=text)
+    if spec.name == "header":
+        return click.option(spec.flag, spec.name, multiple=True, metavar="NAME=VALUE", help=text)
     kind: Any = click.Choice(spec.choices) if spec.choices else None
     if spec.is_path:  # for shells that complete names
         kind = click.Path()
@@ -136,8 +141,19 @@ def _metavar(spec: Spec) -> str | None:
         return None
     if spec.name.endswith("_s"):
         return "SECONDS"
-    return {"ca_file": "FILE", "log_file": "FILE", "record_dir": "DIR", "url": "URL", "proxy": "URL", **_NAMES}.get(
-        spec.name, "N" if spec.name in (*_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port") else "TEXT"
+    return {
+        "ca_file": "FILE",
+        "log_file": "FILE",
+        "record_dir": "DIR",
+        "url": "URL",
+        "proxy": "URL",
+        "fallback": "MODELS",
+        **_NAMES,
+    }.get(
+        spec.name,
+        "N"
+        if spec.name in (*_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port", "temperature", "context")
+        else "TEXT",
     )
 
 

@@ -26,7 +26,27 @@ class Keywords(TypedDict, total=False):
     azure_endpoint: str | None
     azure_api_key: str | Secret | None
     azure_ad_token: str | Secret | None
+    header: str | Secret | list[str] | None
+    azure_api_version: str | None
+    ollama_host: str | None
+    ollama_api_key: str | Secret | None
+    apim_endpoint: str | None
+    apim_api_version: str | None
+    apim_key: str | Secret | None
+    apim_key_header: str | None
+    google_api_key: str | Secret | None
+    gemini_api_key: str | Secret | None
+    gemini_base_url: str | None
+    anthropic_api_key: str | Secret | None
+    anthropic_base_url: str | None
+    aws_region: str | None
     model: str | None
+    fallback: str | None
+    fallback_on_error: bool | None
+    streaming: bool | None
+    temperature: float | None
+    think: str | None
+    context: int | None
     proxy: str | None
     ca_file: str | Path | None
     voice: str | None
@@ -63,3 +83,14 @@ class Keywords(TypedDict, total=False):
     outbox_bytes: int | None
     updates_queue: int | None
     max_frame_bytes: int | None
+    stream_timeout_s: float | None
+    first_byte_s: float | None
+    silence_s: float | None
+    grace_s: float | None
+    retries: int | None
+    retry_delay_s: float | None
+    streams: int | None
+    history_entries: int | None
+    history_bytes: int | None
+    context_tokens: int | None
+    answer_characters: int | None

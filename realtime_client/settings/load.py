@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
+from realtime_client.chat.limits import ChatLimits
 from realtime_client.errors import UsageError
 from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import Secret, shown_url, url_secrets
@@ -59,7 +60,7 @@ class Spec(NamedTuple):
     @property
     def is_secret(self) -> bool:
         """True for a value that must not be shown."""
-        return self.parse is read.secret
+        return self.parse in (read.secret, read.headers)
 
     @property
     def is_path(self) -> bool:
@@ -83,7 +84,10 @@ def _setting(
     return dataclasses.field(default=default, metadata=spec)
 
 
-URLS = ("url", "base_url", "azure_endpoint", "proxy")
+URLS = (
+    "url", "base_url", "azure_endpoint", "proxy", "ollama_host", "apim_endpoint", "gemini_base_url",
+    "anthropic_base_url",
+)  # fmt: skip
 """The settings that are URLs: user names, passwords and keys may stand in them."""
 
 
@@ -111,7 +115,45 @@ class Settings:
     azure_ad_token: Secret | None = _setting(
         None, read.secret, "Azure Entra ID token", env="AZURE_OPENAI_AD_TOKEN", flag="-"
     )
-    model: str = _setting("gpt-realtime-2.1", read.word, "model, or Azure deployment")
+    header: Secret | None = _setting(None, read.headers, "another header of each request, NAME=VALUE; may be repeated")
+    azure_api_version: str | None = _setting(
+        None, read.header, "version of Azure's API, for its older paths", env="OPENAI_API_VERSION", flag="-"
+    )
+    ollama_host: str | None = _setting(None, read.word, "where Ollama is", env="OLLAMA_HOST", flag="-")
+    ollama_api_key: Secret | None = _setting(None, read.secret, "key of ollama.com", env="OLLAMA_API_KEY", flag="-")
+    apim_endpoint: str | None = _setting(
+        None, read.word, "URL of an API in Azure API Management", env="APIM_ENDPOINT", flag="-"
+    )
+    apim_api_version: str | None = _setting(
+        None, read.header, "version of the API behind API Management", env="APIM_API_VERSION", flag="-"
+    )
+    apim_key: Secret | None = _setting(
+        None, read.secret, "subscription key of API Management", env="APIM_SUBSCRIPTION_KEY", flag="-"
+    )
+    apim_key_header: str = _setting(
+        "Ocp-Apim-Subscription-Key", read.header, "header that carries this key", env="APIM_KEY_HEADER", flag="-"
+    )
+    google_api_key: Secret | None = _setting(None, read.secret, "Gemini key", env="GOOGLE_API_KEY", flag="-")
+    gemini_api_key: Secret | None = _setting(None, read.secret, "Gemini key", env="GEMINI_API_KEY", flag="-")
+    gemini_base_url: str | None = _setting(
+        None, read.word, "base URL of Gemini", env="GOOGLE_GEMINI_BASE_URL", flag="-"
+    )
+    anthropic_api_key: Secret | None = _setting(None, read.secret, "Anthropic key", env="ANTHROPIC_API_KEY", flag="-")
+    anthropic_base_url: str | None = _setting(
+        None, read.word, "base URL of Anthropic", env="ANTHROPIC_BASE_URL", flag="-"
+    )
+    aws_region: str | None = _setting(None, read.header, "AWS region of Bedrock", env="AWS_REGION", flag="-")
+    model: str = _setting("gpt-realtime-2.1", read.word, "model, Azure deployment, or PROVIDER/MODEL for a text model")
+    fallback: str | None = _setting(None, read.word, "models that stand in, PROVIDER/MODEL[,PROVIDER/MODEL...]")
+    fallback_on_error: bool = _setting(
+        True, read.flag, "let no other model stand in", flag="--no-fallback-on-error", negative=True
+    )
+    streaming: bool = _setting(
+        True, read.flag, "ask for whole answers, not streams", flag="--no-streaming", negative=True
+    )
+    temperature: float | None = _setting(None, read.number(0.0, 2.0), "temperature of a text model")
+    think: str | None = _setting(None, read.word, "let a text model think aloud: true, false, or how much")
+    context: int = _setting(8192, read.count(256, 2**31), "tokens of context that Ollama sets aside")
     proxy: str | None = _setting(None, read.word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
     ca_file: Path | None = _setting(None, read.path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
     voice: str | None = _setting(None, read.word, "voice of the answers", flag="--voice-name")
@@ -138,6 +180,7 @@ class Settings:
     metrics_port: int = _setting(0, read.count(0, 65_535), "serve Prometheus metrics on this loopback port, 0 for none")
     otel: bool = _setting(False, read.flag, "export OpenTelemetry spans, as the OTEL_* variables say")
     limits: Limits = dataclasses.field(default_factory=Limits)
+    chat: ChatLimits = dataclasses.field(default_factory=ChatLimits)
     sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
@@ -150,7 +193,7 @@ class Settings:
 
     def __repr__(self) -> str:
         given = (f"{f.name}={self.shown(f.name)!r}" for f in dataclasses.fields(self) if f.name in SPECS)
-        return f"Settings({', '.join(given)}, limits={self.limits!r})"
+        return f"Settings({', '.join(given)}, limits={self.limits!r}, chat={self.chat!r})"
 
     def source(self, name: str) -> str:
         """Return where the value of setting `name` came from, for example `environment REALTIME_MODEL`."""
@@ -162,7 +205,8 @@ class Settings:
 
     def value(self, name: str) -> Any:
         """Return the value of setting `name`, limits included."""
-        return getattr(self.limits if name in _LIMIT_NAMES else self, name)
+        holder = self.limits if name in _LIMIT_NAMES else self.chat if name in _CHAT_NAMES else self
+        return getattr(holder, name)
 
     def shown(self, name: str) -> Any:
         """Return the value of setting `name` as people and files may see it: plain JSON types, secrets masked."""
@@ -175,6 +219,7 @@ class Settings:
         """Return the secret values themselves, those in URLs included, for whoever must blank them out."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         keys = [value.reveal() for value in values if isinstance(value, Secret)]
+        keys += read.header_lines(self.header).values()
         in_urls = [secret for name in URLS for secret in url_secrets(getattr(self, name) or "")]
         return tuple(dict.fromkeys(keys + in_urls))
 
@@ -194,8 +239,22 @@ _LIMIT_HELP = {
     "updates_queue": "updates that may wait for the program",
     "max_frame_bytes": "longest message accepted, in bytes",
 }
+_CHAT_HELP = {
+    "stream_timeout_s": "longest time of one answer of a text model",
+    "first_byte_s": "longest wait for the first sign of a text model",
+    "silence_s": "longest pause within an answer of a text model",
+    "grace_s": "how long figures are awaited after an answer has ended",
+    "retries": "how often a failed request to a text model is repeated",
+    "retry_delay_s": "pause before the first repetition; it doubles",
+    "streams": "answers that are made at the same time",
+    "history_entries": "messages kept of a conversation with a text model",
+    "history_bytes": "bytes kept of it",
+    "context_tokens": "tokens of it that are sent at most",
+    "answer_characters": "longest answer of a text model",
+}
 _LIMIT_NAMES = frozenset(Limits.__struct_fields__)
-_MAY_BE_ZERO = ("read_timeout_s", "ping_interval_s", "answer_timeout_s")
+_CHAT_NAMES = frozenset(ChatLimits.__struct_fields__)
+_MAY_BE_ZERO = ("retries", "retry_delay_s", "grace_s", "read_timeout_s", "ping_interval_s", "answer_timeout_s")
 
 
 def _limit_spec(name: str) -> Spec:
@@ -203,9 +262,10 @@ def _limit_spec(name: str) -> Spec:
         least = 0.0 if name in _MAY_BE_ZERO else 0.001
         parse = read.number(least, 86_400.0)
     else:
-        parse = read.count(1, 2**31)
+        parse = read.count(0 if name in _MAY_BE_ZERO else 1, 2**31)
     flag = "--" + name.removesuffix("_s").replace("_", "-")
-    return Spec(name, parse, "REALTIME_" + name.upper(), flag, _LIMIT_HELP.get(name, name.replace("_", " ")))
+    text = (_LIMIT_HELP | _CHAT_HELP).get(name, name.replace("_", " "))
+    return Spec(name, parse, "REALTIME_" + name.upper(), flag, text)
 
 
 def _specs() -> Iterator[Spec]:
@@ -216,7 +276,7 @@ def _specs() -> Iterator[Spec]:
         for key, usual in (("env", "REALTIME_" + field.name.upper()), ("flag", "--" + field.name.replace("_", "-"))):
             values[key] = {"": usual, "-": ""}.get(values[key], values[key])
         yield Spec(name=field.name, **values)
-    yield from map(_limit_spec, Limits.__struct_fields__)
+    yield from map(_limit_spec, (*Limits.__struct_fields__, *ChatLimits.__struct_fields__))
 
 
 SPECS: dict[str, Spec] = {spec.name: spec for spec in _specs()}
@@ -249,7 +309,8 @@ def resolve(layers: list[Layer], warnings: tuple[str, ...] = ()) -> Settings:
                 sources[name] = (layer.rank, where)
                 break
     limits = Limits(**{name: values.pop(name) for name in _LIMIT_NAMES & values.keys()})
-    return Settings(**values, limits=limits, sources=sources, warnings=warnings)
+    chat = ChatLimits(**{name: values.pop(name) for name in _CHAT_NAMES & values.keys()})
+    return Settings(**values, limits=limits, chat=chat, sources=sources, warnings=warnings)
 
 
 def _where(layer: Layer, spec: Spec) -> str:

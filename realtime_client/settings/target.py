@@ -27,6 +27,7 @@ from realtime_client.protocol.session import (
 )
 from realtime_client.secret import Secret
 from realtime_client.settings import FLAG, Settings
+from realtime_client.settings.values import header_lines
 from realtime_client.updates import AudioFormat
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -47,6 +48,11 @@ _AUDIO_FORMATS = {
     "g711_ulaw": AudioFormat("ulaw", 8_000),
     "g711_alaw": AudioFormat("alaw", 8_000),
 }
+
+
+def realtime_model(settings: Settings) -> str:
+    """Return the model's name as a Realtime server knows it: `realtime/NAME` is for names that hold a slash."""
+    return settings.model.removeprefix("realtime/")
 
 
 def target(settings: Settings) -> Target:
@@ -79,7 +85,7 @@ def endpoint(settings: Settings, *, local_url: str = "", local_token: str = "") 
     """
     kind = target(settings)
     if kind == "local":
-        url = f"{local_url}?{urlencode({'model': settings.model})}" if local_url else ""
+        url = f"{local_url}?{urlencode({'model': realtime_model(settings)})}" if local_url else ""
         return Endpoint(url=url, headers=_bearer(local_token), proxy=None, name="the built-in local server")
     parts = _URLS[kind](settings)
     host = parts.hostname or ""
@@ -89,7 +95,7 @@ def endpoint(settings: Settings, *, local_url: str = "", local_token: str = "") 
     return Endpoint(
         url=urlunsplit(parts),
         headers=_headers(settings, kind, key),
-        proxy=_proxy(settings),
+        proxy=proxy_of(settings),
         name=host if parts.scheme == "wss" or _is_loopback(host) else f"{host} (not encrypted)",
         trust=str(settings.ca_file) if settings.ca_file else None,
     )
@@ -138,9 +144,9 @@ def _full_url(settings: Settings) -> SplitResult:
     query = parse_qsl(url.query, keep_blank_values=True)
     names = {name for name, _ in query}
     if settings.rank("model") == FLAG and "model" in names:
-        query = [(name, settings.model if name == "model" else value) for name, value in query]
+        query = [(name, realtime_model(settings) if name == "model" else value) for name, value in query]
     elif not names & {"model", "call_id", "intent", "deployment"}:
-        query.append(("model", settings.model))
+        query.append(("model", realtime_model(settings)))
     return url._replace(query=urlencode(query))
 
 
@@ -155,13 +161,13 @@ def _azure_url(settings: Settings) -> SplitResult:
     if _has_user(root):
         raise UsageError(f"{settings.source('azure_endpoint')}: Azure takes no user name; leave it out of the URL")
     path = "" if root.rstrip("/").endswith("/openai/v1") else "/openai/v1"
-    return _from_root(root, settings.source("azure_endpoint"), settings.model, path)
+    return _from_root(root, settings.source("azure_endpoint"), realtime_model(settings), path)
 
 
 _URLS = {
     "url": _full_url,
-    "base_url": lambda s: _from_root(s.base_url or "", s.source("base_url"), s.model),
-    "openai": lambda s: _from_root(OPENAI_URL, "", s.model),
+    "base_url": lambda s: _from_root(s.base_url or "", s.source("base_url"), realtime_model(s)),
+    "openai": lambda s: _from_root(OPENAI_URL, "", realtime_model(s)),
     "azure": _azure_url,
 }
 
@@ -187,6 +193,7 @@ def _headers(settings: Settings, kind: Target, key: str | None) -> dict[str, str
     secret = settings.value(key) if key else None
     value = secret.reveal() if isinstance(secret, Secret) else ""
     headers = {"api-key": value} if key == "azure_api_key" else _bearer(value)
+    headers |= header_lines(settings.header)
     if kind == "azure":
         return headers
     if settings.organization:
@@ -200,7 +207,8 @@ def _bearer(value: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {value}"} if value else {}
 
 
-def _proxy(settings: Settings) -> str | bool | None:
+def proxy_of(settings: Settings) -> str | bool | None:
+    """Return the proxy: True for the environment's, None for none. Errors: UsageError."""
     if settings.proxy is None:
         return True
     if settings.proxy.lower() == "none":

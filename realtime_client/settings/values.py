@@ -5,6 +5,7 @@ Each function returns the value, or raises ValueError or TypeError with the end 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,31 @@ def secret(raw: Any) -> Secret:
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("holds a space, a line break or another character that no key has; copy the key again")
     return Secret(value)
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_OWN_HEADERS = ("host", "content-length", "transfer-encoding", "connection", "content-type", "upgrade")
+
+
+def headers(raw: Any) -> Secret:
+    """Read headers, NAME=VALUE each, one a line; the values are secrets."""
+    value = raw.reveal() if isinstance(raw, Secret) else raw if isinstance(raw, str) else "\n".join(raw)
+    lines = [line.strip() for line in value.splitlines() if line.strip()]
+    for line in lines:
+        name, equals, content = line.partition("=")
+        if not equals or not _HEADER_NAME.fullmatch(name):
+            raise ValueError("must be NAME=VALUE")
+        if name.lower() in _OWN_HEADERS:
+            raise ValueError(f"names {name}, which the connection sets itself")
+        if not content.isascii() or not content.isprintable():
+            raise ValueError(f"gives {name} a character that no header can hold")
+    return Secret("\n".join(lines))
+
+
+def header_lines(value: Secret | None) -> dict[str, str]:
+    """Return headers as `headers` read them, by name."""
+    lines = [] if value is None else value.reveal().splitlines()
+    return {name: content for name, _, content in (line.partition("=") for line in lines)}
 
 
 def header(raw: Any) -> str:

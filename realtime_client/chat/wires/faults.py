@@ -15,6 +15,8 @@ from realtime_client.escape import one_line
 Category = Literal["network", "protocol", "application", "screen"]
 Action = Literal["retry", "restart", "fallback", "fatal"]
 
+CUT = "cut"
+"""Code of the fault of an answer that broke off."""
 LONGEST_WAIT_S = 120.0
 """A server that wants a longer wait is not asked again; the `openai` SDK draws the line there, too."""
 
@@ -92,9 +94,9 @@ def classify(
     )
 
 
-def network(message: str, *, hint: str = "") -> Fault:
+def network(message: str, *, code: str = "") -> Fault:
     """Return a fault of the way to the server."""
-    return Fault(category="network", action="retry", message=one_line(message, 300), hint=hint)
+    return Fault(category="network", action="retry", message=one_line(message, 300), code=code)
 
 
 def malformed(message: str) -> Fault:
@@ -104,7 +106,7 @@ def malformed(message: str) -> Fault:
 
 def cut() -> Fault:
     """Return the fault of a stream that ended without saying that the answer is over."""
-    return network("the answer was cut: the stream ended before the server said that it was over")
+    return network("the answer was cut: the stream ended before the server said that it was over", code=CUT)
 
 
 # --- errors as servers write them -------------------------------------------------------------------------------------

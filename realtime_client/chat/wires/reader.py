@@ -129,6 +129,13 @@ class Reader(ABC):
             self._end()
         return self._taken()
 
+    def fail(self, fault: Fault, at_s: float) -> list[pc.Piece]:
+        """The answer ends here, because of this."""
+        self._at_s = at_s
+        if not self.over:
+            self._fail(fault)
+        return self._taken()
+
     def _end(self) -> None:
         if self._status >= 400:
             self._fail(refused(self._status, self._headers, b"".join(self._whole or ())))

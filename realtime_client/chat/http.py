@@ -1,0 +1,241 @@
+"""The threaded shell under the wires: one request, its answer as it comes, and a cancel that the server sees at once.
+
+Closing a response from another thread does not wake a reader that is blocked in it; shutting its socket down does
+(httpx2 2.16, measured). So each stream has a connection of its own, whose socket is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from realtime_client.deadline import Clock
+from realtime_client.escape import one_line
+
+from .place import Place
+from .wires.ask import HttpRequest
+from .wires.faults import CUT, Fault, malformed, network
+from .wires.pieces import Piece
+from .wires.reader import Reader
+
+CONNECT_S = 5.0
+WRITE_S = 10.0
+_KEEP_ALIVE_S = 90.0
+_MOST_IDLE = 4
+Take = Callable[[list[Piece]], None]
+
+
+class Lane:
+    """One connection to one server, used by one stream after the other."""
+
+    def __init__(self, place: Place, context: ssl.SSLContext | None) -> None:
+        limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEP_ALIVE_S)
+        given = place.proxy if isinstance(place.proxy, str) else None
+        self.client = httpx2.Client(
+            verify=context or False,
+            limits=limits,
+            proxy=given,
+            trust_env=place.proxy is True,
+            timeout=httpx2.Timeout(None, connect=CONNECT_S, write=WRITE_S, pool=CONNECT_S),
+        )
+        self.connections = 0
+        self._sockets: list[socket.socket] = []
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Remember the socket; httpcore calls it."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete", "connect_unix_socket.complete")):
+            self.connections += event.endswith("connect_tcp.complete")
+            found = info["return_value"].get_extra_info("socket")
+            if isinstance(found, socket.socket):
+                self._sockets = [found]
+
+    def shut(self) -> None:
+        """Shut the connection; whoever reads from it ends at once, and the server sees it."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(each, socket.SHUT_RDWR)  # SSLSocket's own takes the TLS state from the reader
+
+    def close(self) -> None:
+        """Let go of the connection; nobody reads from it."""
+        self.client.close()
+
+
+class Lanes:
+    """The connections of one session. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Lane]] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._closed = False
+
+    def take(self, place: Place) -> Lane:
+        """Return a connection that is free, or a new one, which is opened when it is used."""
+        with self._lock:
+            idle = self._idle.get(place.base_url)
+            if idle:
+                return idle.pop()
+        return Lane(place, self._context(place))
+
+    def give_back(self, place: Place, lane: Lane) -> None:
+        """Keep a connection for the next stream."""
+        with self._lock:
+            idle = self._idle.setdefault(place.base_url, [])
+            if not self._closed and len(idle) < _MOST_IDLE:
+                idle.append(lane)
+                return
+        lane.close()
+
+    def close(self) -> None:
+        """Let go of all idle connections; others as they come back."""
+        with self._lock:
+            self._closed = True
+            lanes = [lane for idle in self._idle.values() for lane in idle]
+            self._idle = {}
+        for lane in lanes:
+            lane.close()
+
+    def _context(self, place: Place) -> ssl.SSLContext | None:
+        if urlsplit(place.base_url).scheme != "https":
+            return None  # making a context takes longer than a request on loopback
+        trust = place.trust or ""
+        with self._lock:
+            context = self._contexts.get(trust)
+        if context is None:
+            context = ssl.create_default_context(cafile=place.trust)
+            with self._lock:
+                self._contexts[trust] = context
+        return context
+
+
+class Exchange:
+    """One request and the reading of its answer.
+
+    `run` blocks until the answer is over; `abort` ends it from any thread. heard_s: when bytes came last, the head
+    included; None before.
+    """
+
+    def __init__(
+        self, place: Place, request: HttpRequest, reader: Reader, take: Take, *, lanes: Lanes, clock: Clock
+    ) -> None:
+        self.place = place
+        self.reader = reader
+        self.started_s = clock.monotonic()
+        self.heard_s: float | None = None
+        self._request = request
+        self._take = take
+        self._lanes = lanes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._lane: Lane | None = None
+        self._aborted = False
+        self._why: Fault | None = None
+
+    def abort(self, why: Fault | None = None) -> None:
+        """End it now. why: what its last piece says; None for no last piece, or for an answer that is all there."""
+        with self._lock:
+            if self._aborted:
+                return
+            self._aborted, self._why = True, why
+            lane = self._lane
+        if lane is not None:
+            lane.shut()
+
+    def run(self) -> None:
+        """Ask, and give the pieces as they come. Whatever happens is a piece, not an exception."""
+        reader = self.reader
+        fault = self._read()
+        with self._lock:
+            aborted, why = self._aborted, self._why
+        now = self._clock.monotonic()
+        if aborted and not reader.over:
+            if why is None and not reader.finished:
+                return
+            fault = None if reader.finished else why
+        last = reader.fail(fault, now) if fault is not None and not reader.finished else reader.end(now)
+        if last:
+            self._take(last)
+
+    def _read(self) -> Fault | None:
+        """Read the answer to its end; returns what went wrong on the way."""
+        place, request = self.place, self._request
+        try:
+            lane = self._lanes.take(place)
+        except OSError as error:
+            return _fatal(f"{place.trust}: these certificates cannot be used ({error})")
+        with self._lock:
+            if self._aborted:
+                self._lanes.give_back(place, lane)
+                return None
+            self._lane = lane
+        try:
+            return self._exchange(lane, request)
+        except httpx2.HTTPError as error:
+            return fault_of(error, place)
+        except (httpx2.InvalidURL, ValueError, UnicodeError) as error:
+            return _fatal(f"the request cannot be sent: {error}")
+        finally:
+            with self._lock:
+                self._lane = None
+            self._lanes.give_back(place, lane)
+
+    def _exchange(self, lane: Lane, request: HttpRequest) -> Fault | None:
+        place, reader = self.place, self.reader
+        url = place.url(request)
+        headers = {**request.headers, **place.headers}
+        if place.sign is not None:
+            headers |= place.sign(request.method, url, headers, request.body)
+        with lane.client.stream(
+            request.method, url, content=request.body, headers=headers, extensions={"trace": self._traced(lane)}
+        ) as response:
+            self.heard_s = self._clock.monotonic()
+            if 300 <= response.status_code < 400:
+                where = one_line(response.headers.get("location", "somewhere else"), 100)
+                return _fatal(f"{place.host} says that this has moved to {where}: change the base URL")
+            reader.head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
+            for data in response.iter_bytes():
+                self.heard_s = now = self._clock.monotonic()
+                pieces = reader.feed(data, now)
+                if pieces:
+                    self._take(pieces)
+        return None
+
+    def _traced(self, lane: Lane) -> Callable[[str, dict[str, Any]], None]:
+        def trace(event: str, info: dict[str, Any]) -> None:
+            lane.trace(event, info)
+            if self._aborted:  # it was wanted while the connection was being made
+                lane.shut()
+
+        return trace
+
+
+def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
+    """Say what a failed exchange means."""
+    says = one_line(str(error), 200) or type(error).__name__
+    if isinstance(error, httpx2.ConnectTimeout):
+        return network(f"{place.host} does not answer within {CONNECT_S:g} s")
+    if isinstance(error, httpx2.ProxyError):
+        return network(f"the proxy refuses: {says}")
+    if isinstance(error, httpx2.ConnectError):
+        certificate = "CERTIFICATE" in says.upper()
+        if certificate:
+            return _fatal(f"{place.host}: its certificate is not trusted ({says})")
+        return network(f"cannot reach {place.host}: {says}")
+    if isinstance(error, httpx2.DecodingError):
+        return malformed(f"the answer cannot be read: {says}")
+    if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
+        return _fatal(f"the request cannot be sent: {says}")
+    if isinstance(error, httpx2.TimeoutException):
+        return network(f"{place.host} takes nothing more: {says}")
+    return network(f"the answer was cut: {says}", code=CUT)
+
+
+def _fatal(message: str) -> Fault:
+    return Fault(category="network", action="fatal", message=one_line(message, 300), trips=False)

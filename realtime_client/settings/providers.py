@@ -1,0 +1,243 @@
+"""From settings to text models: which model at which provider, its URL and headers. Pure.
+
+One rule decides what a session is. A model whose name begins with a provider's prefix, such as `ollama/llama3.2`, is a
+text model over HTTP: `url` and the variables are then that provider's. Everything else is a realtime model, as is
+`realtime/NAME`, which says so for a name that holds a slash.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from realtime_client.chat.place import Place
+from realtime_client.chat.wires.ask import Wire
+from realtime_client.errors import UsageError
+from realtime_client.secret import Secret
+from realtime_client.settings import FLAG, Settings
+
+from .target import OPENAI_URL, proxy_of
+from .values import header_lines
+
+GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta"
+ANTHROPIC_URL = "https://api.anthropic.com"
+_OLLAMA_PORT = 11434
+
+
+class Provider(NamedTuple):
+    """One kind of provider.
+
+    wire: module and class under `chat/wires`. base: gives its URL. headers: gives its key. keyless: it may be asked
+    without a key. about: for people.
+    """
+
+    wire: str
+    base: Callable[[Settings], str]
+    headers: Callable[[Settings], dict[str, str]]
+    about: str
+
+
+def provider_of(model: str) -> str | None:
+    """Return the prefix of a text model's name; None for a realtime model."""
+    prefix, slash, name = model.partition("/")
+    return prefix if slash and name and prefix in PROVIDERS else None
+
+
+def is_text(settings: Settings) -> bool:
+    """Whether the settings ask for a text model."""
+    return provider_of(settings.model) is not None
+
+
+def chain(settings: Settings) -> list[Place]:
+    """Return the text models of a session: the model, if it is one, then those that stand in.
+
+    Errors: UsageError for a name without a provider, a missing key or URL, all before anything is asked.
+    """
+    names = [settings.model] if is_text(settings) else []
+    if settings.fallback_on_error:
+        names += [name.strip() for name in (settings.fallback or "").split(",") if name.strip()]
+    return [place(settings, name, first=name == settings.model) for name in dict.fromkeys(names)]
+
+
+def place(settings: Settings, name: str, *, first: bool = True) -> Place:
+    """Return where a model is. first: it is the model of the settings, whose `url` and `token` are meant for it."""
+    prefix = provider_of(name)
+    if prefix is None:
+        known = ", ".join(PROVIDERS)
+        raise UsageError(f"{settings.source('fallback')}: {name} names no text model: it begins with one of {known}")
+    provider, model = PROVIDERS[prefix], name.partition("/")[2]
+    given = settings.url if first else None
+    base = _checked(given or provider.base(settings), settings.source("url") if given else f"{prefix}'s URL")
+    headers = _own_key(settings) if first and settings.rank("token") == FLAG and settings.token else None
+    if headers is None:
+        headers = provider.headers(settings)
+    parts = urlsplit(base)
+    loopback = (parts.hostname or "") in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
+    return Place(
+        provider=prefix,
+        model=model,
+        base_url=base,
+        wire=wire_of(prefix, settings),
+        headers=headers | header_lines(settings.header),
+        sign=_signer(settings) if prefix == "bedrock" else None,
+        proxy=None if loopback else proxy_of(settings),
+        trust=str(settings.ca_file) if settings.ca_file else None,
+        context=settings.context if prefix == "ollama" else None,
+        label=parts.netloc.rpartition("@")[2],
+    )
+
+
+def wire_of(prefix: str, settings: Settings) -> Wire:
+    """Return the wire of a provider."""
+    module, _, name = PROVIDERS[prefix].wire.partition(":")
+    made = getattr(importlib.import_module(f"realtime_client.chat.wires.{module}"), name)
+    if prefix == "azure":
+        return made(settings.azure_api_version)  # type: ignore[no-any-return]
+    if prefix == "apim":
+        return made(settings.apim_api_version)  # type: ignore[no-any-return]
+    return made()  # type: ignore[no-any-return]
+
+
+def _checked(url: str, source: str) -> str:
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or set(url) & set(' \\"<>^`{|}'):
+        raise UsageError(f"{source}: not a URL of a text model's server; it should look like https://HOST/v1")
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+
+
+def _bearer(key: Secret | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key.reveal()}"} if key else {}
+
+
+def _own_key(settings: Settings) -> dict[str, str]:
+    return _bearer(settings.token)
+
+
+def _needed(key: Secret | None, variable: str, settings: Settings, *, named: bool = False) -> Secret | None:
+    """A key that a public service wants; a server of one's own may do without."""
+    if key is None and not named and settings.url is None and settings.header is None:
+        raise UsageError(f"there is no key: set {variable}")
+    return key
+
+
+def _openai_base(settings: Settings) -> str:
+    return settings.base_url or OPENAI_URL
+
+
+def _openai_headers(settings: Settings) -> dict[str, str]:
+    own = settings.base_url is not None
+    headers = _bearer(_needed(settings.api_key, "OPENAI_API_KEY", settings, named=own))
+    if settings.organization:
+        headers["OpenAI-Organization"] = settings.organization
+    if settings.project:
+        headers["OpenAI-Project"] = settings.project
+    return headers
+
+
+def ollama_url(host: str | None) -> str:
+    """Return Ollama's URL as its own clients understand OLLAMA_HOST.
+
+    `HOST`, `HOST:PORT`, `:PORT`, `HOST/PATH`, with or without a scheme, which changes the port that is meant where none
+    is given. The addresses that a server binds to when it is to be reached from everywhere mean this machine.
+    """
+    text = (host or "").strip()
+    scheme, found, rest = text.partition("://")
+    if not found:
+        scheme, rest = "http", text
+    port = {"http": 80, "https": 443}.get(scheme, _OLLAMA_PORT) if found else _OLLAMA_PORT
+    where, slash, path = rest.partition("/")
+    if where.startswith("["):
+        name, _, digits = where[1:].partition("]")
+        name, digits = f"[{name}]", digits.removeprefix(":")
+    elif where.count(":") > 1:
+        name, digits = f"[{where}]", ""
+    else:
+        name, _, digits = where.partition(":")
+    if name == "ollama.com" and not found:
+        scheme, port = "https", 443
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(name, name)  # noqa: S104
+    if digits:
+        if not digits.isdigit() or not 0 < int(digits) < 65_536:
+            raise UsageError(f"OLLAMA_HOST: {digits!r} is not a port")
+        port = int(digits)
+    return f"{scheme}://{name}:{port}{slash}{path}".rstrip("/")
+
+
+def _azure_base(settings: Settings) -> str:
+    if not settings.azure_endpoint:
+        raise UsageError("azure needs AZURE_OPENAI_ENDPOINT, such as https://NAME.openai.azure.com")
+    return settings.azure_endpoint
+
+
+def _azure_headers(settings: Settings) -> dict[str, str]:
+    if settings.azure_ad_token:
+        return _bearer(settings.azure_ad_token)
+    key = _needed(settings.azure_api_key, "AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN", settings)
+    return {"api-key": key.reveal()} if key else {}
+
+
+def _apim_base(settings: Settings) -> str:
+    if not settings.apim_endpoint:
+        raise UsageError("apim needs APIM_ENDPOINT, such as https://NAME.azure-api.net/openai")
+    return settings.apim_endpoint
+
+
+def _apim_headers(settings: Settings) -> dict[str, str]:
+    key = _needed(settings.apim_key, "APIM_SUBSCRIPTION_KEY", settings)
+    return {settings.apim_key_header: key.reveal()} if key else {}
+
+
+def _gemini_headers(settings: Settings) -> dict[str, str]:
+    own = settings.gemini_base_url is not None
+    key = settings.google_api_key or settings.gemini_api_key
+    key = _needed(key, "GOOGLE_API_KEY or GEMINI_API_KEY", settings, named=own)
+    return {"x-goog-api-key": key.reveal()} if key else {}
+
+
+def _anthropic_headers(settings: Settings) -> dict[str, str]:
+    own = settings.anthropic_base_url is not None
+    key = _needed(settings.anthropic_api_key, "ANTHROPIC_API_KEY", settings, named=own)
+    return {"x-api-key": key.reveal()} if key else {}
+
+
+def _bedrock_base(settings: Settings) -> str:
+    from realtime_client.chat.aws import region
+
+    return f"https://bedrock-runtime.{quote(region(settings.aws_region))}.amazonaws.com"
+
+
+def _signer(settings: Settings) -> object:
+    from realtime_client.chat.aws import region, signer
+
+    return signer(region(settings.aws_region))
+
+
+PROVIDERS: dict[str, Provider] = {
+    "ollama": Provider(
+        "ollama:Ollama",
+        lambda s: ollama_url(s.ollama_host),
+        lambda s: _bearer(s.ollama_api_key),
+        "Ollama, on this machine or where OLLAMA_HOST says",
+    ),
+    "openai": Provider(
+        "openai_chat:OpenAIChat", _openai_base, _openai_headers, "chat completions, OpenAI's or another's"
+    ),
+    "openai-responses": Provider(
+        "openai_responses:OpenAIResponses", _openai_base, _openai_headers, "the Responses API, OpenAI's or another's"
+    ),
+    "azure": Provider("azure:AzureOpenAI", _azure_base, _azure_headers, "a deployment at Azure OpenAI"),
+    "apim": Provider("azure:ApiManagement", _apim_base, _apim_headers, "a deployment behind Azure API Management"),
+    "gemini": Provider("gemini:Gemini", lambda s: s.gemini_base_url or GEMINI_URL, _gemini_headers, "Gemini"),
+    "anthropic": Provider(
+        "anthropic:Anthropic", lambda s: s.anthropic_base_url or ANTHROPIC_URL, _anthropic_headers, "Anthropic Messages"
+    ),
+    "bedrock": Provider("bedrock:Bedrock", _bedrock_base, lambda _s: {}, "Amazon Bedrock"),
+}
+
+__all__ = ["PROVIDERS", "chain", "is_text", "ollama_url", "place", "provider_of", "wire_of"]
