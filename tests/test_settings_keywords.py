@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 from mypy import api as mypy
 
+from realtime_client.chat.limits import ChatLimits
 from realtime_client.errors import UsageError
 from realtime_client.opening import connect
 from realtime_client.secret import Secret
@@ -40,11 +41,15 @@ def test_a_keyword_takes_what_its_setting_takes(name: str):
     if spec.choices:
         assert taken == {*spec.choices, type(None)}
     for each in taken:
-        load_settings({name: EXAMPLES.get(each, each)}, environ={"REALTIME_CONFIG": "/dev/null"}, folder=Path("/"))
+        example = EXAMPLES.get(each, each)
+        if name == "header" and each is not type(None):
+            example = each("X-Trace=1")
+        load_settings({name: example}, environ={"REALTIME_CONFIG": "/dev/null"}, folder=Path("/"))
     if spec.is_path or spec.is_secret or spec.is_switch:
         kind = {str, Path} if spec.is_path else {str, Secret} if spec.is_secret else {bool}
         assert taken == {*kind, type(None)}
-    field = get_type_hints(Limits if name in Limits.__struct_fields__ else Settings)[name]
+    holder = next((each for each in (Limits, ChatLimits) if name in each.__struct_fields__), Settings)
+    field = get_type_hints(holder)[name]
     assert members(field) - {str} <= taken, "what a setting holds can be given"
 
 

@@ -47,6 +47,7 @@ def test_every_setting_can_be_given_as_text_in_the_environment():
     for spec in SPECS.values():
         text = spec.choices[-1] if spec.choices else ("1" if spec.is_switch else "7")
         environ[spec.env] = KEY if spec.is_secret else text
+    environ["REALTIME_HEADER"], environ["REALTIME_TEMPERATURE"] = "X-Trace=7", "0.7"
     environ["REALTIME_SPEED"], environ["REALTIME_VOLUME"] = "1.5", "0.5"
     settings = load_settings(environ=environ)
     assert all(settings.source(name) == f"environment {spec.env}" for name, spec in SPECS.items())

@@ -20,7 +20,7 @@ class StreamStats(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     first_s: from the request to the first text; total_s: to its end. rates: pieces of text in each second from
     the first one on. tokens_per_s: what the server counted, by its own time where it tells it; None without usage.
-    estimated: the tokens are counted here, one a piece, because the server stated none. load_s, prompt_s: see `Timings`.
+    estimated: the tokens are counted here, one a piece: the server stated none. load_s, prompt_s: see `Timings`.
     """
 
     stream: str

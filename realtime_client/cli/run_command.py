@@ -46,7 +46,7 @@ class RunOptions:
     fast: bool
     resume: bool
     rate: float | None
-    retries: int
+    case_retries: int
     tags: tuple[str, ...]
     names: tuple[str, ...]
     as_json: bool
@@ -91,6 +91,7 @@ def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> li
 @click.option("--rate", type=click.FloatRange(min=0.01), metavar="N", help="start at most N sessions a minute")
 @click.option(
     "--retries",
+    "case_retries",
     type=click.IntRange(0, 100),
     default=2,
     show_default=True,
@@ -196,7 +197,7 @@ class _Command:
                     self._path,
                     jobs=options.jobs,
                     fast=options.fast,
-                    retries=options.retries,
+                    retries=options.case_retries,
                     executor=options.executor,
                     processes=options.processes,
                     quiet_workers=live,

@@ -26,7 +26,7 @@ class Keywords(TypedDict, total=False):
     azure_endpoint: str | None
     azure_api_key: str | Secret | None
     azure_ad_token: str | Secret | None
-    header: str | Secret | list[str] | None
+    header: str | Secret | None
     azure_api_version: str | None
     ollama_host: str | None
     ollama_api_key: str | Secret | None

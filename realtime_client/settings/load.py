@@ -153,7 +153,7 @@ class Settings:
     )
     temperature: float | None = _setting(None, read.number(0.0, 2.0), "temperature of a text model")
     think: str | None = _setting(None, read.word, "let a text model think aloud: true, false, or how much")
-    context: int = _setting(8192, read.count(256, 2**31), "tokens of context that Ollama sets aside")
+    context: int = _setting(8192, read.count(1, 2**31), "tokens of context that Ollama sets aside")
     proxy: str | None = _setting(None, read.word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
     ca_file: Path | None = _setting(None, read.path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
     voice: str | None = _setting(None, read.word, "voice of the answers", flag="--voice-name")
@@ -252,6 +252,7 @@ _CHAT_HELP = {
     "context_tokens": "tokens of it that are sent at most",
     "answer_characters": "longest answer of a text model",
 }
+_FLAG_WORDS = {"retries": "request_retries", "first_byte_s": "first_byte_timeout", "silence_s": "silence_timeout"}
 _LIMIT_NAMES = frozenset(Limits.__struct_fields__)
 _CHAT_NAMES = frozenset(ChatLimits.__struct_fields__)
 _MAY_BE_ZERO = ("retries", "retry_delay_s", "grace_s", "read_timeout_s", "ping_interval_s", "answer_timeout_s")
@@ -263,7 +264,7 @@ def _limit_spec(name: str) -> Spec:
         parse = read.number(least, 86_400.0)
     else:
         parse = read.count(0 if name in _MAY_BE_ZERO else 1, 2**31)
-    flag = "--" + name.removesuffix("_s").replace("_", "-")
+    flag = "--" + _FLAG_WORDS.get(name, name.removesuffix("_s")).replace("_", "-")
     text = (_LIMIT_HELP | _CHAT_HELP).get(name, name.replace("_", " "))
     return Spec(name, parse, "REALTIME_" + name.upper(), flag, text)
 
