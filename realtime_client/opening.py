@@ -160,7 +160,7 @@ def _session(
 
 def _chat(settings: Settings, places: list[Place], recorder: Recorder | None, tools: Sequence[ToolSpec]) -> Session:
     """Make a session with text models."""
-    from realtime_client.chat.conversation import Wishes
+    from realtime_client.chat.answers import Wishes
     from realtime_client.chat.session import ChatSession
 
     most = settings.max_output_tokens

@@ -33,12 +33,12 @@ class Answering:
         self.due_s: float | None = None
         self.began = False  # its ResponseStarted was told
         self.usage: up.Usage | None = None
+        self.calls: list[pc.CallDonePiece] = []  # complete ones: they count when the answer is over as it should be
         self.size = 0
         self._said: list[str] = []
         self._before: list[str] = []  # what requests before the present one said
         self._continuation: Continuation | None = None
         self._spent: up.Usage | None = None
-        self._calls: list[pc.CallDonePiece] = []
 
     @property
     def text(self) -> str:
@@ -49,7 +49,7 @@ class Answering:
 
     def goes_on(self, *, prefilled: bool) -> Continuation | None:
         """A new request makes the rest; returns what it is told of the beginning, None where there is nothing yet."""
-        self._calls = []
+        self.calls = []
         if self.usage is not None:
             self._spent = self.usage if self._spent is None else self._spent + self.usage
             self.usage = None
@@ -73,15 +73,6 @@ class Answering:
             self._said.append(text)
             self.size += len(text)
         return text
-
-    def called(self, piece: pc.CallDonePiece) -> None:
-        """A call of a tool is complete; it counts when the answer is over as it should be."""
-        self._calls.append(piece)
-
-    @property
-    def calls(self) -> list[pc.CallDonePiece]:
-        """The complete calls."""
-        return self._calls
 
     def spent(self) -> up.Usage | None:
         """What all its requests took, as far as that is known."""

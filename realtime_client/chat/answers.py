@@ -1,0 +1,411 @@
+"""The answers that are being made: what leaves, what comes of it, and what is done when it fails. Pure.
+
+What the conversation keeps of an answer, and what becomes of a question that nobody answers, its `Book` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from realtime_client import updates as up
+from realtime_client.changes import ToolSpec
+from realtime_client.history import Entry, Part, Text, replay
+from realtime_client.history import History as Media
+
+from .answering import Answering
+from .breaker import Breaker
+from .chain import OnError, Step, Way
+from .continuation import INSTRUCTION
+from .hints import hint
+from .limits import ChatLimits
+from .place import Place
+from .wires import pieces as pc
+from .wires.ask import Ask
+from .wires.faults import Fault
+
+_CONTEXT_TOKENS = 100_000  # what nearly every model of a provider takes
+_REPLY_TOKENS = 1_024  # room for the answer
+CANCELLED = "client_cancelled"
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """A request is to leave."""
+
+    stream: str
+    place: int
+    ask: Ask
+
+
+class Abort(msgspec.Struct, frozen=True):
+    """A stream is not wanted any longer."""
+
+    stream: str
+
+
+Command = Begin | Abort
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """How answers are to be: see `Ask`. streaming: in pieces. fallback: another provider may take over."""
+
+    instructions: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+    max_tokens: int | None = None
+    temperature: float | None = None
+    think: bool | str | None = None
+    streaming: bool = True
+    fallback: bool = True
+
+
+class Book(Protocol):
+    """Who keeps the conversation."""
+
+    def keep(self, answer: Answering, parts: tuple[Part, ...], status: str) -> list[up.Update]:
+        """An answer is over, or broke off: keep what came of it. status: completed or incomplete."""
+
+    def unanswered(self, answer: Answering, fault: Fault) -> list[up.Update]:
+        """Nobody can make an answer."""
+
+    def begin_next(self) -> list[up.Update]:
+        """An answer is over: the next one may begin."""
+
+
+class Answers:
+    """The answers of one conversation. What is to be done is appended to `commands`.
+
+    wishes: may be changed at any time. usage: what all answers took. last_place: who made the newest.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        breakers: Sequence[Breaker],
+        *,
+        book: Book,
+        wishes: Wishes,
+        limits: ChatLimits,
+        names: Callable[[str], str],
+        media: Media,
+        now_s: Callable[[], float],
+        on_error: OnError | None,
+    ) -> None:
+        self.places = tuple(places)
+        self.breakers = tuple(breakers)
+        self.wishes = wishes
+        self.commands: list[Command] = []
+        self.usage = up.Usage()
+        self.last_place = 0
+        self.running: dict[str, Answering] = {}  # by response
+        self._book = book
+        self._limits = limits
+        self._name = names
+        self._media = media
+        self._now_s = now_s
+        self._on_error = on_error
+        self._streams: dict[str, Answering] = {}
+        self._without: dict[int, frozenset[str]] = {}  # fields that a place has refused
+        self._unstreamed: set[int] = set()  # places that have refused to stream
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer of the conversation itself runs."""
+        return any(not each.quiet for each in self.running.values())
+
+    @property
+    def due_s(self) -> float | None:
+        """When `tick` has something to do, None for never."""
+        return min((each.due_s for each in self.running.values() if each.due_s is not None), default=None)
+
+    def wants(self, stream: str) -> bool:
+        """Whether a stream that is to begin is still wanted."""
+        return stream in self._streams
+
+    # --- the way of an answer -----------------------------------------------------------------------------------------
+
+    def begin(self, request_id: str, item_id: str, entries: tuple[Entry, ...], *, quiet: bool) -> list[up.Update]:
+        """Begin an answer to a conversation."""
+        way = Way(self.places, self.breakers, self._limits, fallback=self.wishes.fallback)
+        answer = Answering(self._name("resp"), item_id, request_id, entries, way, quiet=quiet)
+        self.running[answer.response_id] = answer
+        return self._step(answer, way.begin(self._now_s(), streaming=self.wishes.streaming), None)
+
+    def tick(self) -> list[up.Update]:
+        """Let leave what is due now."""
+        now = self._now_s()
+        due = [each for each in self.running.values() if each.due_s is not None and each.due_s <= now]
+        return [update for answer in due for update in self._leave(answer)]
+
+    def stop(self, answer: Answering) -> list[up.Update]:
+        """An answer is not wanted any longer. What was seen of it stays in the conversation."""
+        if answer.stream is not None and answer.place >= 0:
+            self.breakers[answer.place].released()
+        self._drop_stream(answer, abort=True)
+        happened = self._rest(answer)
+        if answer.text and not answer.quiet:
+            happened += self._book.keep(answer, (Text(text=answer.text),), "incomplete")
+        return happened + self.done(answer, "cancelled", reason=CANCELLED)
+
+    def _step(self, answer: Answering, step: Step, fault: Fault | None) -> list[up.Update]:
+        """Do what was decided for an answer."""
+        happened: list[up.Update] = []
+        if step.place is None:
+            return self._give_up(answer, fault or _nobody(step.notice))
+        if step.notice and not answer.quiet:
+            happened.append(up.Notice(message=step.notice))
+        if step.place != answer.place and answer.place >= 0 and not answer.quiet:
+            happened.append(
+                up.AnswerSource(
+                    response_id=answer.response_id,
+                    item_id=answer.item_id,
+                    offset=answer.size,
+                    source=self.places[step.place].name,
+                    reason="" if fault is None else fault.message,
+                )
+            )
+        answer.place = step.place
+        if step.delay_s > 0:
+            answer.due_s = self._now_s() + step.delay_s
+            return happened
+        return happened + self._leave(answer)
+
+    def _leave(self, answer: Answering) -> list[up.Update]:
+        """The request for (the rest of) an answer leaves."""
+        at, place = answer.place, self.places[answer.place]
+        answer.due_s = None
+        stream = answer.stream = self._name("stream")
+        self._streams[stream] = answer
+        self.commands.append(Begin(stream, at, self._ask(at, place, answer)))
+        if answer.quiet:
+            return []
+        self.last_place = at
+        if answer.began:
+            return []
+        answer.began = True
+        return [up.ResponseStarted(response_id=answer.response_id, request_id=answer.request_id)]
+
+    def _ask(self, at: int, place: Place, answer: Answering) -> Ask:
+        wishes, entries, prefill = self.wishes, answer.entries, ""
+        without = self._without.get(at, frozenset())
+        prefilled = place.wire.prefills and "prefill" not in without
+        continuation = answer.goes_on(prefilled=prefilled)
+        if continuation is not None and prefilled:
+            prefill = continuation.sent
+        elif continuation is not None and continuation.sent:
+            said = Entry(id="partial", role="assistant", parts=(Text(text=continuation.sent),))
+            entries = (*entries, said, Entry(id="go_on", role="user", parts=(Text(text=INSTRUCTION),)))
+        room = place.context or self._limits.context_tokens or _CONTEXT_TOKENS
+        chosen = replay(
+            entries,
+            instructions=wishes.instructions,
+            most_tokens=room - (wishes.max_tokens or min(_REPLY_TOKENS, room // 2)),
+            most_entries=self._limits.history_entries,
+        )
+        return Ask(
+            model=place.model,
+            entries=chosen.entries,
+            instructions=wishes.instructions,
+            tools=wishes.tools,
+            max_tokens=wishes.max_tokens,
+            temperature=wishes.temperature,
+            stream=answer.way.streaming and at not in self._unstreamed,
+            prefill=prefill,
+            context=place.context,
+            think=wishes.think,
+            without=without,
+            media=self._media.media,
+        )
+
+    # --- what the streams bring ---------------------------------------------------------------------------------------
+
+    def take(self, stream: str, pieces: Sequence[pc.Piece], parts: Callable[[], tuple[Part, ...]]) -> list[up.Update]:
+        """Take pieces of a stream. parts: gives what the conversation keeps of it, when it is over."""
+        answer = self._streams.get(stream)
+        happened: list[up.Update] = []
+        for piece in pieces if answer is not None else ():
+            assert answer is not None
+            if isinstance(piece, pc.TextPiece):
+                happened += self._said(answer, answer.add(piece.text))
+                if answer.size > self._limits.answer_characters:
+                    return happened + self._cut_short(answer)
+            elif isinstance(piece, pc.FinishPiece):
+                return happened + self._finished(answer, piece, parts())
+            elif isinstance(piece, pc.ErrorPiece):
+                return happened + self._failed(answer, piece.fault)
+            elif isinstance(piece, pc.UsagePiece):
+                answer.usage = piece.usage
+            elif isinstance(piece, pc.CallDonePiece):
+                answer.calls.append(piece)
+            elif not answer.quiet:
+                happened += _shown(answer, piece)
+        return happened
+
+    def _said(self, answer: Answering, text: str) -> list[up.Update]:
+        if not text or answer.quiet:
+            return []
+        return [up.TextDelta(response_id=answer.response_id, item_id=answer.item_id, content_index=0, text=text)]
+
+    def _rest(self, answer: Answering) -> list[up.Update]:
+        return self._said(answer, answer.rest())
+
+    def _drop_stream(self, answer: Answering, *, abort: bool = False) -> None:
+        if answer.stream is not None:
+            if abort:
+                self.commands.append(Abort(answer.stream))
+            self._streams.pop(answer.stream, None)
+            answer.stream = None
+
+    def _cut_short(self, answer: Answering) -> list[up.Update]:
+        """An answer goes too far: it ends here, and what came of it stays."""
+        self._drop_stream(answer, abort=True)
+        kept = self._book.keep(answer, (Text(text=answer.text),), "incomplete")
+        message = f"the answer is longer than {self._limits.answer_characters} characters"
+        done = self.done(answer, "incomplete", reason="max_output_tokens", error=message)
+        return [*done, *kept, *self._book.begin_next()]
+
+    def _finished(self, answer: Answering, finish: pc.FinishPiece, read: tuple[Part, ...]) -> list[up.Update]:
+        """The server says that the answer is over."""
+        happened = self._rest(answer)
+        parts = answer.parts(read)
+        if not parts and finish.reason == "stop":
+            return happened + self._failed(answer, _empty(self.places[answer.place]))
+        self._drop_stream(answer)
+        happened += self._told_breaker(answer.place, None)
+        status, reason = _ENDS.get(finish.reason, ("incomplete", finish.words or finish.reason))
+        kept = self._book.keep(answer, parts, status) if parts else []
+        calls: list[up.Update] = []
+        if not answer.quiet:
+            calls = [
+                up.ToolCall(
+                    response_id=answer.response_id,
+                    item_id=answer.item_id,
+                    call_id=call.call_id,
+                    name=call.name,
+                    arguments=call.arguments,
+                )
+                for call in answer.calls
+            ]
+        done = self.done(answer, status, reason=reason)
+        return [*happened, *calls, *done, *kept, *self._book.begin_next()]
+
+    def done(
+        self, answer: Answering, status: str, *, reason: str | None = None, error: str | None = None
+    ) -> list[up.Update]:
+        """Tell that an answer is over, one way or the other."""
+        self.running.pop(answer.response_id, None)
+        usage = answer.spent()
+        if usage is not None:
+            self.usage += usage
+        if answer.quiet or not answer.began:
+            return []
+        text, item_id, response_id = answer.text, answer.item_id, answer.response_id
+        happened: list[up.Update] = []
+        if text:
+            whole = "completed" if status == "completed" else "incomplete"
+            happened = [
+                up.TextDone(response_id=response_id, item_id=item_id, content_index=0, text=text),
+                up.ItemDone(item_id=item_id, role="assistant", item_type="message", text=text, status=whole),
+            ]
+        over = up.ResponseDone(
+            response_id=response_id,
+            status=status,
+            reason=reason,
+            error=error,
+            text=text,
+            item_ids=(item_id,) if text else (),
+            usage=usage,
+        )
+        return [*happened, over]
+
+    # --- faults -------------------------------------------------------------------------------------------------------
+
+    def _failed(self, answer: Answering, fault: Fault) -> list[up.Update]:
+        """A stream failed: decide what becomes of the answer."""
+        self._drop_stream(answer)
+        at, place = answer.place, self.places[answer.place]
+        says = hint(fault, place.provider, place.model)
+        if says and not fault.hint:
+            fault = msgspec.structs.replace(fault, hint=says)
+        happened = self._rest(answer)
+        known = self._without.get(at, frozenset())
+        refused = bool(fault.field) and fault.field != "stream" and fault.field not in known
+        if refused:
+            self._without[at] = known | {fault.field}
+        elif fault.field == "stream":
+            self._unstreamed.add(at)
+        else:
+            happened += self._told_breaker(at, fault)
+        action = self._on_error(fault, place) if self._on_error is not None else None
+        step = answer.way.after(fault, self._now_s(), shown=bool(answer.size), refused=refused, action=action)
+        return happened + self._step(answer, step, fault)
+
+    def _told_breaker(self, at: int, fault: Fault | None) -> list[up.Update]:
+        """Tell a breaker how a request went; returns the change of its state, if there was one."""
+        breaker, now = self.breakers[at], self._now_s()
+        before = breaker.state.state
+        if fault is None:
+            breaker.succeeded(now)
+        elif fault.trips:
+            breaker.failed(now, fault.message, retry_after_s=fault.retry_after_s)
+        else:
+            breaker.released()
+        state = breaker.state
+        if state.state == before:
+            return []
+        return [up.BreakerChanged(source=self.places[at].name, state=state.state, reason=state.reason)]
+
+    def _give_up(self, answer: Answering, fault: Fault) -> list[up.Update]:
+        """Nobody can make this answer."""
+        happened = self._rest(answer)
+        if answer.quiet:
+            return happened + self.done(answer, "failed")
+        if not answer.began:
+            answer.began = True
+            happened.append(up.ResponseStarted(response_id=answer.response_id, request_id=answer.request_id))
+        code = fault.code or (str(fault.status) if fault.status else None)
+        failure = up.Failure(
+            message=fault.line,
+            code=code,
+            error_type=fault.category,
+            event_id=answer.request_id,
+            action=fault.action,
+        )
+        done = self.done(answer, "failed", reason=fault.code or fault.category, error=fault.line)
+        return [*happened, failure, *done, *self._book.unanswered(answer, fault), *self._book.begin_next()]
+
+
+_ENDS: dict[str, tuple[str, str | None]] = {
+    "stop": ("completed", None),
+    "tool_calls": ("completed", None),
+    "refusal": ("completed", None),
+    "length": ("incomplete", "max_output_tokens"),
+    "content_filter": ("incomplete", "content_filter"),
+}
+
+
+def _shown(answer: Answering, piece: pc.Piece) -> list[up.Update]:
+    """What a piece that is no text means to those who watch."""
+    if isinstance(piece, pc.ThinkingPiece):
+        return [up.ThinkingDelta(response_id=answer.response_id, item_id=answer.item_id, text=piece.text)]
+    if isinstance(piece, pc.CallPiece) and piece.text:
+        return [
+            up.ToolCallDelta(
+                response_id=answer.response_id, item_id=answer.item_id, call_id=piece.call_id, text=piece.text
+            )
+        ]
+    if isinstance(piece, pc.CallCutPiece):
+        return [up.Notice(message=f"the model's call of {piece.name or 'a tool'} is not whole: it is not run")]
+    if isinstance(piece, pc.ProgressPiece):
+        return [up.Progress(what=piece.stage, item_id=answer.item_id, text=piece.text)]
+    return []
+
+
+def _nobody(notice: str) -> Fault:
+    message = f"no model can be asked now ({notice})" if notice else "no model can be asked now"
+    return Fault(category="network", action="retry", message=message, trips=False)
+
+
+def _empty(place: Place) -> Fault:
+    return Fault(category="protocol", action="restart", message=f"the answer of {place.name} is empty")

@@ -1,0 +1,282 @@
+"""What makes the answers of a session with text models: its conversation, its coordinator, and a thread for each stream.
+
+    calls, streams   decide under the hub's lock          -> inbound queue.Queue -> audio thread -> observers
+    coordinator      begins streams, watches their limits, does what is due
+    stream           one for each request: reads its answer; one at a time or several side by side
+
+It lives in a session's hub: a `ChatSession` has nothing else, a realtime session may go on with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from realtime_client import updates as up
+from realtime_client.deadline import Clock, Deadline
+from realtime_client.history import Image
+from realtime_client.session.hub import Hub
+from realtime_client.session.observers import EventObserver, RecorderProtocol
+from realtime_client.session.session import Sent
+from realtime_client.session.stats import Traffic
+from realtime_client.session.threads import Worker, join_all
+
+from .accumulator import Accumulator
+from .answers import Abort, Begin, Wishes
+from .breaker import Breaker, BreakerStore, MemoryStore
+from .chain import OnError
+from .conversation import Conversation
+from .http import Exchange, Lanes
+from .limits import ChatLimits
+from .place import Place
+from .wires.ask import HttpRequest
+from .wires.faults import Fault, network
+from .wires.pieces import ErrorPiece, FinishPiece, Piece
+from .wires.reader import Reader
+
+T = TypeVar("T")
+Happened = Sequence[up.Update]
+_LOOK_S = 0.25
+_MOST_COMMANDS = 1024
+_BREAKERS = MemoryStore()
+
+
+class TextEngine:
+    """Makes answers. hub: of the session that it lives in. breakers: where they keep their states, default this program.
+
+    conversation: what was said. streams: the figures of its streams. traffic: what was sent and came.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        *,
+        hub: Hub,
+        clock: Clock,
+        wishes: Wishes,
+        limits: ChatLimits,
+        breakers: BreakerStore | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        store = breakers if breakers is not None else _BREAKERS
+        self.conversation = Conversation(
+            places,
+            [Breaker(f"{place.base_url} {place.name}", store) for place in places],
+            wishes=wishes,
+            limits=limits,
+            now_s=clock.monotonic,
+            on_error=on_error,
+        )
+        self.streams = Accumulator()
+        self.traffic = Traffic()
+        self.event_observers: tuple[EventObserver, ...] = ()
+        self._hub = hub
+        self._clock = clock
+        self._limits = limits
+        self._lanes = Lanes()
+        self._inbox: queue.Queue[Begin | None] = queue.Queue(_MOST_COMMANDS)
+        self._coordinator = Worker("realtime-coordinator", self._coordinate, hub.fail)
+        self._running: dict[str, tuple[Exchange, Worker]] = {}
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, started: Callable[[], Happened]) -> None:
+        """Start the coordinator. started: decides what to tell of it. Nothing is asked of a server yet."""
+        self._coordinator.start()
+        self._tell(started)
+
+    def end(self, deadline: Deadline) -> None:
+        """Cut what runs, and wait for the threads."""
+        self._tell(self.conversation.end, ended=True)
+        self._inbox.put(None)  # it is never full: the conversation bounds what it asks for
+        if self._coordinator.thread.ident:
+            join_all([self._coordinator.thread], deadline)
+        self.abort()
+        with self._hub.lock:
+            workers = [worker for _, worker in self._running.values()]
+        join_all([worker.thread for worker in workers if worker.thread.ident], deadline)
+        self._lanes.close()
+
+    def abort(self) -> None:
+        """Cut all connections."""
+        with self._hub.lock:
+            exchanges = [exchange for exchange, _ in self._running.values()]
+        _abort_all(exchanges)
+
+    def threads(self) -> list[threading.Thread]:
+        """Return its threads that were started."""
+        with self._hub.lock:
+            workers = [self._coordinator, *(worker for _, worker in self._running.values())]
+        return [worker.thread for worker in workers if worker.thread.ident]
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The first exception of the coordinator."""
+        return self._coordinator.error
+
+    # --- deciding -----------------------------------------------------------------------------------------------------
+
+    def act(self, action: Callable[[], tuple[T, Happened]]) -> T:
+        """Let the conversation decide; what follows is told and done, in order."""
+        results: list[T] = []
+
+        def decide() -> Happened:
+            result, happened = action()
+            results.append(result)
+            return happened
+
+        self._tell(decide)
+        return results[0]
+
+    def say(self, text: str, images: Sequence[str], *, respond: bool, answers: int) -> Sent:
+        """Say something; see `Conversation.say`. images: data URIs or addresses."""
+        conversation = self.conversation
+
+        def decide() -> tuple[Sent, Happened]:
+            kept = [Image(media=conversation.history.keep(image)) for image in images]
+            item_id, request_id, happened = conversation.say(text, kept, respond=respond, answers=answers)
+            return Sent(item_id, request_id), happened
+
+        return self.act(decide)
+
+    def interrupt(self, cause: str) -> bool:
+        """Cut the running answer; the next one that is asked for begins."""
+
+        def decide() -> tuple[bool, Happened]:
+            cut, happened = self.conversation.interrupt(cause)
+            return cut, [*happened, *self.conversation.begin_next()]
+
+        return self.act(decide)
+
+    def _tell(self, decide: Callable[[], Happened], at_s: float | None = None, *, ended: bool = False) -> bool:
+        """Decide under the lock, queue what happened in the same critical section; the rest follows after it.
+
+        ended: nothing is begun any more. Returns whether the observers are behind.
+        """
+        hub = self._hub
+        aborts: list[Exchange] = []
+        with hub.lock:
+            happened = decide()
+            now = self._clock.monotonic() if at_s is None else at_s
+            commands, answers = self.conversation.answers.commands, self.conversation.answers
+            if commands:
+                answers.commands = []
+                for command in commands:
+                    if isinstance(command, Abort):
+                        found = self._running.get(command.stream)
+                        aborts += [] if found is None else [found[0]]
+                    elif not ended:
+                        hub.turns.asked(now)
+                        self._inbox.put_nowait(command)
+            crowded = hub.publish(happened, now)
+        _abort_all(aborts)
+        hub.tell_directly(happened, now)
+        return crowded
+
+    # --- the coordinator ----------------------------------------------------------------------------------------------
+
+    def _coordinate(self) -> None:
+        """Begin what is to begin, end what takes too long, do what is due."""
+        while not self._hub.stop.is_set() or not self._inbox.empty():
+            try:
+                command = self._inbox.get(timeout=self._wait_s())
+            except queue.Empty:
+                pass
+            else:
+                if command is None:
+                    return
+                self._begin_stream(command)
+            self._look_after_streams()
+            due_s = self.conversation.due_s
+            if due_s is not None and due_s <= self._clock.monotonic():
+                self._tell(self.conversation.tick)
+
+    def _wait_s(self) -> float:
+        due_s = self.conversation.due_s
+        return _LOOK_S if due_s is None else min(_LOOK_S, max(0.0, due_s - self._clock.monotonic()))
+
+    def _begin_stream(self, command: Begin) -> None:
+        stream, place = command.stream, self.conversation.answers.places[command.place]
+        request = place.wire.request(command.ask)
+        reader = place.wire.reader(stream)
+        take = functools.partial(self._on_pieces, stream, reader)
+        exchange = Exchange(place, request, reader, take, lanes=self._lanes, clock=self._clock)
+        worker = Worker(f"realtime-{stream}", functools.partial(self._stream, stream, exchange), self._hub.fail)
+        now = self._clock.monotonic()
+        with self._hub.lock:
+            if not self.conversation.answers.wants(stream):
+                return  # it was cancelled meanwhile
+            self._running[stream] = (exchange, worker)
+            self.traffic.frames_out += 1
+            self.traffic.bytes_out += len(request.body)
+            if self._hub.records:
+                self._hub.publish((), now, functools.partial(_sent, request), len(request.body))
+        self.streams.begin(stream, place.name, now)
+        worker.start()
+
+    def _look_after_streams(self) -> None:
+        """End streams that take too long. One that is over but for its figures is ended when they do not come."""
+        now, limits = self._clock.monotonic(), self._limits
+        with self._hub.lock:
+            exchanges = [exchange for exchange, _ in self._running.values()]
+        for exchange in exchanges:
+            heard_s, host = exchange.heard_s, exchange.place.host
+            if heard_s is None:
+                if now - exchange.started_s > limits.first_byte_s:
+                    exchange.abort(network(f"{host} said nothing within {limits.first_byte_s:g} s"))
+            elif exchange.reader.finished:
+                if now - heard_s > limits.grace_s:
+                    exchange.abort()
+            elif now - heard_s > limits.silence_s:
+                exchange.abort(network(f"{host} was silent for {limits.silence_s:g} s"))
+            elif now - exchange.started_s > limits.stream_timeout_s:
+                exchange.abort(_too_long(f"the answer took longer than {limits.stream_timeout_s:g} s"))
+
+    # --- a stream -----------------------------------------------------------------------------------------------------
+
+    def _stream(self, stream: str, exchange: Exchange) -> None:
+        try:
+            exchange.run()
+        finally:
+            self.streams.end(stream, self._clock.monotonic())
+            with self._hub.lock:
+                self._running.pop(stream, None)
+
+    def _on_pieces(self, stream: str, reader: Reader, pieces: list[Piece]) -> None:
+        """Pieces came; called by the thread of their stream."""
+        self.streams.take(pieces)
+        self.traffic.frames_in += len(pieces)
+        for tell in self.event_observers:
+            for piece in pieces:
+                tell(_NAMES[type(piece)], piece.at_s)
+        last = pieces[-1]
+        if isinstance(last, ErrorPiece):
+            self.traffic.failures += 1
+        elif isinstance(last, FinishPiece):
+            self.streams.end(stream, last.at_s)
+        answers = self.conversation.answers
+        if self._tell(lambda: answers.take(stream, pieces, reader.parts), pieces[0].at_s):
+            self._hub.wait_for_room()
+
+
+def _abort_all(exchanges: Sequence[Exchange]) -> None:
+    """Never under the lock: a socket is shut."""
+    for exchange in exchanges:
+        exchange.abort()
+
+
+def _sent(request: HttpRequest, recorder: RecorderProtocol, at_s: float) -> None:
+    recorder.sent(request.body, (), (up.RequestSent(),), at_s)
+
+
+def _too_long(message: str) -> Fault:
+    return Fault(category="network", action="fallback", message=message)
+
+
+_NAMES = {
+    kind: up._kind(kind.__name__.removesuffix("Piece"))  # noqa: SLF001 - one spelling of kinds
+    for kind in Piece.__subclasses__()
+}
