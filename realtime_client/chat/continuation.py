@@ -16,6 +16,8 @@ _LONGEST_WORD = 40
 _LONGEST_OVERLAP = 2_000
 _SHORTEST_OVERLAP = 4
 """Shorter ones are chance: many texts end as others begin."""
+_SHORTEST_WHOLE = 12
+"""What a model says that goes on by letters may repeat a short text on purpose: ha ha."""
 
 
 class Continuation:
@@ -61,7 +63,7 @@ class Continuation:
         held, self._held = self._held, ""
         begins, partial, again = held.lstrip(), self._partial, self._again.strip()
         whole = partial.strip()
-        if whole and begins.startswith(whole) and (len(whole) >= _SHORTEST_OVERLAP or not self._prefilled):
+        if whole and begins.startswith(whole) and (len(whole) >= _SHORTEST_WHOLE or not self._prefilled):
             return self._after(begins[len(whole) :])
         if self._prefilled:
             return held

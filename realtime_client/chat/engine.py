@@ -1,4 +1,4 @@
-"""What makes the answers of a session with text models: its conversation, its coordinator, and a thread for each stream.
+"""What makes the answers of text models: the conversation, its coordinator, and a thread for each stream.
 
     calls, streams   decide under the hub's lock          -> inbound queue.Queue -> audio thread -> observers
     coordinator      begins streams, watches their limits, does what is due
@@ -45,7 +45,7 @@ _BREAKERS = MemoryStore()
 
 
 class TextEngine:
-    """Makes answers. hub: of the session that it lives in. breakers: where they keep their states, default this program.
+    """Makes answers. hub: of the session that it lives in. breakers: where they are kept, default in this program.
 
     conversation: what was said. streams: the figures of its streams. traffic: what was sent and came.
     """

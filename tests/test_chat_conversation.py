@@ -1,0 +1,553 @@
+"""A conversation with text models, without servers: what is kept, what is taken back, and who answers."""
+
+from __future__ import annotations
+
+import pytest
+from chat_helpers import Talk, busy, cut, refused
+
+from realtime_client import updates as up
+from realtime_client.changes import Changes, ToolSpec
+from realtime_client.chat.answers import Wishes
+from realtime_client.chat.continuation import INSTRUCTION
+from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.wires import pieces as pc
+from realtime_client.chat.wires.faults import Fault, malformed
+from realtime_client.errors import UsageError
+
+# --- a turn -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_tells_what_every_session_tells():
+    talk = Talk()
+    item_id, request_id, _ = talk.say("Hello?")
+    talk.text("Hi")
+    talk.text(" there.")
+    begin = talk.begun[-1]
+    talk.bring(begin, pc.UsagePiece(begin.stream, 0, 1.0, up.Usage(input_tokens=3, output_tokens=4, total_tokens=7)))
+    talk.finish("Hi there.")
+    kinds = [each.kind for each in talk.told]
+    assert kinds == [
+        "session_started", "item_added", "item_done", "response_started", "text_delta", "text_delta", "text_done",
+        "item_done", "response_done",
+    ]  # fmt: skip
+    started, done = talk.last(up.ResponseStarted), talk.last(up.ResponseDone)
+    assert (started.request_id, started.response_id) == (request_id, done.response_id)
+    assert (done.status, done.text, done.usage and done.usage.total_tokens) == ("completed", "Hi there.", 7)
+    assert talk.conversation.answers.usage.output_tokens == 4
+    assert talk.history == ["user: Hello?", "assistant: Hi there."]
+    assert talk.all(up.ItemAdded)[0].item_id == item_id
+    assert not talk.conversation.answering
+
+
+def test_the_second_question_is_asked_with_the_first():
+    talk = Talk(wishes=Wishes(instructions="Be brief."))
+    talk.say("One?")
+    talk.answer("1")
+    talk.say("Two?")
+    assert talk.asked() == ["user: One?", "assistant: 1", "user: Two?"]
+    assert talk.begun[-1].ask.instructions == "Be brief."
+
+
+def test_a_new_question_cuts_the_answer_before_it():
+    talk = Talk()
+    talk.say("One?")
+    talk.text("It is")
+    talk.say("No, two?")
+    assert talk.aborted == [talk.begun[0].stream]
+    assert talk.last(up.Interrupted).cause == "typed"
+    assert [each.status for each in talk.all(up.ResponseDone)] == ["cancelled"]
+    assert talk.asked() == ["user: One?", "assistant: It is", "user: No, two?"]
+    talk.text(" late", talk.begun[0])
+    assert talk.shown == "It is", "what the cut stream still brings is not shown"
+
+
+def test_requests_wait_for_the_running_answer():
+    talk = Talk()
+    talk.say("One?")
+    first, _ = talk.do(talk.conversation.respond)
+    assert len(talk.begun) == 1
+    talk.answer("1")
+    assert len(talk.begun) == 2
+    assert talk.last(up.ResponseStarted).request_id == first
+
+
+def test_cancel_stops_what_runs_and_what_is_asked_for():
+    talk = Talk()
+    talk.say("One?")
+    waiting, _ = talk.do(talk.conversation.respond)
+    assert talk.do(talk.conversation.cancel)[0] is True
+    assert talk.aborted == [talk.begun[0].stream]
+    dropped = talk.last(up.Failure)
+    assert (dropped.code, dropped.event_id) == (up.REQUEST_CANCELLED, waiting)
+    assert not talk.conversation.answering
+    assert talk.do(talk.conversation.cancel)[0] is False
+
+
+@pytest.mark.parametrize("by", ["response", "request"])
+def test_one_answer_can_be_withdrawn(by: str):
+    talk = Talk()
+    _, request_id, _ = talk.say("One?")
+    second, _ = talk.do(talk.conversation.respond)
+    name = request_id if by == "request" else talk.last(up.ResponseStarted).response_id
+    assert talk.do(lambda: talk.conversation.withdraw(name))[0] is True
+    assert talk.last(up.ResponseStarted).request_id == second, "the other one begins"
+    assert talk.do(lambda: talk.conversation.withdraw("nobody"))[0] is False
+
+
+def test_what_a_text_model_cannot_change_is_refused():
+    talk = Talk()
+    talk.do(lambda: talk.conversation.change(Changes(instructions="Be brief.", tools=(ToolSpec(name="clock"),))))
+    assert talk.last(up.SessionChanged).facts.tools == ("clock",)
+    for change in (
+        Changes(voice="cedar"), Changes(modality="audio"), Changes(speed=1.2), Changes(turn_end="server_vad"),
+        Changes(transcription="x"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError):
+            talk.conversation.change(change)
+    assert talk.conversation.change(Changes(modality="text", turn_end="manual"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "why"),
+    [
+        ("stop", "completed", None),
+        ("length", "incomplete", "max_output_tokens"),
+        ("content_filter", "incomplete", "content_filter"),
+        ("refusal", "completed", None),
+        ("other", "incomplete", "other"),
+    ],
+)
+def test_how_an_answer_ends(reason: pc.Reason, status: str, why: str | None):
+    talk = Talk()
+    talk.say("One?")
+    talk.text("It is")
+    talk.finish("It is", reason=reason)
+    done = talk.last(up.ResponseDone)
+    assert (done.status, done.reason) == (status, why)
+    assert talk.history[-1] == "assistant: It is"
+
+
+def test_an_answer_that_is_too_long_is_cut():
+    talk = Talk(limits=ChatLimits(answer_characters=10))
+    talk.say("One?")
+    talk.text("0123456789ab")
+    assert talk.aborted == [talk.begun[0].stream]
+    assert talk.last(up.ResponseDone).status == "incomplete"
+    assert "longer than 10" in (talk.last(up.ResponseDone).error or "")
+
+
+def test_a_long_conversation_is_cut_to_what_fits():
+    talk = Talk(limits=ChatLimits(context_tokens=600))
+    for n in range(20):
+        talk.say(f"Question {n} " + "x" * 200)
+        talk.answer(f"Answer {n}")
+    assert 2 < len(talk.asked()) < 15
+    assert talk.asked()[-1].startswith("user: Question 19")
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def test_after_the_last_result_the_model_is_asked_again():
+    talk = Talk(wishes=Wishes(tools=(ToolSpec(name="clock"),)))
+    talk.say("What time is it?")
+    talk.call("clock", "call_1")
+    call = talk.last(up.ToolCall)
+    assert (call.name, call.call_id, call.arguments) == ("clock", "call_1", "{}")
+    assert talk.last(up.ResponseDone).status == "completed"
+    talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
+    roles = [entry.role for entry in talk.begun[-1].ask.entries]
+    assert roles == ["user", "assistant", "tool"]
+    talk.answer("Noon.")
+    assert talk.history[-1] == "assistant: Noon."
+    with pytest.raises(UsageError, match="made no call"):
+        talk.conversation.tool_result("call_1", "noon", respond=True)
+
+
+def test_a_call_without_its_result_is_not_told_again():
+    talk = Talk()
+    talk.say("What time is it?")
+    talk.call("clock", "call_1")
+    talk.say("Never mind.")
+    assert [entry.role for entry in talk.begun[-1].ask.entries] == ["user", "user"]
+
+
+def test_a_call_that_is_not_whole_is_told_and_not_made():
+    talk = Talk()
+    talk.say("What time is it?")
+    begin = talk.begun[-1]
+    talk.bring(begin, pc.CallCutPiece(begin.stream, 0, 1.0, "call_1", "clock", '{"ci'))
+    talk.finish("", reason="length")
+    assert not talk.all(up.ToolCall)
+    assert "not whole" in talk.last(up.Notice).message
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_turn_leaves_the_conversation_as_it_was():
+    talk = Talk()
+    talk.say("One?")
+    talk.answer("1")
+    before = talk.history
+    item_id, request_id, _ = talk.say("Two?")
+    talk.fail(refused())
+    assert talk.history == before
+    assert talk.last(up.ItemDeleted).item_id == item_id
+    failure, done = talk.last(up.Failure), talk.last(up.ResponseDone)
+    assert (failure.message, failure.error_type, failure.action) == ("no such thing", "application", "fatal")
+    assert failure.event_id == request_id
+    assert (done.status, done.error) == ("failed", "no such thing")
+
+
+def test_a_failed_turn_takes_its_tools_back_with_it():
+    talk = Talk()
+    talk.say("What time is it?")
+    talk.call()
+    talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
+    talk.fail(refused())
+    assert talk.history == []
+
+
+def test_a_busy_server_is_asked_again_and_then_given_up():
+    talk = Talk(limits=ChatLimits(retries=2, retry_delay_s=1.0))
+    talk.say("One?")
+    talk.fail(busy())
+    assert len(talk.begun) == 1
+    assert talk.conversation.due_s == talk.now_s + 1.0
+    talk.wait(0.99)
+    assert len(talk.begun) == 1
+    talk.wait(0.02)
+    assert len(talk.begun) == 2
+    talk.fail(busy(retry_after_s=7.0))
+    talk.wait(6.9)
+    assert len(talk.begun) == 2
+    talk.wait(0.2)
+    talk.fail(busy())
+    assert talk.last(up.ResponseDone).status == "failed"
+    assert ["asking again in 1 s" in talk.all(up.Notice)[0].message, len(talk.begun)] == [True, 3]
+
+
+def test_what_nobody_answers_is_kept_and_sent_when_somebody_does():
+    talk = Talk(limits=ChatLimits(retries=0))
+    talk.say("One?")
+    talk.fail(busy())
+    assert talk.history == []
+    assert not talk.all(up.ItemDeleted), "it is not lost"
+    assert "kept" in talk.last(up.Notice).message
+    talk.wait(2.1)
+    assert talk.asked() == ["user: One?"]
+    talk.fail(busy())
+    talk.wait(2.1)
+    assert len(talk.begun) == 2, "less and less often"
+    talk.wait(2.0)
+    talk.answer("1")
+    assert talk.history == ["user: One?", "assistant: 1"]
+    assert talk.conversation.due_s is None
+
+
+def test_what_is_kept_goes_with_the_next_question():
+    talk = Talk(limits=ChatLimits(retries=0))
+    talk.say("One?")
+    talk.fail(busy())
+    talk.say("Two?")
+    assert talk.asked() == ["user: One?", "user: Two?"]
+    talk.fail(busy())
+    talk.say("Three?")
+    assert talk.asked() == ["user: One?", "user: Two?", "user: Three?"]
+    talk.answer("6")
+    assert talk.history == ["user: One?", "user: Two?", "user: Three?", "assistant: 6"]
+
+
+def test_nonsense_before_anything_was_shown_is_asked_for_once_more_then_without_a_stream():
+    talk = Talk()
+    talk.say("One?")
+    talk.fail(malformed("what is this"))
+    assert talk.begun[-1].ask.stream is True
+    talk.fail(malformed("what is this"))
+    assert talk.begun[-1].ask.stream is False
+    talk.fail(malformed("what is this"))
+    assert talk.last(up.ResponseDone).status == "failed"
+    assert len(talk.begun) == 3
+
+
+def test_a_stream_cut_before_its_first_piece_is_asked_for_without_streaming():
+    talk = Talk()
+    talk.say("One?")
+    talk.fail(cut())
+    assert [each.ask.stream for each in talk.begun] == [True, False]
+
+
+def test_a_field_that_a_server_refuses_is_left_out_from_then_on():
+    talk = Talk()
+    talk.say("One?")
+    talk.fail(Fault(category="application", action="fatal", message="what?", status=400, field="stream_options"))
+    assert talk.begun[-1].ask.without == {"stream_options"}
+    assert not talk.all(up.Failure)
+    talk.answer("1")
+    talk.say("Two?")
+    assert talk.begun[-1].ask.without == {"stream_options"}
+    talk.fail(Fault(category="application", action="fatal", message="what?", status=400, field="stream_options"))
+    assert talk.last(up.ResponseDone).status == "failed", "leaving it out did not help"
+
+
+def test_a_server_that_does_not_stream_is_never_asked_to_again():
+    talk = Talk()
+    talk.say("One?")
+    talk.fail(Fault(category="application", action="fatal", message="stream", status=400, field="stream"))
+    talk.answer("1")
+    talk.say("Two?")
+    assert [each.ask.stream for each in talk.begun] == [True, False, False]
+
+
+def test_an_empty_answer_is_a_fault():
+    talk = Talk()
+    talk.say("One?")
+    talk.finish()
+    talk.finish()
+    talk.finish()
+    assert "empty" in (talk.last(up.ResponseDone).error or "")
+
+
+def test_the_program_may_decide_otherwise():
+    seen: list[tuple[str, str]] = []
+
+    def decide(fault, place):
+        seen.append((fault.message, place.name))
+        return "fatal"
+
+    talk = Talk("one", "two", on_error=decide)
+    talk.say("One?")
+    talk.fail(busy())
+    assert seen == [("too busy", "openai/one")]
+    assert talk.last(up.ResponseDone).status == "failed"
+
+
+# --- fallback ---------------------------------------------------------------------------------------------------------
+
+
+def test_before_the_first_piece_the_next_provider_takes_over_without_a_trace_in_the_answer():
+    talk = Talk("one", "two", limits=ChatLimits(retries=0))
+    talk.say("One?")
+    talk.fail(busy())
+    assert [each.place for each in talk.begun] == [0, 1]
+    source = talk.last(up.AnswerSource)
+    assert (source.offset, source.source, source.reason) == (0, "openai/two", "too busy")
+    talk.answer("1")
+    assert talk.last(up.ResponseDone).status == "completed"
+    assert talk.conversation.facts.model == "openai/two"
+    talk.say("Two?")
+    assert talk.begun[-1].place == 0, "the first one is the first one again"
+
+
+def test_in_mid_answer_the_next_provider_goes_on_and_is_marked():
+    talk = Talk("one", "two")
+    talk.say("Count.")
+    talk.text("One, two, thr")
+    talk.fail(cut())
+    assert [each.place for each in talk.begun] == [0, 1]
+    assert talk.asked() == ["user: Count.", "assistant: One, two, ", f"user: {INSTRUCTION}"]
+    talk.text("three, ")
+    talk.text("four.")
+    talk.finish("three, four.")
+    assert talk.shown == "One, two, three, four."
+    assert talk.last(up.AnswerSource).offset == len("One, two, thr")
+    assert talk.history == ["user: Count.", "assistant: One, two, three, four."]
+    assert talk.last(up.ResponseDone).text == "One, two, three, four."
+
+
+def test_a_model_that_can_goes_on_from_the_text_itself():
+    talk = Talk("one", "two", prefills=True)
+    talk.say("Count.")
+    talk.text("One, two, thr")
+    talk.fail(cut())
+    assert (talk.begun[-1].ask.prefill, talk.asked()) == ("One, two, thr", ["user: Count."])
+    talk.answer("ee.")
+    assert talk.shown == "One, two, three."
+    assert talk.history[-1] == "assistant: One, two, three."
+
+
+def test_a_chain_of_one_is_asked_to_go_on_itself():
+    talk = Talk()
+    talk.say("Count.")
+    talk.text("One, two, ")
+    talk.fail(cut())
+    assert [each.place for each in talk.begun] == [0, 0]
+    talk.answer("three.")
+    assert talk.shown == "One, two, three."
+    assert not talk.all(up.AnswerSource)
+    assert "asking again at once" in talk.last(up.Notice).message
+
+
+def test_usage_of_all_requests_is_added_up():
+    talk = Talk("one", "two")
+    talk.say("Count.")
+    for n, text in enumerate(("One, ", "two.")):
+        begin = talk.begun[-1]
+        talk.text(text)
+        talk.bring(begin, pc.UsagePiece(begin.stream, 0, 1.0, up.Usage(output_tokens=3 + n)))
+        talk.fail(cut()) if n == 0 else talk.finish(text)
+    usage = talk.last(up.ResponseDone).usage
+    assert usage is not None
+    assert usage.output_tokens == 7
+
+
+def test_when_nobody_can_go_on_what_was_shown_is_taken_back():
+    talk = Talk("one", "two", limits=ChatLimits(retries=0))
+    talk.say("Count.")
+    talk.text("One, ")
+    talk.fail(cut())
+    talk.text("two, ")
+    talk.fail(cut())
+    assert talk.last(up.ResponseDone).status == "failed"
+    assert talk.last(up.ResponseDone).text == "One, two, "
+    assert talk.history == []
+
+
+def test_without_fallback_nobody_stands_in():
+    talk = Talk("one", "two", limits=ChatLimits(retries=0), wishes=Wishes(fallback=False))
+    talk.say("One?")
+    talk.fail(busy())
+    assert len(talk.begun) == 1
+    assert talk.last(up.ResponseDone).status == "failed"
+
+
+def test_a_provider_that_fails_is_left_alone_and_then_tried_again():
+    talk = Talk("one", "two", limits=ChatLimits(retries=0))
+    for n in range(5):
+        talk.say(f"{n}?")
+        talk.fail(busy())
+        talk.answer("yes")
+    assert [each.state for each in talk.all(up.BreakerChanged)] == ["open"]
+    talk.say("Again?")
+    assert talk.begun[-1].place == 1, "nobody is asked that is known to fail"
+    talk.answer("yes")
+    talk.wait(31)
+    talk.say("And now?")
+    assert talk.begun[-1].place == 0
+    talk.answer("yes")
+    assert [each.state for each in talk.all(up.BreakerChanged)] == ["open", "closed"]
+
+
+def test_a_cancelled_request_says_nothing_about_the_provider():
+    talk = Talk(limits=ChatLimits(retries=0))
+    for n in range(8):
+        talk.say(f"{n}?")
+        talk.do(talk.conversation.cancel)
+    assert not talk.all(up.BreakerChanged)
+
+
+def test_a_question_that_the_provider_refuses_says_nothing_about_it():
+    talk = Talk()
+    for n in range(8):
+        talk.say(f"{n}?")
+        talk.fail(refused())
+    assert not talk.all(up.BreakerChanged)
+
+
+# --- again ------------------------------------------------------------------------------------------------------------
+
+
+def test_retry_asks_again_and_keeps_what_was_said_before():
+    talk = Talk()
+    talk.say("A colour?")
+    talk.answer("Red.")
+    old = talk.last(up.ResponseDone).item_ids[0]
+    talk.do(talk.conversation.retry)
+    assert talk.asked() == ["user: A colour?"]
+    assert talk.last(up.ItemDeleted).item_id == old
+    talk.answer("Blue.")
+    offered = talk.last(up.Alternatives)
+    assert (offered.texts, offered.chosen) == (("Red.", "Blue."), 1)
+    assert talk.history == ["user: A colour?", "assistant: Blue."]
+    talk.do(lambda: talk.conversation.choose(0))
+    assert talk.history[-1] == "assistant: Red."
+    assert talk.last(up.Alternatives).chosen == 0
+    talk.say("And why?")
+    assert talk.asked() == ["user: A colour?", "assistant: Red.", "user: And why?"]
+
+
+def test_several_answers_are_made_at_once():
+    talk = Talk()
+    talk.say("A colour?", answers=3)
+    first, second, third = talk.begun
+    talk.text("Re", first)
+    talk.answer("Blue.", second)
+    talk.text("d.", first)
+    talk.finish("Red.", first)
+    talk.answer("Green.", third)
+    assert talk.shown == "Red.", "the others are not mixed in"
+    assert len(talk.all(up.ResponseDone)) == 1
+    offered = talk.last(up.Alternatives)
+    assert set(offered.texts) == {"Red.", "Blue.", "Green."}
+    assert offered.texts[offered.chosen] == "Red."
+    assert talk.history == ["user: A colour?", "assistant: Red."]
+    with pytest.raises(UsageError, match="answers 1 to 3, not 4"):
+        talk.conversation.choose(3)
+
+
+def test_an_alternative_that_fails_is_no_alternative():
+    talk = Talk()
+    talk.say("A colour?", answers=2)
+    talk.fail(refused(), talk.begun[1])
+    talk.answer("Red.", talk.begun[0])
+    assert talk.last(up.ResponseDone).status == "completed"
+    assert not talk.all(up.Alternatives)
+    with pytest.raises(UsageError, match="no other answers"):
+        talk.conversation.choose(0)
+
+
+@pytest.mark.parametrize("answers", [0, -1, 9])
+def test_how_many_answers_can_be_made_at_once(answers: int):
+    talk = Talk()
+    with pytest.raises(UsageError, match="1 to 8 answers"):
+        talk.say("A colour?", answers=answers)
+    assert talk.history == [], "nothing was said"
+
+
+def test_retry_after_a_failure_asks_the_same_again():
+    talk = Talk()
+    talk.say("One?")
+    talk.fail(refused())
+    talk.do(talk.conversation.retry)
+    assert talk.asked() == ["user: One?"]
+    talk.answer("1")
+    assert talk.history == ["user: One?", "assistant: 1"]
+
+
+def test_retry_without_a_question_is_refused():
+    with pytest.raises(UsageError, match="nothing was said"):
+        Talk().conversation.retry()
+
+
+def test_edit_says_the_last_message_in_other_words():
+    talk = Talk()
+    talk.say("One?")
+    talk.answer("1")
+    talk.say("Tow?")
+    talk.answer("Tow?")
+    talk.do(lambda: talk.conversation.edit("Two?"))
+    assert talk.asked() == ["user: One?", "assistant: 1", "user: Two?"]
+    talk.answer("2")
+    assert talk.history == ["user: One?", "assistant: 1", "user: Two?", "assistant: 2"]
+
+
+def test_edit_while_an_answer_runs_and_after_one_that_failed():
+    talk = Talk()
+    talk.say("Tow?")
+    talk.text("What is")
+    talk.do(lambda: talk.conversation.edit("Two?"))
+    assert talk.asked() == ["user: Two?"]
+    talk.fail(refused())
+    talk.do(lambda: talk.conversation.edit("Three?"))
+    assert talk.asked() == ["user: Three?"]
+
+
+def test_the_end_cuts_everything():
+    talk = Talk()
+    talk.say("One?", answers=2)
+    talk.do(talk.conversation.respond)
+    talk.do(talk.conversation.end)
+    assert len(talk.aborted) == 2
+    assert not talk.conversation.answering
+    assert talk.conversation.due_s is None
