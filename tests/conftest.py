@@ -19,7 +19,10 @@ import pytest
 
 TEST_LIMIT_S = 90
 THREADS_LIMIT_S = 5.0
-_OURS = re.compile(r"(?i)^(OPENAI_|AZURE_OPENAI_|REALTIME_|XDG_|SSL_CERT_|NO_COLOR$|FORCE_COLOR$|.*_PROXY$)")
+_OURS = re.compile(
+    r"(?i)^(OPENAI_|AZURE_OPENAI_|OLLAMA_|APIM_|GOOGLE_|GEMINI_|ANTHROPIC_|AWS_|REALTIME_|XDG_|SSL_CERT_"
+    r"|NO_COLOR$|FORCE_COLOR$|.*_PROXY$)"
+)
 
 
 def in_ci() -> bool:

@@ -29,6 +29,7 @@ CONNECT_S = 5.0
 WRITE_S = 10.0
 _KEEP_ALIVE_S = 90.0
 _MOST_IDLE = 4
+_ENDS_WITHIN_S = 0.1
 Take = Callable[[list[Piece]], None]
 
 
@@ -68,34 +69,49 @@ class Lane:
 
 
 class Lanes:
-    """The connections of one session. Thread-safe."""
+    """The connections of one session. Thread-safe.
+
+    An answer is known before its HTTP body has ended; the connection is free a moment later. Who wants one then waits
+    for that moment, which is shorter than making another one.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._idle: dict[str, list[Lane]] = {}
+        self._ending: dict[str, int] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._closed = False
 
     def take(self, place: Place) -> Lane:
-        """Return a connection that is free, or a new one, which is opened when it is used."""
-        with self._lock:
-            idle = self._idle.get(place.base_url)
-            if idle:
+        """Return a connection that is free, or a new one, which is opened when it is used. Errors: OSError."""
+        where = place.base_url
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle.get(where) or not self._ending.get(where), _ENDS_WITHIN_S)
+            if idle := self._idle.get(where):
                 return idle.pop()
         return Lane(place, self._context(place))
 
-    def give_back(self, place: Place, lane: Lane) -> None:
-        """Keep a connection for the next stream."""
-        with self._lock:
-            idle = self._idle.setdefault(place.base_url, [])
-            if not self._closed and len(idle) < _MOST_IDLE:
+    def ending(self, place: Place) -> None:
+        """The answer on one of the connections is over: it will be given back soon."""
+        with self._changed:
+            self._ending[place.base_url] = self._ending.get(place.base_url, 0) + 1
+
+    def give_back(self, place: Place, lane: Lane, *, ended: bool) -> None:
+        """Keep a connection for the next stream. ended: `ending` was told of it."""
+        where = place.base_url
+        with self._changed:
+            self._ending[where] = self._ending.get(where, 0) - ended
+            idle = self._idle.setdefault(where, [])
+            kept = not self._closed and len(idle) < _MOST_IDLE
+            if kept:
                 idle.append(lane)
-                return
-        lane.close()
+            self._changed.notify_all()
+        if not kept:
+            lane.close()
 
     def close(self) -> None:
         """Let go of all idle connections; others as they come back."""
-        with self._lock:
+        with self._changed:
             self._closed = True
             lanes = [lane for idle in self._idle.values() for lane in idle]
             self._idle = {}
@@ -106,11 +122,11 @@ class Lanes:
         if urlsplit(place.base_url).scheme != "https":
             return None  # making a context takes longer than a request on loopback
         trust = place.trust or ""
-        with self._lock:
+        with self._changed:
             context = self._contexts.get(trust)
         if context is None:
             context = ssl.create_default_context(cafile=place.trust)
-            with self._lock:
+            with self._changed:
                 self._contexts[trust] = context
         return context
 
@@ -135,6 +151,7 @@ class Exchange:
         self._clock = clock
         self._lock = threading.Lock()
         self._lane: Lane | None = None
+        self._ended = False
         self._aborted = False
         self._why: Fault | None = None
 
@@ -172,7 +189,7 @@ class Exchange:
             return _fatal(f"{place.trust}: these certificates cannot be used ({error})")
         with self._lock:
             if self._aborted:
-                self._lanes.give_back(place, lane)
+                self._lanes.give_back(place, lane, ended=False)
                 return None
             self._lane = lane
         try:
@@ -184,7 +201,7 @@ class Exchange:
         finally:
             with self._lock:
                 self._lane = None
-            self._lanes.give_back(place, lane)
+            self._lanes.give_back(place, lane, ended=self._ended)
 
     def _exchange(self, lane: Lane, request: HttpRequest) -> Fault | None:
         place, reader = self.place, self.reader
@@ -203,6 +220,9 @@ class Exchange:
             for data in response.iter_bytes():
                 self.heard_s = now = self._clock.monotonic()
                 pieces = reader.feed(data, now)
+                if reader.over and not self._ended:
+                    self._ended = True
+                    self._lanes.ending(place)
                 if pieces:
                     self._take(pieces)
         return None
