@@ -160,7 +160,11 @@ def test_cancel_before_the_head_came_is_seen_by_the_server():
 
 
 def test_cancel_while_connecting_ends_the_stream():
-    with TextServer(answers("Hi.")) as server:
+    def script(request: Request) -> None:
+        last = request.json["messages"][-1]["content"] == "And now?"
+        answers("Hi.")(request) if last else request.wait_gone()
+
+    with TextServer(script) as server:
         client = session(server)
         with client:
             for _ in range(20):

@@ -29,7 +29,7 @@ CONNECT_S = 5.0
 WRITE_S = 10.0
 _KEEP_ALIVE_S = 90.0
 _MOST_IDLE = 4
-_ENDS_WITHIN_S = 0.1
+_ENDS_WITHIN_S = 0.5
 Take = Callable[[list[Piece]], None]
 
 
