@@ -96,13 +96,13 @@ class Lanes:
         with self._changed:
             self._ending[place.base_url] = self._ending.get(place.base_url, 0) + 1
 
-    def give_back(self, place: Place, lane: Lane, *, ended: bool) -> None:
-        """Keep a connection for the next stream. ended: `ending` was told of it."""
+    def give_back(self, place: Place, lane: Lane, *, ended: bool, good: bool) -> None:
+        """Keep a connection for the next stream. ended: `ending` was told of it. good: it was not shut."""
         where = place.base_url
         with self._changed:
             self._ending[where] = self._ending.get(where, 0) - ended
             idle = self._idle.setdefault(where, [])
-            kept = not self._closed and len(idle) < _MOST_IDLE
+            kept = good and not self._closed and len(idle) < _MOST_IDLE
             if kept:
                 idle.append(lane)
             self._changed.notify_all()
@@ -189,7 +189,7 @@ class Exchange:
             return _fatal(f"{place.trust}: these certificates cannot be used ({error})")
         with self._lock:
             if self._aborted:
-                self._lanes.give_back(place, lane, ended=False)
+                self._lanes.give_back(place, lane, ended=False, good=True)
                 return None
             self._lane = lane
         try:
@@ -201,7 +201,7 @@ class Exchange:
         finally:
             with self._lock:
                 self._lane = None
-            self._lanes.give_back(place, lane, ended=self._ended)
+            self._lanes.give_back(place, lane, ended=self._ended, good=not self._aborted)
 
     def _exchange(self, lane: Lane, request: HttpRequest) -> Fault | None:
         place, reader = self.place, self.reader
