@@ -16,7 +16,7 @@ from .lazy import loader
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import aio, errors, updates
+    from . import aio, errors, models, updates
     from .audio.files import read_audio, write_audio
     from .audio.pcm import pcm16
     from .changes import Changes, ToolSpec
@@ -54,6 +54,7 @@ _WHERE = {
     "connect": "opening",
     "errors": "errors",
     "load_settings": "settings",
+    "models": "models",
     "pcm16": "audio.pcm",
     "signals": "session.signals",
     "updates": "updates",
@@ -79,6 +80,7 @@ __all__ = [
     "connect",
     "errors",
     "load_settings",
+    "models",
     "pcm16",
     "read_audio",
     "signals",

@@ -2,7 +2,8 @@
 
     RealtimeError
     ├── UsageError              a wrong flag, setting, file or call; nothing was sent
-    │   └── MissingExtraError   an optional package is not installed; names the extra
+    │   ├── MissingExtraError   an optional package is not installed; names the extra
+    │   └── ModelMissingError   a model's files are not here; names the command that gets them
     ├── ConnectError            no conversation came about
     │   ├── HostUnreachableError    no such host, refused, timed out
     │   ├── AuthenticationError     the key was refused (HTTP 401/403, close 3000, error event)
@@ -19,6 +20,7 @@
     ├── QueueFullError          a bounded queue is full and its rule is to fail loudly
     ├── ResponseFailedError     the server ended an answer with status failed
     ├── RecordingError          the recording cannot be written or read
+    ├── ModelError              a model's files cannot be had, or are not what the manifest says
     ├── WorkerLostError         the process or machine that played a case is gone
     └── ShutdownError           threads did not end within the deadline; names them, with stacks
 
@@ -49,6 +51,10 @@ class MissingExtraError(UsageError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.what, self.extra)
+
+
+class ModelMissingError(UsageError):
+    """A model's files are not on this machine; the message names the command that gets them."""
 
 
 class ConnectError(RealtimeError):
@@ -155,6 +161,10 @@ class ResponseFailedError(RealtimeError):
 
 class RecordingError(RealtimeError):
     """The recording cannot be written or read."""
+
+
+class ModelError(RealtimeError):
+    """A model's files cannot be had, or are not what the manifest says."""
 
 
 class WorkerLostError(RealtimeError):

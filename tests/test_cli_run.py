@@ -426,7 +426,7 @@ for missing in ("pread", "pwrite", "fork", "getuid", "O_CLOEXEC", "O_DIRECTORY",
     delattr(os, missing)
 for missing in ("SIGHUP", "pthread_sigmask", "sigwait", "pthread_kill", "sigpending"):
     delattr(signal, missing)
-from realtime_client.batch.running.lock import hold
+from realtime_client.lock import hold
 from realtime_client.cli import main
 if __name__ == "__main__":  # worker processes begin here, too
     print("taken once:", hold("a.lock") is not None, hold("a.lock") is not None)

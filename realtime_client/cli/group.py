@@ -21,6 +21,7 @@ _COMMANDS = {
     "serve": "Run the built-in local server on its own.",
     "doctor": "Check key, server, sound and everything else a session needs.",
     "devices": "List speakers and microphones, try them, and choose.",
+    "models": "Weights of speech and text models: list, get, check, remove.",
     "settings": "Show what is in force and where each value came from.",
     "check": "Find every mistake in scenario files.",
     "compare": "What changed between two runs, and what is only chance.",

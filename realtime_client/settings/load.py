@@ -28,8 +28,8 @@ ECHO_MODES = ("auto", "headphones", "aec", "half-duplex")
 FORMATS = ("pcm16", "g711_ulaw", "g711_alaw")
 PREFIX = "REALTIME_"
 CONFIG_VARIABLE = "REALTIME_CONFIG"
-# Ours, but not settings: read here, by scripts/, and by the tests.
-_OTHER_VARIABLES = (CONFIG_VARIABLE, "REALTIME_PYTHON", "REALTIME_TEST_EXAMPLES")
+# Ours, but not settings: read here, by models/, by scripts/, and by the tests.
+_OTHER_VARIABLES = (CONFIG_VARIABLE, "REALTIME_MODELS_DIR", "REALTIME_PYTHON", "REALTIME_TEST_EXAMPLES")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _T = TypeVar("_T")

@@ -22,11 +22,10 @@ from realtime_client.batch.results.summary import Summary, summary
 from realtime_client.batch.scenario import Case
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RecordingError, UsageError
+from realtime_client.lock import hold
 from realtime_client.logs import Log
 from realtime_client.recording.folder import JOURNAL, SESSION, iso, replace_file
 from realtime_client.recording.recover import recover
-
-from .lock import hold
 
 _log = Log("run")
 LOCK = "run.lock"

@@ -1,0 +1,26 @@
+"""Run as a program: REPOSITORY REVISION FILE FOLDER. Downloads a file of the model hub into the folder.
+
+The exit code is 3 if the hub cannot be reached, 1 if it does not give the file; the last line says why.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(repository: str, revision: str, file: str, folder: str) -> int:
+    """Download a file, and return the exit code."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        hf_hub_download(repository, file, revision=revision, local_dir=folder)
+    except Exception as error:  # noqa: BLE001  # whatever the client meets is told in one line
+        refused = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
+        print(" ".join(str(error).split())[:500] or type(error).__name__)  # noqa: T201
+        return 1 if refused or not isinstance(error, OSError) else 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
