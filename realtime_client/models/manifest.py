@@ -109,7 +109,8 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise UsageError(f"{path} is no manifest of models: {error}") from None
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} is no manifest of models: {reason}") from None
 
 
 @functools.cache
