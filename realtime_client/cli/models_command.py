@@ -32,7 +32,8 @@ class _Words(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; options alone are those of `list`."""
-        if not {*args} & {*ctx.help_option_names} and all(arg.startswith("-") for arg in args):
+        needs_none = ctx.resilient_parsing or {*args} & {*ctx.help_option_names}
+        if not needs_none and all(arg.startswith("-") for arg in args):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
