@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from platformdirs import user_cache_dir
 
 from realtime_client import models
 from realtime_client.errors import HostUnreachableError
 from realtime_client.models.manifest import File, HubFile, Manifest, Model, Package, Piece
 
-REAL_STORE = Path(os.environ.get("REALTIME_MODELS_DIR") or Path(sys.prefix) / "models")
-"""Where real models stay from one run of the tests to the next; each test has a home of its own."""
+REAL_STORE = Path(os.environ.get("REALTIME_MODELS_DIR") or Path(user_cache_dir("realtime-client")) / "test-models")
+"""Where real models stay from one run of the tests to the next: outside of the home that each test gets."""
 LIMIT_S = 30.0
 
 

@@ -44,7 +44,8 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (["ch"], {"chat", "check"}),
         (
             [""],
-            {"chat", "say", "run", "serve", "doctor", "devices", "settings", "check", "compare", "report", "recover"},
+            {"chat", "say", "run", "serve", "doctor", "devices", "models", "settings", "check", "compare", "report"}
+            | {"recover"},
         ),
         (["--"], {"--help", "--version"}),
         (["say", "--mod"], {"--model", "--modality"}),

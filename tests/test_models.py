@@ -438,6 +438,11 @@ def test_a_full_disk(tmp_path: Path, store: Path) -> None:
     assert not (store / "toy").exists()
 
 
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{tmp_path} cannot be read: Is a directory"):
+        list(fetch.archives.file(tmp_path))
+
+
 # What a client does is watched.
 
 

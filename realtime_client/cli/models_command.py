@@ -31,9 +31,9 @@ class _Words(click.Group):
     """`list` is what happens without a word; a word that is no command is the name of a provider."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; options alone are those of `list`."""
-        needs_none = ctx.resilient_parsing or {*args} & {*ctx.help_option_names}
-        if not needs_none and all(arg.startswith("-") for arg in args):
+        """Read the arguments; options without a word are those of `list`."""
+        is_bare = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        if is_bare and not ctx.resilient_parsing:
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
