@@ -28,6 +28,7 @@ from realtime_client.settings.target import endpoint, realtime_model, session_co
 from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
+    from realtime_client.chat.answers import Wishes
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
 
@@ -146,26 +147,42 @@ def _session(
         places = chain(settings)
         recorder = _recorder(settings, places[0].base_url, places[0].headers) if settings.record else None
         return _chat(settings, places, recorder, tools), recorder, lambda session: _models(session, places)
+    standby = chain(settings)  # judged before anything is sent
     place = _place(settings, stack, live=sound is not None)
     recorder = _recorder(settings, place.url, place.headers) if settings.record else None
-    client = RealtimeClient(
-        place,
-        session=session_config(settings, tools),
-        limits=settings.limits,
-        recorder=recorder,
-        heard_ms=heard_ms if sound is None else sound.voice.heard_ms,
-    )
+    common: dict[str, Any] = {
+        "session": session_config(settings, tools),
+        "limits": settings.limits,
+        "recorder": recorder,
+        "heard_ms": heard_ms if sound is None else sound.voice.heard_ms,
+    }
+    client = RealtimeClient(place, **common) if not standby else _standby(settings, place, standby, tools, common)
     return client, recorder, lambda session: _whom(settings, place, session)
+
+
+def _standby(
+    settings: Settings, place: Endpoint, places: list[Place], tools: Sequence[ToolSpec], common: dict[str, Any]
+) -> RealtimeClient:
+    """Make a realtime session for which text models stand by."""
+    from realtime_client.handover import StandbyClient
+
+    return StandbyClient(place, places=places, wishes=_wishes(settings, tools), chat_limits=settings.chat, **common)
 
 
 def _chat(settings: Settings, places: list[Place], recorder: Recorder | None, tools: Sequence[ToolSpec]) -> Session:
     """Make a session with text models."""
-    from realtime_client.chat.answers import Wishes
     from realtime_client.chat.session import ChatSession
+
+    wishes = _wishes(settings, tools)
+    return ChatSession(places, wishes=wishes, limits=settings.limits, chat_limits=settings.chat, recorder=recorder)
+
+
+def _wishes(settings: Settings, tools: Sequence[ToolSpec]) -> Wishes:
+    from realtime_client.chat.answers import Wishes
 
     most = settings.max_output_tokens
     think = {"true": True, "false": False}.get(settings.think or "", settings.think)
-    wishes = Wishes(
+    return Wishes(
         instructions=settings.instructions or "",
         tools=tuple(tools),
         max_tokens=most if isinstance(most, int) else None,
@@ -174,7 +191,6 @@ def _chat(settings: Settings, places: list[Place], recorder: Recorder | None, to
         streaming=settings.streaming,
         fallback=settings.fallback_on_error,
     )
-    return ChatSession(places, wishes=wishes, limits=settings.limits, chat_limits=settings.chat, recorder=recorder)
 
 
 def _models(session: Session, places: list[Place]) -> str:

@@ -154,6 +154,15 @@ class Conversation:
         """The session begins."""
         return [up.SessionStarted(session_id=self.session_id, facts=self.facts, settings=self.settings)]
 
+    def take_over(self, entries: Iterable[Entry], history: History) -> None:
+        """Go on with a conversation that began elsewhere. history: where its images are kept."""
+        for entry in entries:
+            self.history.put(entry)
+            for part in entry.parts:
+                image = history.media(part.media) if isinstance(part, Image) else None
+                if image is not None:
+                    self.history.keep(image)
+
     def change(self, changes: Changes) -> list[up.Update]:
         """Change settings. Errors: UsageError for what text models have not."""
         if changes.modality == "audio":

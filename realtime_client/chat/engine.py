@@ -72,7 +72,7 @@ class TextEngine:
         )
         self.streams = Accumulator()
         self.traffic = Traffic()
-        self.event_observers: tuple[EventObserver, ...] = ()
+        self._event_observers: tuple[EventObserver, ...] = ()
         self._hub = hub
         self._clock = clock
         self._limits = limits
@@ -150,6 +150,11 @@ class TextEngine:
             return cut, [*happened, *self.conversation.begin_next()]
 
         return self.act(decide)
+
+    def observe_events(self, observer: EventObserver) -> None:
+        """Call an observer for each piece, by its kind; in the thread of its stream."""
+        with self._hub.lock:
+            self._event_observers = (*self._event_observers, observer)
 
     def _tell(self, decide: Callable[[], Happened], at_s: float | None = None, *, ended: bool = False) -> bool:
         """Decide under the lock, queue what happened in the same critical section; the rest follows after it.
@@ -249,7 +254,7 @@ class TextEngine:
         """Pieces came; called by the thread of their stream."""
         self.streams.take(pieces)
         self.traffic.frames_in += len(pieces)
-        for tell in self.event_observers:
+        for tell in self._event_observers:
             for piece in pieces:
                 tell(_NAMES[type(piece)], piece.at_s)
         last = pieces[-1]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
 
 from realtime_client import updates as up
-from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import UsageError
-from realtime_client.session.arguments import check_call, check_fields, check_kind, check_text
+from realtime_client.session.arguments import check_call
 from realtime_client.session.limits import Limits
-from realtime_client.session.observers import EventObserver, RecorderProtocol
-from realtime_client.session.session import Sent, Session
+from realtime_client.session.observers import RecorderProtocol
+from realtime_client.session.session import Session
 from realtime_client.session.stats import RoundTrip, Stats
 
 from .accumulator import Accumulator
@@ -23,19 +21,14 @@ from .chain import OnError
 from .engine import TextEngine
 from .limits import ChatLimits
 from .place import Place
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-T = TypeVar("T")
+from .writing import Writing
 
 
-class ChatSession(Session):
+class ChatSession(Writing, Session):
     """A `Session` with a chain of text models over HTTP: the first one answers, the others stand in for it.
 
-    What has no description here has that of `Session`, which `help()` shows. It has no sound: what concerns that is a
-    UsageError. places: the chain. breakers: where the breakers keep their states; default those of this program.
-    on_error: may decide otherwise about a fault.
+    What has no description here has that of `Session`, which `help()` shows. places: the chain. breakers: where the
+    breakers keep their states; default those of this program. on_error: may decide otherwise about a fault.
     """
 
     def __init__(
@@ -119,100 +112,3 @@ class ChatSession(Session):
             connect_ms=self._connect_ms,
             duration_s=round(self._clock.monotonic() - self._started_s, 3),
         )
-
-    # --- speaking -----------------------------------------------------------------------------------------------------
-
-    def _act(self, call: Callable[[], T]) -> T:
-        """Do something that the conversation decides about, and wait while the observers are behind."""
-        self._check_open()
-        result = call()
-        if not self.owns(threading.current_thread()):
-            self._hub.wait_for_room()
-        return result
-
-    def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = (), answers: int = 1) -> Sent:
-        """Say something in writing, with images if the model takes them.
-
-        images: data URIs or addresses. answers: so many are asked for at once; the first one is the answer, the others
-        stand beside it (`Alternatives`). Otherwise as `Session.send_text`.
-        """
-        check_text(text, "the text")
-        for image in images:
-            check_text(image, "an image (a data URI or an address)")
-        check_kind(answers, int, "the number of answers")
-        if not text.strip() and not images:
-            raise UsageError("there is nothing to send: the text is empty")
-        if images and not self.facts.abilities.images_in:
-            raise UsageError(f"{self.model} takes no images")
-        return self._act(lambda: self._engine.say(text, images, respond=respond, answers=answers))
-
-    def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
-        del audio, in_step
-        raise self._deaf()
-
-    def commit(self) -> None:
-        raise self._deaf()
-
-    def clear_input(self) -> None:
-        raise self._deaf()
-
-    def _deaf(self) -> UsageError:
-        return UsageError(f"{self.model} takes text, not sound; for sound, choose a realtime model")
-
-    def respond(self, *, answers: int = 1) -> str:
-        check_kind(answers, int, "the number of answers")
-        return self._act(lambda: self._engine.act(lambda: self._conversation.respond(answers)))
-
-    def cancel(self) -> bool:
-        return self._act(lambda: self._engine.act(self._conversation.cancel))
-
-    def withdraw(self, answer_id: str) -> bool:
-        return self._act(lambda: self._engine.act(lambda: self._conversation.withdraw(answer_id)))
-
-    def interrupt(self, cause: str = "speech") -> bool:
-        check_text(cause, "the cause")
-        return self._act(lambda: self._engine.interrupt(cause))
-
-    def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
-        check_text(call_id, "call_id")
-        check_text(output, "the output of a tool")
-        return self._act(
-            lambda: self._engine.act(lambda: self._conversation.tool_result(call_id, output, respond=respond))
-        )
-
-    def change(self, changes: Changes) -> None:
-        check_fields(changes, Changes, "changes of settings (realtime_client.Changes)")
-        self._act(lambda: self._engine.act(lambda: (None, self._conversation.change(changes))))
-
-    def retry(self, answers: int = 1) -> str:
-        """Ask again for the last answer, or for one that failed; returns the request's id.
-
-        answers: so many at once. What the answer was before stands beside the new one. Errors: UsageError.
-        """
-        check_kind(answers, int, "the number of answers")
-        return self._act(lambda: self._engine.act(lambda: self._conversation.retry(answers)))
-
-    def edit(self, text: str) -> Sent:
-        """Say the last message in other words, and ask again. Errors: UsageError."""
-        check_text(text, "the text")
-        if not text.strip():
-            raise UsageError("there is nothing to send: the text is empty")
-
-        def decide() -> tuple[Sent, Sequence[up.Update]]:
-            item_id, request_id, happened = self._conversation.edit(text)
-            return Sent(item_id, request_id), happened
-
-        return self._act(lambda: self._engine.act(decide))
-
-    def choose(self, index: int, item_id: str | None = None) -> None:
-        """Let another answer stand in the conversation.
-
-        index: from 0, in `Alternatives.texts`; item_id: default the newest. Errors: UsageError.
-        """
-        check_kind(index, int, "the number of an answer")
-        self._act(lambda: self._engine.act(lambda: (None, self._conversation.choose(index, item_id))))
-
-    def observe_events(self, observer: EventObserver) -> None:
-        check_call(observer, "an observer")
-        with self._life:
-            self._engine.event_observers = (*self._engine.event_observers, observer)

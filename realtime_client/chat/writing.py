@@ -1,0 +1,132 @@
+"""What a session in writing can be asked to do, whatever else it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from realtime_client import updates as up
+from realtime_client.changes import Changes
+from realtime_client.errors import UsageError
+from realtime_client.session.arguments import check_call, check_fields, check_kind, check_text
+from realtime_client.session.hub import Hub
+from realtime_client.session.observers import EventObserver
+from realtime_client.session.session import Sent
+
+from .engine import TextEngine
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+
+
+class Writing:
+    """The calls of a `Session` where text models answer, and what only these have.
+
+    What has no description here has that of `Session`. What concerns sound is a UsageError. `_engine`, `_hub`,
+    `_check_open` and `owns` are those of the session.
+    """
+
+    _engine: TextEngine
+    _hub: Hub
+    _check_open: Callable[[], None]
+    owns: Callable[[threading.Thread], bool]
+
+    def _act(self, call: Callable[[], T]) -> T:
+        """Do something that the conversation decides about, and wait while the observers are behind."""
+        self._check_open()
+        result = call()
+        if not self.owns(threading.current_thread()):
+            self._hub.wait_for_room()
+        return result
+
+    def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = (), answers: int = 1) -> Sent:
+        """Say something in writing, with images if the model takes them.
+
+        images: data URIs or addresses. answers: so many are asked for at once; the first one is the answer, the others
+        stand beside it (`Alternatives`). Otherwise as `Session.send_text`.
+        """
+        check_text(text, "the text")
+        for image in images:
+            check_text(image, "an image (a data URI or an address)")
+        check_kind(answers, int, "the number of answers")
+        if not text.strip() and not images:
+            raise UsageError("there is nothing to send: the text is empty")
+        facts = self._engine.conversation.facts
+        if images and not facts.abilities.images_in:
+            raise UsageError(f"{facts.model} takes no images")
+        return self._act(lambda: self._engine.say(text, images, respond=respond, answers=answers))
+
+    def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
+        del audio, in_step
+        raise self._deaf()
+
+    def commit(self) -> None:
+        raise self._deaf()
+
+    def clear_input(self) -> None:
+        raise self._deaf()
+
+    def _deaf(self) -> UsageError:
+        return UsageError(
+            f"{self._engine.conversation.facts.model} takes text, not sound; for sound, choose a realtime model"
+        )
+
+    def respond(self, *, answers: int = 1) -> str:
+        check_kind(answers, int, "the number of answers")
+        return self._act(lambda: self._engine.act(lambda: self._engine.conversation.respond(answers)))
+
+    def cancel(self) -> bool:
+        return self._act(lambda: self._engine.act(self._engine.conversation.cancel))
+
+    def withdraw(self, answer_id: str) -> bool:
+        return self._act(lambda: self._engine.act(lambda: self._engine.conversation.withdraw(answer_id)))
+
+    def interrupt(self, cause: str = "speech") -> bool:
+        check_text(cause, "the cause")
+        return self._act(lambda: self._engine.interrupt(cause))
+
+    def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
+        check_text(call_id, "call_id")
+        check_text(output, "the output of a tool")
+        return self._act(
+            lambda: self._engine.act(lambda: self._engine.conversation.tool_result(call_id, output, respond=respond))
+        )
+
+    def change(self, changes: Changes) -> None:
+        check_fields(changes, Changes, "changes of settings (realtime_client.Changes)")
+        self._act(lambda: self._engine.act(lambda: (None, self._engine.conversation.change(changes))))
+
+    def retry(self, answers: int = 1) -> str:
+        """Ask again for the last answer, or for one that failed; returns the request's id.
+
+        answers: so many at once. What the answer was before stands beside the new one. Errors: UsageError.
+        """
+        check_kind(answers, int, "the number of answers")
+        return self._act(lambda: self._engine.act(lambda: self._engine.conversation.retry(answers)))
+
+    def edit(self, text: str) -> Sent:
+        """Say the last message in other words, and ask again. Errors: UsageError."""
+        check_text(text, "the text")
+        if not text.strip():
+            raise UsageError("there is nothing to send: the text is empty")
+
+        def decide() -> tuple[Sent, Sequence[up.Update]]:
+            item_id, request_id, happened = self._engine.conversation.edit(text)
+            return Sent(item_id, request_id), happened
+
+        return self._act(lambda: self._engine.act(decide))
+
+    def choose(self, index: int, item_id: str | None = None) -> None:
+        """Let another answer stand in the conversation.
+
+        index: from 0, in `Alternatives.texts`; item_id: default the newest. Errors: UsageError.
+        """
+        check_kind(index, int, "the number of an answer")
+        self._act(lambda: self._engine.act(lambda: (None, self._engine.conversation.choose(index, item_id))))
+
+    def observe_events(self, observer: EventObserver) -> None:
+        check_call(observer, "an observer")
+        self._engine.observe_events(observer)

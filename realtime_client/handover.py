@@ -1,0 +1,228 @@
+"""A realtime session that goes on in writing when its server is lost: the same session, another who answers.
+
+What was said so far is the beginning of what the text models are told. Observers, readers and the recording stay.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from realtime_client import updates as up
+from realtime_client.changes import Changes
+from realtime_client.chat.answers import Wishes
+from realtime_client.chat.engine import TextEngine
+from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.place import Place
+from realtime_client.chat.writing import Writing
+from realtime_client.client.client import RealtimeClient
+from realtime_client.client.connection import Connection
+from realtime_client.client.endpoint import Endpoint
+from realtime_client.deadline import Deadline
+from realtime_client.errors import ConnectError, UsageError
+from realtime_client.history import Entry
+from realtime_client.session.observers import EventObserver
+from realtime_client.session.session import Sent
+from realtime_client.session.stats import Stats
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class _InWriting(Writing):
+    """The calls that text models take, within the session of a client."""
+
+    def __init__(self, client: StandbyClient, engine: TextEngine) -> None:
+        self._engine = engine
+        self._hub = client._hub  # noqa: SLF001 - it is a part of the client
+        self._check_open = client._check_open  # noqa: SLF001
+        self.owns = client.owns
+
+
+class StandbyClient(RealtimeClient):
+    """A `RealtimeClient` for which text models stand by.
+
+    places: the chain of them. When the server cannot be reached, or is lost, they answer from then on; a `Notice` says
+    so, and `SessionChanged` what the session can do now. From then on it takes what a `ChatSession` takes; sound that a
+    microphone still sends is dropped. What has no description here has that of `Session`.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, places: Sequence[Place], wishes: Wishes, chat_limits: ChatLimits, **more: Any
+    ) -> None:
+        super().__init__(endpoint, **more)
+        self._engine = TextEngine(places, hub=self._hub, clock=self._clock, wishes=wishes, limits=chat_limits)
+        self._writing: _InWriting | None = None
+
+    # --- the handover -------------------------------------------------------------------------------------------------
+
+    def _begin(self, deadline: Deadline) -> None:
+        try:
+            super()._begin(deadline)
+        except ConnectError as error:
+            with self._hub.lock:
+                lost = self._writing is None and not self.stop.is_set()
+                if lost:
+                    self._hub.error = None
+                    happened = self._hand_over(str(error))
+            if not lost and self._writing is None:
+                raise
+            if lost:
+                self._engine.begin(lambda: happened)
+
+    def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
+        hub = self._hub
+        with hub.lock:
+            if self._writing is not None or self.stop.is_set() or connection is not self._connection:
+                over = True
+            else:
+                happened = self._over_by(code, reason, by_us=by_us)
+                error, hub.error = hub.error, None
+                over = error is None  # the server ended it in order: there is nothing to go on with
+                if not over:
+                    self.ending = None
+                    happened = [*happened[:-1], *self._hand_over(str(error))]
+        if over:
+            super().on_end(connection, code, reason, by_us=by_us)
+        else:
+            self._engine.begin(lambda: happened)
+
+    def _ask_for(self, settings: dict[str, Any]) -> None:
+        if self._writing is None:
+            super()._ask_for(settings)
+
+    def _hand_over(self, why: str) -> list[up.Update]:
+        """Decide who goes on; under the lock. The end of the connection has been taken in by its conversation."""
+        told, conversation = self._conversation, self._engine.conversation
+        entries = told.entries()
+        conversation.take_over(entries, told.history)
+        self._writing = _InWriting(self, self._engine)
+        names = ", ".join(place.name for place in conversation.answers.places)
+        happened: list[up.Update] = [up.Notice(message=f"{why}; going on in writing with {names}")]
+        if not told.session_id:
+            happened += conversation.start()
+        happened.append(up.SessionChanged(facts=conversation.facts, settings=conversation.settings))
+        if self._unanswered(entries):
+            happened += conversation.respond()[1]
+        return happened
+
+    @staticmethod
+    def _unanswered(entries: Sequence[Entry]) -> bool:
+        """Whether the last thing that was said waits for an answer, or for the rest of one."""
+        if not entries:
+            return False
+        last = entries[-1]
+        return last.role in ("user", "tool") or (last.role == "assistant" and last.status == "incomplete")
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        if self._writing is not None:
+            self._engine.end(Deadline(self.limits.close_timeout_s * 0.6, self._clock))
+        super()._end()
+
+    def _abort(self) -> None:
+        super()._abort()
+        if self._writing is not None:
+            self._engine.abort()
+
+    def _threads(self) -> list[threading.Thread]:
+        return [*super()._threads(), *(() if self._writing is None else self._engine.threads())]
+
+    def _failure(self) -> BaseException | None:
+        return super()._failure() or self._engine.failure
+
+    def reconnect(self, endpoint: Endpoint | None = None) -> None:
+        if self._writing is not None:
+            raise UsageError("the session goes on in writing: open a new one for a realtime model")
+        super().reconnect(endpoint)
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> up.Facts:
+        return super().facts if self._writing is None else self._engine.conversation.facts
+
+    @property
+    def where(self) -> str:
+        if self._writing is None:
+            return super().where
+        return ", then ".join(dict.fromkeys(place.host for place in self._engine.conversation.answers.places))
+
+    @property
+    def settled(self) -> bool:
+        return self._writing is not None or super().settled
+
+    @property
+    def answering(self) -> bool:
+        return super().answering if self._writing is None else self._engine.conversation.answering
+
+    def stats(self) -> Stats:
+        stats = super().stats()
+        stats.usage += self._engine.conversation.answers.usage
+        return stats
+
+    # --- speaking -----------------------------------------------------------------------------------------------------
+
+    def send_text(self, text: str, *, respond: bool = True) -> Sent:
+        return (
+            super().send_text(text, respond=respond)
+            if self._writing is None
+            else self._writing.send_text(text, respond=respond)
+        )
+
+    def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
+        if self._writing is None:
+            super().send_audio(audio, in_step=in_step)
+        else:
+            self._check_open()
+
+    def commit(self) -> None:
+        return super().commit() if self._writing is None else self._writing.commit()
+
+    def clear_input(self) -> None:
+        return super().clear_input() if self._writing is None else self._writing.clear_input()
+
+    def respond(self, **response: Any) -> str:
+        return super().respond(**response) if self._writing is None else self._writing.respond(**response)
+
+    def cancel(self) -> bool:
+        return super().cancel() if self._writing is None else self._writing.cancel()
+
+    def withdraw(self, answer_id: str) -> bool:
+        return super().withdraw(answer_id) if self._writing is None else self._writing.withdraw(answer_id)
+
+    def interrupt(self, cause: str = "speech") -> bool:
+        return super().interrupt(cause) if self._writing is None else self._writing.interrupt(cause)
+
+    def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
+        return (
+            super().send_tool_result(call_id, output, respond=respond)
+            if self._writing is None
+            else self._writing.send_tool_result(call_id, output, respond=respond)
+        )
+
+    def change(self, changes: Changes) -> None:
+        return super().change(changes) if self._writing is None else self._writing.change(changes)
+
+    def retry(self, answers: int = 1) -> str:
+        """Ask again; see `ChatSession.retry`. Errors: UsageError as long as the realtime model answers."""
+        return self._text().retry(answers)
+
+    def edit(self, text: str) -> Sent:
+        """Say the last message in other words; see `ChatSession.edit`. Errors: as those of `retry`."""
+        return self._text().edit(text)
+
+    def choose(self, index: int, item_id: str | None = None) -> None:
+        """Choose another answer; see `ChatSession.choose`. Errors: as those of `retry`."""
+        self._text().choose(index, item_id)
+
+    def _text(self) -> _InWriting:
+        if self._writing is None:
+            raise UsageError("a realtime model answers each question once")
+        return self._writing
+
+    def observe_events(self, observer: EventObserver) -> None:
+        super().observe_events(observer)
+        self._engine.observe_events(observer)

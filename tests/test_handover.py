@@ -1,0 +1,145 @@
+"""A conversation that begins with a realtime model, loses it, and goes on in writing: one session, one recording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_server import Peer, ScriptedServer
+from text_server import TextServer, answers, delta, drops, stream
+
+from realtime_client import errors
+from realtime_client import updates as up
+from realtime_client.chat.answers import Wishes
+from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.place import Place
+from realtime_client.chat.wires.openai_chat import OpenAIChat
+from realtime_client.client.endpoint import Endpoint
+from realtime_client.handover import StandbyClient
+from realtime_client.protocol.session import RealtimeConfig
+from realtime_client.recording.recorder import Recorder
+from realtime_client.session.limits import Limits
+
+WAIT_S = 10.0
+LIMITS = Limits(open_timeout_s=5, close_timeout_s=2, ping_interval_s=0)
+
+
+def standby(url: str, *servers: TextServer, **more: Any) -> StandbyClient:
+    places = [
+        Place(provider="openai", model=f"m{n}", base_url=server.url, wire=OpenAIChat())
+        for n, server in enumerate(servers)
+    ]
+    return StandbyClient(
+        Endpoint(url=url, proxy=None), places=places, wishes=Wishes(instructions="Be brief."), limits=LIMITS,
+        chat_limits=ChatLimits(retry_delay_s=0.001), **more,
+    )  # fmt: skip
+
+
+def answers_once(peer: Peer) -> None:
+    peer.greet()
+    peer.receive("response.create")
+    peer.answer("It is three.", "resp_1")
+    peer.receive("conversation.item.create")
+    peer.drop()
+
+
+def test_the_conversation_goes_on_with_all_that_was_said(tmp_path: Path):
+    recorder = Recorder.create(tmp_path, settings={})
+    with ScriptedServer(answers_once) as realtime, TextServer(answers("It is ", "seven.")) as text:
+        with standby(realtime.url, text, recorder=recorder) as client, client.updates(timeout_s=WAIT_S) as updates:
+            assert client.ask("One plus two?", timeout_s=WAIT_S).text == "It is three."
+            assert client.facts.abilities.audio_in
+            client.send_text("Three plus four?")  # the server goes before it answers this
+            seen = []
+            for update in updates:
+                seen.append(update)
+                if isinstance(update, up.ResponseDone) and update.text == "It is seven.":
+                    break
+            assert client.ask("Sure?", timeout_s=WAIT_S).text == "It is seven."
+            assert (client.model, client.where) == ("openai/m0", text.host)
+            assert not client.facts.abilities.audio_in
+            client.send_audio(b"\0\0" * 480)  # the microphone is still on
+            client.retry()
+        asked = [f"{m['role']}: {m['content']}" for m in text.requests[0].json["messages"]]
+    assert asked == ["system: Be brief.", "user: One plus two?", "assistant: It is three.", "user: Three plus four?"]
+    notice = next(update for update in seen if isinstance(update, up.Notice) and "in writing" in update.message)
+    assert "going on in writing with openai/m0" in notice.message
+    assert client.error is None
+    lines = (recorder.folder / "transcript.jsonl").read_text().splitlines()
+    said = [json.loads(line)["text"] for line in lines]
+    assert said[:4] == ["One plus two?", "It is three.", "Three plus four?", "It is seven."]
+    assert json.loads((recorder.folder / "session.json").read_text())["how_it_ended"] == "closed"
+
+
+def test_a_server_that_is_not_there_is_no_reason_not_to_talk():
+    with TextServer(answers("Hello.")) as text:
+        with standby("ws://127.0.0.1:9/v1/realtime", text, session=RealtimeConfig()) as client:
+            assert client.ask("Hi?", timeout_s=WAIT_S).text == "Hello."
+            assert client.answering is False
+
+
+def test_a_server_that_goes_before_it_has_greeted():
+    with ScriptedServer(lambda peer: peer.drop()) as realtime, TextServer(answers("Hello.")) as text:
+        with standby(realtime.url, text, session=RealtimeConfig()) as client:
+            assert client.ask("Hi?", timeout_s=WAIT_S).text == "Hello."
+
+
+def test_a_half_given_answer_is_gone_on_with():
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
+        item = {"id": "item_a", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        peer.send(type="response.output_item.added", event_id="e", response_id="resp_1", output_index=0, item=item)
+        peer.send(type="conversation.item.added", event_id="e", item=item)
+        part = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+        peer.send(type="response.output_text.delta", event_id="e", delta="One, two, ", **part)
+        peer.receive("session.update")
+        peer.drop()
+
+    with ScriptedServer(script) as realtime, TextServer(answers("three.")) as text:
+        with standby(realtime.url, text) as client, client.updates(timeout_s=WAIT_S) as updates:
+            client.send_text("Count to three.")
+            next(update for update in updates if isinstance(update, up.TextDelta))
+            client.update_session(RealtimeConfig(instructions="x"))
+            done = [next(u for u in updates if isinstance(u, up.ResponseDone)) for _ in range(2)]
+        assert [(each.status, each.text) for each in done] == [("incomplete", "One, two, "), ("completed", "three.")]
+        said = [message["content"] for message in text.requests[0].json["messages"]]
+        assert said[1:3] == ["Count to three.", "One, two, "]
+        assert len(said) == 4, "it is told to go on"
+
+
+def test_an_end_in_order_is_the_end():
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.websocket.close(1000, "good bye")
+
+    with ScriptedServer(script) as realtime, TextServer(answers("Hello.")) as text:
+        with standby(realtime.url, text) as client:
+            assert client.stop.wait(WAIT_S)
+        assert not text.requests
+
+
+def test_the_chain_goes_on_behind_it():
+    with TextServer(stream(delta("One, "), drops)) as first, TextServer(answers("two.")) as second:
+        with standby("ws://127.0.0.1:9/v1/realtime", first, second) as client:
+            assert client.ask("Count.", timeout_s=WAIT_S).text == "One, two."
+
+
+def test_what_only_one_of_the_two_can_do():
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.read_all()
+
+    with ScriptedServer(script) as realtime, TextServer(answers("Hello.")) as text:
+        with standby(realtime.url, text) as client:
+            for call in (client.retry, lambda: client.edit("x"), lambda: client.choose(0)):
+                with pytest.raises(errors.UsageError, match="a realtime model"):
+                    call()
+        with standby("ws://127.0.0.1:9/v1/realtime", text) as client:
+            with pytest.raises(errors.UsageError, match="goes on in writing"):
+                client.reconnect()
+            with pytest.raises(errors.UsageError, match="not sound"):
+                client.commit()
