@@ -21,7 +21,6 @@ from realtime_client.client.connection import Connection
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.deadline import Deadline
 from realtime_client.errors import ConnectError, UsageError
-from realtime_client.history import Entry
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 from realtime_client.session.stats import Stats
@@ -82,7 +81,7 @@ class StandbyClient(RealtimeClient):
                 over = error is None  # the server ended it in order: there is nothing to go on with
                 if not over:
                     self.ending = None
-                    happened = [*happened[:-1], *self._hand_over(str(error))]
+                    happened = [*happened[:-1], *self._conversation.moved(), *self._hand_over(str(error))]
         if over:
             super().on_end(connection, code, reason, by_us=by_us)
         else:
@@ -103,17 +102,12 @@ class StandbyClient(RealtimeClient):
         if not told.session_id:
             happened += conversation.start()
         happened.append(up.SessionChanged(facts=conversation.facts, settings=conversation.settings))
-        if self._unanswered(entries):
+        last = entries[-1] if entries else None
+        if last is not None and last.role in ("user", "tool"):
             happened += conversation.respond()[1]
+        elif last is not None and last.status == "incomplete":
+            happened += conversation.respond(go_on=True)[1]
         return happened
-
-    @staticmethod
-    def _unanswered(entries: Sequence[Entry]) -> bool:
-        """Whether the last thing that was said waits for an answer, or for the rest of one."""
-        if not entries:
-            return False
-        last = entries[-1]
-        return last.role in ("user", "tool") or (last.role == "assistant" and last.status == "incomplete")
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from .answering import Answering
 from .answers import Answers, Wishes
 from .breaker import Breaker
 from .chain import OnError
+from .continuation import INSTRUCTION
 from .limits import ChatLimits
 from .place import Place
 from .wires.faults import Fault
@@ -44,11 +45,15 @@ class Branches(msgspec.Struct):
 
 
 class _Request(msgspec.Struct):
-    """An answer that is asked for and not begun. answers: how many at once; branches: what stands there already."""
+    """An answer that is asked for and not begun.
+
+    answers: how many at once; branches: what stands there already; go_on: only the rest of the last one is wanted.
+    """
 
     request_id: str
     answers: int = 1
     branches: Branches | None = None
+    go_on: bool = False
 
 
 class _Turn(msgspec.Struct):
@@ -200,10 +205,12 @@ class Conversation:
         request_id, more = self.respond(answers)
         return entry.id, request_id, happened + more
 
-    def respond(self, answers: int = 1, branches: Branches | None = None) -> tuple[str, list[up.Update]]:
-        """Ask for an answer, queued behind a running one; returns the request's id."""
+    def respond(
+        self, answers: int = 1, branches: Branches | None = None, *, go_on: bool = False
+    ) -> tuple[str, list[up.Update]]:
+        """Ask for an answer, queued behind a running one; returns the request's id. go_on: for the rest of the last."""
         self._check_room(answers)
-        request = _Request(self._name("req"), answers, branches)
+        request = _Request(self._name("req"), answers, branches, go_on)
         self._asked.append(request)
         return request.request_id, self.begin_next()
 
@@ -367,6 +374,8 @@ class Conversation:
             return []
         request = self._asked.popleft()
         entries = tuple(self.history.in_order())
+        if request.go_on:
+            entries = (*entries, Entry(id="go_on", role="user", parts=(Text(text=INSTRUCTION),)))
         item_id = self._name("item")
         if request.answers > 1 or request.branches is not None:
             self.branches[item_id] = request.branches or Branches(parts=[])
