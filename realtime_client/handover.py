@@ -13,6 +13,7 @@ from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.chat.answers import Wishes
 from realtime_client.chat.engine import TextEngine
+from realtime_client.chat.hooks import MakeFilter
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.place import Place
 from realtime_client.chat.writing import Writing
@@ -211,6 +212,10 @@ class StandbyClient(RealtimeClient):
     def choose(self, index: int, item_id: str | None = None) -> None:
         """Choose another answer; see `ChatSession.choose`. Errors: as those of `retry`."""
         self._text().choose(index, item_id)
+
+    def add_filter(self, make: MakeFilter) -> None:
+        """Filter the answers of the text models; see `ChatSession.add_filter`."""
+        self._engine.add_filter(make)
 
     def _text(self) -> _InWriting:
         if self._writing is None:

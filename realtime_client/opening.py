@@ -29,6 +29,7 @@ from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
     from realtime_client.chat.answers import Wishes
+    from realtime_client.chat.hooks import MakeFilter
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
 
@@ -148,6 +149,8 @@ def _session(
         recorder = _recorder(settings, places[0].base_url, places[0].headers) if settings.record else None
         return _chat(settings, places, recorder, tools), recorder, lambda session: _models(session, places)
     standby = chain(settings)  # judged before anything is sent
+    if settings.filter is not None and not standby:
+        raise UsageError(f"{settings.source('filter')}: only the answers of text models are filtered")
     place = _place(settings, stack, live=sound is not None)
     recorder = _recorder(settings, place.url, place.headers) if settings.record else None
     common: dict[str, Any] = {
@@ -166,7 +169,10 @@ def _standby(
     """Make a realtime session for which text models stand by."""
     from realtime_client.handover import StandbyClient
 
-    return StandbyClient(place, places=places, wishes=_wishes(settings, tools), chat_limits=settings.chat, **common)
+    wishes = _wishes(settings, tools)
+    client = StandbyClient(place, places=places, wishes=wishes, chat_limits=settings.chat, **common)
+    _filter(settings, client.add_filter)
+    return client
 
 
 def _chat(settings: Settings, places: list[Place], recorder: Recorder | None, tools: Sequence[ToolSpec]) -> Session:
@@ -174,7 +180,16 @@ def _chat(settings: Settings, places: list[Place], recorder: Recorder | None, to
     from realtime_client.chat.session import ChatSession
 
     wishes = _wishes(settings, tools)
-    return ChatSession(places, wishes=wishes, limits=settings.limits, chat_limits=settings.chat, recorder=recorder)
+    session = ChatSession(places, wishes=wishes, limits=settings.limits, chat_limits=settings.chat, recorder=recorder)
+    _filter(settings, session.add_filter)
+    return session
+
+
+def _filter(settings: Settings, add: Callable[[MakeFilter], object]) -> None:
+    if settings.filter is not None:
+        from realtime_client.chat.hooks import filter_file
+
+        add(filter_file(settings.filter))
 
 
 def _wishes(settings: Settings, tools: Sequence[ToolSpec]) -> Wishes:

@@ -35,6 +35,7 @@ class Answering:
         self.usage: up.Usage | None = None
         self.calls: list[pc.CallDonePiece] = []  # complete ones: they count when the answer is over as it should be
         self.size = 0
+        self.altered = False  # a filter has changed the text
         self._said: list[str] = []
         self._before: list[str] = []  # what requests before the present one said
         self._continuation: Continuation | None = None
@@ -84,9 +85,9 @@ class Answering:
         """Return what the conversation keeps. read: the parts of the last request's answer.
 
         The parts of an answer that one request made go back as they came. Of one that several made, the text is one
-        part, and what a provider wanted back with its piece of it is of no use.
+        part, and what a provider wanted back with its piece of it is of no use; so it is with text that was altered.
         """
-        if not self._before:
+        if not (self._before or self.altered):
             return read
         others = tuple(part for part in read if not isinstance(part, Text) and part.provider_state is None)
         return (Text(text=self.text), *others) if self.text else others

@@ -220,8 +220,18 @@ class Answers:
 
     # --- what the streams bring ---------------------------------------------------------------------------------------
 
-    def take(self, stream: str, pieces: Sequence[pc.Piece], parts: Callable[[], tuple[Part, ...]]) -> list[up.Update]:
-        """Take pieces of a stream. parts: gives what the conversation keeps of it, when it is over."""
+    def take(
+        self,
+        stream: str,
+        pieces: Sequence[pc.Piece],
+        parts: Callable[[], tuple[Part, ...]],
+        *,
+        altered: bool = False,
+    ) -> list[up.Update]:
+        """Take pieces of a stream. parts: gives what the conversation keeps of it, when it is over.
+
+        altered: the text is not what the model said, so that this is kept, and not its parts.
+        """
         answer = self._streams.get(stream)
         happened: list[up.Update] = []
         for piece in pieces if answer is not None else ():
@@ -231,6 +241,7 @@ class Answers:
                 if answer.size > self._limits.answer_characters:
                     return happened + self._cut_short(answer)
             elif isinstance(piece, pc.FinishPiece):
+                answer.altered = answer.altered or altered
                 return happened + self._finished(answer, piece, parts())
             elif isinstance(piece, pc.ErrorPiece):
                 return happened + self._failed(answer, piece.fault)

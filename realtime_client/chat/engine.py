@@ -17,6 +17,8 @@ from typing import TypeVar
 
 from realtime_client import updates as up
 from realtime_client.deadline import Clock, Deadline
+from realtime_client.errors import QueueFullError
+from realtime_client.escape import one_line
 from realtime_client.history import Image
 from realtime_client.session.hub import Hub
 from realtime_client.session.observers import EventObserver, RecorderProtocol
@@ -28,13 +30,15 @@ from .accumulator import Accumulator
 from .answers import Abort, Begin, Wishes
 from .breaker import Breaker, BreakerStore, MemoryStore
 from .chain import OnError
+from .chunk_buffer import ChunkBuffer
 from .conversation import Conversation
+from .hooks import Filters, MakeFilter, OnResult, Watcher, Watching
 from .http import Exchange, Lanes
 from .limits import ChatLimits
 from .place import Place
 from .wires.ask import HttpRequest
 from .wires.faults import Fault, network
-from .wires.pieces import ErrorPiece, FinishPiece, Piece
+from .wires.pieces import ErrorPiece, FinishPiece, Piece, TextPiece
 from .wires.reader import Reader
 
 T = TypeVar("T")
@@ -73,6 +77,9 @@ class TextEngine:
         self.streams = Accumulator()
         self.traffic = Traffic()
         self._event_observers: tuple[EventObserver, ...] = ()
+        self._filters: tuple[MakeFilter, ...] = ()
+        self._watchers: tuple[Watching, ...] = ()
+        self._held = ChunkBuffer(limits.chunk_buffer, limits.when_full)
         self._hub = hub
         self._clock = clock
         self._limits = limits
@@ -98,6 +105,8 @@ class TextEngine:
         with self._hub.lock:
             workers = [worker for _, worker in self._running.values()]
         join_all([worker.thread for worker in workers if worker.thread.ident], deadline)
+        for watching in self._watchers:
+            watching.close(deadline)
         self._lanes.close()
 
     def abort(self) -> None:
@@ -110,6 +119,7 @@ class TextEngine:
         """Return its threads that were started."""
         with self._hub.lock:
             workers = [self._coordinator, *(worker for _, worker in self._running.values())]
+            workers += [watching.worker for watching in self._watchers]
         return [worker.thread for worker in workers if worker.thread.ident]
 
     @property
@@ -156,6 +166,24 @@ class TextEngine:
         with self._hub.lock:
             self._event_observers = (*self._event_observers, observer)
 
+    def add_filter(self, make: MakeFilter) -> None:
+        """Let a filter change the text of the answers from the next stream on. make: makes one for each stream."""
+        with self._hub.lock:
+            self._filters = (*self._filters, make)
+
+    def watch(self, watcher: Watcher, on_result: OnResult) -> None:
+        """Tell a watcher of each piece, in a thread of its own. on_result: gets what it returns but None, in order."""
+        name = getattr(watcher, "__name__", "a hook")
+        limits = self._limits
+
+        def failed(why: str) -> None:
+            notice = up.Notice(message=f"{name} failed and is told no more: {why}")
+            self._tell(lambda: [notice])
+
+        watching = Watching(watcher, on_result, failed, size=limits.chunk_buffer, when_full=limits.when_full)
+        with self._hub.lock:
+            self._watchers = (*self._watchers, watching)
+
     def _tell(self, decide: Callable[[], Happened], at_s: float | None = None, *, ended: bool = False) -> bool:
         """Decide under the lock, queue what happened in the same critical section; the rest follows after it.
 
@@ -176,7 +204,8 @@ class TextEngine:
                     elif not ended:
                         hub.turns.asked(now)
                         self._inbox.put_nowait(command)
-            crowded = hub.publish(happened, now)
+            told = self._held.pass_on(happened, crowded=hub.inbound.crowded)
+            crowded = hub.publish(told, now) and self._limits.when_full == "block"
         _abort_all(aborts)
         hub.tell_directly(happened, now)
         return crowded
@@ -207,7 +236,8 @@ class TextEngine:
         stream, place = command.stream, self.conversation.answers.places[command.place]
         request = place.wire.request(command.ask)
         reader = place.wire.reader(stream)
-        take = functools.partial(self._on_pieces, stream, reader)
+        filters = Filters(self._filters)
+        take = functools.partial(self._on_pieces, stream, reader, filters)
         exchange = Exchange(place, request, reader, take, lanes=self._lanes, clock=self._clock)
         worker = Worker(f"realtime-{stream}", functools.partial(self._stream, stream, exchange), self._hub.fail)
         now = self._clock.monotonic()
@@ -250,21 +280,51 @@ class TextEngine:
             with self._hub.lock:
                 self._running.pop(stream, None)
 
-    def _on_pieces(self, stream: str, reader: Reader, pieces: list[Piece]) -> None:
+    def _on_pieces(self, stream: str, reader: Reader, filters: Filters, pieces: list[Piece]) -> None:
         """Pieces came; called by the thread of their stream."""
         self.streams.take(pieces)
         self.traffic.frames_in += len(pieces)
         for tell in self._event_observers:
             for piece in pieces:
                 tell(_NAMES[type(piece)], piece.at_s)
+        for watching in self._watchers:
+            watching.take(pieces)
         last = pieces[-1]
         if isinstance(last, ErrorPiece):
             self.traffic.failures += 1
         elif isinstance(last, FinishPiece):
             self.streams.end(stream, last.at_s)
-        answers = self.conversation.answers
-        if self._tell(lambda: answers.take(stream, pieces, reader.parts), pieces[0].at_s):
+        answers, at_s = self.conversation.answers, pieces[0].at_s
+        shown = _filtered(filters, pieces) if filters else pieces
+        try:
+            crowded = self._tell(lambda: answers.take(stream, shown, reader.parts, altered=bool(filters)), at_s)
+        except QueueFullError as error:
+            fault = ErrorPiece(stream, last.n, last.at_s, _screen(str(error)))
+            crowded = self._tell(lambda: answers.take(stream, [fault], reader.parts), at_s)
+        if crowded:
             self._hub.wait_for_room()
+
+
+def _filtered(filters: Filters, pieces: list[Piece]) -> list[Piece]:
+    """The pieces as the filters let them through. One that fails ends the answer: it may be there to hide something."""
+    shown: list[Piece] = []
+    try:
+        for piece in pieces:
+            if isinstance(piece, TextPiece):
+                text = filters.feed(piece.text)
+                shown += [TextPiece(piece.stream, piece.n, piece.at_s, text)] if text else []
+                continue
+            if isinstance(piece, FinishPiece) and (rest := filters.end()):
+                shown.append(TextPiece(piece.stream, piece.n, piece.at_s, rest))
+            shown.append(piece)
+    except Exception as error:  # noqa: BLE001 - a filter is the user's
+        last = pieces[-1]
+        shown.append(ErrorPiece(last.stream, last.n, last.at_s, _screen(f"a filter failed: {error}")))
+    return shown
+
+
+def _screen(message: str) -> Fault:
+    return Fault(category="screen", action="fatal", message=one_line(message, 300), trips=False)
 
 
 def _abort_all(exchanges: Sequence[Exchange]) -> None:

@@ -17,7 +17,8 @@ class ChatLimits(msgspec.Struct, frozen=True, kw_only=True):
     answer are waited for. retries: how often a request is sent again to the same server, retry_delay_s: the pause
     before the first of these; it doubles. streams: answers that are made at the same time. history_entries,
     history_bytes: what is kept of the conversation; the oldest is forgotten first. context_tokens: what is sent of it,
-    None for what the model is known to take. answer_characters: a longer answer is cut.
+    None for what the model is known to take. answer_characters: a longer answer is cut. chunk_buffer: pieces that may
+    wait for observers that are behind, and for each hook; when_full: what happens then, see `ChunkBuffer`.
     """
 
     stream_timeout_s: float = 60.0
@@ -31,3 +32,5 @@ class ChatLimits(msgspec.Struct, frozen=True, kw_only=True):
     history_bytes: int = 4 * 2**20
     context_tokens: int | None = None
     answer_characters: int = 4_000_000
+    chunk_buffer: int = 100
+    when_full: WhenFull = "block"

@@ -15,6 +15,7 @@ from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 
 from .engine import TextEngine
+from .hooks import MakeFilter, OnResult, Watcher
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -126,6 +127,25 @@ class Writing:
         """
         check_kind(index, int, "the number of an answer")
         self._act(lambda: self._engine.act(lambda: (None, self._engine.conversation.choose(index, item_id))))
+
+    def add_filter(self, make: MakeFilter) -> None:
+        """Let a filter change the text of the answers, from the next one on.
+
+        make: called for each stream, returns the filter: a function of a piece of text that returns what is shown and
+        kept instead, with an optional method `end` that returns the rest. A filter that fails ends the answer.
+        """
+        check_call(make, "a filter's maker")
+        self._engine.add_filter(make)
+
+    def watch(self, watcher: Watcher, on_result: OnResult = bool) -> None:
+        """Call `watcher(piece)` for each piece of every stream, in a thread of its own.
+
+        on_result: gets what it returns (but None), in the order of the pieces. Several run side by side; how many
+        pieces may wait, and what happens when one is too slow, say `chunk_buffer` and `when_full` of the limits.
+        """
+        check_call(watcher, "a watcher")
+        check_call(on_result, "on_result")
+        self._engine.watch(watcher, on_result)
 
     def observe_events(self, observer: EventObserver) -> None:
         check_call(observer, "an observer")

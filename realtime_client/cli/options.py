@@ -144,6 +144,7 @@ def _metavar(spec: Spec) -> str | None:
     return {
         "ca_file": "FILE",
         "log_file": "FILE",
+        "filter": "FILE",
         "record_dir": "DIR",
         "url": "URL",
         "proxy": "URL",

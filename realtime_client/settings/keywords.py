@@ -46,6 +46,7 @@ class Keywords(TypedDict, total=False):
     streaming: bool | None
     temperature: float | None
     think: str | None
+    filter: str | Path | None
     context: int | None
     proxy: str | None
     ca_file: str | Path | None
@@ -94,3 +95,5 @@ class Keywords(TypedDict, total=False):
     history_bytes: int | None
     context_tokens: int | None
     answer_characters: int | None
+    chunk_buffer: int | None
+    when_full: Literal["block", "drop", "fail"] | None

@@ -13,9 +13,9 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
-from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.limits import ChatLimits, WhenFull
 from realtime_client.errors import UsageError
 from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import Secret, shown_url, url_secrets
@@ -153,6 +153,7 @@ class Settings:
     )
     temperature: float | None = _setting(None, read.number(0.0, 2.0), "temperature of a text model")
     think: str | None = _setting(None, read.word, "let a text model think aloud: true, false, or how much")
+    filter: Path | None = _setting(None, read.path, "Python file with a filter for the text of answers")
     context: int = _setting(8192, read.count(1, 2**31), "tokens of context that Ollama sets aside")
     proxy: str | None = _setting(None, read.word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
     ca_file: Path | None = _setting(None, read.path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
@@ -251,6 +252,8 @@ _CHAT_HELP = {
     "history_bytes": "bytes kept of it",
     "context_tokens": "tokens of it that are sent at most",
     "answer_characters": "longest answer of a text model",
+    "chunk_buffer": "pieces of text that may wait for a slow screen or hook",
+    "when_full": "what happens to more of them: the stream waits, the oldest are dropped, or the answer fails",
 }
 _FLAG_WORDS = {"retries": "request_retries", "first_byte_s": "first_byte_timeout", "silence_s": "silence_timeout"}
 _LIMIT_NAMES = frozenset(Limits.__struct_fields__)
@@ -259,14 +262,18 @@ _MAY_BE_ZERO = ("retries", "retry_delay_s", "grace_s", "read_timeout_s", "ping_i
 
 
 def _limit_spec(name: str) -> Spec:
-    if name.endswith("_s"):
+    choices: tuple[str, ...] = ()
+    if name == "when_full":
+        choices = get_args(WhenFull)
+        parse = read.choice(*choices)
+    elif name.endswith("_s"):
         least = 0.0 if name in _MAY_BE_ZERO else 0.001
         parse = read.number(least, 86_400.0)
     else:
         parse = read.count(0 if name in _MAY_BE_ZERO else 1, 2**31)
     flag = "--" + _FLAG_WORDS.get(name, name.removesuffix("_s")).replace("_", "-")
     text = (_LIMIT_HELP | _CHAT_HELP).get(name, name.replace("_", " "))
-    return Spec(name, parse, "REALTIME_" + name.upper(), flag, text)
+    return Spec(name, parse, "REALTIME_" + name.upper(), flag, text, choices)
 
 
 def _specs() -> Iterator[Spec]:

@@ -1,0 +1,164 @@
+"""Hooks on the pieces of answers: filters, which change the text, and watchers, which are told of each piece.
+
+Filters run one after the other in the thread of the stream, since what they return is what everybody sees. Watchers
+(renderers, counters) run side by side, each in a thread of its own behind a bounded queue, and their results come in
+the order of the pieces.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import queue
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from realtime_client.deadline import Deadline
+from realtime_client.errors import UsageError
+from realtime_client.escape import one_line
+from realtime_client.session.threads import Worker, join_all
+
+from .limits import WhenFull
+from .wires.pieces import Piece
+
+Filter = Callable[[str], str]
+"""Takes a piece of text, and returns what is to be shown instead; '' to hold it back. If it has a method `end`, that is
+called when the answer is over, and returns the rest."""
+MakeFilter = Callable[[], Filter]
+Watcher = Callable[[Piece], Any]
+OnResult = Callable[[Any], object]
+
+
+class Filters:
+    """The filters of one stream."""
+
+    def __init__(self, makers: Sequence[MakeFilter]) -> None:
+        self._filters = [make() for make in makers]
+
+    def __bool__(self) -> bool:
+        return bool(self._filters)
+
+    def feed(self, text: str) -> str:
+        """Return what is to be shown of a piece of text. Errors: those of the filters; TypeError."""
+        for each in self._filters:
+            text = _text(each(text)) if text else text
+        return text
+
+    def end(self) -> str:
+        """Return what was held back; each filter's rest goes through those after it."""
+        rest = ""
+        for each in self._filters:
+            rest = _text(each(rest)) if rest else ""
+            end = getattr(each, "end", None)
+            rest += _text(end()) if end is not None else ""
+        return rest
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"it returned {type(value).__name__}, not text")
+    return value
+
+
+class Watching:
+    """One watcher and its thread. missed: how many pieces it did not get because it was behind.
+
+    on_failure: told once when it fails; it gets nothing more then.
+    """
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        on_result: OnResult,
+        on_failure: Callable[[str], None],
+        *,
+        size: int,
+        when_full: WhenFull,
+    ) -> None:
+        self.missed = 0
+        self._watcher = watcher
+        self._on_result = on_result
+        self._on_failure = on_failure
+        self._when_full = when_full
+        self._queue: queue.Queue[Piece | None] = queue.Queue(size)
+        self._over = False
+        self.worker = Worker(f"realtime-hook-{getattr(watcher, '__name__', 'watcher')}", self._run, lambda _error: None)
+        self.worker.start()
+
+    def take(self, pieces: Sequence[Piece]) -> None:
+        """Hand pieces over; full: wait, forget the oldest, or be told no more."""
+        for piece in pieces:
+            if self._over:
+                return
+            try:
+                self._queue.put_nowait(piece)
+            except queue.Full:
+                self._full(piece)
+
+    def _full(self, piece: Piece) -> None:
+        if self._when_full == "fail":
+            self._fail("it is too slow: its queue is full")
+            return
+        while not self._over:
+            if self._when_full == "drop":
+                self._drop_one()
+            try:
+                self._queue.put(piece, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def _drop_one(self) -> None:
+        try:
+            self._queue.get_nowait()
+            self.missed += 1
+        except queue.Empty:
+            pass
+
+    def _run(self) -> None:
+        while (piece := self._queue.get()) is not None and not self._over:
+            try:
+                result = self._watcher(piece)
+                if result is not None:
+                    self._on_result(result)
+            except Exception as error:  # noqa: BLE001 - a hook is the user's
+                self._fail(f"{type(error).__name__}: {error}")
+
+    def _fail(self, why: str) -> None:
+        self._over = True
+        self._on_failure(one_line(why, 200))
+
+    def close(self, deadline: Deadline) -> None:
+        """Let it finish what it has, for as long as there is time."""
+        remaining_s = deadline.remaining_s()
+        try:
+            self._queue.put(None, timeout=remaining_s)
+        except queue.Full:
+            self._over = True
+            self._drop_one()
+            self._queue.put_nowait(None)
+        join_all([self.worker.thread], deadline)
+
+
+def filter_file(path: Path) -> MakeFilter:
+    """Load a filter from a Python file: its function `filter(text) -> str`, or its `make_filter() -> filter`.
+
+    The file is run. Errors: UsageError when it cannot be, or has neither.
+    """
+    try:
+        spec = importlib.util.spec_from_file_location("realtime_client_filter", path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise UsageError(f"{path}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path} cannot be run: {one_line(f'{type(error).__name__}: {error}', 200)}") from error
+    make = getattr(module, "make_filter", None)
+    if callable(make):
+        return make  # type: ignore[no-any-return]
+    plain = getattr(module, "filter", None)
+    if not callable(plain):
+        raise UsageError(f"{path}: has no function `filter(text)` and no `make_filter()`")
+    return lambda: plain
