@@ -14,6 +14,7 @@ Json = dict[str, Any]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "local-server.md"
 PNG = "data:image/png;base64,"
+PIXEL = PNG + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(16)).decode()
 ADD: Json = {"type": "function", "name": "add"}
 SHOP: Json = {"type": "mcp", "server_label": "shop", "server_url": "https://example.org/mcp"}
 
@@ -51,8 +52,12 @@ def part(role: str = "user", **fields: Any) -> Json:
     return item(type="message", role=role, content=[fields])
 
 
-def image(url: str) -> Json:
-    return part(type="input_image", image_url=url)
+def image(url: str, **fields: Any) -> Json:
+    return part(type="input_image", image_url=url, **fields)
+
+
+def message(**fields: Any) -> Json:
+    return {"type": "message", "role": "user", **fields}
 
 
 TOOLS = "session.tools[0]"
@@ -94,6 +99,24 @@ MISTAKES = [
         sound("input", format={"type": "audio/pcm", "rate": 16_000}),
         "invalid_value",
         "session.audio.input.format.rate",
+    ),
+    Mistake(
+        "an unknown field of an audio format",
+        sound("output", format={"type": "audio/pcm", "nonsense": 1}),
+        "unknown_parameter",
+        "session.audio.output.format.nonsense",
+    ),
+    Mistake(
+        "a rate of G.711",
+        sound("input", format={"type": "audio/pcmu", "rate": 8_000}),
+        "unknown_parameter",
+        "session.audio.input.format.rate",
+    ),
+    Mistake(
+        "an unknown field of a voice",
+        sound("output", voice={"id": "voice_1", "nonsense": 1}),
+        "unknown_parameter",
+        "session.audio.output.voice.nonsense",
     ),
     Mistake("an unknown turn detection", vad(type="guess"), "invalid_value", "session.audio.input.turn_detection.type"),
     Mistake(
@@ -218,7 +241,19 @@ MISTAKES = [
         "a reference to no item",
         response(input=[{"type": "item_reference", "id": "x"}]),
         "item_retrieve_invalid_item_id",
-        "item_id",
+        "response.input[0].id",
+    ),
+    Mistake(
+        "an unknown field of an item of one response",
+        response(input=[message(content=[], nonsense=1)]),
+        "unknown_parameter",
+        "response.input[0].nonsense",
+    ),
+    Mistake(
+        "an item of one response without content",
+        response(input=[message(content=[]), message()]),
+        "missing_required_parameter",
+        "response.input[1].content",
     ),
     Mistake("an unknown kind of item", item(type="picture"), "invalid_value", "item.type"),
     Mistake(
@@ -236,6 +271,17 @@ MISTAKES = [
         "unknown_parameter",
         "item.output",
     ),
+    Mistake(
+        "an unknown field of an item", item(**message(content=[], nonsense=1)), "unknown_parameter", "item.nonsense"
+    ),
+    Mistake(
+        "an unknown field of a part",
+        part(type="input_text", text="x", nonsense=1),
+        "unknown_parameter",
+        f"{PART}.nonsense",
+    ),
+    Mistake("a text for a list of parts", item(**message(content="x")), "invalid_type", "item.content"),
+    Mistake("an unknown detail of an image", image(PIXEL, detail="nonsense"), "invalid_value", f"{PART}.detail"),
     Mistake("audio that is not base64", part(type="input_audio", audio="%"), "invalid_value", f"{PART}.audio"),
     Mistake("an image by a plain http URL", image("http://example.org/a.png"), "invalid_value", f"{PART}.image_url"),
     Mistake("an image of another kind", image("data:image/svg+xml;base64,AAAA"), "invalid_value", f"{PART}.image_url"),

@@ -221,7 +221,14 @@ ITEM = '"type":"conversation.item.create","item":{"type":"message","role":"user"
         ('"type":"conversation.item.truncate","item_id":"x","content_index":"0"', "invalid_type", "content_index"),
         (ITEM + ":5}", "invalid_type", "item.content"),
         (ITEM + ':[{"type":"input_text","text":5}]}', "invalid_type", "item.content[0].text"),
-        (ITEM + ':["x",{"type":"input_audio","audio":"%"}]}', "invalid_value", "item.content[1].audio"),
+        (ITEM + ':"x"}', "invalid_type", "item.content"),
+        (ITEM + ':["x"]}', "invalid_type", "item.content[0]"),
+        (ITEM + ':[{"text":"x"}]}', "missing_required_parameter", "item.content[0].type"),
+        (
+            ITEM + ':[{"type":"input_text","text":"x"},{"type":"input_audio","audio":"%"}]}',
+            "invalid_value",
+            "item.content[1].audio",
+        ),
         ('"type":"session.update","session":[]', "invalid_type", "session"),
         ('"type":"response.create","response":[]', "invalid_type", "response"),
         ('"type":"input_audio_buffer.append"', "missing_required_parameter", "audio"),
@@ -259,6 +266,9 @@ def test_items_keep_their_order(drive):
     assert len(drive.conversation.items) == 4
 
 
+TEXT = {"type": "input_text", "text": "x"}
+
+
 @pytest.mark.parametrize(
     ("item", "param"),
     [
@@ -268,7 +278,7 @@ def test_items_keep_their_order(drive):
         ({"type": "message", "role": "assistant", "content": [{"type": "output_audio", "audio": "AAAA"}]}, None),
         ({"type": "message", "role": "user", "content": [{"type": "input_text"}]}, "item.content[0].text"),
         (
-            {"type": "message", "role": "user", "content": ["x", {"type": "input_audio", "audio": "AA=="}]},
+            {"type": "message", "role": "user", "content": [TEXT, {"type": "input_audio", "audio": "AA=="}]},
             "item.content[1].audio",
         ),
         ({"type": "function_call_output", "call_id": "none", "output": "x"}, "item.call_id"),
@@ -616,6 +626,37 @@ def test_out_of_band_responses_are_bounded():
     assert drive.error("response.create", response={"conversation": "none"})["code"] == "rate_limit_exceeded"
 
 
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [
+        ({"type": "input_text", "text": "x"}, 6),
+        ({"type": "input_text", "text": "x" * 1_500}, 3),
+        ({"type": "input_audio", "audio": base64.b64encode(bytes(800)).decode()}, 3),
+    ],
+    ids=["items", "text", "audio"],
+)
+def test_what_running_responses_are_given_is_bounded(part, count):
+    limits = ServerLimits(max_items=5, max_text_bytes=4_000, max_item_audio_bytes=2_000, max_parallel=9)
+    drive = Drive(limits=limits)
+    item = {"type": "message", "role": "user", "content": [part]}
+    aside = {"conversation": "none", "input": [item]}
+    assert drive.error("response.create", response=aside | {"input": [item] * 6})["param"] == "response.input"
+    running = [drive.respond(response=aside) for _ in range(count - 1)]
+    error = drive.error("response.create", response=aside)
+    assert (error["code"], error["param"]) == ("invalid_value", "response.input")
+    drive.take(drive.conversation.finish(running[0]))
+    drive.respond(response=aside)
+
+
+def test_items_that_are_only_referred_to_count_as_such():
+    drive = Drive(limits=ServerLimits(max_items=2, max_text_bytes=2_000))
+    item_id = drive.text("x" * 1_500)
+    aside = {"conversation": "none", "input": [{"type": "item_reference", "id": item_id}]}
+    drive.respond(response=aside)
+    drive.respond(response=aside)
+    assert drive.error("response.create", response=aside)["param"] == "response.input"
+
+
 def test_cancel(drive):
     assert drive.error("response.cancel", event_id="x")["code"] == "response_cancel_not_active"
     response_id = drive.respond()
@@ -692,6 +733,10 @@ def test_audio_of_one_id_is_heard_for_each_that_has_it(drive):
     assert [entry.said() for entry in drive.conversation.items] == ["400 ms"]
 
 
+def user_says(**part):
+    return {"type": "message", "role": "user", "content": [part]}
+
+
 @pytest.mark.parametrize(
     ("response", "param"),
     [
@@ -704,6 +749,16 @@ def test_audio_of_one_id_is_heard_for_each_that_has_it(drive):
         ({"input": "text"}, "response.input"),
         ({"input": [nested(600)]}, "response"),
         ({"tools": [{"type": "function"}]}, "response.tools[0].name"),
+        ({"input": ["x"]}, "response.input[0]"),
+        ({"input": [{"role": "user"}]}, "response.input[0].type"),
+        ({"input": [{"type": "message", "id": 5}]}, "response.input[0].id"),
+        ({"input": [{"type": "message", "role": "user", "content": [TEXT, "x"]}]}, "response.input[0].content[1]"),
+        ({"input": [user_says(type="input_text")]}, "response.input[0].content[0].text"),
+        ({"input": [user_says(type="input_audio", audio="%")]}, "response.input[0].content[0].audio"),
+        ({"input": [user_says(type="input_audio", audio="AA==")]}, "response.input[0].content[0].audio"),
+        ({"input": [user_says(**TEXT), user_says(**TEXT) | {"role": "boss"}]}, "response.input[1].role"),
+        ({"input": [{"type": "item_reference"}]}, "response.input[0].id"),
+        ({"input": [{"type": "item_reference", "id": "x", "role": "user"}]}, "response.input[0].role"),
     ],
 )
 def test_bad_response_settings(drive, response, param):

@@ -8,12 +8,17 @@ does not know is kept. Audio is bytes here and base64 on the wire.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import msgspec
 from msgspec import UNSET
 
-from .items import ContentPart, Item
+from .items import ContentPart, GivenItem, Item
+
+if TYPE_CHECKING:
+    NewItem = Item
+else:  # as it is read, by a server
+    NewItem = GivenItem
 
 Json = dict[str, Any]
 Ms = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -59,7 +64,7 @@ class InputAudioBufferClear(ClientEvent, tag="input_audio_buffer.clear"):
 
 
 class ConversationItemCreate(ClientEvent, tag="conversation.item.create"):
-    item: Item
+    item: NewItem
     previous_item_id: str | None = None
 
 

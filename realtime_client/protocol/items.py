@@ -106,6 +106,16 @@ class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
         return any(part.spoken for part in self.content or ())
 
 
+class GivenPart(ContentPart, kw_only=True, forbid_unknown_fields=True):
+    """A part that a client sends: a server refuses fields that it does not know."""
+
+
+class GivenItem(Item, kw_only=True, forbid_unknown_fields=True):
+    """An item that a client sends: as `GivenPart`."""
+
+    content: list[GivenPart] | None = None  # type: ignore[assignment]
+
+
 def user_text(text: str, *, item_id: str | None = None) -> Item:
     """Return a user message with this text."""
     return Item(type="message", id=item_id, role="user", content=[ContentPart(type="input_text", text=text)])

@@ -17,7 +17,6 @@ VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse",
 MOST_CHARS = 10 * 2**20
 """The longest text in one field: the limit of the service's HTTP API for a text."""
 _DEEPEST = 100
-_FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 _KINDS = {
     str: "a string",
     bool: "a boolean",
@@ -183,15 +182,27 @@ def sound_format(value: Any, param: str) -> None:
     if value.get("type") is None:
         raise missing(f"{param}.type")
     one_of(*_FORMATS)(value["type"], f"{param}.type")
-    if value["type"] == "audio/pcm" and value.get("rate") not in (None, 24_000):
-        raise bad(value.get("rate"), f"{param}.rate", "24000")
+    fields(value, param, _FORMATS[value["type"]])
+
+
+def _pcm_rate(value: Any, param: str) -> None:
+    if value != 24_000:
+        raise bad(value, param, "24000")
+
+
+_FORMATS: dict[str, dict[str, Check]] = {
+    "audio/pcm": {"type": text, "rate": _pcm_rate},
+    "audio/pcmu": {"type": text},
+    "audio/pcma": {"type": text},
+}
 
 
 def voice(value: Any, param: str) -> None:
     """A voice by name, or {"id": ...}."""
-    if isinstance(value, dict) and isinstance(value.get("id"), str):
-        return
-    one_of(*VOICES)(value, param)
+    if isinstance(value, dict):
+        fields(value, param, {"id": text}, ("id",))
+    else:
+        one_of(*VOICES)(value, param)
 
 
 def max_tokens(value: Any, param: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from realtime_client.protocol.items import ContentPart, Item, modernise
 from realtime_client.updates import AudioFormat
 
-from .checks import Refusal, missing, text, unknown
+from .checks import Check, Refusal, missing, one_of, text, unknown
 from .images import check_image
 
 _PARTS = {
@@ -24,6 +24,12 @@ _REQUIRED = {
     "mcp_approval_response": ("approval_request_id", "approve"),
 }
 _OPTIONAL = {"type", "id", "object", "status"}
+_CHECKED: dict[str, Check] = {
+    "text": text,
+    "transcript": text,
+    "image_url": check_image,
+    "detail": one_of("auto", "low", "high"),
+}
 _MAX_ID_CHARS = 256
 _ITEM_BYTES = 256
 
@@ -85,53 +91,57 @@ class Entry:
         )
 
 
-def check_item(item: Item) -> Item:
-    """Check an item that a client created, and give it its server-side fields. Errors: Refusal."""
+def check_item(item: Item, at: str) -> Item:
+    """Check an item that a client created, and give it its server-side fields. at: its param. Errors: Refusal."""
     modernise(item)
     if item.id is not None and not 0 < len(item.id) <= _MAX_ID_CHARS:
-        raise Refusal(f"Invalid 'item.id': 1 to {_MAX_ID_CHARS} characters.", param="item.id")
+        raise Refusal(f"Invalid '{at}.id': 1 to {_MAX_ID_CHARS} characters.", param=f"{at}.id")
     required = _REQUIRED.get(item.type)
     if required is None:
-        raise Refusal(f"Invalid value: '{item.type}'. A client cannot create such an item.", param="item.type")
-    _check_fields(item, required, "reason" if item.type == "mcp_approval_response" else "")
+        raise Refusal(f"Invalid value: '{item.type}'. A client cannot create such an item.", param=f"{at}.type")
+    _check_fields(item, at, required, "reason" if item.type == "mcp_approval_response" else "")
     if item.type == "message":
-        _check_message(item)
+        _check_message(item, at)
     item.object = "realtime.item"
     item.status = None if item.type.startswith("mcp_") else "completed"
     return item
 
 
-def _check_fields(item: Item, required: tuple[str, ...], optional: str) -> None:
+def _check_fields(item: Item, at: str, required: tuple[str, ...], optional: str) -> None:
     """All that an item of its kind needs is there, and nothing else."""
     for name in required:
         if getattr(item, name) is None:
-            raise missing(f"item.{name}")
+            raise missing(f"{at}.{name}")
     for name in item.__struct_fields__:
         value = getattr(item, name)
         if value is not None and name not in _OPTIONAL and name not in required and name != optional:
-            raise unknown(f"item.{name}")
+            raise unknown(f"{at}.{name}")
         if isinstance(value, str):
-            text(value, f"item.{name}")
+            text(value, f"{at}.{name}")
 
 
-def _check_message(item: Item) -> None:
+def _check_message(item: Item, at: str) -> None:
     allowed = _PARTS.get(item.role or "")
     if allowed is None:
-        raise Refusal("Invalid value for 'item.role': user, assistant or system.", param="item.role")
+        raise Refusal(f"Invalid value for '{at}.role': user, assistant or system.", param=f"{at}.role")
     for index, part in enumerate(item.content or ()):
-        at = f"item.content[{index}]"
+        where = f"{at}.content[{index}]"
         needed = allowed.get(part.type)
+        if not part.type:
+            raise missing(f"{where}.type")
         if needed is None:
-            raise Refusal(
-                f"Invalid value: '{part.type}'. A {item.role} message takes {', '.join(allowed)}.", param=f"{at}.type"
-            )
-        value = getattr(part, needed)
-        if value is None:
-            raise missing(f"{at}.{needed}")
-        if needed == "image_url":
-            check_image(value, f"{at}.image_url")
-        elif needed == "text":
-            text(value, f"{at}.text")
+            message = f"Invalid value: '{part.type}'. A {item.role} message takes {', '.join(allowed)}."
+            raise Refusal(message, param=f"{where}.type")
+        if getattr(part, needed) is None:
+            raise missing(f"{where}.{needed}")
+        for name, check in _CHECKED.items():
+            if (value := getattr(part, name)) is not None:
+                check(value, f"{where}.{name}")
+
+
+def taken(item_id: str, param: str) -> Refusal:
+    """Return the refusal of an id that another item has."""
+    return Refusal(f"Item with id '{item_id}' already exists.", code="item_create_duplicate_id", param=param)
 
 
 class ItemList:
@@ -184,13 +194,11 @@ class ItemList:
         Errors: Refusal for an unknown previous item or an id that is taken.
         """
         if entry.id in self._by_id:
-            raise Refusal(
-                f"Item with id '{entry.id}' already exists.", code="item_create_duplicate_id", param="item.id"
-            )
+            raise taken(entry.id, "item.id")
         index = self._index_after(previous_item_id)
         self._entries.insert(index, entry)
         self._by_id[entry.id] = entry
-        entry.size = _text_size(entry.item)
+        entry.size = text_size(entry.item)
         self._text_bytes += entry.size
         self._audio_bytes += sum(clip.size for clip in entry.clips.values())
         self._shrink(entry)
@@ -244,7 +252,7 @@ class ItemList:
         """Recount an item's text after it changed."""
         if entry.id in self._by_id:
             self._text_bytes -= entry.size
-            entry.size = _text_size(entry.item)
+            entry.size = text_size(entry.item)
             self._text_bytes += entry.size
             self._shrink(entry)
 
@@ -282,7 +290,7 @@ class ItemList:
                     return
 
 
-def _text_size(item: Item) -> int:
+def text_size(item: Item) -> int:
     """About how many bytes an item's text takes. Not by encoding it, which holds up other sessions when it is long."""
     texts = [item.arguments, item.output, item.reason]
     for part in item.content or ():

@@ -37,17 +37,26 @@ def misread(event: ev.UnknownEvent | ev.MalformedEvent) -> Refusal:
         return Refusal(f"Invalid value: '{event.type[:80]}'. It is no client event.", param="type")
     if event.error == "no `type`":
         return missing("type")
-    found = _PATH.search(event.error)
-    path = found[1] if found else ""
-    if lacks := _MISSING.search(event.error):
-        return missing(f"{path}.{lacks[1]}" if path else lacks[1])
-    if stranger := _UNKNOWN.search(event.error):
-        return unknown(f"{path}.{stranger[1]}" if path else stranger[1])
-    if path and (kinds := _KINDS.search(event.error)):
+    which = f"The message {event.type!r}" if event.type else "The message"
+    return refusal_of(event.error) or Refusal(f"{which} could not be read: {event.error}")
+
+
+def refusal_of(error: str, at: str = "") -> Refusal | None:
+    """Return the refusal of what msgspec could not read; None when its words name no field.
+
+    at: where what was read stands in the message, '' for all of it.
+    """
+    found = _PATH.search(error)
+    path = ".".join(filter(None, (at, found[1] if found else "")))
+    prefix = f"{path}." if path else ""
+    if lacks := _MISSING.search(error):
+        return missing(prefix + lacks[1])
+    if stranger := _UNKNOWN.search(error):
+        return unknown(prefix + stranger[1])
+    if path and (kinds := _KINDS.search(error)):
         wanted, got = (" or ".join(_NAMES.get(kind, kind) for kind in told.split(" | ")) for told in kinds.groups())
         message = f"Invalid type for '{path}': expected {wanted}, but got {got} instead."
         return Refusal(message, code="invalid_type", param=path)
     if path:
-        return Refusal(f"Invalid '{path}': {event.error[: found.start() if found else None]}.", param=path)
-    which = f"The message {event.type!r}" if event.type else "The message"
-    return Refusal(f"{which} could not be read: {event.error}")
+        return Refusal(f"Invalid '{path}': {error[: found.start() if found else None]}.", param=path)
+    return None

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 
 from realtime_client.protocol import events as ev
-from realtime_client.protocol.items import Item
+from realtime_client.protocol.items import GivenItem
+from realtime_client.protocol.lenient import without_nulls
 
-from .checks import Refusal
-from .item_list import Entry
+from .checks import Refusal, an_object, fields, text
+from .item_list import Entry, taken, text_size
+from .misread import refusal_of
 from .response import ResponseRun
 from .settings import merge_response
 from .state import Json, ServerState
@@ -37,7 +39,8 @@ class ServerReplies(ServerState):
         voice = settings["audio"]["output"]["voice"]
         if self._spoke and not out_of_band and voice != self._settings["audio"]["output"]["voice"]:
             raise voice_locked("response.audio.output.voice")
-        inputs = None if settings["input"] is None else [self._input_entry(raw) for raw in settings["input"]]
+        given, settings["input"] = settings["input"], None  # of which only the entries are kept
+        inputs = None if given is None else self._inputs(given)
         run = ResponseRun(
             self._new_id("resp"),
             settings,
@@ -59,17 +62,33 @@ class ServerReplies(ServerState):
                 entry.announce = False
         self._out.append(StartResponse(response_id=run.id))
 
-    def _input_entry(self, raw: Any) -> Entry:
+    def _inputs(self, given: list[Any]) -> list[Entry]:
+        """Read response.input. Errors: Refusal, also when the running responses hold too much of it."""
+        limits = self._limits
+        running = [entry for run in self._runs.values() for entry in run.inputs or ()]
+        if len(running) + len(given) > limits.max_items:
+            raise _too_much(f"{limits.max_items} items")
+        inputs = [self._input_entry(raw, f"response.input[{index}]") for index, raw in enumerate(given)]
+        own = [entry for entry in (*running, *inputs) if entry.id not in self.items]
+        if sum(text_size(entry.item) for entry in own) > limits.max_text_bytes:
+            raise _too_much(f"{limits.max_text_bytes} bytes of text")
+        if sum(clip.size for entry in own for clip in entry.clips.values()) > limits.max_item_audio_bytes:
+            raise _too_much(f"{limits.max_item_audio_bytes} bytes of audio")
+        return inputs
+
+    def _input_entry(self, raw: Any, at: str) -> Entry:
         """Read one element of response.input: an item, or a reference to one."""
-        if isinstance(raw, dict) and raw.get("type") == "item_reference":
-            return self._find(str(raw.get("id")), "retrieve")
+        an_object(raw, at)
+        if raw.get("type") == "item_reference":
+            fields(raw, at, {"type": text, "id": text}, ("id",))
+            return self._find(raw["id"], "retrieve", f"{at}.id")
         try:
-            item = msgspec.convert(raw, Item)
+            item = msgspec.convert(without_nulls(raw), GivenItem)
         except (msgspec.ValidationError, ValueError) as error:
-            raise Refusal(f"Invalid item in 'response.input': {error}", param="response.input") from None
-        entry = self._new_entry(item)
+            raise refusal_of(str(error), at) or Refusal(f"Invalid '{at}': {error}.", param=at) from None
+        entry = self._new_entry(item, at)
         if entry.id in self.items:
-            raise Refusal(f"Item with id '{entry.id}' already exists.", param="response.input")
+            raise taken(entry.id, f"{at}.id")
         return entry
 
     def _context(self, run: ResponseRun) -> list[Entry]:
@@ -125,6 +144,12 @@ class ServerReplies(ServerState):
         self._commit(self._input.take())
         self._relisten()
         self._answer_turn()
+
+
+def _too_much(limit: str) -> Refusal:
+    """Return the refusal of more input than the running responses may hold together."""
+    message = f"Invalid 'response.input': responses that are not finished may hold {limit} of input together."
+    return Refusal(message, param="response.input")
 
 
 def voice_locked(param: str) -> Refusal:

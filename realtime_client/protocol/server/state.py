@@ -29,7 +29,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     Beyond max_item_audio_bytes the oldest items lose their audio: they are retrieved without it. Beyond max_items or
     max_text_bytes the oldest items leave the conversation silently. max_input_bytes bounds what is appended and not
-    committed. max_parallel bounds out-of-band responses at one time.
+    committed. max_parallel bounds out-of-band responses at one time. What the running responses were given as
+    `response.input` stays within max_items, max_text_bytes and max_item_audio_bytes, too, or the next is refused.
     """
 
     max_item_audio_bytes: int = 60 * 2**20
@@ -136,19 +137,19 @@ class ServerState:
         work = Relisten(turn_detection=self.turn_detection, format=self._input.format, at_ms=self._input.end_ms)
         self._out.append(work)
 
-    def _find(self, item_id: str, verb: str) -> Entry:
+    def _find(self, item_id: str, verb: str, param: str = "item_id") -> Entry:
         entry = self.items.get(item_id)
         if entry is None:
             raise Refusal(
                 f"Error: the item with id '{item_id}' does not exist; cannot {verb} it.",
                 code=f"item_{verb}_invalid_item_id",
-                param="item_id",
+                param=param,
             )
         return entry
 
-    def _new_entry(self, item: Item) -> Entry:
-        """Check a client's item, give it an id, and set its audio apart."""
-        entry = Entry(check_item(msgspec.structs.replace(item)))
+    def _new_entry(self, item: Item, at: str = "item") -> Entry:
+        """Check a client's item, give it an id, and set its audio apart. at: where it stands in the message."""
+        entry = Entry(check_item(msgspec.structs.replace(item), at))
         entry.item.id = entry.item.id or self._new_id("item")
         content = entry.item.content
         if content is not None:
@@ -156,7 +157,7 @@ class ServerState:
             for index, part in enumerate(entry.item.content):
                 if part.audio is not None:
                     if len(part.audio) % self._input.format.bytes_per_sample:
-                        raise odd_bytes(f"item.content[{index}].audio")
+                        raise odd_bytes(f"{at}.content[{index}].audio")
                     entry.clips[index] = Clip(self._input.format, part.audio)
                     if part.transcript is None:
                         entry.heard[index] = None
