@@ -458,6 +458,20 @@ def test_what_is_too_much_is_refused(server):
         client.until("conversation.item.added")
 
 
+@pytest.mark.parametrize("message", [b'{"type":"\xff"}', [b'{"event_id":"\xc3', b'"}'], [b"\xed\xa0\x80", b""]])
+def test_text_that_is_not_utf_8_ends_the_connection(server, message):
+    """RFC 6455, section 8.1. What came before it is answered; a character may be in two fragments."""
+    with raw(server.url) as client:
+        client.next()
+        client.connection.send([b'{"type":"input_audio_buffer.clear","event_id":"\xc3', b'\xa9"}'], text=True)
+        client.until("input_audio_buffer.cleared")
+        client.connection.send(message, text=True)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.next()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1007, "a text message must be UTF-8")
+
+
 def test_bytes_that_are_no_websocket_are_survived(server):
     no_url = b"GET //[ HTTP/1.1\r\n\r\n"
     more = b"GET / HTTP/1.1\r\n\r\nnonsense"

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from websockets.client import ClientProtocol
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
@@ -21,7 +21,8 @@ from .outbox import Ping
 
 _PLAIN = 0x81  # final, no reserved bit, text
 _KNOWN = frozenset({0, 1, 2, 8, 9, 10})
-_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_BEGINNINGS = frozenset({Opcode.TEXT, Opcode.BINARY})
+_DATA = _BEGINNINGS | {Opcode.CONT}
 _ENDLESS = 2**64
 _MOST_UNWRITTEN = 64
 
@@ -148,6 +149,38 @@ class Framing:
                 if event.fin:
                     self.messages.append(bytes(self._fragments))
                     self._fragments = None
+
+
+class ServerFraming(Framing):
+    """The server's side: text that is not UTF-8 ends the connection (RFC 6455, section 8.1)."""
+
+    def __init__(self, protocol: ServerProtocol) -> None:
+        super().__init__(protocol)
+        self._text = False
+
+    def _sort(self, events: Sequence[Frame | Request | Response]) -> None:
+        for event in events:
+            known = len(self.messages)
+            super()._sort((event,))
+            if isinstance(event, Frame) and event.opcode in _BEGINNINGS:
+                self._text = event.opcode is Opcode.TEXT
+            if len(self.messages) > known and self._text and not _is_utf8(self.messages[-1]):
+                self.messages.pop()
+                with self._lock:
+                    self.protocol.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
+                    self._note()
+                return
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Whether bytes are text; what Realtime clients send is ASCII, nearly always."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class ClientFraming(Framing):

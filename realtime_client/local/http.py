@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 2**16
 MAX_BODY_BYTES = 2**18
-_BEGINNING = re.compile(rb"[A-Za-z]{1,20}(?: [!-~]*(?: [!-~]*\r?)?)?(?:\n|\Z)")
-_REQUEST_LINE = re.compile(r"([A-Za-z]+) ([!-~]+) HTTP/1\.[01]")
-_HEADER = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
+_TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
+_BEGINNING = re.compile(_TCHAR.encode() + rb"{1,20}(?: [!-~]*(?: [!-~]*\r?)?)?(?:\n|\Z)")
+_REQUEST_LINE = re.compile(rf"({_TCHAR}+) ([!-~]+) HTTP/1\.[01]")
+_HEADER = re.compile(rf"({_TCHAR}+):[ \t]*([^\x00\r\n]*?)[ \t]*")
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -98,8 +100,22 @@ def _parse(data: bytes) -> Request | Refused:
         return _bad("This is no request line of HTTP/1.1.")
     if None in headers:
         return _bad("A header of the request cannot be read.")
+    target = _without_host(request[2])
+    if target is None:
+        return _bad("The URL of the request cannot be read.")
     pairs = tuple((found[1], found[2]) for found in headers if found is not None)
-    return Request(method=request[1], target=request[2], headers=pairs, raw=data)
+    return Request(method=request[1], target=target, headers=pairs, raw=data)
+
+
+def _without_host(target: str) -> str | None:
+    """Path and query of a target, which may be a whole URL (RFC 9112, section 3.2.2); None for a URL that is none."""
+    if not target.lower().startswith(("http://", "https://")):
+        return target
+    try:
+        url = urlsplit(target)
+    except ValueError:
+        return None
+    return (url.path or "/") + (f"?{url.query}" if url.query else "") if url.netloc else None
 
 
 def read_body(stream: Stream, request: Request, deadline: Deadline) -> bytes | Refused:

@@ -12,7 +12,7 @@ from websockets.http11 import Request as Handshake
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from realtime_client.client.framing import Framing
+from realtime_client.client.framing import Framing, ServerFraming
 from realtime_client.client.stream import Stream
 from realtime_client.client.wire import Wire
 from realtime_client.deadline import Deadline
@@ -103,7 +103,7 @@ class Connection:
 
 def shake_hands(stream: Stream, request: Request, admitted: Admitted, deadline: Deadline) -> Connection | Refused:
     """Answer a client that was let in, if what it sent is a handshake (RFC 6455, section 4.2). Errors: OSError."""
-    framing = Framing(ServerProtocol(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_log))
+    framing = ServerFraming(ServerProtocol(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_log))
     framing.feed(request.raw)
     asked, protocol = framing.opening, framing.protocol
     assert isinstance(protocol, ServerProtocol)
