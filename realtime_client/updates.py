@@ -109,6 +109,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     abilities: Abilities = Abilities()
 
 
+OWN_SESSION = "sess_local"
+"""How the ids of sessions begin that are with a server of this package."""
+
+
 class SessionStarted(Update, frozen=True):
     """The server accepted the session.
 

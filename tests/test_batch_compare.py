@@ -253,6 +253,37 @@ def test_too_few_repeats_are_not_called_the_same(folders):
     assert (verdicts["same"], verdicts["too few"]) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ([90, 100, 110, 300], [95, 270, 280, 290], "too few"),  # by a factor of 2.7, with p = 0.26 and more
+        ([100, 101, 102, 103] * 3, [101, 102, 103, 104] * 3, "same"),
+        ([100], [270], "too few"),
+        ([100] * 30, [270] * 30, "worse"),
+    ],
+)
+def test_what_differs_and_may_be_chance_is_not_the_same(before, after, verdict):
+    found = compare(runs("a", len(before), 0, ms=before), runs("a", len(after), 0, ms=after))
+    assert measure(only(found.changes), "answer").verdict == verdict
+    assert only(found.changes).verdict == verdict
+
+
+def test_each_scenario_is_one_line_and_those_that_differ_most_are_shown(folders):
+    before = [300.0 + n for n in range(20)]
+    run_folder(
+        "before", [one for k in range(12) for one in runs(f"s{k}", 1, 0, ms=[100])] + runs("a", 20, 0, ms=before)
+    )
+    after = [one for k in range(12) for one in runs(f"s{k}", 1, 0, ms=[100 + 20 * k])]
+    run_folder("after", after + runs("a", 2, 18, ms=[ms / 2 for ms in before]))
+    lines = realtime("compare", "before", "after").stdout.splitlines()
+    assert [line.partition(": p")[0] for line in lines if line.startswith("worse")] == ["worse: a"]
+    assert "; better: answer 310 -> 155 ms, -155 ms (-" in lines[2]
+    shown = [line.split(": ")[1] for line in lines if line.startswith("too few: ")]
+    assert shown == [f"s{k}" for k in range(11, 1, -1)]
+    assert "too few: s11: answer 100 -> 320 ms, +220 ms, 1 against 1 cannot tell chance from change" in lines
+    assert "12 with too few repeats to tell (10 shown, what differs most), 0 the same" in lines[-1]
+
+
 def test_rows_are_pooled_or_compared_one_by_one():
     before = [result("a", n, "passed", row=row) for row in (1, 2, 3) for n in range(8)]
     after = [result("a", n, "failed" if row == 2 else "passed", row=row) for row in (1, 2, 3) for n in range(8)]
@@ -311,11 +342,11 @@ def test_lines(folders):
     assert done.stdout.splitlines() == [
         "A a: 42 passed, 0 failed, 0 without a verdict",
         "B b: 26 passed, 16 failed, 1 without a verdict",
-        "worse: falls: passed 100% of 20 -> 25% of 20, p < 0.0001",
-        "worse: falls: falls#5 passed -> failed, falls#6 passed -> failed, falls#7 passed -> failed, "  # noqa: ISC004
+        "worse: falls: passed 100% of 20 -> 25% of 20, p < 0.0001; "  # noqa: ISC004
+        "falls#5 passed -> failed, falls#6 passed -> failed, falls#7 passed -> failed, "
         "falls#8 passed -> failed, falls#9 passed -> failed and 10 more",
-        "not proven: flips: passed 100% of 1 -> 0% of 1, 1 against 1 cannot tell chance from change",
-        "not proven: flips: flips passed -> failed",
+        "not proven: flips: passed 100% of 1 -> 0% of 1, 1 against 1 cannot tell chance from change; "  # noqa: ISC004
+        "flips passed -> failed",
         "only in A: old",
         "only in B: new",
         "too few repeats to prove anything about 1 of 5: run with --repeat 5 or more",

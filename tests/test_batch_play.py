@@ -15,6 +15,7 @@ from scripted_server import Peer, ScriptedServer
 
 from realtime_client import updates as up
 from realtime_client.audio.files import write_wav
+from realtime_client.batch.judging.prices import is_own
 from realtime_client.batch.plan import Plan, give_secrets
 from realtime_client.batch.playing import play as play_module
 from realtime_client.batch.playing.play import play_case
@@ -586,7 +587,15 @@ def test_a_judge_without_a_verdict_is_an_error():
     assert (result.status, result.fault.kind) == ("error", "JudgeError")
 
 
-def test_costs_that_are_not_known_do_not_pass(server):
+def test_a_server_of_our_own_costs_nothing_by_its_url_either(server):
+    turns = [{**ASK, "expect": {"cost": 0}}]
+    assert passes(play_case(case(turns), plan(server.url, local=False))).cost_usd == 0.0
+    assert not is_own("api.openai.com", "sess_local_1"), "elsewhere it is not believed"
+    assert not is_own("127.0.0.1", "sess_1"), "anybody's server"
+
+
+def test_costs_that_are_not_known_do_not_pass(server, monkeypatch):
+    monkeypatch.setattr("realtime_client.protocol.server.state.OWN_SESSION", "sess")  # as a stranger's server
     turns = [{**ASK, "expect": {"cost": 100}}]
     priced = {"prices": {"input_text": 1_000_000, "output_text": 0}}
     elsewhere = plan(server.url, local=False, flags={"model": "my-deployment"})

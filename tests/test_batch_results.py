@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from run_players import make_cases, result_of
 
-from realtime_client.batch.result import CaseResult, CheckResult, Fault, RunInfo
+from realtime_client.batch.result import CaseResult, CheckResult, Fault, RunInfo, StepResult
 from realtime_client.batch.results.junit import junit_xml
 from realtime_client.batch.results.results import csv_table, encode_line, read_results, read_run
 from realtime_client.batch.results.summary import figures, percentile, summary, too_busy, wilson
@@ -117,6 +117,19 @@ def test_own_waiting_that_is_not_small_is_told(latency: list[float], own: list[f
     text = summary_text(whole, tmp_path)
     assert ("own waiting p50" in text) == bool(own)
     assert ("warning: this program itself waited long beside first text" in text) == busy
+
+
+@pytest.mark.parametrize(
+    ("jobs", "ears", "spoken", "waited"),
+    [(8, 2, 8, 8), (8, 2, 3, 3), (8, 2, 2, 0), (2, 2, 8, 0), (8, 0, 8, 0), (8, 8, 8, 0)],
+)
+def test_more_spoken_jobs_than_ears_are_told(jobs: int, ears: int, spoken: int, waited: int, tmp_path: Path):
+    kinds = ["speak"] * spoken + ["text"] * 8
+    played = [result_of(CASES[0], steps=[StepResult(n=1, kind=kind)]) for kind in kinds]
+    whole = summary(info(jobs=jobs, ears=ears), played)
+    told = f"{ears} at a time on this machine, and up to {waited} sessions spoke at a time"
+    assert [told in warning for warning in whole.warnings] == [True] * bool(waited)
+    assert ("warning: spoken turns may have waited for each other" in summary_text(whole, tmp_path)) == bool(waited)
 
 
 def test_hostile_text_is_no_formula():

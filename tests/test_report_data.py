@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from report_helpers import HOSTILE, make_hostile, make_run, make_session, speech
 
 from realtime_client import updates as up
+from realtime_client.batch.result import StepResult
 from realtime_client.batch.results.results import encode_line, read_results, read_run
 from realtime_client.errors import UsageError
 from realtime_client.recording.journal_reader import read_line
@@ -388,6 +389,18 @@ def test_a_session_of_a_run_with_the_built_in_server(tmp_path):
     assert "the built-in server costs nothing" in page
 
 
+def test_what_the_machine_adds_to_latencies_is_told(tmp_path):
+    folder = make_run(tmp_path)
+    assert "itself waited long" not in write_report(folder).path.read_text()
+    slow = {"latencies": {"<b>": [100.0]}, "own_waiting": {"<b>": [90.0]}}
+    step = StepResult(n=1, kind="speak")
+    rewrite(folder, [msgspec.structs.replace(r, **slow, steps=[step]) for r in results_of(folder)], jobs=8, ears=2)
+    page = write_report(folder).path.read_text()
+    notices = page[page.index('class="notices"') :].partition("</div>")[0]
+    assert "This program itself waited long beside &lt;b&gt;: it has too many sessions" in notices
+    assert "the built-in server transcribes 2 at a time" in notices
+
+
 def test_one_value_is_a_sentence_and_no_plot():
     once = Series("First text", "to the first text", [(61.0, 42.0)])
     assert only_value(once) == "Measured once: 42.0 ms, at 1:01."
@@ -403,6 +416,9 @@ def test_the_cost_is_told_only_where_it_is_known():
     assert session_cost(info)[0] == 4.0
     assert session_cost(info | {"cost_usd": 1.5})[0] == 1.5
     assert session_cost(info | {"settings": {"local": True}})[0] == 0.0
+    own = {"session_id": "sess_local_1", "version": 2}
+    assert session_cost(info | own | {"settings": {"endpoint": "ws://localhost:9/v1/realtime"}})[0] == 0.0
+    assert session_cost(info | own)[0] == 4.0, "elsewhere it is not believed"
     assert session_cost(info | {"model": "another"})[0] is None
     for endpoint in ("wss://example.org/v1", "wss://notopenai.com/", "wss://[", 7):
         assert session_cost(info | {"settings": {"endpoint": endpoint}})[0] is None

@@ -23,10 +23,10 @@ class Plan:
     whether and where sessions are recorded: with `record_dir=RUN/sessions`, `CaseResult.recording` is
     `sessions/NAME`. fast: audio goes out as quickly as the outbox takes it, nobody listens in real time, and a
     pause without expectations is none. Only where the server counts time by the audio that it gets, as the built-in
-    one does. local: `settings.url` is a built-in server's: its answers cost nothing. retries: how often a case is
-    begun again after a fault of the endpoint; a failed check is never tried again. backoff_s: the wait before the
-    first retry, doubled for each further one, up to backoff_max_s (unless the server asks for longer). worker: who
-    runs it, for the result.
+    one does. local: `settings.url` is a built-in server's: its answers cost nothing. ears: how many spoken turns its
+    ears transcribe at a time, 0 where that is not known. retries: how often a case is begun again after a fault of the
+    endpoint; a failed check is never tried again. backoff_s: the wait before the first retry, doubled for each further
+    one, up to backoff_max_s (unless the server asks for longer). worker: who runs it, for the result.
 
     Keys do not travel with it, nor URLs and proxies that hold a password or a key: where it is unpickled they come from
     `give_secrets` or from that machine's own environment. missing: settings that should hold a key and found none
@@ -36,6 +36,7 @@ class Plan:
     settings: Settings
     fast: bool = False
     local: bool = False
+    ears: int = 0
     retries: int = 2
     backoff_s: float = 0.5
     backoff_max_s: float = 30.0

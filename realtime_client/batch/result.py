@@ -140,7 +140,8 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """run.json. cases: the ids of all, in order. state: running, ended, interrupted. options: without secrets.
 
-    fingerprint: of the scenarios, so that a resumed run is of the same ones. resumed: how often it was resumed.
+    fingerprint: of the scenarios, so that a resumed run is of the same ones. resumed: how often it was resumed. jobs:
+    most cases at a time. ears: how many spoken turns were transcribed at a time; 0 where the built-in server did not.
     abandoned: sessions that no result mentions, because the run was killed or the case begun again; folders relative to
     the run's.
     """
@@ -158,4 +159,6 @@ class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     cases: list[str] = []
     totals: dict[str, int] = {}
     resumed: int = 0
+    jobs: int = 0
+    ears: int = 0
     abandoned: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from realtime_client.batch.result import CaseResult
     from realtime_client.batch.results.compare import Change, Comparison, Measure, Totals
 
-_LISTED = ("worse", "better", "not proven", "not judged")
-_STYLES = {"worse": "red", "better": "green", "not proven": "yellow", "not judged": "yellow"}
+_LISTED = ("worse", "better", "not proven", "not judged", "too few")
+_STYLES = {"worse": "red", "better": "green"}
 _MOST_FLIPS = 5
+_MOST_FEW = 10
 
 
 @click.command("compare", cls=SectionedCommand)
@@ -60,8 +62,9 @@ def command(
     """Compare two runs (folders of `realtime run`): which scenarios changed, with confidence, not noise.
 
     Pass rates by Fisher's exact test, latencies and cost by the test of Mann and Whitney, corrected (Holm) for the
-    number of comparisons. Cases that ended in an error are left out. Ends with 1 when something is worse for sure, and
-    with 2 when no scenario has a verdict in both runs.
+    number of comparisons. A latency or cost that differs, but perhaps by chance, has too few repeats to tell. Cases
+    that ended in an error are left out. Ends with 1 when something is worse for sure, and with 2 when no scenario has a
+    verdict in both runs.
     """
     from realtime_client.batch.results.compare import compare
 
@@ -118,7 +121,7 @@ def _report(comparison: Comparison, run_a: Path, run_b: Path) -> dict[str, Any]:
     import msgspec
 
     whole: dict[str, Any] = msgspec.to_builtins(comparison)
-    counts = {verdict: comparison.count(verdict) for verdict in (*_LISTED, "same", "too few", "only in A", "only in B")}  # type: ignore[arg-type]
+    counts = {verdict: comparison.count(verdict) for verdict in (*_LISTED, "same", "only in A", "only in B")}  # type: ignore[arg-type]
     return {"run_a": str(run_a), "run_b": str(run_b), "verdicts": counts, **whole}
 
 
@@ -127,8 +130,7 @@ def _lines(comparison: Comparison, run_a: Path, run_b: Path) -> Iterator[str]:
     yield f"A {run_a}: {_whole(comparison.a)}"
     yield f"B {run_b}: {_whole(comparison.b)}"
     for change in _listed(comparison):
-        for what in _details(change):
-            yield f"{change.verdict}: {change.name}: {what}"
+        yield f"{change.verdict}: {change.name}: {'; '.join(_details(change))}"
     yield from _ending(comparison)
 
 
@@ -146,15 +148,27 @@ def _show(comparison: Comparison, run_a: Path, run_b: Path) -> None:
         table = Table("verdict", "scenario", "what", show_lines=True)
         for change in listed:
             what = "\n".join(one_line(text) for text in _details(change))
-            table.add_row(Text(change.verdict, style=_STYLES[change.verdict]), Text(one_line(change.name)), Text(what))
+            table.add_row(
+                Text(change.verdict, style=_STYLES.get(change.verdict, "yellow")),
+                Text(one_line(change.name)),
+                Text(what),
+            )
         console.print(table)
     for line in _ending(comparison):
         console.print(Text(one_line(line, 2_000)))
 
 
 def _listed(comparison: Comparison) -> Iterator[Change]:
+    """Yield the scenarios of which there is something to say; of those with too few repeats what differs most."""
     for verdict in _LISTED:
-        yield from (change for change in comparison.changes if change.verdict == verdict)
+        found = [change for change in comparison.changes if change.verdict == verdict]
+        yield from sorted(filter(_most, found), key=_most, reverse=True)[:_MOST_FEW] if verdict == "too few" else found
+
+
+def _most(change: Change) -> float:
+    """By how many times a figure that differs by chance, perhaps, has grown or shrunk at most; 0 where none does."""
+    seen = [(m.a, m.b) for m in change.measures if m.verdict == "too few"]
+    return max((max(a, b) / min(a, b) if min(a, b) > 0 else math.inf for a, b in seen), default=0.0)
 
 
 def _whole(totals: Totals) -> str:
@@ -169,8 +183,10 @@ def _details(change: Change) -> Iterator[str]:
         yield "no case with a verdict in " + ("both" if not change.a.judged + change.b.judged else _empty_run(change))
         return
     for measure in change.measures:
-        if measure.verdict != "same":
+        if measure.verdict == change.verdict:
             yield _measured(measure)
+        elif measure.verdict not in {"same", "too few"}:
+            yield f"{measure.verdict}: {_measured(measure)}"
     if change.flips:
         shown = ", ".join(f"{flip.case} {flip.a} -> {flip.b}" for flip in change.flips[:_MOST_FLIPS])
         more = f" and {len(change.flips) - _MOST_FLIPS} more" if len(change.flips) > _MOST_FLIPS else ""
@@ -205,8 +221,10 @@ def _confidence(measure: Measure) -> str:
 
     if measure.p is None:
         counts = f"{measure.count_a} against {measure.count_b}"
-        few = not can_tell(measure.count_a, measure.count_b, 0.025)
+        few = measure.verdict == "too few" or not can_tell(measure.count_a, measure.count_b, 0.025)
         return f"{counts} cannot tell chance from change" if few else "too little to be more than chance"
+    if measure.verdict == "too few":
+        return f"p = {measure.p:.2g}: too few to tell"
     return "p < 0.0001" if measure.p < 0.0001 else f"p = {measure.p:.4f}"
 
 
@@ -226,7 +244,9 @@ def _ending(comparison: Comparison) -> Iterator[str]:
     parts.append(f"{comparison.count('not proven')} not proven")
     if comparison.count("not judged"):
         parts.append(f"{comparison.count('not judged')} not judged")
-    if comparison.count("too few"):
-        parts.append(f"{comparison.count('too few')} with too few repeats to tell")
+    if few_tell := comparison.count("too few"):
+        listed = sum(change.verdict == "too few" for change in _listed(comparison))
+        shown = f" ({listed} shown, what differs most)" if 0 < listed < few_tell else ""
+        parts.append(f"{few_tell} with too few repeats to tell{shown}")
     parts.append(f"{comparison.count('same')} the same")
     yield f"{', '.join(parts)} ({comparison.tests} comparisons, alpha {comparison.alpha:g})"

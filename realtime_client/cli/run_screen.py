@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import msgspec
 
 from realtime_client.batch.result import CaseResult, Fault, RunInfo
 from realtime_client.batch.results.results import check_line, failed_checks, read_results
-from realtime_client.batch.results.summary import Figures, Summary, too_busy
+from realtime_client.batch.results.summary import Figures, Summary
 from realtime_client.batch.running.listeners import RunListener
 from realtime_client.batch.scenario import Case
 from realtime_client.cli.screen import dim
@@ -24,6 +25,7 @@ from realtime_client.escape import one_line
 REFRESH_S = 0.2
 LINE_EVERY_S = 10.0
 SHOWN_RUNNING = 4
+_WIDTH = 110
 
 
 class RunScreen(RunListener):
@@ -220,6 +222,8 @@ def summary_text(summary: Summary, path: Path) -> str:
         lines += ["", *_table(["scenario", "passed", "failed", "errors", "rate"], _scenario_rows(summary))]
     if whole.latencies:
         lines += ["", *_latencies(whole)]
+    for warning in summary.warnings:
+        lines += ["", *textwrap.wrap(one_line(f"warning: {warning}", 1_000), _WIDTH)]
     if whole.cost_usd is not None:
         of = "" if whole.priced == whole.cases else f" ({whole.priced} of {whole.cases} cases have a known price)"
         lines += ["", f"cost: ${whole.cost_usd:.4f}{of}"]
@@ -228,7 +232,7 @@ def summary_text(summary: Summary, path: Path) -> str:
 
 
 def _latencies(whole: Figures) -> list[str]:
-    """Latencies, and this program's own waiting beside them; with a warning where that is not small."""
+    """Latencies, and this program's own waiting beside them."""
     rows = []
     for name, spread in whole.latencies.items():
         values = [f"{value:.0f}" for value in (spread.p50, spread.p95, spread.p99, spread.max)]
@@ -236,12 +240,7 @@ def _latencies(whole: Figures) -> list[str]:
         beside = [f"{own.p50:.1f}", f"{own.p95:.1f}"] if own is not None else [""] * bool(whole.own_waiting) * 2
         rows.append([name.replace("_", " "), *values, str(spread.count), *beside])
     own_head = ["own waiting p50", "p95"] * bool(whole.own_waiting)
-    lines = _table(["latency, ms", "p50", "p95", "p99", "max", "count", *own_head], rows)
-    busy = [name.replace("_", " ") for name in too_busy(whole)]
-    if busy:
-        lines += ["", f"warning: this program itself waited long beside {', '.join(busy)}: it has too many sessions at"]
-        lines += ["a time for this machine's cores, and holds up the conversations; fewer --jobs tell more"]
-    return lines
+    return _table(["latency, ms", "p50", "p95", "p99", "max", "count", *own_head], rows)
 
 
 def _verdict(summary: Summary) -> str:

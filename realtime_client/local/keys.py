@@ -25,6 +25,7 @@ from realtime_client.protocol.server.checks import (
 )
 from realtime_client.protocol.server.settings import default_session, merge_session, session_kind
 from realtime_client.protocol.server.state import random_id
+from realtime_client.updates import OWN_SESSION
 
 from .http import Answer, Refused
 
@@ -144,5 +145,5 @@ def _read(asked: Any) -> tuple[Json, Json, int]:
     session = {"type": "realtime"} if session is None else session
     an_object(session, "session")
     model = str(session.get("model") or "")
-    start = default_session(session_kind(session), session_id=random_id("sess"), model=model, expires_at=0)
+    start = default_session(session_kind(session), session_id=random_id(OWN_SESSION), model=model, expires_at=0)
     return session, merge_session(start, session), life.get("seconds") or _USUAL_S

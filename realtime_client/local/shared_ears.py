@@ -161,17 +161,22 @@ class SharedEars:
         ear.wait(_END_S)
 
 
+def ears_for(cores: int) -> int:
+    """Return how many ears there are for so many cores: up to half of them, the other half is for the sessions."""
+    return max(1, cores // 2)
+
+
 @contextmanager
 def shared_ears(cores: int) -> Iterator[str]:
     """Hold ears for several servers and yield their path; '' where each server has to have its own.
 
     That is where the ear is too simple to be shared, or there are no Unix sockets that processes inherit (Windows).
-    cores: that this program may use; the ears take up to half of them, the other half is for the sessions.
+    cores: that this program may use; see `ears_for`.
     """
     if not (CAN_SHARE and isinstance(default_ear(), PocketsphinxEar)):
         yield ""
         return
-    ears = SharedEars(max(1, cores // 2))
+    ears = SharedEars(ears_for(cores))
     try:
         ears.__enter__()
     except OSError:  # the name of the folder for temporary files is too long, most likely

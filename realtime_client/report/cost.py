@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from realtime_client.batch.judging.prices import cost_usd, prices_of
+from realtime_client.batch.judging.prices import cost_usd, is_own, prices_of
 from realtime_client.updates import Usage
 
 from .fields import number, table, text
@@ -52,9 +52,9 @@ def session_cost(info: dict[str, Any], *, local: bool = False) -> tuple[float | 
     stated = number(info, "cost_usd")
     if stated is not None:
         return stated, "as the session states it"
-    if local or is_local(info):
-        return 0.0, "the built-in server costs nothing"
     host = _host(text(table(info, "settings"), "endpoint"))
+    if local or is_local(info) or is_own(host, text(info, "session_id")):
+        return 0.0, "the built-in server costs nothing"
     try:
         usage = msgspec.convert(table(info, "usage"), Usage)
     except (ValueError, msgspec.ValidationError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from realtime_client.batch.result import CaseResult, CheckResult, RunInfo, StepResult
-from realtime_client.batch.results.summary import Figures
+from realtime_client.batch.results.summary import Figures, warnings
 from realtime_client.batch.results.summary import figures as figures_of
 from realtime_client.version import __version__
 
@@ -35,7 +35,7 @@ def run_page(
     parts = [("cases", "Cases"), ("scenarios", "Scenarios"), ("latency", "Latency"), ("run", "Run")]
     figures = figures_of(results)
     shown = worst_first(results)[:MOST_CASES]
-    told = [*problems, *_unfinished(info, results)]
+    told = [*problems, *_unfinished(info, results), *map(_sentence, warnings(info, results, figures))]
     if len(shown) < len(results):
         of = f"{len(shown):,} of {len(results):,} cases"
         told.append(f"Only {of} are listed, what failed before what passed; the figures are of all.")
@@ -65,6 +65,10 @@ def _unfinished(info: RunInfo, results: Sequence[CaseResult]) -> Iterator[str]:
         yield "This run has not ended, or was killed: `realtime run --resume` goes on with it."
     elif info.state not in {"", "ended"}:
         yield f"This run was {code(info.state, 40)}."
+
+
+def _sentence(words: str) -> str:
+    return speech(f"{words[0].upper()}{words[1:]}.", 1_000)
 
 
 def _under(info: RunInfo) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from realtime_client.batch.scenario import Prices
-from realtime_client.updates import Usage
+from realtime_client.updates import OWN_SESSION, Usage
 
 _MILLION = 1_000_000
 FREE = Prices()
@@ -50,6 +50,14 @@ _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 def prices_of(model: str) -> Prices | None:
     """Return a model's prices, a dated snapshot's being those of its model; None when they are not known."""
     return TABLE.get(_DATE.sub("", model))
+
+
+def is_own(host: str, session_id: str) -> bool:
+    """Return whether a session was with a server of this package on this machine, which costs nothing.
+
+    The server says that it is one by its sessions' ids; of a host elsewhere that is not believed.
+    """
+    return (host in {"localhost", "::1"} or host.startswith("127.")) and session_id.startswith(f"{OWN_SESSION}_")
 
 
 def cost_usd(usage: Usage, prices: Prices) -> float | None:

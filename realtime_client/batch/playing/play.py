@@ -18,7 +18,7 @@ from realtime_client.batch.faults import StoppedError, fault_of
 from realtime_client.batch.judging import language, patterns
 from realtime_client.batch.judging.checks import Evidence, Means, check, pattern
 from realtime_client.batch.judging.judge import ask_judge
-from realtime_client.batch.judging.prices import FREE, cost_usd, prices_of
+from realtime_client.batch.judging.prices import FREE, cost_usd, is_own, prices_of
 from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
 from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
@@ -116,6 +116,7 @@ class _Facts:
     usage: up.Usage | None = None
     model: str = ""
     where: str = ""
+    own_server: bool = False
     recording: str = ""
     traffic: dict[str, float] = field(default_factory=dict)
     connected: bool = False
@@ -244,6 +245,7 @@ class _Attempt:
         facts.start_s = self._clock.monotonic()
         facts.model = held.session.model or settings.model
         facts.where = held.session.where
+        facts.own_server = is_own(facts.where, held.session.session_id)
         if held.recording is not None:
             facts.recording = _relative(held.recording, settings.record_dir)
 
@@ -268,10 +270,10 @@ class _Attempt:
     # --- the verdict --------------------------------------------------------------------------------------------------
 
     def _prices(self) -> Prices | None:
-        """Prices of the session's model: the scenario's, none for the built-in server, else the table's."""
+        """Prices of the session's model: the scenario's, none for a server of our own, else the table's."""
         if self._case.scenario.prices is not None:
             return self._case.scenario.prices
-        if self._plan.local or target(self._plan.settings) == "local":
+        if self._plan.local or self._facts.own_server or target(self._plan.settings) == "local":
             return FREE
         return prices_of(self._facts.model)
 

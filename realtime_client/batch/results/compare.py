@@ -6,6 +6,9 @@ scenario and are left out of every rate and figure; they are counted separately.
 
 Verdicts and figures are two families of comparisons; each gets half of alpha, so that many latencies do not hide one
 scenario that fails.
+
+A figure is the same only where no difference that counts is seen. One that is seen, and may be chance, is `too few`:
+more repeats would tell.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from realtime_client.batch.result import CaseResult
 from .statistics import Shift, Test, can_tell, fisher, holm, mann_whitney, repeats_needed, shift
 
 Verdict = Literal["worse", "better", "not proven", "same", "too few", "only in A", "only in B", "not judged"]
+Outcome = Literal["worse", "better", "not proven", "too few", "same"]
 PASSED, COST = "passed", "cost"
 LEAST_MS = 10.0  # a latency that differs by less counts as the same: nobody notices
 
@@ -47,7 +51,7 @@ class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
     """
 
     name: str
-    verdict: Literal["worse", "better", "not proven", "same"]
+    verdict: Outcome
     a: float
     b: float
     count_a: int
@@ -56,6 +60,11 @@ class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
     low: float | None = None
     high: float | None = None
     p: float | None = None
+
+    @property
+    def seen(self) -> float:
+        """The difference as it shows: of the medians, or `change` where that is greater."""
+        return max(abs(self.change), abs(self.b - self.a))
 
 
 class Flip(msgspec.Struct):
@@ -69,7 +78,8 @@ class Flip(msgspec.Struct):
 class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One scenario (or row of one) in both runs. few: there are too few repeats to prove anything about it.
 
-    verdict: `too few` where nothing speaks of a change, and nothing could: that is not `same`.
+    verdict: `too few` where a figure differs by what may be chance, or nothing differs and nothing could be proven:
+    that is not `same`.
     """
 
     name: str
@@ -231,14 +241,18 @@ def _figure(name: str, a: list[float], b: list[float], alpha: float) -> Iterable
     yield measure, mann_whitney(a, b)
 
 
-def _judge(measure: Measure, alpha: float, least_change: float) -> Literal["worse", "better", "not proven", "same"]:
+def _judge(measure: Measure, alpha: float, least_change: float) -> Outcome:
     proven = measure.p is not None and measure.p <= alpha
     if measure.name == PASSED:
         if measure.change == 0:
             return "same"
         return ("better" if measure.change > 0 else "worse") if proven else "not proven"
     least = max(least_change * measure.a, 0.0 if measure.name == COST else LEAST_MS)
-    if not proven or abs(measure.change) < least or measure.change == 0:
+    if measure.seen < least or measure.seen == 0:
+        return "same"
+    if not proven:
+        return "too few"
+    if abs(measure.change) < least:
         return "same"
     return "worse" if measure.change > 0 else "better"
 
@@ -252,5 +266,5 @@ def _overall(change: Change) -> Verdict:
     if not change.measures:
         return "not judged"
     found = {measure.verdict for measure in change.measures}
-    order: tuple[Verdict, ...] = ("worse", "better", "not proven")
+    order: tuple[Outcome, ...] = ("worse", "better", "not proven", "too few")
     return next((verdict for verdict in order if verdict in found), "too few" if change.few else "same")

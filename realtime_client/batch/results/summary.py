@@ -17,6 +17,7 @@ from realtime_client.batch.result import VERSION, CaseResult, RunInfo
 PERCENTILE = "nearest rank"
 _NOT_NOTICED_MS = 20.0
 _SMALL_SHARE = 0.1
+_HEARD = frozenset({"speak", "audio"})  # kinds of steps that an ear listens to
 _Z_95 = 1.959964
 
 
@@ -59,7 +60,10 @@ class Figures(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """summary.json. state: as of `RunInfo`. cases: planned in all. percentile: how percentiles are defined."""
+    """summary.json. state: as of `RunInfo`. cases: planned in all. percentile: how percentiles are defined.
+
+    warnings: why latencies may tell of this machine instead of the server, in sentences.
+    """
 
     run: str
     state: str
@@ -67,6 +71,7 @@ class Summary(msgspec.Struct, kw_only=True):
     cases: int
     duration_s: float
     percentile: str = PERCENTILE
+    warnings: list[str] = []
     all: Figures
     scenarios: dict[str, Figures]
 
@@ -146,17 +151,36 @@ def too_busy(figures: Figures) -> list[str]:
     ]
 
 
+def warnings(info: RunInfo, results: Sequence[CaseResult], whole: Figures) -> list[str]:
+    """Return why latencies may tell of this machine instead of the server. whole: the figures of all results."""
+    found = []
+    if busy := [name.replace("_", " ") for name in too_busy(whole)]:
+        found.append(
+            f"this program itself waited long beside {', '.join(busy)}: it has too many sessions at a time for this "
+            "machine's cores, and holds up the conversations; fewer --jobs tell more"
+        )
+    spoken = sum(any(step.kind in _HEARD for step in result.steps) for result in results)
+    if 0 < info.ears < min(info.jobs, spoken):
+        found.append(
+            f"spoken turns may have waited for each other: the built-in server transcribes {info.ears} at a time on "
+            f"this machine, and up to {min(info.jobs, spoken)} sessions spoke at a time; fewer --jobs tell more"
+        )
+    return found
+
+
 def summary(info: RunInfo, results: Sequence[CaseResult]) -> Summary:
     """Return a run's summary; scenarios in the order in which their first case stands in the run."""
     place = {case: n for n, case in enumerate(info.cases)}
     groups: dict[str, list[CaseResult]] = {}
     for result in sorted(results, key=lambda r: place.get(r.case, len(place))):
         groups.setdefault(result.scenario, []).append(result)
+    whole = figures(results)
     return Summary(
         run=info.run,
         state=info.state,
         cases=len(info.cases),
         duration_s=info.duration_s,
-        all=figures(results),
+        warnings=warnings(info, results, whole),
+        all=whole,
         scenarios={name: figures(group) for name, group in groups.items()},
     )

@@ -135,6 +135,7 @@ def run(
     control = control or Control()
     own_settings = dataclasses.replace(plan.settings, record_dir=place.path / SESSIONS)
     try:
+        place.info.jobs, place.info.ears = jobs, plan.ears
         todo = [case for case in cases if case.id not in place.done]
         runner = _Runner(
             plan=dataclasses.replace(plan, settings=own_settings),

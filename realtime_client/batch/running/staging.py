@@ -10,7 +10,7 @@ from pathlib import Path
 
 from realtime_client.batch.plan import Plan
 from realtime_client.cores import usable_cores
-from realtime_client.local.shared_ears import shared_ears
+from realtime_client.local.shared_ears import ears_for, shared_ears
 from realtime_client.settings import Settings
 from realtime_client.settings.target import endpoint, target
 
@@ -52,8 +52,10 @@ def stage(
     with ExitStack() as stack:
         servers = None
         if local:
-            plan = dataclasses.replace(plan, settings=without_keys(own))
-            servers = LocalServers(fast, stack.enter_context(shared_ears(usable_cores())))
+            cores = usable_cores()
+            ears = stack.enter_context(shared_ears(cores))
+            plan = dataclasses.replace(plan, settings=without_keys(own), ears=ears_for(cores) if ears else 0)
+            servers = LocalServers(fast, ears)
         else:
             endpoint(own)  # an impossible server address is reported now, once
         log = WorkerLog(settings.log_level, settings.log_file, settings.log_json, quiet_workers)

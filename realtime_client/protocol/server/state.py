@@ -11,6 +11,7 @@ import msgspec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import ContentPart, HeardPart, Item
 from realtime_client.protocol.session import audio_format
+from realtime_client.updates import OWN_SESSION
 
 from .checks import Refusal
 from .input_buffer import InputBuffer, odd_bytes
@@ -68,7 +69,7 @@ class ServerState:
         limits = limits or ServerLimits()
         self._new_id = new_id
         self._limits = limits
-        settings = default_session(kind, session_id=new_id("sess"), model=model, expires_at=expires_at)
+        settings = default_session(kind, session_id=new_id(OWN_SESSION), model=model, expires_at=expires_at)
         self._settings = merge_session(settings, start or {})
         self._model = self._settings.get("model", model)
         self.conversation_id = new_id("conv")
