@@ -84,7 +84,7 @@ class Connecting:
 
     def open(self, prepared: Prepared | None = None) -> RealtimeClient:
         """What `with` does first. prepared: see `opened`."""
-        settings = self._given[0] or load_settings(self._given[1])
+        settings = self._given[0] or load_settings(self._given[1], arguments=True)
         for warning in settings.warnings:
             _log.warning(warning)
         self._held = opened(settings, prepared=prepared)

@@ -473,6 +473,9 @@ class RateLimits(Update, frozen=True):
 REQUEST_CANCELLED = "request_cancelled"
 """Code of a Failure that did not come from the server: the request was cancelled here before its answer began."""
 
+REQUEST_UNANSWERED = "request_unanswered"
+"""Code of another: the server has said nothing to a request for so long that it was given up."""
+
 
 NOTHING_TO_COMMIT = "input_audio_buffer_commit_empty"
 """Code of a Failure: a commit was refused, because too little audio had come; it stays for the next one."""
@@ -494,6 +497,11 @@ class Failure(Update, frozen=True):
     benign: bool = False
     fatal: bool = False
     action: str | None = None
+
+    @property
+    def of_this_side(self) -> bool:
+        """True for what no server said: see `REQUEST_CANCELLED` and `REQUEST_UNANSWERED`."""
+        return self.code in {REQUEST_CANCELLED, REQUEST_UNANSWERED}
 
 
 class Notice(Update, frozen=True):

@@ -525,6 +525,37 @@ def test_refused_sessions(script: Callable[[Peer], None], kind: type[errors.Conn
         assert says in str(refused(server.url, kind))
 
 
+@pytest.mark.parametrize("how", ["cancelled", "given up"])
+def test_a_request_that_ends_here_while_the_session_opens_is_no_refusal_by_the_server(how: str) -> None:
+    """The settings are confirmed only after it has ended."""
+    ended = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        assert ended.wait(10)
+        peer.send(type="session.updated", event_id="e", session=SESSION)
+        peer.read_all()
+
+    limits = Limits(answer_timeout_s=30 if how == "cancelled" else 0.05)
+    with ScriptedServer(script) as server:
+        client = RealtimeClient(Endpoint(url=server.url), session=RealtimeConfig(), limits=limits)
+
+        def observe(update: up.Update, _at_s: float) -> None:
+            if isinstance(update, up.SessionStarted):
+                client.send_text("Hello?")
+                if how == "cancelled":
+                    client.cancel()
+            elif isinstance(update, up.Failure):
+                assert update.of_this_side
+                ended.set()
+
+        client.observe(observe)
+        with client:
+            assert ended.is_set()
+            assert client.error is None
+
+
 def test_a_normal_close_instead_of_a_greeting() -> None:
     with ScriptedServer(lambda peer: peer.websocket.close(1000)) as server:
         error = refused(server.url, errors.SessionRefusedError)

@@ -229,6 +229,21 @@ def test_nothing_is_no_audio(client: RealtimeClient) -> None:
     assert client.stats().traffic.frames_out == sent
 
 
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"token": "a b"}, "^argument token: the value holds a space"),
+        ({"speed": "quick"}, "^argument speed: the value 'quick' must be a number"),
+        ({"open_timeout_s": -1}, "^argument open_timeout_s: "),
+        ({"proxy": "x"}, "^argument proxy: a proxy looks like"),
+        ({"url": "ws://h", "local": True}, "^argument url and argument local name two servers"),
+    ],
+)
+def test_what_a_program_gives_is_named_as_it_gave_it(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(errors.UsageError, match=says), realtime_client.connect(**{"url": "ws://h", **values}):
+        pass
+
+
 def test_connect_without_with() -> None:
     session = realtime_client.connect(local=True, record=False)
     with pytest.raises(errors.UsageError, match=r"with realtime_client\.connect"):

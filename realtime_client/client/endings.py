@@ -150,6 +150,16 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         return errors.SessionRefusedError(f"{where} ended the session before it began: {self.words}")
 
 
+def instead_of_session(update: up.Update, where: str, *, greeted: bool) -> errors.ConnectError | None:
+    """The error when an update means that no session begins; None for any other, and for failures of this side."""
+    if isinstance(update, up.Failure) and not update.of_this_side:
+        says = one_line(update.message or update.code or "the session was refused", 300)
+        return refusal(update, f"{where}: {says}")
+    if isinstance(update, up.Malformed) and not greeted:
+        return errors.NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
+    return None
+
+
 def refusal(failure: up.Failure, words: str) -> errors.ConnectError:
     """The error for what a server sends instead of a session."""
     if failure.code in _REFUSED_KEY:

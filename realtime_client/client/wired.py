@@ -23,7 +23,6 @@ from realtime_client.errors import (
     TimeLimitError,
     UsageError,
 )
-from realtime_client.escape import one_line
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation, HeardMs
@@ -37,7 +36,7 @@ from realtime_client.session.stats import RoundTrip, Stats, Traffic
 from realtime_client.session.subscription import Subscription
 
 from .connection import Connection
-from .endings import Ending, LastWords, Moment, refusal
+from .endings import Ending, LastWords, Moment, instead_of_session
 from .endpoint import Endpoint
 from .recorded import AnyEvent, received, sent
 
@@ -95,19 +94,16 @@ class WiredSession(Session):
                     self._ask_for(self._asked_for)
                 elif isinstance(update, up.SessionChanged) and greeted:
                     return
-                elif isinstance(update, up.Failure):
-                    says = one_line(update.message or update.code or "the session was refused", 300)
-                    raise refusal(update, f"{where}: {says}")
-                elif isinstance(update, up.Malformed) and not greeted:
-                    raise NotRealtimeError(f"{where} does not speak the Realtime protocol: {update.error}")
-        except TimeLimitError as error:
+                elif (error := instead_of_session(update, where, greeted=greeted)) is not None:
+                    raise error
+        except TimeLimitError as late:
             limit = f"{self.limits.open_timeout_s:g} s"
             if greeted:  # some servers never confirm settings: they may be in force all the same
                 self.tell(up.Notice(message=f"the server did not confirm the settings within {limit}; going on"))
                 return
             raise NotRealtimeError(
                 f"{where} accepted the connection but sent no session.created within {limit}"
-            ) from error
+            ) from late
         if self._state == "opening" and self.error is None:
             raise SessionRefusedError(f"{where} ended the session before it began")
         raise self.error or ClosedError("closed while connecting")

@@ -199,7 +199,7 @@ def no_answer(request_id: str, after_s: float) -> up.Failure:
     """A request to which the server said nothing at all."""
     return up.Failure(
         message=f"the server has not answered for {after_s:g} s; the request is given up",
-        code="request_unanswered",
+        code=up.REQUEST_UNANSWERED,
         event_id=request_id,
     )
 

@@ -36,6 +36,7 @@ _T = TypeVar("_T")
 
 # Sources in order of precedence: the smaller the rank, the stronger.
 FLAG, ENVIRONMENT, DOTENV, CONFIG, DEFAULT = range(5)
+_ARGUMENT = "argument"  # how a flag is called that a program gives
 
 
 class Spec(NamedTuple):
@@ -322,7 +323,8 @@ def resolve(layers: list[Layer], warnings: tuple[str, ...] = ()) -> Settings:
 
 
 def _where(layer: Layer, spec: Spec) -> str:
-    key = {FLAG: spec.flag or spec.name, CONFIG: spec.name}.get(layer.rank, spec.env)
+    keys = {"flag": spec.flag or spec.name, _ARGUMENT: spec.name}
+    key = keys.get(layer.label, spec.name if layer.rank == CONFIG else spec.env)
     return f"{layer.label} {key}"
 
 
@@ -337,12 +339,17 @@ def _parsed(spec: Spec, raw: Any, where: str) -> Any:
 
 
 def load_settings(
-    flags: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None, folder: Path | None = None
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    arguments: bool = False,
 ) -> Settings:
     """Read all sources and return the settings in force.
 
-    flags: by setting name; None for a flag that was not given. environ: default the process's. folder: where
-    `.env` is looked for, default the current one. Errors: UsageError for a value or a file that cannot be used.
+    flags: by setting name; None for a flag that was not given. arguments: they are those of a call, and named as such
+    where they are spoken of. environ: default the process's. folder: where `.env` is looked for, default the current
+    one. Errors: UsageError for a value or a file that cannot be used.
     """
     for name in flags or {}:
         if name not in SPECS:
@@ -352,7 +359,7 @@ def load_settings(
     dotenv = _read_dotenv((folder or Path()) / ".env")
     return resolve(
         [
-            Layer(FLAG, "flag", flags or {}),
+            Layer(FLAG, _ARGUMENT if arguments else "flag", flags or {}),
             Layer(ENVIRONMENT, "environment", _by_name(environ)),
             Layer(DOTENV, ".env", _by_name(dotenv)),
             Layer(CONFIG, f"config file {config}:", _read_config(config, named=bool(environ.get(CONFIG_VARIABLE)))),
