@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,10 +26,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from realtime_client.batch.running.own_server import OwnServer
+from realtime_client.cores import usable_cores
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.local import processes as processes_module
 from realtime_client.local import shared_ears as shared_ears_module
 from realtime_client.local.ear import DurationEar
+from realtime_client.local.ear_places import places_for
 from realtime_client.local.processes import Servers
 from realtime_client.local.server_process import ServerProcess
 from realtime_client.local.shared_ears import SharedEar, SharedEars, shared_ears
@@ -207,3 +212,100 @@ def test_where_ears_cannot_be_shared_each_server_has_its_own(why: str, monkeypat
         monkeypatch.setattr("tempfile.tempdir", str(folder))
     with shared_ears(4) as path:
         assert path == ""
+
+
+# --- places: of all programs of a user --------------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from realtime_client.local import ear_places
+ear_places.usable_cores = lambda: int(sys.argv[1])
+with ear_places.a_place():
+    print("has it", flush=True)
+    sys.stdin.read(1)
+print("over", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def holder(runtime: Path, cores: int = 2) -> Iterator[subprocess.Popen[str]]:
+    """A program that wants a place, and holds it until something is written to it."""
+    command = [sys.executable, "-c", HOLD, str(cores)]
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def said_by(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], LIMIT_S)[0]
+    return process.stdout.readline().strip()
+
+
+def waits_for_a_lock(pids: list[int]) -> bool:
+    """Whether one of these processes waits in flock(2), as the kernel lists it."""
+    waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return any(f" {pid} " in line for line in waiting for pid in pids)
+
+
+def test_programs_take_places_in_turn_and_one_that_is_killed_leaves_none_taken(tmp_path: Path):
+    with holder(tmp_path) as first:
+        assert said_by(first) == "has it"
+        with holder(tmp_path) as second, holder(tmp_path) as third:
+            wait_until(lambda: waits_for_a_lock([second.pid, third.pid]))
+            first.kill()
+            ready = select.select([second.stdout, third.stdout], [], [], LIMIT_S)[0]
+            assert len(ready) == 1, "the other one waits"
+            now, later = (second, third) if ready == [second.stdout] else (third, second)
+            assert said_by(now) == "has it"
+            assert not select.select([later.stdout], [], [], 0)[0]
+            assert now.stdin is not None
+            now.stdin.write("x")
+            now.stdin.flush()
+            assert said_by(now) == "over"
+            assert said_by(later) == "has it"
+
+
+def test_there_is_a_place_for_every_two_cores(tmp_path: Path):
+    with holder(tmp_path, 4) as first, holder(tmp_path, 4) as second:
+        assert [said_by(first), said_by(second)] == ["has it", "has it"]
+    assert sorted(path.name for path in (tmp_path / "realtime-client").iterdir()) == ["0", "1", "turn"]
+
+
+@pytest.mark.parametrize("why", ["missing", "anybody's", "a link", "a file"])
+def test_where_there_is_no_folder_of_ones_own_nobody_waits(why: str, tmp_path: Path):
+    runtime, folder = tmp_path / "run", tmp_path / "run" / "realtime-client"
+    if why != "missing":
+        runtime.mkdir()
+    if why == "anybody's":
+        folder.mkdir()
+        folder.chmod(0o777)
+    elif why == "a link":
+        folder.symlink_to(tmp_path)
+    elif why == "a file":
+        folder.touch()
+    with holder(runtime) as first, holder(runtime) as second:
+        assert [said_by(first), said_by(second)] == ["has it", "has it"]
+
+
+def test_ears_of_two_programs_listen_one_after_the_other(tmp_path: Path, monkeypatch):
+    """While another program holds the only place nothing is heard; then all is."""
+    pytest.importorskip("pocketsphinx")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    speech = espeak("what is two plus three", 16_000)
+    cores = usable_cores()
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(holder(tmp_path, cores)) for _ in range(places_for(cores))]
+        assert [said_by(other) for other in others] == ["has it"] * len(others)
+        pools = [stack.enter_context(SharedEars(1)) for _ in range(2)]
+        clients = stack.enter_context(ThreadPoolExecutor(2))
+        heard = [clients.submit(SharedEar(pool.path).transcribe, speech) for pool in pools]
+        wait_until(lambda: sum(waits_for_a_lock(pool.pids()) for pool in pools) == 1)  # the other one has the turn
+        assert not any(each.done() for each in heard)
+        for other in others:
+            other.kill()
+        assert heard[0].result(LIMIT_S) == heard[1].result(LIMIT_S) != ""

@@ -16,6 +16,7 @@ import threading
 from typing import Any, ClassVar, Protocol
 
 from . import ear_grammar
+from .ear_places import a_place
 
 RATE_HZ = 16_000
 _PADDING = bytes(RATE_HZ // 4 * 2)  # the decoder wants silence around an utterance
@@ -51,7 +52,8 @@ class DurationEar:
 class PocketsphinxEar:
     """pocketsphinx with its own English model. One decoder for each process (about 180 MB), loaded when first needed.
 
-    Of an utterance longer than a minute the first minute is transcribed.
+    Of an utterance longer than a minute the first minute is transcribed. How many listen at a time on this machine is
+    bounded: see `ear_places`.
     """
 
     _lock = threading.Lock()
@@ -66,7 +68,7 @@ class PocketsphinxEar:
     def transcribe(self, pcm16_16k: bytes) -> str:
         """Return the words, lower case, without punctuation."""
         audio = _PADDING + pcm16_16k[:MAX_UTTERANCE_BYTES] + _PADDING
-        with self._lock:
+        with self._lock, a_place():
             grammar, decoder = self._load()
             by_grammar = [_decode(grammar, "demo", audio)]
             mean = grammar.get_cmn(False)

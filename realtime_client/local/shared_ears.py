@@ -7,6 +7,7 @@ would be too many, and one in each server would stop all sessions of it.
     ear      accepts when it is free; so what waits, waits in the socket's backlog
     owner    starts the ears when the first client knocks, and again when all of them have died
 
+Of the ears of all programs of a user only so many listen at a time as there are places (`ear_places`).
 The answer is `=` and the text in UTF-8; nothing when the ear has died. The socket lies in a folder that only this user
 can enter. Ears end with their owner, whose pipe is their standard input.
 """
@@ -32,6 +33,7 @@ from typing import Self
 from realtime_client.errors import RealtimeError
 
 from .ear import MAX_UTTERANCE_BYTES, PocketsphinxEar, default_ear
+from .ear_places import places_for
 
 CAN_SHARE = os.name == "posix"
 _PATIENCE_S = 120.0  # for those before it, and its own; a minute of speech takes 6 s
@@ -161,22 +163,17 @@ class SharedEars:
         ear.wait(_END_S)
 
 
-def ears_for(cores: int) -> int:
-    """Return how many ears there are for so many cores: up to half of them, the other half is for the sessions."""
-    return max(1, cores // 2)
-
-
 @contextmanager
 def shared_ears(cores: int) -> Iterator[str]:
     """Hold ears for several servers and yield their path; '' where each server has to have its own.
 
     That is where the ear is too simple to be shared, or there are no Unix sockets that processes inherit (Windows).
-    cores: that this program may use; see `ears_for`.
+    cores: that this program may use; there is an ear for each place that they have.
     """
     if not (CAN_SHARE and isinstance(default_ear(), PocketsphinxEar)):
         yield ""
         return
-    ears = SharedEars(ears_for(cores))
+    ears = SharedEars(places_for(cores))
     try:
         ears.__enter__()
     except OSError:  # the name of the folder for temporary files is too long, most likely
