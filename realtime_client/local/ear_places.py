@@ -31,8 +31,8 @@ _log = Log("ear")
 _LOOK_S = 0.01
 
 
-def places_for(cores: int) -> int:
-    """Return how many places there are for so many cores: half of them, for the sessions need the others."""
+def ears_for(cores: int) -> int:
+    """Return how many ears one program has for so many cores: half of them, for its sessions need the others."""
     return max(1, cores // 2)
 
 
@@ -42,7 +42,7 @@ def a_place() -> Iterator[None]:
     with contextlib.ExitStack() as held:
         if fcntl is not None:
             try:
-                _take(_folder(), places_for(usable_cores()), held)
+                _take(_folder(), usable_cores(), held)
             except OSError as error:
                 _log.debug("programs of this user cannot take turns at listening", error=str(error))
         yield

@@ -33,7 +33,7 @@ from typing import Self
 from realtime_client.errors import RealtimeError
 
 from .ear import MAX_UTTERANCE_BYTES, PocketsphinxEar, default_ear
-from .ear_places import places_for
+from .ear_places import ears_for
 
 CAN_SHARE = os.name == "posix"
 _PATIENCE_S = 120.0  # for those before it, and its own; a minute of speech takes 6 s
@@ -173,7 +173,7 @@ def shared_ears(cores: int) -> Iterator[str]:
     if not (CAN_SHARE and isinstance(default_ear(), PocketsphinxEar)):
         yield ""
         return
-    ears = SharedEars(places_for(cores))
+    ears = SharedEars(ears_for(cores))
     try:
         ears.__enter__()
     except OSError:  # the name of the folder for temporary files is too long, most likely

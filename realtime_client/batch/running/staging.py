@@ -10,7 +10,7 @@ from pathlib import Path
 
 from realtime_client.batch.plan import Plan
 from realtime_client.cores import usable_cores
-from realtime_client.local.ear_places import places_for
+from realtime_client.local.ear_places import ears_for
 from realtime_client.local.shared_ears import shared_ears
 from realtime_client.settings import Settings
 from realtime_client.settings.target import endpoint, target
@@ -55,7 +55,7 @@ def stage(
         if local:
             cores = usable_cores()
             ears = stack.enter_context(shared_ears(cores))
-            plan = dataclasses.replace(plan, settings=without_keys(own), ears=places_for(cores) if ears else 0)
+            plan = dataclasses.replace(plan, settings=without_keys(own), ears=ears_for(cores) if ears else 0)
             servers = LocalServers(fast, ears)
         else:
             endpoint(own)  # an impossible server address is reported now, once
