@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -45,6 +46,9 @@ T = TypeVar("T")
 Happened = Sequence[up.Update]
 _LOOK_S = 0.25
 _MOST_COMMANDS = 1024
+# A thread hands the interpreter over when it blocks, else after 5 ms: what comes in one burst would be read to its end
+# before anybody sees its first piece.
+_YIELD_S = 1e-5
 _BREAKERS = MemoryStore()
 
 
@@ -301,6 +305,8 @@ class TextEngine:
         except QueueFullError as error:
             fault = ErrorPiece(stream, last.n, last.at_s, _screen(str(error)))
             crowded = self._tell(lambda: answers.take(stream, [fault], reader.parts), at_s)
+        if pieces[0].n == 0:
+            time.sleep(_YIELD_S)
         if crowded:
             self._hub.wait_for_room()
 
