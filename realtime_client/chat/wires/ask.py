@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 Media = Callable[[str], str | bytes | None]
 """Gives the image behind a reference of the history, as a data URI or an address; None for one no longer kept."""
 
+GONE = "[an image that is no longer kept]"
+"""What a model is told in the place of such an image."""
+
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """A question: the conversation so far, and how it is to be answered.
 
     model: as the provider names it. entries: the conversation, oldest first (`history.replay` chose them): each call
     of a tool has its result. tool_choice: `auto`, `none`, `required`, or a tool's name. stream: the answer is to come
-    in pieces. prefill: a beginning of the answer, which the model goes on from; only for a wire that `continues`.
+    in pieces. prefill: a beginning of the answer, which the model goes on from; only for a wire that `prefills`.
     context: how many tokens of context a local server is to set aside. think: whether the model is to think aloud,
     None leaves it to the server. options: further fields of the request, as the provider spells them. without: names of
     optional fields that this server has refused. media: what the images of the entries refer to.

@@ -13,7 +13,7 @@ from realtime_client.errors import RealtimeError
 MOST_BYTES = 16 * 2**20
 """The longest message that is read: an image in base64 fits."""
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -25,11 +25,11 @@ class TooLongError(RealtimeError):
 
 
 class JsonLines:
-    """Cuts NDJSON: one message a line. Empty lines mean nothing."""
+    """Cuts NDJSON: one message a line. Empty lines mean nothing, nor does a BOM in front."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._rest = bytearray()  # of a line that has no end yet
+        self._began = False
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Take bytes; return the messages that are complete: ('', line). Errors: TooLongError."""
@@ -37,22 +37,31 @@ class JsonLines:
         if not rest:
             self._hold(head)
             return []
-        lines = [b"".join((*self._parts, head)), *rest[:-1]]
-        self._parts, self._size = [], 0
-        self._hold(rest[-1])
-        return [("", line) for line in map(bytes.strip, lines) if line]
+        if self._rest:
+            self._hold(head)
+            head = bytes(self._rest)
+            self._rest.clear()
+        tail = rest.pop()
+        lines = self._told([head, *rest])
+        self._hold(tail)
+        return lines
 
     def _hold(self, part: bytes) -> None:
-        self._size += len(part)
-        if self._size > MOST_BYTES:
+        if len(self._rest) + len(part) > MOST_BYTES:
             raise TooLongError
-        if part:
-            self._parts.append(part)
+        self._rest += part
+
+    def _told(self, lines: list[bytes]) -> list[tuple[str, bytes]]:
+        if not self._began:
+            self._began = True
+            lines[0] = lines[0].removeprefix(BOM)
+        return [("", line) for line in map(bytes.strip, lines) if line]
 
     def end(self) -> list[tuple[str, bytes]]:
         """Return what came after the last line end."""
-        rest, self._parts = b"".join(self._parts).strip(), []
-        return [("", rest)] if rest else []
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return self._told([rest])
 
 
 class EventStream:
@@ -64,25 +73,24 @@ class EventStream:
     """
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []  # of a line that has no end yet
-        self._size = 0
+        self._rest = bytearray()  # of a line that has no end yet
         self._name = ""
-        self._data: list[bytes] = []
+        self._data: bytes | bytearray | None = None  # of the event that is being read
         self._began = False
         self._after_cr = False
-        self._plain = False  # nothing is held
+        self._between = False  # two events: nothing is held
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Take bytes; return the events that are complete: (name, data), name '' where none is given.
 
         Errors: TooLongError.
         """
-        if self._plain and b"\r" not in data:
-            line_end = data.find(b"\n")
-            if line_end == len(data) - 2 and data.startswith(b"data: ") and data.endswith(b"\n"):
-                return [("", data[6:-2])]  # one whole event, as they come nearly always
+        if self._between and data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data:
+            whole = data[6:-2].split(b"\n\ndata: ")  # as events come nearly always: one line each, none of them cut
+            if data.count(b"\n") == 2 * len(whole):
+                return [("", each) for each in whole]
         events = self._feed(data)
-        self._plain = self._began and not (self._after_cr or self._rest or self._data or self._name)
+        self._between = self._began and not (self._after_cr or self._rest or self._data is not None or self._name)
         return events
 
     def _feed(self, data: bytes) -> list[tuple[str, bytes]]:
@@ -100,11 +108,10 @@ class EventStream:
             self._hold(head)
             return []
         if self._rest:
-            head = b"".join((*self._rest, head))
-            self._rest = []
-        self._size = sum(map(len, self._data)) if self._data else 0
-        events: list[tuple[str, bytes]] = []
+            head = bytes(self._rest + head)
+            self._rest.clear()
         tail = rest.pop()
+        events: list[tuple[str, bytes]] = []
         self._line(head, events)
         for line in rest:
             self._line(line, events)
@@ -112,41 +119,50 @@ class EventStream:
         return events
 
     def _without_bom(self, data: bytes) -> bytes:
-        data = b"".join((*self._rest, data))
-        self._rest, self._size = [], 0
-        if len(data) < len(_BOM) and _BOM.startswith(data):
-            self._hold(data)
+        data = bytes(self._rest + data)
+        self._rest.clear()
+        if len(data) < len(BOM) and BOM.startswith(data):
+            self._rest += data
             return b""
         self._began = True
-        return data.removeprefix(_BOM)
+        return data.removeprefix(BOM)
 
     def _hold(self, part: bytes) -> None:
-        if part:
-            self._size += len(part)
-            if self._size > MOST_BYTES:
-                raise TooLongError
-            self._rest.append(part)
+        if len(self._rest) + len(part) > MOST_BYTES:
+            raise TooLongError
+        self._rest += part
 
     def _line(self, line: bytes, events: list[tuple[str, bytes]]) -> None:
         if line.startswith(b"data: "):
-            self._data.append(line[6:])
+            self._add(line[6:])
         elif not line:
-            if self._data:
-                data = self._data
-                events.append((self._name, data[0] if len(data) == 1 else b"\n".join(data)))
-                self._data = []
+            if self._data is not None:
+                events.append((self._name, bytes(self._data)))
+                self._data = None
             self._name = ""
-        elif line.startswith(b"data"):
-            name, _, value = line.partition(b":")
-            if name == b"data":
-                self._data.append(value.removeprefix(b" "))
-        elif line.startswith(b"event:"):
-            self._name = line[6:].removeprefix(b" ").decode("utf-8", "replace")
+        else:
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                self._add(value.removeprefix(b" "))
+            elif field == b"event":
+                self._name = value.removeprefix(b" ").decode("utf-8", "replace")
+
+    def _add(self, value: bytes) -> None:
+        if self._data is None:
+            self._data = value
+            return
+        if len(self._data) + len(value) >= MOST_BYTES:
+            raise TooLongError
+        if not isinstance(self._data, bytearray):
+            self._data = bytearray(self._data)
+        self._data += b"\n"
+        self._data += value
 
     def end(self) -> list[tuple[str, bytes]]:
-        """Return the event that no blank line ended, if its last line is whole or reads as if it were."""
+        """Return the event that no blank line ended. What it says may be cut."""
         events: list[tuple[str, bytes]] = []
-        rest, self._rest = b"".join(self._rest), []
+        rest = bytes(self._rest)
+        self._rest.clear()
         if rest:
             self._line(rest, events)
         self._line(b"", events)

@@ -6,24 +6,19 @@ each difference that is read here was seen on one of them and has a row in the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from realtime_client.changes import ToolSpec
-from realtime_client.history import Call, Entry, Image, Opaque, ProviderState, Result, Text
+from realtime_client.history import ProviderState
 from realtime_client.updates import Usage
 
 from . import pieces as pc
-from .ask import Ask, HttpRequest, Media, ModelInfo, json_request
-from .faults import classify
-from .reader import CallBuilder, Reader, decode, decode_as
-from .thinking import ThinkTags
-
-GONE = "[an image that is no longer kept]"
-
-# --- the request ------------------------------------------------------------------------------------------------------
+from .ask import Ask, HttpRequest, ModelInfo, json_request
+from .openai_messages import function, messages
+from .reader import CallBuilder, Reader, count, decode, decode_as, json_text
+from .surrogates import mended
+from .thinking import TaggedReader, without_thought
 
 
 class OpenAIChat:
@@ -43,7 +38,7 @@ class OpenAIChat:
         return "/chat/completions"
 
     def _body(self, ask: Ask) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": ask.model, "messages": messages(ask), "stream": ask.stream}
+        body: dict[str, Any] = {"model": ask.model, "messages": messages(ask, self.name), "stream": ask.stream}
         if ask.stream:
             body["stream_options"] = {"include_usage": True}
         if ask.tools:
@@ -56,6 +51,8 @@ class OpenAIChat:
             body["max_tokens" if swapped else "max_completion_tokens"] = ask.max_tokens
         if ask.temperature is not None:
             body["temperature"] = ask.temperature
+        if ask.think is False or isinstance(ask.think, str):
+            body["reasoning_effort"] = ask.think or "none"
         body.update(ask.options)
         return {name: value for name, value in body.items() if name not in ask.without}
 
@@ -68,79 +65,29 @@ class OpenAIChat:
         return HttpRequest(method="GET", path="/models", headers={"Accept": "application/json"})
 
     def models(self, body: bytes) -> list[ModelInfo]:
-        """Read `{"data": [{"id": ...}]}`. Errors: ValueError."""
-        found = msgspec.json.decode(body, type=_Models)
-        return [ModelInfo(name=each.id, about=each.owned_by or "") for each in found.data]
+        """Read `{"data": [{"id": ...}]}`, or the list alone. Errors: ValueError."""
+        found = msgspec.json.decode(body, type=_Models | list[_Model])
+        return [each.info for each in (found.data if isinstance(found, _Models) else found)]
 
 
 class _Model(msgspec.Struct):
     id: str
-    owned_by: str | None = None
+    owned_by: Any = None
+    max_model_len: Any = None  # vLLM
+    context_length: Any = None  # OpenRouter
+    max_context_length: Any = None  # LM Studio
+    meta: Any = None  # llama.cpp
+
+    @property
+    def info(self) -> ModelInfo:
+        trained = self.meta.get("n_ctx_train") if isinstance(self.meta, dict) else None
+        told = (self.max_model_len, self.context_length, self.max_context_length, trained)
+        context = next((each for each in map(count, told) if each), None)
+        return ModelInfo(name=self.id, about=self.owned_by if isinstance(self.owned_by, str) else "", context=context)
 
 
 class _Models(msgspec.Struct):
     data: list[_Model]
-
-
-def function(tool: ToolSpec) -> dict[str, Any]:
-    """Return a tool as the wire has it."""
-    parameters = tool.parameters or {"type": "object", "properties": {}}
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
-    }
-
-
-def messages(ask: Ask) -> list[dict[str, Any]]:
-    """Return a conversation as messages."""
-    told: list[dict[str, Any]] = []
-    if ask.instructions:
-        told.append({"role": "system", "content": ask.instructions})
-    for entry in ask.entries:
-        told += _messages_of(entry, ask.media)
-    if ask.prefill:
-        told.append({"role": "assistant", "content": ask.prefill})
-    return told
-
-
-def _messages_of(entry: Entry, media: Media) -> Iterable[dict[str, Any]]:
-    results = [part for part in entry.parts if isinstance(part, Result)]
-    for result in results:
-        yield {"role": "tool", "tool_call_id": result.call_id, "content": result.output}
-    content = _content(entry, media)
-    calls = [part for part in entry.parts if isinstance(part, Call)]
-    if not (content or calls):
-        return
-    message: dict[str, Any] = {"role": "user" if entry.role == "tool" else entry.role, "content": content or None}
-    if calls:
-        message["tool_calls"] = [
-            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in calls
-        ]
-    for part in entry.parts:
-        state = part.provider_state
-        if isinstance(part, Opaque) and state is not None and state.provider == "openai" and entry.role == "assistant":
-            message.update(state.data)
-    yield message
-
-
-def _content(entry: Entry, media: Media) -> str | list[dict[str, Any]]:
-    """Text alone goes as text, which every server takes; with images it is a list of parts."""
-    texts = [part.text for part in entry.parts if isinstance(part, Text) and part.text]
-    if not any(isinstance(part, Image) for part in entry.parts):
-        return "".join(texts)
-    content: list[dict[str, Any]] = []
-    for part in entry.parts:
-        if isinstance(part, Text) and part.text:
-            content.append({"type": "text", "text": part.text})
-        elif isinstance(part, Image):
-            image = media(part.media)
-            if isinstance(image, str):
-                url = {"url": image} | ({"detail": part.detail} if part.detail else {})
-                content.append({"type": "image_url", "image_url": url})
-            else:
-                content.append({"type": "text", "text": GONE})
-    return content
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
@@ -152,8 +99,8 @@ class _Function(msgspec.Struct, gc=False):
 
 
 class _ToolCall(msgspec.Struct, gc=False):
-    index: int | None = None
-    id: str | None = None
+    index: Any = None
+    id: Any = None
     function: _Function | None = None
 
 
@@ -162,33 +109,29 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: Any = None
     reasoning: Any = None
     reasoning_details: Any = None
-    refusal: str | None = None
+    refusal: Any = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
-    index: int | None = 0
+    index: Any = 0
     delta: _Delta | None = None
     message: _Delta | None = None
-    finish_reason: str | None = None
+    finish_reason: Any = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
-    x_groq: dict[str, Any] | None = None
-    timings: dict[str, Any] | None = None
+    usage: Any = None
+    x_groq: Any = None
+    timings: Any = None
     error: Any = None
-    # What an error may look like instead of `error`:
-    object: str | None = None
-    detail: Any = None
-    message: Any = None
-    statusCode: Any = None  # noqa: N815 - API Management spells it so
-    type: Any = None
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
+_FAILED = "the server says no more than that it failed"
 _REASONS: dict[str, pc.Reason] = {
     "stop": "stop",
     "eos": "stop",
@@ -201,37 +144,46 @@ _REASONS: dict[str, pc.Reason] = {
 }
 
 
-class ChatReader(Reader):
+class ChatReader(TaggedReader):
     """Reads the answer to a chat completion."""
 
     def __init__(self, stream: str, provider: str) -> None:
         super().__init__(stream)
         self._provider = provider
-        self._tags = ThinkTags()
-        self._details: list[Any] = []
+        self._state: dict[str, Any] = {}  # what the provider wants back
+        self._thoughts: list[str] = []
+        self._at_index: dict[int, CallBuilder] = {}
 
     def _message(self, name: str, data: bytes) -> None:
         if data == b"[DONE]":
             if self.finished or self.began:
                 self._finish()
             return
-        chunk: _Chunk = decode_as(_CHUNK, data)
+        if name == "error":
+            self._error_event(data)
+            return
+        try:
+            chunk: _Chunk = decode_as(_CHUNK, data)
+        except msgspec.ValidationError:
+            if self._refuse(decode(data)):  # a list of errors
+                return
+            raise
         choices = chunk.choices
-        if not choices or name == "error" or chunk.error:
-            if self._refused(chunk, data, name):
+        if not choices or chunk.error:
+            if self._refuse(decode(data)):
                 return
         else:
             self._choice(choices)
         if chunk.usage is not None or chunk.timings is not None or chunk.x_groq is not None:
             self._figures(chunk)
 
-    def _refused(self, chunk: _Chunk, data: bytes, name: str) -> bool:
-        if chunk.error or chunk.object == "error" or chunk.detail or chunk.statusCode or chunk.type == "error":
-            return self._refuse(decode(data))
-        if name == "error":
-            self._fail(classify(None, "", str(chunk.message or data.decode("utf-8", "replace"))))
-            return True
-        return False
+    def _error_event(self, data: bytes) -> None:
+        try:
+            value = decode(data)
+        except msgspec.DecodeError:
+            value = data.decode("utf-8", "replace")
+        if not self._refuse(value):
+            self._refuse({"error": value or _FAILED})
 
     def _answer(self, body: bytes) -> None:
         value = decode(body)
@@ -250,8 +202,8 @@ class ChatReader(Reader):
             return  # one of several answers at once, which nobody asked for
         delta, reason = choice.delta, choice.finish_reason
         if delta is not None:
-            if delta.content is not None:
-                self._content(delta.content, last=bool(reason))
+            if delta.content:
+                self._content(_words(delta.content), last=bool(reason))
             if (
                 delta.tool_calls is not None
                 or delta.reasoning_content is not None
@@ -261,42 +213,46 @@ class ChatReader(Reader):
                 or delta.reasoning_details is not None
             ):
                 self._more(delta)
-        message = choice.message
-        if message is not None:
-            self._more(message)
-            self._rest_of(self._tags.without(_words(message.content)))
-        if reason:
-            self._reasoned(reason)
+        if choice.message is not None:
+            self._all(choice.message)
+        if reason or choice.error:
+            self._reasoned(reason, choice.error)
 
-    def _reasoned(self, reason: str) -> None:
-        if reason == "error":
-            self._fail(classify(None, "error", "the provider says no more than that it failed"))
-            return
-        self._over(_REASONS.get(reason, "other"), reason)
-
-    def _content(self, content: Any, *, last: bool) -> None:
-        text = content if type(content) is str else _words(content)
-        if not text:
-            return
-        if self._tags.looking:
-            for thinking, words in self._tags.feed(text):
-                (self._thinking if thinking else self._text)(words)
-        elif last:
-            self._last_text(text)
+    def _all(self, message: _Delta) -> None:
+        """Take a whole message: all of an answer, or all of it once more after its pieces."""
+        if not self.began:
+            self._more(msgspec.structs.replace(message, tool_calls=None, function_call=None))
+            self._content(_words(message.content))
         else:
-            self._text(text)
+            self._settle()
+            so_far, text = self._so_far(), without_thought(_words(message.content))
+            if text.startswith(so_far):
+                self._text(text[len(so_far) :])
+        if not self._calls:
+            self._tools(message)
+
+    def _reasoned(self, reason: Any, error: Any) -> None:
+        if error or reason == "error":
+            self._refuse({"error": error or _FAILED})
+        else:
+            self._over(_REASONS.get(str(reason), "other"), str(reason))
 
     def _more(self, delta: _Delta) -> None:
         """What is not text."""
-        for thought in (delta.reasoning_content, delta.reasoning):
-            if isinstance(thought, str) and thought:
-                self._thinking(thought)
-                break
+        thought = delta.reasoning_content
+        if isinstance(thought, str) and thought:
+            self._thinking(thought)
+            self._thoughts.append(thought)
+        elif isinstance(delta.reasoning, str):
+            self._thinking(delta.reasoning)
         if isinstance(delta.reasoning_details, list):
-            self._details += delta.reasoning_details
-        if delta.refusal:
+            self._state.setdefault("reasoning_details", []).extend(delta.reasoning_details)
+        if isinstance(delta.refusal, str) and delta.refusal:
             self._text(delta.refusal)
             self._reason = "refusal", ""
+        self._tools(delta)
+
+    def _tools(self, delta: _Delta) -> None:
         for call in delta.tool_calls or ():
             self._tool(call)
         if delta.function_call is not None:
@@ -308,41 +264,43 @@ class ChatReader(Reader):
         if arguments is None:
             arguments = ""
         elif not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
-        self._call(self._key_of(call), call.id or "", said.name or "", arguments)
+            arguments = json_text(arguments)
+        call_id = "" if call.id is None else str(call.id)
+        index = call.index if type(call.index) is int else None
+        made = self._being_made(index, call_id, said.name)
+        made = self._call(made.key if made else object(), call_id, said.name or "", arguments)
+        if index is not None:
+            self._at_index[index] = made
 
-    def _key_of(self, call: _ToolCall) -> object:
-        """Tell calls apart by index; without one, a new id is a new call, and anything else the call being made."""
-        if call.index is not None:
-            return call.index
-        last: CallBuilder | None = self._calls[-1] if self._calls else None
-        if last is None or (call.id and call.id != last.call_id):
-            return call.id or object()
-        return last.key
+    def _being_made(self, index: int | None, call_id: str, name: str | None) -> CallBuilder | None:
+        """Find the call of which this is more: by index, where there is one; else a new id begins a new call.
+
+        Some servers give all calls index 0: there, a whole call is over when another id comes with a name.
+        """
+        if index is not None:
+            made = self._at_index.get(index)
+            over = made is not None and name and call_id not in ("", made.call_id) and made.pieces and made.whole
+            return None if over else made
+        made = self._calls[-1] if self._calls else None
+        return made if made is not None and call_id in ("", made.call_id) else None
 
     def _figures(self, chunk: _Chunk) -> None:
-        usage = chunk.usage or (chunk.x_groq or {}).get("usage")
-        if isinstance(usage, dict):
+        usage = chunk.usage
+        if not usage and isinstance(chunk.x_groq, dict):
+            usage = chunk.x_groq.get("usage")
+        if isinstance(usage, dict) and usage:
             self._used(usage_of(usage))
         timings = chunk.timings
-        if timings is not None:
-            self._give(
-                pc.TimingsPiece,
-                pc.Timings(prompt_s=_seconds(timings, "prompt_ms"), generate_s=_seconds(timings, "predicted_ms")),
-            )
+        if isinstance(timings, dict):
+            prompt_s, generate_s = _seconds(timings, "prompt_ms"), _seconds(timings, "predicted_ms")
+            self._give(pc.TimingsPiece, pc.Timings(prompt_s=prompt_s, generate_s=generate_s))
 
     def _finish(self) -> None:
-        for thinking, words in self._tags.end():
-            (self._thinking if thinking else self._text)(words)
-        if self._details:
-            state = ProviderState(provider=self._provider, data={"reasoning_details": self._details})
-            self._opaque(state)
+        if self._thoughts and self._calls:  # wanted back with calls only
+            self._state["reasoning_content"] = mended("".join(self._thoughts))
+        if self._state:
+            self._opaque(ProviderState(provider=self._provider, data=self._state))
         super()._finish()
-
-    def _end(self) -> None:
-        if self._whole is None and not self.over:
-            self._take(self._frames.end())
-        super()._end()
 
 
 def _words(content: Any) -> str:
@@ -354,20 +312,16 @@ def _words(content: Any) -> str:
     return ""
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
-
-
 def usage_of(usage: dict[str, Any]) -> Usage:
     """Read `{"prompt_tokens": ..., "completion_tokens": ..., "prompt_tokens_details": {"cached_tokens": ...}}`."""
     given = usage.get("prompt_tokens_details")
     details = given if isinstance(given, dict) else {}
-    taken, made = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    cached = _count(details.get("cached_tokens"))
+    taken, made = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    cached = count(details.get("cached_tokens")) or count(usage.get("prompt_cache_hit_tokens"))  # DeepSeek
     return Usage(
         input_tokens=taken,
         output_tokens=made,
-        total_tokens=_count(usage.get("total_tokens")) or taken + made,
+        total_tokens=count(usage.get("total_tokens")) or taken + made,
         input_text=taken,
         cached=cached,
         cached_text=cached,

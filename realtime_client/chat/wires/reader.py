@@ -15,10 +15,17 @@ from realtime_client.updates import Usage
 
 from . import pieces as pc
 from .faults import Fault, classify, cut, error_in, malformed, refused
-from .framing import MOST_BYTES, EventStream, JsonLines, TooLongError
+from .framing import BOM, MOST_BYTES, EventStream, JsonLines, TooLongError
+from .surrogates import Halves, mended
+
+MOST_ANSWER_BYTES = 4 * MOST_BYTES
+"""The longest answer that is read: a server cannot fill the memory."""
 
 _MOST_ERROR_BYTES = 64 * 1024
 _LONGEST_SHOWN = 200
+_LONGEST_BEGIN = 4096  # until an answer shows what it is: servers send empty lines first
+_MOST_CALLS = 1024
+_EVENT_FIELDS = (b"data", b"event", b"id", b"retry", b":")
 
 
 class CallBuilder:
@@ -36,14 +43,14 @@ class CallBuilder:
     @property
     def arguments(self) -> str:
         """The JSON of its arguments; nothing means none."""
-        return "".join(self.pieces).strip() or "{}"
+        return mended("".join(self.pieces)).strip() or "{}"
 
     @property
     def whole(self) -> bool:
         """Whether it can be run: it has a name, and its arguments are an object in strict JSON."""
         try:
             return bool(self.name) and isinstance(msgspec.json.decode(self.arguments), dict)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except (msgspec.DecodeError, RecursionError):
             return False
 
 
@@ -59,8 +66,8 @@ class Reader(ABC):
         self.over = self.finished = self.began = False
         self.usage: Usage | None = None
         self._frames: EventStream | JsonLines = self._framing()
-        self._whole: list[bytes] | None = None  # an answer, or an error, that comes in one piece
-        self._whole_size = 0
+        self._whole: list[bytes] | None = []  # what is no stream of messages, or not yet known to be one
+        self._size = 0  # of the body so far
         self._status = 200
         self._headers: Mapping[str, str] = {}
         self._out: list[pc.Piece] = []
@@ -68,7 +75,7 @@ class Reader(ABC):
         self._at_s = 0.0
         self._parts: list[Part] = []
         self._said: list[str] = []  # of the text part that is being made
-        self._half = ""  # the first half of a surrogate pair
+        self._halves = Halves()  # of the text
         self._calls: list[CallBuilder] = []
         self._reason: tuple[pc.Reason, str] | None = None
 
@@ -85,49 +92,68 @@ class Reader(ABC):
     def _answer(self, body: bytes) -> None:
         """Take a whole answer that did not come as a stream; as above."""
 
-    def _streams(self, content_type: str) -> bool:
-        """Whether a good answer of this type comes as a stream. Servers name theirs in many ways: only JSON is none."""
-        return not content_type.startswith("application/json")
+    def _settle(self) -> None:
+        """The text is complete: nothing of it may be held back any longer. Before anything else, and at the end."""
+
+    def _judged(self, body: bytes) -> Fault:
+        """Judge an answer with an HTTP error."""
+        return refused(self._status, self._headers, body)
 
     # --- what it is told ----------------------------------------------------------------------------------------------
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the answer's head. headers: names in lower case."""
         self._status, self._headers = status, headers
-        if status >= 400 or not self._streams(headers.get("content-type", "").strip().lower()):
-            self._whole = []
 
     def feed(self, data: bytes, at_s: float) -> list[pc.Piece]:
         """Take bytes of the body. at_s: when they arrived."""
         self._at_s = at_s
         if self.over:
             return []
+        self._size += len(data)
         if self._whole is not None:
-            self._keep(self._whole, data)
-            return self._taken()
+            data = self._first(self._whole, data)
+        if data and not self.over:
+            self._take_stream(data)
+        out, self._out = self._out, []
+        return out
+
+    def _first(self, whole: list[bytes], data: bytes) -> bytes:
+        """Keep what does not come as a stream; return all that has come, once it is known to be one.
+
+        What it is, the first bytes tell: content types are not to be relied on.
+        """
+        whole.append(data)
+        if self._status >= 300:
+            if self._size > _MOST_ERROR_BYTES:
+                self._end()
+        elif self._size > MOST_BYTES:
+            self._fail(malformed(str(TooLongError())))
+        elif self._size - len(data) < _LONGEST_BEGIN:
+            begin = b"".join(whole)
+            if isinstance(self._frames, JsonLines) or begin.removeprefix(BOM).lstrip().startswith(_EVENT_FIELDS):
+                self._whole = None
+                return begin
+        return b""
+
+    def _take_stream(self, data: bytes) -> None:
+        if self._size > MOST_ANSWER_BYTES:
+            self._fail(malformed(f"the answer is longer than {MOST_ANSWER_BYTES // 2**20} MiB"))
+            return
         try:
             messages = self._frames.feed(data)
         except RealtimeError as error:
             self._fail(malformed(str(error)))
         else:
             self._take(messages)
-        out, self._out = self._out, []
-        return out
-
-    def _keep(self, whole: list[bytes], data: bytes) -> None:
-        self._whole_size += len(data)
-        if self._status >= 400 and self._whole_size > _MOST_ERROR_BYTES:
-            return
-        whole.append(data)
-        if self._whole_size > MOST_BYTES:
-            self._fail(malformed(str(TooLongError())))
 
     def end(self, at_s: float) -> list[pc.Piece]:
         """The body is over, or will not be waited for."""
         self._at_s = at_s
         if not self.over:
             self._end()
-        return self._taken()
+        out, self._out = self._out, []
+        return out
 
     def fail(self, fault: Fault, at_s: float) -> list[pc.Piece]:
         """The answer ends here, because of this."""
@@ -137,13 +163,10 @@ class Reader(ABC):
         return self._taken()
 
     def _end(self) -> None:
-        if self._status >= 400:
-            self._fail(refused(self._status, self._headers, b"".join(self._whole or ())))
+        if self._status >= 300:
+            self._fail(self._judged(b"".join(self._whole or ())))
             return
-        if self._whole is not None:
-            self._take_whole(b"".join(self._whole))
-        else:
-            self._take(self._frames.end())
+        self._take_rest()
         if self.over:
             return
         if self.finished:
@@ -151,29 +174,42 @@ class Reader(ABC):
         else:
             self._fail(cut())
 
-    def _take(self, messages: list[tuple[str, bytes]]) -> None:
+    def _take_rest(self) -> None:
+        """Take what has come and was not read yet."""
+        if self._whole is not None:
+            self._take_whole(b"".join(self._whole))
+        else:
+            self._take(self._frames.end(), last=True)
+
+    def _take(self, messages: list[tuple[str, bytes]], *, last: bool = False) -> None:
+        """Take messages. last: no line end came after them, so they may be cut."""
         data = b""
         try:
             for name, data in messages:
-                self._message(name, data)
-                if self.over:
-                    return
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._fail(malformed(f"the server sends what makes no sense ({error}): {_shown(data)}"))
+                if data:
+                    self._message(name, data)
+                    if self.over:
+                        return
+        except (msgspec.DecodeError, RecursionError) as error:
+            if self.finished:
+                self._finish()
+            elif not (last and data.startswith((b"{", b"["))):
+                self._senseless(error, data)
 
     def _take_whole(self, body: bytes) -> None:
-        if body.lstrip()[:1] not in (b"{", b"["):  # a stream under a wrong name
-            frames = self._framing()
-            self._take([*frames.feed(body), *frames.end()])
-            return
+        begin = body.removeprefix(BOM).lstrip()
         try:
-            self._answer(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._fail(malformed(f"the server sends what makes no sense ({error}): {_shown(body)}"))
+            if begin.startswith((b"{", b"[")):
+                self._answer(begin)
+            else:
+                self._take(self._frames.feed(body) + self._frames.end())
+                if begin and not (self.began or self.over):
+                    self._fail(malformed(f"the server sends no answer, but: {_shown(begin)}"))
+        except (msgspec.DecodeError, RecursionError, TooLongError) as error:
+            self._senseless(error, begin)
 
-    def _taken(self) -> list[pc.Piece]:
-        out, self._out = self._out, []
-        return out
+    def _senseless(self, error: Exception, data: bytes) -> None:
+        self._fail(malformed(f"the server sends what makes no sense ({error}): {_shown(data)}"))
 
     # --- what it says -------------------------------------------------------------------------------------------------
 
@@ -183,49 +219,42 @@ class Reader(ABC):
 
     def _text(self, text: str) -> None:
         """More of the answer."""
-        if not text:
-            return
-        if self._half or not text.isascii():
-            text = self._paired(text)
-            if not text:
-                return
-        self.began = True
-        self._said.append(text)
-        self._out.append(pc.TextPiece(self.stream, self._n, self._at_s, text))
-        self._n += 1
-
-    def _paired(self, text: str) -> str:
-        """Put surrogate pairs together that were cut between two messages."""
-        text, self._half = self._half + text, ""
-        if "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        if any("\ud800" <= each <= "\udfff" for each in text):
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return text
+        if not text.isascii() or self._halves.half:
+            text = self._halves.feed(text)
+        if text:
+            self.began = True
+            self._said.append(text)
+            self._out.append(pc.TextPiece(self.stream, self._n, self._at_s, text))
+            self._n += 1
 
     def _rest_of(self, whole: str) -> None:
         """Take all the text of the part being made, of which some, all or nothing has come before."""
-        said = "".join(self._said) + self._half
+        said = "".join(self._said) + self._halves.half
         if whole.startswith(said):
             self._text(whole[len(said) :])
-        elif not said:
-            self._text(whole)
 
     def _last_text(self, text: str) -> None:
-        """Take the text of the message that ends an answer: the rest of it, or all of it once more."""
-        if text != "".join(self._said):
-            self._text(text)
+        """Take the text of the message that ends an answer: the rest of it, or all of it once more.
+
+        A single character is the rest: "1" and "1" is eleven.
+        """
+        said = self._so_far()
+        self._text(text[len(said) :] if len(said) > 1 and text.startswith(said) else text)
+
+    def _so_far(self) -> str:
+        """All text of the answer."""
+        return "".join([part.text for part in self._parts if isinstance(part, Text)] + self._said)
 
     def _thinking(self, text: str) -> None:
         if text:
             self.began = True
-            self._give(pc.ThinkingPiece, text)
+            self._give(pc.ThinkingPiece, mended(text))
 
     def _close_text(self, state: ProviderState | None = None) -> None:
         """The text part is complete."""
-        if self._half:
-            self._half = ""
-            self._text("\N{REPLACEMENT CHARACTER}")
+        self._settle()
+        if self._halves.half:
+            self._text(self._halves.end())
         if self._said or state is not None:
             self._parts.append(Text(text="".join(self._said), provider_state=state))
             self._said = []
@@ -237,18 +266,26 @@ class Reader(ABC):
 
     def _call(self, key: object, call_id: str, name: str, arguments: str) -> CallBuilder:
         """More of a call. key: equal for all fragments of one call; name and id come with the first, or with each."""
-        builder = next((each for each in self._calls if each.key == key), None)
+        builder = next((each for each in reversed(self._calls) if each.key == key), None)
         if builder is None:
+            if len(self._calls) >= _MOST_CALLS:
+                raise msgspec.ValidationError(f"more than {_MOST_CALLS} calls of tools")
             self._close_text()
-            builder = CallBuilder(key, call_id or f"call_{self.stream}_{len(self._calls)}", name)
+            builder = CallBuilder(key, self._new_id(call_id), name)
             self._calls.append(builder)
         elif name and not builder.name:
             builder.name = name
         if arguments:
             builder.pieces.append(arguments)
         self.began = True
-        self._give(pc.CallPiece, builder.call_id, builder.name, arguments)
+        self._give(pc.CallPiece, builder.call_id, builder.name, mended(arguments))
         return builder
+
+    def _new_id(self, call_id: str) -> str:
+        """The call's id, or one made here where it has none, or one that another call has."""
+        if call_id and all(each.call_id != call_id for each in self._calls):
+            return call_id
+        return f"{call_id or 'call'}_{self.stream}_{len(self._calls)}"
 
     def _used(self, usage: Usage) -> None:
         if usage != self.usage:
@@ -263,18 +300,19 @@ class Reader(ABC):
 
     def _finish(self) -> None:
         """Give the last pieces: the calls, and the end."""
-        reason, words = self._reason or ("stop", "")
         self._close_text()
+        reason, words = self._reason or ("stop", "")
+        calls = 0
         for call in self._calls:
-            if call.whole:
-                self._parts.append(
-                    Call(call_id=call.call_id, name=call.name, arguments=call.arguments, provider_state=call.state)
-                )
-                self._give(pc.CallDonePiece, call.call_id, call.name, call.arguments)
-            else:
-                self._give(pc.CallCutPiece, call.call_id, call.name, call.arguments)
+            told = call.call_id, call.name, call.arguments
+            if not call.whole:
+                self._give(pc.CallCutPiece, *told)
+                continue
+            calls += 1
+            self._parts.append(Call(call_id=told[0], name=told[1], arguments=told[2], provider_state=call.state))
+            self._give(pc.CallDonePiece, *told)
         if reason in ("stop", "tool_calls"):  # what servers call it is not to be relied on
-            reason = "tool_calls" if any(isinstance(part, Call) for part in self._parts) else "stop"
+            reason = "tool_calls" if calls else "other" if self._calls else "stop"
         self._give(pc.FinishPiece, reason, words)
         self.over = self.finished = True
 
@@ -300,11 +338,12 @@ class Reader(ABC):
 def decode(data: bytes) -> Any:
     """Read JSON; half a surrogate pair, which JSON can say and UTF-8 cannot, stays in the text.
 
-    Errors: msgspec.DecodeError.
+    Bytes that are no UTF-8 are replaced: a single bad character is no reason to lose an answer. Errors:
+    msgspec.DecodeError.
     """
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return _decode_slowly(data)
 
 
@@ -314,16 +353,29 @@ def decode_as(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
         return decoder.decode(data)
     except msgspec.ValidationError:  # a DecodeError, too
         raise
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.convert(_decode_slowly(data), decoder.type)
 
 
 def _decode_slowly(data: bytes) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return json.loads(data.decode("utf-8", "replace"))
+    except ValueError as error:
         raise msgspec.DecodeError(str(error)) from None
 
 
 def _shown(data: bytes) -> str:
     return data[:_LONGEST_SHOWN].decode("utf-8", "replace")
+
+
+def json_text(value: Any) -> str:
+    """Write JSON; half a surrogate pair is escaped, so that strict readers refuse it."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+
+
+def count(value: Any) -> int:
+    """Read a number of tokens; 0 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
