@@ -14,14 +14,15 @@ MOST_BYTES = 16 * 2**20
 """The longest message that is read: an image in base64 fits."""
 
 BOM = b"\xef\xbb\xbf"
+_LF, _CR = b"\n\r"  # as numbers, which `in` finds several times faster
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class TooLongError(RealtimeError):
-    """A server sends a message that never ends."""
+    """A server sends what never ends."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the server sends a message of more than {MOST_BYTES // 2**20} MiB")
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        super().__init__(f"the server sends a message of more than {most_bytes // 2**20} MiB")
 
 
 class JsonLines:
@@ -85,10 +86,14 @@ class EventStream:
 
         Errors: TooLongError.
         """
-        if self._between and data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data:
-            whole = data[6:-2].split(b"\n\ndata: ")  # as events come nearly always: one line each, none of them cut
-            if data.count(b"\n") == 2 * len(whole):
-                return [("", each) for each in whole]
+        if self._between and data.startswith(b"data: ") and _CR not in data:
+            # As events come nearly always: one line each, and none of them cut.
+            if data.find(b"\n") == len(data) - 2 and data[-1] == _LF:
+                return [("", data[6:-2])]
+            if data.endswith(b"\n\n"):
+                whole = data[6:-2].split(b"\n\ndata: ")
+                if data.count(b"\n") == 2 * len(whole):
+                    return [("", each) for each in whole]
         events = self._feed(data)
         self._between = self._began and not (self._after_cr or self._rest or self._data is not None or self._name)
         return events
@@ -99,7 +104,7 @@ class EventStream:
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        if b"\r" in data:
+        if _CR in data:
             self._after_cr = data.endswith(b"\r")
             head, *rest = _LINE_END.split(data)
         else:

@@ -131,6 +131,7 @@ class _Chunk(msgspec.Struct, gc=False):
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
+_decode = _CHUNK.decode
 _FAILED = "the server says no more than that it failed"
 _REASONS: dict[str, pc.Reason] = {
     "stop": "stop",
@@ -155,27 +156,31 @@ class ChatReader(TaggedReader):
         self._at_index: dict[int, CallBuilder] = {}
 
     def _message(self, name: str, data: bytes) -> None:
-        if data == b"[DONE]":
-            if self.finished or self.began:
-                self._finish()
-            return
         if name == "error":
             self._error_event(data)
             return
         try:
-            chunk: _Chunk = decode_as(_CHUNK, data)
-        except msgspec.ValidationError:
-            if self._refuse(decode(data)):  # a list of errors
+            chunk: _Chunk = _decode(data)
+        except msgspec.DecodeError:
+            if self._is_end(data):
                 return
-            raise
+            chunk = decode_as(_CHUNK, data)
         choices = chunk.choices
         if not choices or chunk.error:
             if self._refuse(decode(data)):
                 return
         else:
             self._choice(choices)
-        if chunk.usage is not None or chunk.timings is not None or chunk.x_groq is not None:
+        if chunk.usage is not None or self.finished:
             self._figures(chunk)
+
+    def _is_end(self, data: bytes) -> bool:
+        """Take what is no chunk: the mark at the end, or errors that come as a list."""
+        if data.strip() != b"[DONE]":
+            return self._refuse(decode(data))
+        if self.finished or self.began:
+            self._finish()
+        return True
 
     def _error_event(self, data: bytes) -> None:
         try:
@@ -202,8 +207,13 @@ class ChatReader(TaggedReader):
             return  # one of several answers at once, which nobody asked for
         delta, reason = choice.delta, choice.finish_reason
         if delta is not None:
-            if delta.content:
-                self._content(_words(delta.content), last=bool(reason))
+            content = delta.content
+            if content:
+                text = content if type(content) is str else _words(content)
+                if reason or self._tags.looking:
+                    self._content(text, last=bool(reason))
+                else:
+                    self._text(text)
             if (
                 delta.tool_calls is not None
                 or delta.reasoning_content is not None

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.errors import RealtimeError
 from realtime_client.history import Call, Opaque, Part, ProviderState, Text
 from realtime_client.updates import Usage
 
@@ -73,7 +72,7 @@ class Reader(ABC):
         self._out: list[pc.Piece] = []
         self._n = 0
         self._at_s = 0.0
-        self._parts: list[Part] = []
+        self._parts: list[Part | CallBuilder] = []
         self._said: list[str] = []  # of the text part that is being made
         self._halves = Halves()  # of the text
         self._calls: list[CallBuilder] = []
@@ -92,8 +91,8 @@ class Reader(ABC):
     def _answer(self, body: bytes) -> None:
         """Take a whole answer that did not come as a stream; as above."""
 
-    def _settle(self) -> None:
-        """The text is complete: nothing of it may be held back any longer. Before anything else, and at the end."""
+    def _settle(self) -> None:  # noqa: B027 - most wires hold nothing back
+        """The text is complete: nothing of it may be held back any longer."""
 
     def _judged(self, body: bytes) -> Fault:
         """Judge an answer with an HTTP error."""
@@ -108,13 +107,16 @@ class Reader(ABC):
     def feed(self, data: bytes, at_s: float) -> list[pc.Piece]:
         """Take bytes of the body. at_s: when they arrived."""
         self._at_s = at_s
-        if self.over:
-            return []
         self._size += len(data)
         if self._whole is not None:
             data = self._first(self._whole, data)
         if data and not self.over:
-            self._take_stream(data)
+            try:
+                if self._size > MOST_ANSWER_BYTES:
+                    raise TooLongError(MOST_ANSWER_BYTES)
+                self._take(self._frames.feed(data))
+            except TooLongError as error:
+                self._fail(malformed(str(error)))
         out, self._out = self._out, []
         return out
 
@@ -123,6 +125,8 @@ class Reader(ABC):
 
         What it is, the first bytes tell: content types are not to be relied on.
         """
+        if self.over:
+            return b""
         whole.append(data)
         if self._status >= 300:
             if self._size > _MOST_ERROR_BYTES:
@@ -135,17 +139,6 @@ class Reader(ABC):
                 self._whole = None
                 return begin
         return b""
-
-    def _take_stream(self, data: bytes) -> None:
-        if self._size > MOST_ANSWER_BYTES:
-            self._fail(malformed(f"the answer is longer than {MOST_ANSWER_BYTES // 2**20} MiB"))
-            return
-        try:
-            messages = self._frames.feed(data)
-        except RealtimeError as error:
-            self._fail(malformed(str(error)))
-        else:
-            self._take(messages)
 
     def end(self, at_s: float) -> list[pc.Piece]:
         """The body is over, or will not be waited for."""
@@ -273,6 +266,7 @@ class Reader(ABC):
             self._close_text()
             builder = CallBuilder(key, self._new_id(call_id), name)
             self._calls.append(builder)
+            self._parts.append(builder)
         elif name and not builder.name:
             builder.name = name
         if arguments:
@@ -302,19 +296,22 @@ class Reader(ABC):
         """Give the last pieces: the calls, and the end."""
         self._close_text()
         reason, words = self._reason or ("stop", "")
-        calls = 0
-        for call in self._calls:
-            told = call.call_id, call.name, call.arguments
-            if not call.whole:
-                self._give(pc.CallCutPiece, *told)
-                continue
-            calls += 1
-            self._parts.append(Call(call_id=told[0], name=told[1], arguments=told[2], provider_state=call.state))
-            self._give(pc.CallDonePiece, *told)
+        whole = [self._made(call) for call in self._calls]
         if reason in ("stop", "tool_calls"):  # what servers call it is not to be relied on
-            reason = "tool_calls" if calls else "other" if self._calls else "stop"
+            reason = "tool_calls" if any(whole) else "other" if whole else "stop"
         self._give(pc.FinishPiece, reason, words)
         self.over = self.finished = True
+
+    def _made(self, call: CallBuilder) -> bool:
+        """Give a call, which is complete, or never will be; return whether it is whole."""
+        told = call.call_id, call.name, call.arguments
+        if not call.whole:
+            self._give(pc.CallCutPiece, *told)
+            return False
+        part = Call(call_id=told[0], name=told[1], arguments=told[2], provider_state=call.state)
+        self._parts[self._parts.index(call)] = part
+        self._give(pc.CallDonePiece, *told)
+        return True
 
     def _fail(self, fault: Fault) -> None:
         self._close_text()
@@ -331,8 +328,9 @@ class Reader(ABC):
 
     def parts(self) -> tuple[Part, ...]:
         """Return what the conversation keeps of the answer: its whole parts so far, in their order."""
+        whole = [part for part in self._parts if not isinstance(part, CallBuilder)]
         said = "".join(self._said)
-        return (*self._parts, Text(text=said)) if said else tuple(self._parts)
+        return (*whole, Text(text=said)) if said else tuple(whole)
 
 
 def decode(data: bytes) -> Any:

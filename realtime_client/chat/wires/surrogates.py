@@ -1,4 +1,4 @@
-"""Surrogate pairs that JSON cut in two: `"\\ud83d"` at the end of one message, `"\\ude00"` in front of the next."""
+"""Surrogate pairs that were cut in two: one message ends with the first half, the next begins with the second."""
 
 from __future__ import annotations
 
