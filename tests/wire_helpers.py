@@ -80,29 +80,39 @@ def every_way(data: bytes) -> Iterator[list[bytes]]:
         yield [data[:n], data[n:]]
 
 
-@contextlib.contextmanager
-def replaying(body: bytes, content_type: str, status: int = 200) -> Iterator[str]:
-    """A server that answers every request with the same bytes, in small writes; gives its URL."""
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n".encode()
+class Replaying:
+    """A server that answers every request with the same bytes, in small writes."""
 
-    class Handler(socketserver.StreamRequestHandler):
-        timeout = 10
+    def __init__(self, content_type: str) -> None:
+        self.content_type = content_type
+        self.body = b""
+        replaying = self
 
-        def handle(self) -> None:
-            length = 0
-            while (line := self.rfile.readline().strip()) != b"":
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line[15:])
-            self.rfile.read(length)
-            self.wfile.write(head)
-            for n in range(0, len(body), 50):
-                self.wfile.write(body[n : n + 50])
+        class Handler(socketserver.StreamRequestHandler):
+            timeout = 10
 
-    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            def handle(self) -> None:
+                length = 0
+                while line := self.rfile.readline().strip():
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line[15:])
+                self.rfile.read(length)
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: {replaying.content_type}\r\nConnection: close\r\n\r\n"
+                self.wfile.write(head.encode())
+                for n in range(0, len(replaying.body), 50):
+                    self.wfile.write(replaying.body[n : n + 50])
+
+        self._server = socketserver.TCPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Replaying]:
+        """Serve until the block ends."""
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield self
         finally:
-            server.shutdown()
+            self._server.shutdown()
+            self._server.server_close()
             thread.join(10)

@@ -161,7 +161,7 @@ class ChatReader(TaggedReader):
             return
         try:
             chunk: _Chunk = _decode(data)
-        except msgspec.DecodeError:
+        except ValueError:
             if self._is_end(data):
                 return
             chunk = decode_as(_CHUNK, data)

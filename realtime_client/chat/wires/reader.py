@@ -30,13 +30,14 @@ _EVENT_FIELDS = (b"data", b"event", b"id", b"retry", b":")
 class CallBuilder:
     """A call of a tool while it is made. key: what its fragments are told by."""
 
-    __slots__ = ("call_id", "key", "name", "pieces", "state")
+    __slots__ = ("call_id", "halves", "key", "name", "pieces", "state")
 
     def __init__(self, key: object, call_id: str, name: str) -> None:
         self.key = key
         self.call_id = call_id
         self.name = name
         self.pieces: list[str] = []
+        self.halves = Halves()  # of what is shown of it
         self.state: ProviderState | None = None
 
     @property
@@ -74,7 +75,7 @@ class Reader(ABC):
         self._at_s = 0.0
         self._parts: list[Part | CallBuilder] = []
         self._said: list[str] = []  # of the text part that is being made
-        self._halves = Halves()  # of the text
+        self._halves, self._thought_halves = Halves(), Halves()  # of the text, and of the thoughts
         self._calls: list[CallBuilder] = []
         self._reason: tuple[pc.Reason, str] | None = None
 
@@ -183,7 +184,7 @@ class Reader(ABC):
                     self._message(name, data)
                     if self.over:
                         return
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             if self.finished:
                 self._finish()
             elif not (last and data.startswith((b"{", b"["))):
@@ -198,7 +199,7 @@ class Reader(ABC):
                 self._take(self._frames.feed(body) + self._frames.end())
                 if begin and not (self.began or self.over):
                     self._fail(malformed(f"the server sends no answer, but: {_shown(begin)}"))
-        except (msgspec.DecodeError, RecursionError, TooLongError) as error:
+        except (ValueError, RecursionError, TooLongError) as error:
             self._senseless(error, begin)
 
     def _senseless(self, error: Exception, data: bytes) -> None:
@@ -239,9 +240,9 @@ class Reader(ABC):
         return "".join([part.text for part in self._parts if isinstance(part, Text)] + self._said)
 
     def _thinking(self, text: str) -> None:
-        if text:
+        if text := self._thought_halves.feed(text):
             self.began = True
-            self._give(pc.ThinkingPiece, mended(text))
+            self._give(pc.ThinkingPiece, text)
 
     def _close_text(self, state: ProviderState | None = None) -> None:
         """The text part is complete."""
@@ -272,7 +273,7 @@ class Reader(ABC):
         if arguments:
             builder.pieces.append(arguments)
         self.began = True
-        self._give(pc.CallPiece, builder.call_id, builder.name, mended(arguments))
+        self._give(pc.CallPiece, builder.call_id, builder.name, builder.halves.feed(arguments))
         return builder
 
     def _new_id(self, call_id: str) -> str:
@@ -341,7 +342,7 @@ def decode(data: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except ValueError:
         return _decode_slowly(data)
 
 
@@ -351,7 +352,7 @@ def decode_as(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
         return decoder.decode(data)
     except msgspec.ValidationError:  # a DecodeError, too
         raise
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except ValueError:
         return msgspec.convert(_decode_slowly(data), decoder.type)
 
 
