@@ -63,7 +63,7 @@ def _strict(report: Any) -> Any:
 PEERS = {
     *("LocalServer", "ServerProcess", "SessionPool"),
     *("cli_helpers", "models_helpers", "recording_victim", "scripted_server", "talking_server", "text_server"),
-    *("agents", "asyncio", "http", "multiprocessing", "openai", "socket", "subprocess", "websockets"),
+    *("agents", "asyncio", "http", "multiprocessing", "openai", "socket", "socketserver", "subprocess", "websockets"),
 }
 _HERE = Path(__file__).parent
 

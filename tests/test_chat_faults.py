@@ -68,7 +68,11 @@ _MINUTE = json.loads(json.dumps(_DAY).replace("PerDay", "PerMinute"))
         (judged(429, error(code="rate_limit_exceeded")), "retry", True),
         (judged(429, _DAY), "fallback", True),
         (judged(429, _MINUTE), "retry", True),
-        (judged(400, error(code="content_filter", innererror={"code": "ResponsibleAIPolicyViolation"})), "fatal", False),
+        (
+            judged(400, error(code="content_filter", innererror={"code": "ResponsibleAIPolicyViolation"})),
+            "fatal",
+            False,
+        ),
         (judged(400, error(innererror={"code": "ResponsibleAIPolicyViolation"})), "fatal", False),
         (judged(400, error(code="context_length_exceeded")), "fatal", False),
         (judged(400, error(code=400, type="exceed_context_size_error", n_ctx=1024)), "fatal", False),

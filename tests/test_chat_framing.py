@@ -43,7 +43,10 @@ EVENTS: dict[str, tuple[str, Messages]] = {
     "no final blank line": ("data: a\n\ndata: b\n", [("", b"a"), ("", b"b")]),
     "no final line end": ("data: a\n\ndata: b", [("", b"a"), ("", b"b")]),
     "empty lines between": ("\n\n\ndata: a\n\n\n\ndata: b\n\n", [("", b"a"), ("", b"b")]),
-    "other ends of lines in text": ("data: a\u2028b\u0085c\x0bd\x0ce\n\n", [("", "a\u2028b\u0085c\x0bd\x0ce".encode())]),
+    "other ends of lines in text": (
+        "data: a\u2028b\u0085c\x0bd\x0ce\n\n",
+        [("", "a\u2028b\u0085c\x0bd\x0ce".encode())],
+    ),
     "many bytes a character": ("data: 日本語 😀\n\n", [("", "日本語 😀".encode())]),
     "nothing": ("", []),
 }
@@ -103,7 +106,7 @@ def test_a_message_without_an_end_is_refused(kind: type[EventStream | JsonLines]
 # --- other parsers of the same bytes ----------------------------------------------------------------------------------
 
 _NAMES = st.sampled_from(["data", "data", "data", "event", "id", "retry", "", "x"])
-_VALUES = st.text(st.sampled_from("ab: {}\"\\é😀\u2028\u0085\x0b\ufeff"), max_size=8)
+_VALUES = st.text(st.sampled_from('ab: {}"\\é😀\u2028\u0085\x0b\ufeff'), max_size=8)
 _ENDS = st.sampled_from(["\n", "\n", "\r\n", "\r"])
 _LINES = st.one_of(st.just(""), st.builds("{}: {}".format, _NAMES, _VALUES), st.builds("{}:{}".format, _NAMES, _VALUES))
 _STREAMS = st.lists(st.tuples(_LINES, _ENDS), max_size=12).map(lambda told: "".join(map("".join, told)))
@@ -151,7 +154,15 @@ def _by_openai(reads: list[bytes]) -> Messages:
 
 def test_the_fast_way_and_the_slow_one_agree() -> None:
     """Whole events in one read take a short cut: it must not be seen."""
-    parts = [b"data: a\n\n", b"data: b\n\n: c\n\n", b"data: d\ndata: e\n\n", b"data: \n\n", b"data: f\r\n\r\n", b"\n", b"event: x\n"]
+    parts = [
+        b"data: a\n\n",
+        b"data: b\n\n: c\n\n",
+        b"data: d\ndata: e\n\n",
+        b"data: \n\n",
+        b"data: f\r\n\r\n",
+        b"\n",
+        b"event: x\n",
+    ]
     for first in parts:
         for second in parts:
             for third in parts:

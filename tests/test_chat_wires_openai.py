@@ -58,7 +58,9 @@ def asked(**fields: Any) -> dict[str, Any]:
 
 
 def test_a_conversation_is_asked_as_the_wire_has_it() -> None:
-    ask = Ask(model="m", entries=TALK, instructions="be brief", tools=(TOOL,), max_tokens=9, temperature=0.5, media=media)
+    ask = Ask(
+        model="m", entries=TALK, instructions="be brief", tools=(TOOL,), max_tokens=9, temperature=0.5, media=media
+    )
     request = OpenAIChat().request(ask)
     assert (request.method, request.path) == ("POST", "/chat/completions")
     assert request.headers["Accept-Encoding"] == "identity"
@@ -76,13 +78,19 @@ def test_a_conversation_is_asked_as_the_wire_has_it() -> None:
         ({"without": frozenset({"stream_options"})}, {"stream": True}),
         ({"max_tokens": 5, "without": frozenset({"max_completion_tokens", "stream_options"})}, {"max_tokens": 5}),
         ({"max_tokens": 5, "without": frozenset({"max_tokens", "stream_options"})}, {"max_completion_tokens": 5}),
-        ({"stream": False, "max_tokens": 5, "without": frozenset({"max_tokens", "max_completion_tokens"})}, {"stream": False}),
+        (
+            {"stream": False, "max_tokens": 5, "without": frozenset({"max_tokens", "max_completion_tokens"})},
+            {"stream": False},
+        ),
         ({"temperature": 0.1, "without": frozenset({"temperature", "stream_options"})}, {}),
         ({"stream": False, "think": "high"}, {"reasoning_effort": "high"}),
         ({"stream": False, "think": False}, {"reasoning_effort": "none"}),
         ({"stream": False, "think": True}, {}),
         ({"stream": False, "options": {"seed": 1, "model": "other"}}, {"seed": 1, "model": "other"}),
-        ({"stream": False, "tools": (TOOL,), "tool_choice": "w"}, {"tool_choice": {"type": "function", "function": {"name": "w"}}}),
+        (
+            {"stream": False, "tools": (TOOL,), "tool_choice": "w"},
+            {"tool_choice": {"type": "function", "function": {"name": "w"}}},
+        ),
         ({"stream": False, "tools": (TOOL,), "tool_choice": "required"}, {"tool_choice": "required"}),
         ({"stream": False, "prefill": "On"}, {"messages": [{"role": "assistant", "content": "On"}]}),
     ],
@@ -376,7 +384,9 @@ def test_answers_are_read_however_they_are_cut(row: Row) -> None:
         assert read(OpenAIChat().reader("s"), reads) == row.told, reads
 
 
-@pytest.mark.parametrize("content_type", ["text/event-stream", "text/plain", "application/json", "application/octet-stream", ""])
+@pytest.mark.parametrize(
+    "content_type", ["text/event-stream", "text/plain", "application/json", "application/octet-stream", ""]
+)
 @pytest.mark.parametrize("name", ["text", "one answer", "one error", "two in turns"])
 def test_the_content_type_is_not_relied_on(name: str, content_type: str) -> None:
     data = ROWS[name].data
@@ -399,7 +409,9 @@ def openai() -> Iterator[tuple[Replaying, Any]]:
             yield server, client
 
 
-@pytest.mark.parametrize("row", [each for each in ROWS.values() if each.judged], ids=[n for n, r in ROWS.items() if r.judged])
+@pytest.mark.parametrize(
+    "row", [each for each in ROWS.values() if each.judged], ids=[n for n, r in ROWS.items() if r.judged]
+)
 def test_the_official_client_reads_the_same(row: Row, openai: tuple[Replaying, Any]) -> None:
     from openai import APIError
 
@@ -429,7 +441,11 @@ def test_what_is_kept_of_an_answer_has_its_order_and_what_the_provider_wants_bac
     read(reader, [sse(delta(reasoning_content="h"), delta(reasoning_content="m", reasoning_details=details), HI,
                       *calls(call(0, "a", "w", "{}"), call(1, "b", "w", "{")), delta("length"))])  # fmt: skip
     state = ProviderState("openai", {"reasoning_details": details, "reasoning_content": "hm"})
-    assert reader.parts() == (Text(text="Hi"), Call(call_id="a", name="w", arguments="{}"), Opaque(provider_state=state))
+    assert reader.parts() == (
+        Text(text="Hi"),
+        Call(call_id="a", name="w", arguments="{}"),
+        Opaque(provider_state=state),
+    )
 
 
 def test_thoughts_are_kept_for_calls_alone() -> None:
@@ -501,7 +517,11 @@ def test_deep_nesting_is_an_error_like_others(body: bytes, status: int) -> None:
     [
         ("", "dep", "/openai/v1/chat/completions"),
         ("2024-10-21", "dep", "/openai/deployments/dep/chat/completions?api-version=2024-10-21"),
-        ("2025-01-01-preview", "a/b c", "/openai/deployments/a%2Fb%20c/chat/completions?api-version=2025-01-01-preview"),
+        (
+            "2025-01-01-preview",
+            "a/b c",
+            "/openai/deployments/a%2Fb%20c/chat/completions?api-version=2025-01-01-preview",
+        ),
     ],
 )
 def test_paths_of_azure(version: str, model: str, path: str) -> None:
@@ -528,7 +548,10 @@ def test_old_versions_of_azure_are_spared_new_fields() -> None:
         ("https://x.openai.azure.com/", "https://x.openai.azure.com"),
         ("https://x.openai.azure.com/openai/v1/", "https://x.openai.azure.com"),
         ("https://x.openai.azure.com/openai", "https://x.openai.azure.com"),
-        ("https://x.openai.azure.com/openai/deployments/d/chat/completions?api-version=1", "https://x.openai.azure.com"),
+        (
+            "https://x.openai.azure.com/openai/deployments/d/chat/completions?api-version=1",
+            "https://x.openai.azure.com",
+        ),
         ("https://gw.azure-api.net/team/llm/openai/deployments", "https://gw.azure-api.net/team/llm"),
         ("https://gw.azure-api.net/team/llm", "https://gw.azure-api.net/team/llm"),
     ],

@@ -68,7 +68,7 @@ class Ollama:
         ]
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, frozen=True):
     size: str | None = msgspec.field(default=None, name="parameter_size")
     quantization: str | None = msgspec.field(default=None, name="quantization_level")
 
