@@ -50,7 +50,7 @@ def test_what_passes_is_asked_again(status: int) -> None:
         (302, "fallback", False),
     ],
 )
-def test_what_does_not_pass_is_not(status: int, action: str, trips: bool) -> None:  # noqa: FBT001
+def test_what_does_not_pass_is_not(status: int, action: str, trips: bool) -> None:
     fault = judged(status, error())
     assert (fault.action, fault.trips) == (action, trips)
 
@@ -103,7 +103,7 @@ _MINUTE = json.loads(json.dumps(_DAY).replace("PerDay", "PerMinute"))
         (classify(None, "", "something broke"), "fallback", False),
     ],
 )
-def test_codes_say_more_than_a_status(fault: Fault, action: str, trips: bool) -> None:  # noqa: FBT001
+def test_codes_say_more_than_a_status(fault: Fault, action: str, trips: bool) -> None:
     assert (fault.action, fault.trips) == (action, trips), fault
 
 
@@ -120,7 +120,7 @@ def test_codes_say_more_than_a_status(fault: Fault, action: str, trips: bool) ->
         (judged(500, error("context length exceeded")), False),
     ],
 )
-def test_what_is_too_long_is_told(fault: Fault, too_long: bool) -> None:  # noqa: FBT001
+def test_what_is_too_long_is_told(fault: Fault, too_long: bool) -> None:
     assert fault.too_long is too_long
 
 

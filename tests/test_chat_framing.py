@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -114,7 +115,7 @@ _STREAMS = st.lists(st.tuples(_LINES, _ENDS), max_size=12).map(lambda told: "".j
 
 def _cut(data: bytes, at: list[int]) -> list[bytes]:
     places = sorted({n % (len(data) + 1) for n in at} | {0, len(data)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 @given(_STREAMS, st.lists(st.integers(0, 200), max_size=8))

@@ -173,6 +173,10 @@ def app(action: str, message: str) -> tuple[str, str, str]:
     return ("application", action, message)
 
 
+def senseless(message: str) -> tuple[str, str, str]:
+    return ("protocol", "restart", f"the server sends {message}")
+
+
 @dataclasses.dataclass
 class Row:
     """judged: the official client reads the same."""
@@ -347,15 +351,13 @@ ROWS: dict[str, Row] = {
                           {"error": app("fallback", "the server says no more than that it failed")}, judged=False),
     "an empty error": row({"error": None} | HI, STOP, text="Hi", finish="stop"),
     # what makes no sense
-    "no JSON": row(HI, "{?}", text="Hi", judged=False, error=(
-        "protocol", "restart", "the server sends what makes no sense (Expecting property name enclosed in double quotes:"
-        " line 1 column 2 (char 1)): {?}")),
-    "no chunk": row("7", judged=False, error=(
-        "protocol", "restart", "the server sends what makes no sense (Expected `object`, got `int`): 7")),
-    "a proxy's page": Row(b"<html>\n<body>Sign in</body></html>", {"error": (
-        "protocol", "restart", "the server sends no answer, but: <html> <body>Sign in</body></html>")}, judged=False),
-    "a proxy's word": Row(b"upstream connect error", {"error": (
-        "protocol", "restart", "the server sends no answer, but: upstream connect error")}, judged=False),
+    "no JSON": row(HI, "{?}", text="Hi", judged=False, error=senseless(
+        "what makes no sense (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)): {?}")),
+    "no chunk": row("7", judged=False, error=senseless("what makes no sense (Expected `object`, got `int`): 7")),
+    "a proxy's page": Row(b"<html>\n<body>Sign in</body></html>", {"error": senseless(
+        "no answer, but: <html> <body>Sign in</body></html>")}, judged=False),
+    "a proxy's word": Row(b"upstream connect error", {"error": senseless(
+        "no answer, but: upstream connect error")}, judged=False),
     # Azure
     "the filter's first chunk": row({"id": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}], "model": ""},
                                     HI, STOP, DONE, text="Hi", finish="stop"),
@@ -372,8 +374,7 @@ ROWS: dict[str, Row] = {
                                   "tool_calls": [{"id": "a", "function": {"name": "w", "arguments": '{"x":1}'}}]}}]},
         thinking="hma", text="Hi", **MADE),
     "one error": whole({"error": {"message": "busy", "code": 503}}, error=app("retry", "busy")),
-    "no answer in it": whole({"id": "x"}, error=(
-        "protocol", "restart", "the server sends what makes no sense (there is no answer in it): {\"id\": \"x\"}")),
+    "no answer in it": whole({"id": "x"}, error=senseless('what makes no sense (there is no answer in it): {"id": "x"}')),
     "one error in a list": whole([{"error": {"message": "no"}}], error=app("fallback", "no")),
 }  # fmt: skip
 
