@@ -86,14 +86,14 @@ class EventStream:
 
         Errors: TooLongError.
         """
-        if self._between and data.startswith(b"data: ") and _CR not in data:
-            # As events come nearly always: one line each, and none of them cut.
-            if data.find(b"\n") == len(data) - 2 and data[-1] == _LF:
-                return [("", data[6:-2])]
-            if data.endswith(b"\n\n"):
-                whole = data[6:-2].split(b"\n\ndata: ")
-                if data.count(b"\n") == 2 * len(whole):
-                    return [("", each) for each in whole]
+        if self._between and data[:6] == b"data: " and data[-2:] == b"\n\n":
+            told = data[6:-2]
+            if _CR not in told:  # as events come nearly always: one line each, and none of them cut
+                if _LF not in told:
+                    return [("", told)]
+                each = told.split(b"\n\ndata: ")
+                if told.count(b"\n") == 2 * (len(each) - 1):
+                    return [("", data) for data in each]
         events = self._feed(data)
         self._between = self._began and not (self._after_cr or self._rest or self._data is not None or self._name)
         return events

@@ -210,7 +210,7 @@ class ResponsesReader(Reader):
 
     def _item(self, index: object, item: dict[str, Any]) -> None:
         """Take a whole item: what of it has not come yet."""
-        places = {place for place in (index, item.get("id")) if place is not None}
+        places = {place for place in (index, item.get("id")) if isinstance(place, int | str)}
         if places & self._done_items:
             return
         self._done_items |= places
@@ -226,7 +226,7 @@ class ResponsesReader(Reader):
                 self._opaque(ProviderState(_NAME, item))
 
     def _whole_message(self, item: dict[str, Any]) -> None:
-        content = [part for part in item.get("content") or () if isinstance(part, dict)]
+        content = list(map(_dict, _list(item.get("content"))))
         self._rest_of("".join(_string(part.get("text")) or _string(part.get("refusal")) for part in content))
         if any(part.get("type") == "refusal" for part in content):
             self._refusal("")
@@ -238,8 +238,9 @@ class ResponsesReader(Reader):
         key = _key(index, item.get("id"))
         made = next((call for call in self._calls if key == call.key or call_id == call.call_id), None)
         said = "".join(made.pieces) if made else ""
-        if made is None or (arguments.startswith(said) and arguments != said):
-            self._call(made.key if made else key, call_id, _string(item.get("name")), arguments[len(said) :])
+        rest = arguments.removeprefix(said)
+        if made is None or not made.name or (rest and rest != arguments) or not said:
+            self._call(made.key if made else key, call_id, _string(item.get("name")), rest)
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
