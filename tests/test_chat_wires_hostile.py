@@ -8,16 +8,18 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import test_chat_wires_ollama as ollama
 import test_chat_wires_openai as openai
 import test_chat_wires_responses as responses
-from wire_helpers import read
+from wire_helpers import read as summed
 
 from realtime_client.chat.wires.ask import Wire
 from realtime_client.chat.wires.ollama import Ollama
 from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.chat.wires.openai_responses import OpenAIResponses
+from realtime_client.chat.wires.reader import Reader
 
 
 def sse(*messages: Any) -> bytes:
@@ -51,6 +53,13 @@ KINDS: dict[str, tuple[Wire, Callable[..., bytes], list[bytes]]] = {
     "ollama": (Ollama(), lines, [row.data for row in ollama.ROWS.values()]),
     "responses": (OpenAIResponses(), sse, [row.data for row in responses.ROWS.values()]),
 }
+
+
+def read(reader: Reader, reads: list[bytes], status: int = 200) -> dict[str, Any]:
+    """Read an answer; what there is of it can be written down and sent."""
+    told = summed(reader, reads, status)
+    msgspec.json.encode((told, reader.parts()))
+    return told
 
 
 def messages_in(data: bytes) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from realtime_client.changes import ToolSpec
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires import reader as reading
 from realtime_client.chat.wires.ask import GONE, Ask, ModelInfo
-from realtime_client.chat.wires.azure import AzureChat, resource
+from realtime_client.chat.wires.azure import ApiManagement, AzureOpenAI, gateway, resource
 from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.history import Call, Entry, Image, Opaque, ProviderState, Result, Text
 
@@ -512,56 +512,49 @@ def test_deep_nesting_is_an_error_like_others(body: bytes, status: int) -> None:
 
 # --- Azure ------------------------------------------------------------------------------------------------------------
 
+DATED = "/deployments/dep/chat/completions?api-version=2024-10-21"
+
 
 @pytest.mark.parametrize(
-    ("version", "model", "path"),
+    ("wire", "model", "path", "models"),
     [
-        ("", "dep", "/openai/v1/chat/completions"),
-        ("2024-10-21", "dep", "/openai/deployments/dep/chat/completions?api-version=2024-10-21"),
+        (AzureOpenAI(), "dep", "/openai/v1/chat/completions", "/openai/v1/models"),
+        (AzureOpenAI("2024-10-21"), "dep", f"/openai{DATED}", None),
         (
-            "2025-01-01-preview",
+            AzureOpenAI("2024-10-21"),
             "a/b c",
-            "/openai/deployments/a%2Fb%20c/chat/completions?api-version=2025-01-01-preview",
+            "/openai/deployments/a%2Fb%20c/chat/completions?api-version=2024-10-21",
+            None,
         ),
+        (ApiManagement("2024-10-21"), "dep", DATED, None),
+        (ApiManagement(), "dep", "/deployments/dep/chat/completions", None),
     ],
 )
-def test_paths_of_azure(version: str, model: str, path: str) -> None:
-    for name in ("azure", "apim"):
-        wire = AzureChat(name, version)
-        request = wire.request(Ask(model=model, entries=(), max_tokens=5))
-        assert (wire.name, request.path) == (name, path)
-        body = json.loads(request.body)
-        assert body["model"] == model
-        assert "max_completion_tokens" in body
-        models = wire.models_request()
-        assert (models.path if models else None) == (None if version else "/openai/v1/models")
+def test_paths_of_azure(wire: AzureOpenAI, model: str, path: str, models: str | None) -> None:
+    request, listed = wire.request(Ask(model=model, entries=(), max_tokens=5)), wire.models_request()
+    assert request.path == path
+    assert (listed.path if listed else None) == models
+    body = json.loads(request.body)
+    assert (body["model"], body["max_completion_tokens"]) == (model, 5)
 
 
 def test_old_versions_of_azure_are_spared_new_fields() -> None:
-    body = json.loads(AzureChat("azure", "2024-06-01").request(Ask(model="m", entries=(), max_tokens=5)).body)
+    body = json.loads(AzureOpenAI("2024-06-01").request(Ask(model="m", entries=(), max_tokens=5)).body)
     assert body == {"model": "m", "messages": [], "stream": True, "max_tokens": 5}
 
 
-@pytest.mark.parametrize(
-    ("url", "base"),
-    [
-        ("https://x.openai.azure.com", "https://x.openai.azure.com"),
-        ("https://x.openai.azure.com/", "https://x.openai.azure.com"),
-        ("https://x.openai.azure.com/openai/v1/", "https://x.openai.azure.com"),
-        ("https://x.openai.azure.com/openai", "https://x.openai.azure.com"),
-        (
-            "https://x.openai.azure.com/openai/deployments/d/chat/completions?api-version=1",
-            "https://x.openai.azure.com",
-        ),
-        ("https://gw.azure-api.net/team/llm/openai/deployments", "https://gw.azure-api.net/team/llm"),
-        ("https://gw.azure-api.net/team/llm", "https://gw.azure-api.net/team/llm"),
-    ],
-)
-def test_the_address_of_a_resource_is_found_in_what_people_copy(url: str, base: str) -> None:
-    assert resource(url) == base
+@pytest.mark.parametrize("end", ["", "/", "/openai", "/openai/v1/", f"/openai{DATED}", "/openai/v1/chat/completions"])
+def test_the_address_of_a_resource_is_found_in_what_people_copy(end: str) -> None:
+    assert resource(f"https://x.openai.azure.com{end}") == "https://x.openai.azure.com"
+
+
+@pytest.mark.parametrize("end", ["", "/", "/deployments", "/deployments/dep", DATED])
+@pytest.mark.parametrize("base", ["https://gw.azure-api.net/openai", "https://gw.azure-api.net/team/llm"])
+def test_the_base_of_a_gateway_is_found_in_what_people_copy(base: str, end: str) -> None:
+    assert gateway(base + end) == base
 
 
 def test_the_states_of_a_provider_are_its_own() -> None:
-    reader = AzureChat("apim").reader("s")
+    reader = ApiManagement().reader("s")
     read(reader, [sse(delta(reasoning_details=[{"a": 1}]), HI, STOP)])
     assert reader.parts()[-1] == Opaque(provider_state=ProviderState("apim", {"reasoning_details": [{"a": 1}]}))

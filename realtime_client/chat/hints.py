@@ -9,6 +9,7 @@ from .wires.faults import Fault
 KEYS = {
     "openai": "OPENAI_API_KEY",
     "openai-responses": "OPENAI_API_KEY",
+    "apim": "APIM_SUBSCRIPTION_KEY; APIM_KEY_HEADER names the header, if the gateway wants another",
     "azure": "AZURE_OPENAI_API_KEY, or AZURE_OPENAI_AD_TOKEN",
     "gemini": "GOOGLE_API_KEY or GEMINI_API_KEY",
     "anthropic": "ANTHROPIC_API_KEY",
@@ -72,8 +73,6 @@ def _of_the_status(fault: Fault, provider: str, model: str) -> str:
 def _of_the_key(provider: str) -> str:
     if provider == "ollama":
         return "`ollama signin` signs in for models of its cloud; for another server set OLLAMA_API_KEY"
-    if provider == "apim":
-        return "set the gateway's key with --header NAME=KEY; its usual name is Ocp-Apim-Subscription-Key"
     variable = KEYS.get(provider)
     return f"set {variable}" if variable else ""
 

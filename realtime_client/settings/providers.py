@@ -172,7 +172,9 @@ def ollama_url(host: str | None) -> str:
 def _azure_base(settings: Settings) -> str:
     if not settings.azure_endpoint:
         raise UsageError("azure needs AZURE_OPENAI_ENDPOINT, such as https://NAME.openai.azure.com")
-    return settings.azure_endpoint
+    from realtime_client.chat.wires.azure import resource
+
+    return resource(settings.azure_endpoint)
 
 
 def _azure_headers(settings: Settings) -> dict[str, str]:
@@ -185,7 +187,9 @@ def _azure_headers(settings: Settings) -> dict[str, str]:
 def _apim_base(settings: Settings) -> str:
     if not settings.apim_endpoint:
         raise UsageError("apim needs APIM_ENDPOINT, such as https://NAME.azure-api.net/openai")
-    return settings.apim_endpoint
+    from realtime_client.chat.wires.azure import gateway
+
+    return gateway(settings.apim_endpoint)
 
 
 def _apim_headers(settings: Settings) -> dict[str, str]:

@@ -10,13 +10,12 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.history import ProviderState
 from realtime_client.updates import Usage
 
 from . import pieces as pc
 from .ask import Ask, HttpRequest, ModelInfo, json_request
 from .openai_messages import function, messages
-from .reader import CallBuilder, Reader, count, decode, decode_as, json_text
+from .reader import CallBuilder, Reader, converted, count, decode, decode_as, json_text, wanted_back
 from .surrogates import mended
 from .thinking import TaggedReader, without_thought
 
@@ -194,7 +193,7 @@ class ChatReader(TaggedReader):
         value = decode(body)
         if self._refuse(value):
             return
-        chunk: _Chunk = msgspec.convert(value, _Chunk)
+        chunk: _Chunk = converted(value, _Chunk)
         if not chunk.choices:
             raise msgspec.ValidationError("there is no answer in it")
         self._choice(chunk.choices)
@@ -309,7 +308,7 @@ class ChatReader(TaggedReader):
         if self._thoughts and self._calls:  # wanted back with calls only
             self._state["reasoning_content"] = mended("".join(self._thoughts))
         if self._state:
-            self._opaque(ProviderState(provider=self._provider, data=self._state))
+            self._opaque(wanted_back(self._provider, self._state))
         super()._finish()
 
 

@@ -20,7 +20,7 @@ from realtime_client.updates import Usage
 from . import pieces as pc
 from .ask import GONE, Ask, HttpRequest, Media, json_request
 from .openai_chat import OpenAIChat
-from .reader import Reader, count, decode, decode_as
+from .reader import Reader, count, decode, decode_as, wanted_back
 
 _NAME = "openai-responses"
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -221,9 +221,9 @@ class ResponsesReader(Reader):
                 self._whole_call(index, item)
             case "reasoning":
                 if item.get("encrypted_content"):
-                    self._opaque(ProviderState(_NAME, item))
+                    self._opaque(wanted_back(_NAME, item))
             case str():  # of a tool of the server's own
-                self._opaque(ProviderState(_NAME, item))
+                self._opaque(wanted_back(_NAME, item))
 
     def _whole_message(self, item: dict[str, Any]) -> None:
         content = list(map(_dict, _list(item.get("content"))))
@@ -231,7 +231,7 @@ class ResponsesReader(Reader):
         if any(part.get("type") == "refusal" for part in content):
             self._refusal("")
         phase = item.get("phase")
-        self._close_text(ProviderState(_NAME, {"phase": phase}) if phase else None)
+        self._close_text(wanted_back(_NAME, {"phase": phase}) if phase else None)
 
     def _whole_call(self, index: object, item: dict[str, Any]) -> None:
         arguments, call_id = _string(item.get("arguments")), _string(item.get("call_id"))

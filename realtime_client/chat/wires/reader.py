@@ -92,6 +92,10 @@ class Reader(ABC):
     def _answer(self, body: bytes) -> None:
         """Take a whole answer that did not come as a stream; as above."""
 
+    def _streams(self, begin: bytes) -> bool:
+        """Whether a body with this beginning comes as a stream of messages."""
+        return isinstance(self._frames, JsonLines) or begin.removeprefix(BOM).lstrip().startswith(_EVENT_FIELDS)
+
     def _settle(self) -> None:  # noqa: B027 - most wires hold nothing back
         """The text is complete: nothing of it may be held back any longer."""
 
@@ -118,8 +122,7 @@ class Reader(ABC):
                 self._take(self._frames.feed(data))
             except TooLongError as error:
                 self._fail(malformed(str(error)))
-        out, self._out = self._out, []
-        return out
+        return self._taken()
 
     def _first(self, whole: list[bytes], data: bytes) -> bytes:
         """Keep what does not come as a stream; return all that has come, once it is known to be one.
@@ -136,7 +139,7 @@ class Reader(ABC):
             self._fail(malformed(str(TooLongError())))
         elif self._size - len(data) < _LONGEST_BEGIN:
             begin = b"".join(whole)
-            if isinstance(self._frames, JsonLines) or begin.removeprefix(BOM).lstrip().startswith(_EVENT_FIELDS):
+            if self._streams(begin):
                 self._whole = None
                 return begin
         return b""
@@ -146,8 +149,7 @@ class Reader(ABC):
         self._at_s = at_s
         if not self.over:
             self._end()
-        out, self._out = self._out, []
-        return out
+        return self._taken()
 
     def fail(self, fault: Fault, at_s: float) -> list[pc.Piece]:
         """The answer ends here, because of this."""
@@ -155,6 +157,10 @@ class Reader(ABC):
         if not self.over:
             self._fail(fault)
         return self._taken()
+
+    def _taken(self) -> list[pc.Piece]:
+        out, self._out = self._out, []
+        return out
 
     def _end(self) -> None:
         if self._status >= 300:
@@ -261,11 +267,12 @@ class Reader(ABC):
     def _call(self, key: object, call_id: str, name: str, arguments: str) -> CallBuilder:
         """More of a call. key: equal for all fragments of one call; name and id come with the first, or with each."""
         builder = next((each for each in reversed(self._calls) if each.key == key), None)
+        name = mended(name)
         if builder is None:
             if len(self._calls) >= _MOST_CALLS:
                 raise msgspec.ValidationError(f"more than {_MOST_CALLS} calls of tools")
             self._close_text()
-            builder = CallBuilder(key, self._new_id(call_id), name)
+            builder = CallBuilder(key, self._new_id(mended(call_id)), name)
             self._calls.append(builder)
             self._parts.append(builder)
         elif name and not builder.name:
@@ -290,7 +297,7 @@ class Reader(ABC):
     def _over(self, reason: pc.Reason, words: str = "") -> None:
         """The server says that the answer is over; figures may follow."""
         if self._reason is None or self._reason[0] == "other":
-            self._reason = reason, words
+            self._reason = reason, mended(words)
         self.finished = True
 
     def _finish(self) -> None:
@@ -353,7 +360,15 @@ def decode_as(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
     except msgspec.ValidationError:  # a DecodeError, too
         raise
     except ValueError:
-        return msgspec.convert(_decode_slowly(data), decoder.type)
+        return converted(_decode_slowly(data), decoder.type)
+
+
+def converted(value: Any, kind: Any) -> Any:
+    """Read JSON that is decoded already as a message of a known shape. Errors: msgspec.ValidationError."""
+    try:
+        return msgspec.convert(value, kind)
+    except UnicodeEncodeError as error:  # half a surrogate pair where it does not belong
+        raise msgspec.ValidationError(str(error)) from None
 
 
 def _decode_slowly(data: bytes) -> Any:
@@ -378,3 +393,12 @@ def json_text(value: Any) -> str:
 def count(value: Any) -> int:
     """Read a number of tokens; 0 for what is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
+
+
+def wanted_back(provider: str, data: Any) -> ProviderState:
+    """Keep what a provider wants back as it came, but for half a surrogate pair, which could not be sent."""
+    try:
+        msgspec.json.encode(data)
+    except UnicodeEncodeError:
+        data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+    return ProviderState(provider, data)
