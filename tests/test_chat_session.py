@@ -221,7 +221,7 @@ def test_a_refusal_in_the_servers_own_words():
     with talking(refuses(401, error)) as (_, client):
         failure = until(client, up.Failure, lambda: client.send_text("Hi?"))
         assert failure.message.startswith("Incorrect API key provided")
-        assert (failure.error_type, failure.action) == ("application", "fatal")
+        assert (failure.error_type, failure.action) == ("application", "fallback")
 
 
 def test_a_busy_server_is_asked_again():

@@ -125,10 +125,7 @@ class Reader(ABC):
         return self._taken()
 
     def _first(self, whole: list[bytes], data: bytes) -> bytes:
-        """Keep what does not come as a stream; return all that has come, once it is known to be one.
-
-        What it is, the first bytes tell: content types are not to be relied on.
-        """
+        """Keep what is no stream. Return all, once it is known to be one: the first bytes tell, no content type does."""
         if self.over:
             return b""
         whole.append(data)
@@ -234,10 +231,7 @@ class Reader(ABC):
             self._text(whole[len(said) :])
 
     def _last_text(self, text: str) -> None:
-        """Take the text of the message that ends an answer: the rest of it, or all of it once more.
-
-        A single character is the rest: "1" and "1" is eleven.
-        """
+        """Take the text of the message that ends an answer: the rest, or all once more; "1" and "1" is eleven."""
         said = self._so_far()
         self._text(text[len(said) :] if len(said) > 1 and text.startswith(said) else text)
 
