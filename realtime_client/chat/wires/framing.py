@@ -34,6 +34,10 @@ class JsonLines:
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Take bytes; return the messages that are complete: ('', line). Errors: TooLongError."""
+        if self._began and not self._rest and data[:1] == b"{" and data[-1:] == b"\n":
+            line = data[:-1]
+            if _LF not in line:  # as they come nearly always: one, and whole
+                return [("", line)]
         head, *rest = data.split(b"\n")
         if not rest:
             self._hold(head)

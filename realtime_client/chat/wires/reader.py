@@ -122,10 +122,11 @@ class Reader(ABC):
                 self._take(self._frames.feed(data))
             except TooLongError as error:
                 self._fail(malformed(str(error)))
-        return self._taken()
+        out, self._out = self._out, []
+        return out
 
     def _first(self, whole: list[bytes], data: bytes) -> bytes:
-        """Keep what is no stream. Return all, once it is known to be one: the first bytes tell, no content type does."""
+        """Keep what is no stream; return all, once it is known to be one: its first bytes tell, no content type."""
         if self.over:
             return b""
         whole.append(data)
