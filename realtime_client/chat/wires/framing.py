@@ -7,6 +7,7 @@ text may hold U+2028 and U+0085, which end lines for `str.splitlines` and for no
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from realtime_client.errors import RealtimeError
 
@@ -23,6 +24,16 @@ class TooLongError(RealtimeError):
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         super().__init__(f"the server sends a message of more than {most_bytes // 2**20} MiB")
+
+
+class Framing(Protocol):
+    """Cuts a body into messages: (name, data), name '' where the framing has none."""
+
+    def feed(self, data: bytes) -> list[tuple[str, bytes]]:
+        """Take bytes; return the messages that are complete. Errors: RealtimeError for what cannot be cut."""
+
+    def end(self) -> list[tuple[str, bytes]]:
+        """The body is over: return what is left and reads as a message."""
 
 
 class JsonLines:

@@ -14,7 +14,7 @@ from realtime_client.updates import Usage
 
 from . import pieces as pc
 from .faults import Fault, classify, cut, error_in, malformed, refused
-from .framing import BOM, MOST_BYTES, EventStream, JsonLines, TooLongError
+from .framing import BOM, MOST_BYTES, EventStream, Framing, JsonLines, TooLongError
 from .surrogates import Halves, mended
 
 MOST_ANSWER_BYTES = 4 * MOST_BYTES
@@ -65,7 +65,7 @@ class Reader(ABC):
         self.stream = stream
         self.over = self.finished = self.began = False
         self.usage: Usage | None = None
-        self._frames: EventStream | JsonLines = self._framing()
+        self._frames = self._framing()
         self._whole: list[bytes] | None = []  # what is no stream of messages, or not yet known to be one
         self._size = 0  # of the body so far
         self._status = 200
@@ -81,7 +81,7 @@ class Reader(ABC):
 
     # --- what a wire adds ---------------------------------------------------------------------------------------------
 
-    def _framing(self) -> EventStream | JsonLines:
+    def _framing(self) -> Framing:
         return EventStream()
 
     @abstractmethod
