@@ -35,6 +35,8 @@ class Answering:
         self.usage: up.Usage | None = None
         self.calls: list[pc.CallDonePiece] = []  # complete ones: they count when the answer is over as it should be
         self.size = 0
+        self.tokens = 0  # of the conversation that was sent, estimated
+        self.shortened = False  # it was too long for the model, and less of it was sent
         self.altered = False  # a filter has changed the text
         self._said: list[str] = []
         self._before: list[str] = []  # what requests before the present one said

@@ -28,6 +28,8 @@ from .wires.faults import Fault
 
 _CONTEXT_TOKENS = 100_000  # what nearly every model of a provider takes
 _REPLY_TOKENS = 1_024  # room for the answer
+_LEAST_ROOM = 256
+_SHORTER = 0.5  # of what was too long: estimates of tokens are rough
 CANCELLED = "client_cancelled"
 
 
@@ -108,6 +110,7 @@ class Answers:
         self._streams: dict[str, Answering] = {}
         self._without: dict[int, frozenset[str]] = {}  # fields that a place has refused
         self._unstreamed: set[int] = set()  # places that have refused to stream
+        self.room: dict[int, int] = {}  # tokens that a place is known to take
 
     @property
     def answering(self) -> bool:
@@ -197,12 +200,14 @@ class Answers:
             said = Entry(id="partial", role="assistant", parts=(Text(text=continuation.sent),))
             entries = (*entries, said, Entry(id="go_on", role="user", parts=(Text(text=INSTRUCTION),)))
         room = place.context or self._limits.context_tokens or _CONTEXT_TOKENS
+        room = min(room, self.room.get(at, room))
         chosen = replay(
             entries,
             instructions=wishes.instructions,
             most_tokens=room - (wishes.max_tokens or min(_REPLY_TOKENS, room // 2)),
             most_entries=self._limits.history_entries,
         )
+        answer.tokens = chosen.tokens
         return Ask(
             model=place.model,
             entries=chosen.entries,
@@ -252,6 +257,14 @@ class Answers:
             elif not answer.quiet:
                 happened += _shown(answer, piece)
         return happened
+
+    def progress(self, stream: str, stage: str) -> list[up.Update]:
+        """A server that says nothing yet does this: `loading` or `prompt`."""
+        answer = self._streams.get(stream)
+        if answer is None or answer.quiet or answer.size:
+            return []
+        text = self.places[answer.place].model
+        return [up.Progress(what=stage, item_id=answer.item_id, text=text)]
 
     def _said(self, answer: Answering, text: str) -> list[up.Update]:
         if not text or answer.quiet:
@@ -346,6 +359,9 @@ class Answers:
             self._without[at] = known | {fault.field}
         elif fault.field == "stream":
             self._unstreamed.add(at)
+        elif fault.too_long and not answer.shortened:
+            answer.shortened = refused = True
+            self.room[at] = max(_LEAST_ROOM, int(answer.tokens * _SHORTER))
         else:
             happened += self._told_breaker(at, fault)
         action = self._on_error(fault, place) if self._on_error is not None else None

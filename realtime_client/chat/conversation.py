@@ -111,6 +111,7 @@ class Conversation:
         self._numbers = itertools.count(1)
         self._asked: deque[_Request] = deque()
         self._turn = _Turn()
+        self._abilities: dict[int, tuple[str, ...]] = {}
         self._open_calls: dict[str, tuple[str, str]] = {}  # call -> (answer, tool)
 
     def _name(self, kind: str) -> str:
@@ -121,12 +122,14 @@ class Conversation:
     @property
     def facts(self) -> up.Facts:
         """What is true of the session now."""
-        place = self.answers.places[self.answers.last_place]
+        at = self.answers.last_place
+        place, abilities = self.answers.places[at], self._abilities.get(at)
+        images = place.wire.images and (abilities is None or "vision" in abilities)
         return up.Facts(
             model=place.name,
             modalities=("text",),
             tools=tuple(tool.name for tool in self.answers.wishes.tools),
-            abilities=up.Abilities(audio_in=False, images_in=place.wire.images, truncation=False),
+            abilities=up.Abilities(audio_in=False, images_in=images, truncation=False),
         )
 
     @property
@@ -140,6 +143,7 @@ class Conversation:
             "max_tokens": wishes.max_tokens,
             "temperature": wishes.temperature,
             "context": self.answers.places[0].context,
+            "context_of_model": self.answers.room.get(0),
         }
 
     @property
@@ -167,6 +171,13 @@ class Conversation:
                 image = history.media(part.media) if isinstance(part, Image) else None
                 if image is not None:
                     self.history.keep(image)
+
+    def learnt(self, at: int, context: int | None, abilities: tuple[str, ...]) -> list[up.Update]:
+        """A local server has told how many tokens the model at a place can read, and what it can do."""
+        if context is not None:
+            self.answers.room[at] = context
+        self._abilities[at] = abilities
+        return [up.SessionChanged(facts=self.facts, settings=self.settings)]
 
     def change(self, changes: Changes) -> list[up.Update]:
         """Change settings. Errors: UsageError for what text models have not."""

@@ -29,6 +29,7 @@ from realtime_client.session.threads import Worker, join_all
 
 from .accumulator import Accumulator
 from .answers import Abort, Begin, Wishes
+from .backstage import Backstage
 from .breaker import Breaker, BreakerStore, MemoryStore
 from .chain import OnError
 from .chunk_buffer import ChunkBuffer
@@ -46,6 +47,8 @@ T = TypeVar("T")
 Happened = Sequence[up.Update]
 _LOOK_S = 0.25
 _MOST_COMMANDS = 1024
+_LOCAL = "ollama"  # the provider that tells what it is doing
+_SILENT_S = 1.0
 # A thread hands the interpreter over when it blocks, else after 5 ms: what comes in one burst would be read to its end
 # before anybody sees its first piece.
 _YIELD_S = 1e-5
@@ -83,6 +86,7 @@ class TextEngine:
         self._event_observers: tuple[EventObserver, ...] = ()
         self._filters: tuple[MakeFilter, ...] = ()
         self._watchers: tuple[Watching, ...] = ()
+        self._backstage = Backstage(clock)
         self._held = ChunkBuffer(limits.chunk_buffer, limits.when_full)
         self._hub = hub
         self._clock = clock
@@ -98,6 +102,10 @@ class TextEngine:
         """Start the coordinator. started: decides what to tell of it. Nothing is asked of a server yet."""
         self._coordinator.start()
         self._tell(started)
+        for at, place in enumerate(self.conversation.answers.places):
+            if place.provider == _LOCAL:
+                self._backstage.facts(place, functools.partial(self._learnt, at))
+                break
 
     def end(self, deadline: Deadline) -> None:
         """Cut what runs, and wait for the threads."""
@@ -109,6 +117,7 @@ class TextEngine:
         with self._hub.lock:
             workers = [worker for _, worker in self._running.values()]
         join_all([worker.thread for worker in workers if worker.thread.ident], deadline)
+        self._backstage.close(deadline)
         for watching in self._watchers:
             watching.close(deadline)
         self._lanes.close()
@@ -124,7 +133,7 @@ class TextEngine:
         with self._hub.lock:
             workers = [self._coordinator, *(worker for _, worker in self._running.values())]
             workers += [watching.worker for watching in self._watchers]
-        return [worker.thread for worker in workers if worker.thread.ident]
+        return [*self._backstage.threads(), *(worker.thread for worker in workers if worker.thread.ident)]
 
     @property
     def failure(self) -> BaseException | None:
@@ -264,6 +273,9 @@ class TextEngine:
         for exchange in exchanges:
             heard_s, host = exchange.heard_s, exchange.place.host
             if heard_s is None:
+                if now - exchange.started_s > _SILENT_S and not exchange.asked_about:
+                    exchange.asked_about = True
+                    self._still_nothing(exchange)
                 if now - exchange.started_s > limits.first_byte_s:
                     exchange.abort(network(f"{host} said nothing within {limits.first_byte_s:g} s"))
             elif exchange.reader.finished:
@@ -273,6 +285,19 @@ class TextEngine:
                 exchange.abort(network(f"{host} was silent for {limits.silence_s:g} s"))
             elif now - exchange.started_s > limits.stream_timeout_s:
                 exchange.abort(_too_long(f"the answer took longer than {limits.stream_timeout_s:g} s"))
+
+    def _learnt(self, at: int, context: int | None, abilities: tuple[str, ...]) -> None:
+        """A local server has told how much its model can read, and what it can do."""
+        self._tell(lambda: self.conversation.learnt(at, context, abilities))
+
+    def _still_nothing(self, exchange: Exchange) -> None:
+        """A local server says nothing yet: ask what it is doing."""
+        place, told = exchange.place, self.conversation.answers.progress
+        stream = exchange.reader.stream
+        if place.provider == _LOCAL:
+            self._backstage.loaded(
+                place, lambda here: self._tell(lambda: told(stream, "prompt" if here else "loading"))
+            )
 
     # --- a stream -----------------------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class Exchange:
     """One request and the reading of its answer.
 
     `run` blocks until the answer is over; `abort` ends it from any thread. heard_s: when bytes came last, the head
-    included; None before.
+    included; None before. asked_about: somebody has asked why nothing comes.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Exchange:
         self.reader = reader
         self.started_s = clock.monotonic()
         self.heard_s: float | None = None
+        self.asked_about = False
         self._request = request
         self._take = take
         self._lanes = lanes

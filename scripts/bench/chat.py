@@ -151,9 +151,8 @@ def shown_first(url: str) -> None:
         client.observe(lambda u, _at: first.append(time.monotonic()) if u.kind == "text_delta" else None)
         client.ask("/paced 2", timeout_s=20)
     whole_s = time.monotonic() - began_s
-    print(
-        f"an answer of 2 s: the first piece is there after {(first[0] - began_s) * 1000:.1f} ms, all of it after {whole_s:.2f} s"
-    )
+    first_ms = (first[0] - began_s) * 1000
+    print(f"an answer of 2 s: the first piece is there after {first_ms:.1f} ms, all of it after {whole_s:.2f} s")
 
 
 def cancel(url: str, times: int, next_line: Callable[[], str], kind: str) -> None:
