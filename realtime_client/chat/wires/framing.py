@@ -30,7 +30,7 @@ class Framing(Protocol):
     """Cuts a body into messages: (name, data), name '' where the framing has none."""
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
-        """Take bytes; return the messages that are complete. Errors: RealtimeError for what cannot be cut."""
+        """Take bytes; return the messages that are complete. Errors: TooLongError."""
 
     def end(self) -> list[tuple[str, bytes]]:
         """The body is over: return what is left and reads as a message."""
