@@ -98,9 +98,9 @@ def test_a_file_of_the_users(toys: Path, tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["ollama"], 2, "there is no provider 'ollama'; the commands are list, get, check, remove"),
-        (["chekc"], 2, "there is no provider 'chekc'; did you mean check?"),
-        (["ollama", "--json"], 2, "No such option"),
+        (["nobody"], 2, "there is no command and no provider 'nobody'; the providers are ollama, openai"),
+        (["chekc"], 2, "there is no command and no provider 'chekc'; did you mean check?"),
+        (["ollama", "--jsn"], 2, "No such option"),
         (["get"], 2, "Missing argument 'NAME'"),
         (["get", "tov"], 2, "there is no model 'tov'; did you mean toy?"),
         (["check", "../toy"], 2, "there is no model '../toy'; did you mean toy?"),

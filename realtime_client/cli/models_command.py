@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+import msgspec
 
 from realtime_client import models
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.interruption import interruption
-from realtime_client.cli.options import SectionedCommand, log_options
+from realtime_client.cli.options import SectionedCommand, log_options, provider_options
 from realtime_client.cli.session import logging_as_set, notice
-from realtime_client.errors import ModelMissingError, UsageError
+from realtime_client.errors import (
+    AuthenticationError,
+    ConnectError,
+    HostUnreachableError,
+    ModelMissingError,
+    RateLimitedError,
+    UsageError,
+)
 from realtime_client.escape import one_line
 from realtime_client.settings import Settings
+from realtime_client.settings.providers import PROVIDERS, place
 
 if TYPE_CHECKING:
     from realtime_client.models import Model
@@ -44,14 +53,48 @@ class _Words(click.Group):
         name = args[0]
         if name in self.commands or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        return name, click.Command(name, callback=lambda: list_provider(name)), args[1:]
+        if name not in PROVIDERS:
+            near = difflib.get_close_matches(name, [*self.commands, *PROVIDERS], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the providers are {', '.join(PROVIDERS)}"
+            raise UsageError(f"there is no command and no provider {name!r}; {hint}")
+        return name, _provider_command(name), args[1:]
 
 
-def list_provider(name: str) -> None:
-    """List the models that a provider offers. Errors: UsageError for a provider that is not known."""
-    near = difflib.get_close_matches(name, command.commands, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(command.commands)}"
-    raise UsageError(f"there is no provider {name!r}; {hint}")
+def _provider_command(name: str) -> click.Command:
+    """Make the command that lists the models of a provider."""
+
+    @click.command(name, cls=SectionedCommand, help=f"List the models that are offered by {PROVIDERS[name].about}.")
+    @click.option("--json", "as_json", is_flag=True, help="one JSON object")
+    @provider_options
+    def listed(*, settings: Settings, invocation: Invocation, as_json: bool) -> None:
+        with logging_as_set(settings):
+            list_provider(name, settings, invocation, as_json=as_json)
+
+    return listed
+
+
+def list_provider(name: str, settings: Settings, invocation: Invocation, *, as_json: bool) -> None:
+    """List the models that a provider offers. Errors: UsageError; ConnectError and its kinds."""
+    from realtime_client.chat.backstage import RefusedError, explained, offered
+
+    where = place(settings, f"{name}/-")
+    try:
+        found = offered(where, settings.limits.open_timeout_s or 30.0)
+    except RefusedError as error:
+        fault = explained(error, where)
+        kind: type[ConnectError] = HostUnreachableError
+        if fault.status in (401, 403):
+            kind = AuthenticationError
+        elif fault.status == 429:
+            kind = RateLimitedError
+        raise kind(fault.line if where.host in fault.line else f"{where.host}: {fault.line}") from None
+    if as_json:
+        click.echo(json.dumps({"provider": name, "host": where.host, "models": msgspec.to_builtins(found)}))
+        return
+    for each in found:
+        about = f"  {each.about}" if each.about else ""
+        click.echo(one_line(f"{name}/{each.name}{about}"))
+    notice(invocation, f"{len(found)} models at {where.host}" if found else f"{where.host} offers no models")
 
 
 def _names(_context: click.Context, _argument: click.Parameter, begun: str) -> list[str]:
@@ -62,6 +105,8 @@ def _names(_context: click.Context, _argument: click.Parameter, begun: str) -> l
 @click.group("models", cls=_Words)
 def command() -> None:
     """List, get, check and remove the weights of speech and text models; without a word: list.
+
+    The name of a provider of text models (ollama, openai, azure, gemini, anthropic) lists what it offers.
 
     They are data, kept in the user's data folder (REALTIME_MODELS_DIR names another). Each file has a SHA-256 in the
     manifest of this program, and none is used that differs.

@@ -67,6 +67,12 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return _with_settings(function, [SPECS[name] for name in ("token", *_LOGS)])
 
 
+def provider_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where a provider is and who asks. It is called as `session_options` does."""
+    names = ("url", "token", "header", "proxy", "ca_file", "open_timeout_s", *_LOGS)
+    return _with_settings(function, [SPECS[name] for name in names])
+
+
 def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of logging alone. It is called with `settings` and `invocation`."""
     return _with_settings(function, [SPECS[name] for name in _LOGS])
@@ -158,4 +164,12 @@ def _metavar(spec: Spec) -> str | None:
     )
 
 
-__all__ = ["SectionedCommand", "Settings", "log_options", "server_options", "session_options", "talk_options"]
+__all__ = [
+    "SectionedCommand",
+    "Settings",
+    "log_options",
+    "provider_options",
+    "server_options",
+    "session_options",
+    "talk_options",
+]

@@ -100,7 +100,9 @@ class Settings:
     what people should know about the sources, such as a mistyped variable.
     """
 
-    url: str | None = _setting(None, read.word, "full WebSocket URL of a Realtime server")
+    url: str | None = _setting(
+        None, read.word, "URL of the server: wss://... for a realtime model, https://... for a text model"
+    )
     local: bool = _setting(False, read.flag, "use the built-in local server", flag="--local")
     base_url: str | None = _setting(
         None, read.word, "base URL of an API, such as http://127.0.0.1:8000/v1", env="OPENAI_BASE_URL", flag="-"
