@@ -400,8 +400,10 @@ def test_when_nobody_can_go_on_what_was_shown_is_taken_back():
     talk.text("two, ")
     talk.fail(cut())
     assert talk.last(up.ResponseDone).status == "failed"
-    assert talk.last(up.ResponseDone).text == "One, two, "
+    done = talk.last(up.ResponseDone)
+    assert done.text == "One, two, "
     assert talk.history == []
+    assert done.item_ids[0] in {each.item_id for each in talk.all(up.ItemDeleted)}
 
 
 def test_without_fallback_nobody_stands_in():

@@ -12,7 +12,9 @@ from .place import Place
 from .wires.faults import CUT, Action, Fault
 
 OnError = Callable[[Fault, Place], Action | None]
-"""Decides otherwise: (what went wrong, where) -> an action, or None for the one that is planned."""
+"""Decides otherwise: (what went wrong, where) -> an action, or None for the one that is planned.
+
+It is called while the session decides: it must be quick, and call nothing of the session."""
 
 _LONGEST_DELAY_S = 30.0
 

@@ -429,7 +429,8 @@ class Conversation:
         if fault.action != "retry" or answer.size:
             turn.settle()
             turn.failed = taken
-            return self._take_back(open_ids)
+            half = [up.ItemDeleted(item_id=answer.item_id)] if answer.size else []
+            return [*half, *self._take_back(open_ids)]
         for entry in taken:
             self.history.remove(entry.id)
         turn.kept = taken

@@ -241,9 +241,13 @@ class TextEngine:
             if due_s is not None and due_s <= self._clock.monotonic():
                 self._tell(self.conversation.tick)
 
-    def _wait_s(self) -> float:
+    def _wait_s(self) -> float | None:
+        """How long there is nothing to do but to wait for a command; None for as long as it takes."""
         due_s = self.conversation.due_s
-        return _LOOK_S if due_s is None else min(_LOOK_S, max(0.0, due_s - self._clock.monotonic()))
+        look_s = _LOOK_S if self._running else None
+        if due_s is None:
+            return look_s
+        return min(_LOOK_S, max(0.0, due_s - self._clock.monotonic()))
 
     def _begin_stream(self, command: Begin) -> None:
         stream, place = command.stream, self.conversation.answers.places[command.place]
