@@ -219,8 +219,13 @@ class Conversation:
     def respond(
         self, answers: int = 1, branches: Branches | None = None, *, go_on: bool = False
     ) -> tuple[str, list[up.Update]]:
-        """Ask for an answer, queued behind a running one; returns the request's id. go_on: for the rest of the last."""
+        """Ask for an answer, queued behind a running one; returns the request's id. go_on: for the rest of the last.
+
+        Errors: UsageError when nothing was said yet, or more is asked for than can be.
+        """
         self._check_room(answers)
+        if not len(self.history):
+            raise UsageError("there is nothing to answer yet: say something first")
         request = _Request(self._name("req"), answers, branches, go_on)
         self._asked.append(request)
         return request.request_id, self.begin_next()
@@ -233,6 +238,8 @@ class Conversation:
 
     def tool_result(self, call_id: str, output: str, *, respond: bool) -> tuple[str, list[up.Update]]:
         """Take what a tool returned; after the last one of an answer, the next answer is asked for."""
+        if respond:
+            self._check_room(1)
         call = self._open_calls.pop(call_id, None)
         if call is None:
             raise UsageError(f"the model made no call {call_id!r} that waits for a result")
@@ -281,10 +288,11 @@ class Conversation:
             happened += self.answers.stop(answer)
         return bool(happened), happened
 
-    def _drop_asked(self, requests: Iterable[_Request]) -> list[up.Update]:
+    def _drop_asked(
+        self, requests: Iterable[_Request], message: str = "the request was cancelled before its answer began"
+    ) -> list[up.Update]:
         dropped = list(requests)
         self._asked = deque(each for each in self._asked if each not in dropped)
-        message = "the request was cancelled before its answer began"
         return [
             up.Failure(message=message, code=up.REQUEST_CANCELLED, event_id=each.request_id, benign=True)
             for each in dropped
@@ -311,6 +319,7 @@ class Conversation:
         Errors: UsageError when nothing was asked yet.
         """
         self._check_room(answers)
+        self._check_said()
         happened = self.interrupt("typed")[1]
         waiting = self._turn.settle()
         branches = None
@@ -327,6 +336,7 @@ class Conversation:
 
     def edit(self, text: str) -> tuple[str, str | None, list[up.Update]]:
         """Say the last message of the user in other words, and ask again. Errors: UsageError when there is none."""
+        self._check_said()
         happened = self.interrupt("typed")[1]
         waiting = self._turn.settle()
         if waiting:
@@ -338,13 +348,15 @@ class Conversation:
         item_id, request_id, more = self.say(text, images, respond=True)
         return item_id, request_id, happened + more
 
+    def _check_said(self) -> None:
+        if not (self._turn.kept or self._turn.failed or any(each.role == "user" for each in self.history.in_order())):
+            raise UsageError("nothing was said yet")
+
     def _last_turn(self) -> tuple[Entry, list[Entry]]:
-        """The last message of the user, and what came after it. Errors: UsageError."""
+        """The last message of the user, and what came after it."""
         entries = self.history.in_order()
-        for n in range(len(entries) - 1, -1, -1):
-            if entries[n].role == "user":
-                return entries[n], entries[n + 1 :]
-        raise UsageError("nothing was said yet")
+        last = max(n for n, entry in enumerate(entries) if entry.role == "user")
+        return entries[last], entries[last + 1 :]
 
     def choose(self, index: int, item_id: str | None = None) -> list[up.Update]:
         """Let another of the answers stand in the conversation. index: from 0; item_id: default the newest such place.
@@ -383,6 +395,8 @@ class Conversation:
         """Begin the next answer that is asked for, if none runs."""
         if not self._asked or self.answers.answering:
             return []
+        if not len(self.history):  # what was to be answered was taken back
+            return self._drop_asked(self._asked, "what was to be answered is no longer part of the conversation")
         request = self._asked.popleft()
         entries = tuple(self.history.in_order())
         if request.go_on:
