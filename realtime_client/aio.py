@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
@@ -169,9 +169,9 @@ class AsyncSession(Generic[S]):
         except TimeoutError:
             raise QueueFullError(f"messages wait, and the server does not take them: waited {limit_s:g} s") from None
 
-    async def send_text(self, text: str, *, respond: bool = True) -> Sent:
-        """Say something in writing."""
-        return await self._call(lambda: self.session.send_text(text, respond=respond))
+    async def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = ()) -> Sent:
+        """Say something in writing, with images (data URIs) where the other side takes them."""
+        return await self._call(lambda: self.session.send_text(text, respond=respond, images=images))
 
     async def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
         """Send audio of the user in `facts.input_format`."""

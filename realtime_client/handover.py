@@ -156,15 +156,17 @@ class StandbyClient(RealtimeClient):
     def stats(self) -> Stats:
         stats = super().stats()
         stats.usage += self._engine.conversation.answers.usage
+        if self._writing is not None:
+            stats.text = self._engine.stats()
         return stats
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 
-    def send_text(self, text: str, *, respond: bool = True) -> Sent:
+    def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = ()) -> Sent:
         return (
-            super().send_text(text, respond=respond)
+            super().send_text(text, respond=respond, images=images)
             if self._writing is None
-            else self._writing.send_text(text, respond=respond)
+            else self._writing.send_text(text, respond=respond, images=images)
         )
 
     def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:

@@ -282,7 +282,7 @@ class AnswerSource(Update, frozen=True):
     """Who makes an answer from here on, where that has changed.
 
     offset: how many characters of its text had come before. source: the model that goes on, as `--model` names it.
-    reason: why the one before does not, one line.
+    reason: why the one before does not, for people, one line.
     """
 
     kind: ClassVar[str] = "answer_source"
@@ -485,7 +485,10 @@ class Failure(Update, frozen=True):
     """The server reports an error; the session goes on unless `fatal`.
 
     event_id: the request that caused it, when it says so. benign: a known race, for information only. action: what
-    was planned about it (`retry`, `restart`, `fallback`, `fatal`), where this program decides that.
+    was planned about it (`retry`, `restart`, `fallback`, `fatal`), where this program decides that. source: the model
+    that failed, as `--model` names it, where there may be several. raises: the class of `realtime_client.errors` that
+    it is to whoever waits for the answer, where that is known; `ResponseDone` follows. retry_after_s: how long the
+    server wants to be left alone.
     """
 
     kind: ClassVar[str] = "failure"
@@ -497,6 +500,9 @@ class Failure(Update, frozen=True):
     benign: bool = False
     fatal: bool = False
     action: str | None = None
+    source: str | None = None
+    raises: str | None = None
+    retry_after_s: float | None = None
 
     @property
     def of_this_side(self) -> bool:

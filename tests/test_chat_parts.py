@@ -149,11 +149,11 @@ def test_the_figures_of_a_stream():
     assert streams.running() == {"s1": 12.4}
     streams.take([pc.UsagePiece("s1", 0, 12.4, Usage(output_tokens=40))])
     streams.take([pc.TimingsPiece("s1", 0, 12.4, pc.Timings(load_s=0.25, prompt_s=0.1, generate_s=2.0))])
-    stats = streams.end("s1", 12.5, retries=1)
+    stats = streams.end("s1", 12.5)
     assert stats is not None
     assert (stats.pieces, stats.characters, stats.first_s, stats.total_s) == (20, 100, 0.5, 2.5)
     assert (stats.tokens, stats.tokens_per_s, stats.estimated) == (40, 20.0, False)
-    assert (stats.load_s, stats.prompt_s, stats.retries, sum(stats.rates)) == (0.25, 0.1, 1, 20)
+    assert (stats.load_s, stats.prompt_s, stats.rates) == (0.25, 0.1, [10, 10])
     assert streams.stats() == [stats]
     assert (streams.text("s1"), streams.running(), streams.end("s1", 13.0)) == ("", {}, None)
 

@@ -5,37 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-import msgspec
-
+from realtime_client.session.stats import StreamStats
 from realtime_client.updates import Usage
 
 from .wires import pieces as pc
 
 _RATE_STEP_S = 1.0
 _MOST_STEPS = 600
-
-
-class StreamStats(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The figures of one stream; times in seconds, None for what did not happen.
-
-    first_s: from the request to the first text; total_s: to its end. rates: pieces of text in each second from
-    the first one on. tokens_per_s: what the server counted, by its own time where it tells it; None without usage.
-    estimated: the tokens are counted here, one a piece: the server stated none. load_s, prompt_s: see `Timings`.
-    """
-
-    stream: str
-    source: str = ""
-    pieces: int = 0
-    characters: int = 0
-    first_s: float | None = None
-    total_s: float | None = None
-    tokens: int = 0
-    tokens_per_s: float | None = None
-    estimated: bool = False
-    load_s: float | None = None
-    prompt_s: float | None = None
-    retries: int = 0
-    rates: list[int] = []
 
 
 class _Stream:
@@ -56,19 +32,21 @@ class _Stream:
 class Accumulator:
     """Takes the pieces of all streams of a session.
 
-    keep: figures of so many finished streams are kept; of their text, nothing: the conversation has it.
+    keep: figures of so many finished streams are kept; of their text, nothing: the conversation has it. begun,
+    finished: how many streams were.
     """
 
     def __init__(self, keep: int = 256) -> None:
         self._lock = threading.Lock()
         self._running: dict[str, _Stream] = {}
         self._done: deque[StreamStats] = deque(maxlen=keep)
-        self.finished = 0
+        self.begun = self.finished = 0
 
     def begin(self, stream: str, source: str, at_s: float) -> None:
         """A stream begins: its request leaves."""
         with self._lock:
             self._running[stream] = _Stream(stream, source, at_s)
+            self.begun += 1
 
     def take(self, pieces: list[pc.Piece]) -> None:
         """Take pieces of one stream."""
@@ -115,16 +93,16 @@ class Accumulator:
         with self._lock:
             return {stream: found.last_s for stream, found in self._running.items()}
 
-    def end(self, stream: str, at_s: float, *, retries: int = 0) -> StreamStats | None:
+    def end(self, stream: str, at_s: float) -> StreamStats | None:
         """A stream is over: its text is forgotten. Returns its figures; None for one that is not running."""
         with self._lock:
             found = self._running.pop(stream, None)
             if found is None:
                 return None
             stats = found.stats
-            stats.total_s = at_s - found.started_s
-            stats.first_s = None if found.first_s is None else found.first_s - found.started_s
-            stats.retries, stats.rates = retries, found.rates
+            stats.total_s = round(at_s - found.started_s, 6)
+            stats.first_s = None if found.first_s is None else round(found.first_s - found.started_s, 6)
+            stats.rates = found.rates
             _count(stats, found, at_s)
             self._done.append(stats)
             self.finished += 1

@@ -22,9 +22,10 @@ from .continuation import INSTRUCTION
 from .hints import hint
 from .limits import ChatLimits
 from .place import Place
+from .raising import raises
 from .wires import pieces as pc
 from .wires.ask import Ask
-from .wires.faults import Fault
+from .wires.faults import EMPTY, Fault
 
 _CONTEXT_TOKENS = 100_000  # what nearly every model of a provider takes
 _REPLY_TOKENS = 1_024  # room for the answer
@@ -78,7 +79,8 @@ class Book(Protocol):
 class Answers:
     """The answers of one conversation. What is to be done is appended to `commands`.
 
-    wishes: may be changed at any time. usage: what all answers took. last_place: who made the newest.
+    wishes: may be changed at any time. usage: what all answers took. last_place: who made the newest. retries: how
+    often the same model was asked again; fallbacks: how often another one took over.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Answers:
         self.commands: list[Command] = []
         self.usage = up.Usage()
         self.last_place = 0
+        self.retries = self.fallbacks = 0
         self.running: dict[str, Answering] = {}  # by response
         self._book = book
         self._limits = limits
@@ -156,9 +159,10 @@ class Answers:
         happened: list[up.Update] = []
         if step.place is None:
             return self._give_up(answer, fault or _nobody(step.notice))
+        moves = step.place != answer.place and answer.place >= 0
         if step.notice and not answer.quiet:
             happened.append(up.Notice(message=step.notice))
-        if step.place != answer.place and answer.place >= 0 and not answer.quiet:
+        if moves and not answer.quiet:
             happened.append(
                 up.AnswerSource(
                     response_id=answer.response_id,
@@ -168,6 +172,8 @@ class Answers:
                     reason="" if fault is None else fault.message,
                 )
             )
+        self.fallbacks += moves
+        self.retries += fault is not None and not moves
         answer.place = step.place
         if step.delay_s > 0:
             answer.due_s = self._now_s() + step.delay_s
@@ -391,13 +397,15 @@ class Answers:
         if not answer.began:
             answer.began = True
             happened.append(up.ResponseStarted(response_id=answer.response_id, request_id=answer.request_id))
-        code = fault.code or (str(fault.status) if fault.status else None)
         failure = up.Failure(
             message=fault.line,
-            code=code,
+            code=fault.code or (str(fault.status) if fault.status else None),
             error_type=fault.category,
             event_id=answer.request_id,
             action=fault.action,
+            source=self.places[answer.place].name if answer.place >= 0 else None,
+            raises=raises(fault, shown=bool(answer.size)),
+            retry_after_s=fault.retry_after_s,
         )
         done = self.done(answer, "failed", reason=fault.code or fault.category, error=fault.line)
         return [*happened, failure, *done, *self._book.unanswered(answer, fault), *self._book.begin_next()]
@@ -435,4 +443,4 @@ def _nobody(notice: str) -> Fault:
 
 
 def _empty(place: Place) -> Fault:
-    return Fault(category="protocol", action="restart", message=f"the answer of {place.name} is empty")
+    return Fault(category="protocol", action="restart", message=f"the answer of {place.name} is empty", code=EMPTY)

@@ -14,17 +14,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from realtime_client import updates as up
 from realtime_client.deadline import Clock, Deadline
 from realtime_client.errors import QueueFullError
 from realtime_client.escape import one_line
 from realtime_client.history import Image
+from realtime_client.logs import Log
 from realtime_client.session.hub import Hub
 from realtime_client.session.observers import EventObserver, RecorderProtocol
 from realtime_client.session.session import Sent
-from realtime_client.session.stats import Traffic
+from realtime_client.session.stats import BreakerStats, TextStats, Traffic
 from realtime_client.session.threads import Worker, join_all
 
 from .accumulator import Accumulator
@@ -39,12 +42,13 @@ from .http import Exchange, Lanes
 from .limits import ChatLimits
 from .place import Place
 from .wires.ask import HttpRequest
-from .wires.faults import Fault, network
+from .wires.faults import SLOW, Fault, network
 from .wires.pieces import ErrorPiece, FinishPiece, Piece, TextPiece
 from .wires.reader import Reader
 
 T = TypeVar("T")
 Happened = Sequence[up.Update]
+_log = Log("chat")
 _LOOK_S = 0.25
 _MOST_COMMANDS = 1024
 _LOCAL = "ollama"  # the provider that tells what it is doing
@@ -139,6 +143,21 @@ class TextEngine:
     def failure(self) -> BaseException | None:
         """The first exception of the coordinator."""
         return self._coordinator.error
+
+    def stats(self) -> TextStats:
+        """Return the figures of its models."""
+        answers = self.conversation.answers
+        breakers = {
+            place.name: BreakerStats(state=breaker.state.state, reason=breaker.state.reason)
+            for place, breaker in zip(answers.places, answers.breakers, strict=True)
+        }
+        return TextStats(
+            requests=self.streams.begun,
+            retries=answers.retries,
+            fallbacks=answers.fallbacks,
+            streams=self.streams.stats(),
+            breakers=breakers,
+        )
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 
@@ -267,6 +286,7 @@ class TextEngine:
             if self._hub.records:
                 self._hub.publish((), now, functools.partial(_sent, request), len(request.body))
         self.streams.begin(stream, place.name, now)
+        _log.info("request", **_request_fields(command, place, request))
         worker.start()
 
     def _look_after_streams(self) -> None:
@@ -309,7 +329,7 @@ class TextEngine:
         try:
             exchange.run()
         finally:
-            self.streams.end(stream, self._clock.monotonic())
+            self._stream_over(stream, self._clock.monotonic())
             with self._hub.lock:
                 self._running.pop(stream, None)
 
@@ -325,8 +345,10 @@ class TextEngine:
         last = pieces[-1]
         if isinstance(last, ErrorPiece):
             self.traffic.failures += 1
+            _log.info("fault", stream=stream, **_fault_fields(last.fault))
+            _log.debug("fault_words", stream=stream, message=last.fault.message)
         elif isinstance(last, FinishPiece):
-            self.streams.end(stream, last.at_s)
+            self._stream_over(stream, last.at_s)
         answers, at_s = self.conversation.answers, pieces[0].at_s
         shown = _filtered(filters, pieces) if filters else pieces
         try:
@@ -338,6 +360,23 @@ class TextEngine:
             time.sleep(_YIELD_S)
         if crowded:
             self._hub.wait_for_room()
+
+    def _stream_over(self, stream: str, at_s: float) -> None:
+        stats = self.streams.end(stream, at_s)
+        if stats is not None:
+            _log.info("stream", **msgspec.to_builtins(stats))
+
+
+def _request_fields(command: Begin, place: Place, request: HttpRequest) -> dict[str, Any]:
+    ask = command.ask
+    told = {"stream": command.stream, "source": place.name, "host": place.host, "path": request.path.partition("?")[0]}
+    return told | {"streaming": ask.stream, "entries": len(ask.entries), "bytes": len(request.body)}
+
+
+def _fault_fields(fault: Fault) -> dict[str, Any]:
+    """All but its words, which may repeat what was said."""
+    fields: dict[str, Any] = msgspec.to_builtins(fault)
+    return {name: value for name, value in fields.items() if name not in ("message", "hint") and value is not None}
 
 
 def _filtered(filters: Filters, pieces: list[Piece]) -> list[Piece]:
@@ -373,7 +412,7 @@ def _sent(request: HttpRequest, recorder: RecorderProtocol, at_s: float) -> None
 
 
 def _too_long(message: str) -> Fault:
-    return Fault(category="network", action="fallback", message=message)
+    return Fault(category="network", action="fallback", message=message, code=SLOW)
 
 
 _NAMES = {

@@ -21,7 +21,7 @@ from realtime_client.escape import one_line
 
 from .place import Place
 from .wires.ask import HttpRequest
-from .wires.faults import CUT, Fault, malformed, network
+from .wires.faults import CUT, MOVED, UNTRUSTED, Fault, malformed, network
 from .wires.pieces import Piece
 from .wires.reader import Reader
 
@@ -216,7 +216,7 @@ class Exchange:
             self.heard_s = self._clock.monotonic()
             if 300 <= response.status_code < 400:
                 where = one_line(response.headers.get("location", "somewhere else"), 100)
-                return _fatal(f"{place.host} says that this has moved to {where}: change the base URL")
+                return _fatal(f"{place.host} says that this has moved to {where}: change the base URL", code=MOVED)
             reader.head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
             for data in response.iter_bytes():
                 self.heard_s = now = self._clock.monotonic()
@@ -245,9 +245,10 @@ def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
     if isinstance(error, httpx2.ProxyError):
         return network(f"the proxy refuses: {says}")
     if isinstance(error, httpx2.ConnectError):
-        certificate = "CERTIFICATE" in says.upper()
-        if certificate:
-            return _fatal(f"{place.host}: its certificate is not trusted ({says})")
+        if "CERTIFICATE" in says.upper():
+            return _fatal(f"{place.host}: its certificate is not trusted ({says})", code=UNTRUSTED)
+        if "SSL" in says.upper():
+            return _fatal(f"{place.host}: TLS failed: {says} (is it a plain http:// server?)", code=UNTRUSTED)
         return network(f"cannot reach {place.host}: {says}")
     if isinstance(error, httpx2.DecodingError):
         return malformed(f"the answer cannot be read: {says}")
@@ -258,5 +259,5 @@ def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
     return network(f"the answer was cut: {says}", code=CUT)
 
 
-def _fatal(message: str) -> Fault:
-    return Fault(category="network", action="fatal", message=one_line(message, 300), trips=False)
+def _fatal(message: str, *, code: str = "") -> Fault:
+    return Fault(category="network", action="fatal", message=one_line(message, 300), code=code, trips=False)

@@ -111,4 +111,5 @@ class ChatSession(Writing, Session):
             transcription_usage={},
             connect_ms=self._connect_ms,
             duration_s=round(self._clock.monotonic() - self._started_s, 3),
+            text=self._engine.stats(),
         )

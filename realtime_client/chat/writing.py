@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.errors import UsageError
-from realtime_client.session.arguments import check_call, check_fields, check_kind, check_text
+from realtime_client.session.arguments import check_call, check_fields, check_kind, check_said, check_text
 from realtime_client.session.hub import Hub
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
@@ -44,20 +44,13 @@ class Writing:
         return result
 
     def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = (), answers: int = 1) -> Sent:
-        """Say something in writing, with images if the model takes them.
+        """Say something in writing; see `Session.send_text`.
 
-        images: data URIs or addresses. answers: so many are asked for at once; the first one is the answer, the others
-        stand beside it (`Alternatives`). Otherwise as `Session.send_text`.
+        answers: so many are asked for at once; the first one is the answer, the others stand beside it
+        (`Alternatives`).
         """
-        check_text(text, "the text")
-        for image in images:
-            check_text(image, "an image (a data URI or an address)")
+        check_said(text, images, self._engine.conversation.facts)
         check_kind(answers, int, "the number of answers")
-        if not text.strip() and not images:
-            raise UsageError("there is nothing to send: the text is empty")
-        facts = self._engine.conversation.facts
-        if images and not facts.abilities.images_in:
-            raise UsageError(f"{facts.model} takes no images")
         return self._act(lambda: self._engine.say(text, images, respond=respond, answers=answers))
 
     def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:

@@ -13,7 +13,14 @@ from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.facts import config_of
 from realtime_client.protocol.items import Item
-from realtime_client.session.arguments import check_call, check_fields, check_json, check_kind, check_text
+from realtime_client.session.arguments import (
+    check_call,
+    check_fields,
+    check_json,
+    check_kind,
+    check_said,
+    check_text,
+)
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 
@@ -32,13 +39,11 @@ class RealtimeClient(WiredSession):
     playback.
     """
 
-    def send_text(self, text: str, *, respond: bool = True) -> Sent:
-        check_text(text, "the text")
-        if not text.strip():
-            raise UsageError("there is nothing to send: the text is empty")
+    def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = ()) -> Sent:
+        check_said(text, images, self.facts)
 
         def decide() -> tuple[Sent, Sequence[up.Update]]:
-            item_id, happened = self._conversation.say(text, respond=respond)
+            item_id, happened = self._conversation.say(text, respond=respond, images=images)
             return Sent(item_id, self._conversation.last_request_id if respond else None), happened
 
         return self._act(decide)

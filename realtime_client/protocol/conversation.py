@@ -8,7 +8,7 @@ as updates; requests of the user are methods. Both append the messages to send t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from realtime_client import updates as up
@@ -236,8 +236,12 @@ class Conversation:
 
     # --- the user speaks ----------------------------------------------------------------------------------------------
 
-    def say(self, text: str, *, respond: bool = True, role: str = "user") -> tuple[str, list[up.Update]]:
+    def say(
+        self, text: str, *, respond: bool = True, role: str = "user", images: Sequence[str] = ()
+    ) -> tuple[str, list[up.Update]]:
         """Add a typed message; with `respond`, cut a running answer and ask for a new one.
+
+        images: of a user, data URIs that go before the text, which may be empty.
 
         Returns the item's id and what to tell observers: the server does not echo typed text as speech.
         Errors: UsageError when 64 requests wait already.
@@ -245,7 +249,7 @@ class Conversation:
         if respond:
             self.requests.require_room()  # before anything is decided
         happened = self._answering.interrupt("typed", cancel=True) if respond else []
-        item = user_text(text) if role == "user" else assistant_text(text)
+        item = user_text(text, images=images) if role == "user" else assistant_text(text)
         item_id = self._add(item, announced=True)
         happened.append(translate.own_item(item, self.items.previous(item_id)))
         if respond:

@@ -7,6 +7,7 @@ mcp_call, mcp_approval_request, mcp_approval_response.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -116,9 +117,12 @@ class GivenItem(Item, kw_only=True, forbid_unknown_fields=True):
     content: list[GivenPart] | None = None  # type: ignore[assignment]
 
 
-def user_text(text: str, *, item_id: str | None = None) -> Item:
-    """Return a user message with this text."""
-    return Item(type="message", id=item_id, role="user", content=[ContentPart(type="input_text", text=text)])
+def user_text(text: str, *, item_id: str | None = None, images: Sequence[str] = ()) -> Item:
+    """Return a user message with this text, and images (data URIs) before it; then the text may be empty."""
+    content = [ContentPart(type="input_image", image_url=image) for image in images]
+    if text or not images:
+        content.append(ContentPart(type="input_text", text=text))
+    return Item(type="message", id=item_id, role="user", content=content)
 
 
 def user_audio(audio: bytes, *, item_id: str | None = None) -> Item:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from realtime_client import errors
 from realtime_client import updates as up
-from realtime_client.errors import ResponseFailedError
+from realtime_client.errors import RealtimeError, ResponseFailedError
 
 from .stats import TurnStats
 
@@ -16,9 +17,9 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
     """One whole answer.
 
     text: all of it, in order. audio: in audio_format; empty for a text answer. heard: what the server understood of
-    the user's audio, when it said so in time. status, reason: as in `updates.ResponseDone`. unreadable,
-    unreadable_audio: messages that came in the meantime and could not be read, and those of them that held sound; their
-    contents are missing.
+    the user's audio, when it said so in time. status, reason: as in `updates.ResponseDone`. sources: where another
+    model went on with it. unreadable, unreadable_audio: messages that came in the meantime and could not be read, and
+    those of them that held sound; their contents are missing.
     """
 
     text: str
@@ -30,6 +31,7 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
     heard: str = ""
     usage: up.Usage | None = None
     tool_calls: tuple[up.ToolCall, ...] = ()
+    sources: tuple[up.AnswerSource, ...] = ()
     item_ids: tuple[str, ...] = ()
     timings: TurnStats | None = None
     unreadable: int = 0
@@ -60,6 +62,7 @@ class TurnFollower:
     request: the request for an answer; None follows whatever begins. cause: a request whose refusal ends the wait for
     whatever begins. With voice, several answers may begin where the speaker paused and went on: the last one counts.
     show: takes the answer's text as it comes. tell: takes a line for people about what is no part of the answer.
+    error: what the answer failed with, where that is more than its status says.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class TurnFollower:
         self.cause: str | None = None
         self.response_id: str | None = None  # the answer that is followed
         self.heard_speech = False
+        self.error: RealtimeError | None = None
         self.complaint: up.Failure | None = None  # what the server said that concerns no request of ours
         self._format = audio_format
         self._show = show
@@ -83,6 +87,7 @@ class TurnFollower:
         self._transcripts: dict[str, str | None] = {}  # of the user's items; None while it is awaited
         self._audio: list[bytes] = []
         self._calls: list[up.ToolCall] = []
+        self._sources: list[up.AnswerSource] = []
         self._part: tuple[str, int] | None = None
         self._unreadable = self._unreadable_audio = 0
         self._done: up.ResponseDone | None = None
@@ -121,6 +126,7 @@ class TurnFollower:
             heard=" ".join(text for text in self._transcripts.values() if text),
             usage=done.usage,
             tool_calls=tuple(self._calls),
+            sources=tuple(self._sources),
             item_ids=done.item_ids,
             timings=timings,
             unreadable=self._unreadable,
@@ -138,6 +144,8 @@ class TurnFollower:
                 self._audio.append(update.audio)
             case up.ToolCall() if update.response_id == self.response_id:
                 self._calls.append(update)
+            case up.AnswerSource() if update.response_id == self.response_id:
+                self._sources.append(update)
             case up.ResponseStarted(out_of_band=False):
                 self._begin(update)
             case up.ResponseDone(out_of_band=False):
@@ -178,7 +186,7 @@ class TurnFollower:
             self._open.discard(self.response_id)  # it only seemed to be ours
         self._open.add(started.response_id)
         self.response_id, self._done = started.response_id, None
-        self._audio, self._calls = [], []
+        self._audio, self._calls, self._sources = [], [], []
 
     def _failed(self, failure: up.Failure) -> None:
         ours = failure.event_id is not None and failure.event_id in {self.request, self.cause}
@@ -189,8 +197,24 @@ class TurnFollower:
             if ours and self.response_id is not None:  # what began was the server's own answer: ours is still to come
                 self._open.discard(self.response_id)
                 self.response_id = self._done = None
+        elif ours and failure.raises and self.response_id is not None:
+            self.error = error_of(failure)  # the end of the answer follows
         elif ours:
             raise ResponseFailedError(failure.message or failure.code or "the request was refused", code=failure.code)
         elif failure is not self.complaint:
             self.complaint = failure
             self._tell(f"the server reports: {failure.message or failure.code}")
+
+
+def error_of(failure: up.Failure) -> RealtimeError:
+    """Return the error that a failure is to whoever waits for the answer."""
+    message = failure.message or failure.code or "the request was refused"
+    if failure.source and failure.source not in message:
+        message = f"{failure.source}: {message}"
+    kind: type[RealtimeError] = getattr(errors, failure.raises or "", ResponseFailedError)
+    error = kind(message)
+    if isinstance(error, errors.HostUnreachableError | errors.RateLimitedError):
+        error.retry_after_s = failure.retry_after_s
+    elif isinstance(error, ResponseFailedError | errors.SessionRefusedError):
+        error.code = failure.code
+    return error

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from types import UnionType
 
 import msgspec
 
 from realtime_client.errors import UsageError
+from realtime_client.updates import Facts
 
 
 def check_text(text: object, what: str) -> None:
@@ -22,6 +24,17 @@ def check_text(text: object, what: str) -> None:
             f"{what} cannot be sent: at character {error.start + 1} it holds half of a surrogate pair, or a byte that"
             " was not UTF-8"
         ) from error
+
+
+def check_said(text: str, images: Sequence[str], facts: Facts) -> None:
+    """Refuse what cannot be said in writing. images: data URIs or addresses. Errors: UsageError."""
+    check_text(text, "the text")
+    for image in images:
+        check_text(image, "an image (a data URI or an address)")
+    if not text.strip() and not images:
+        raise UsageError("there is nothing to send: the text is empty")
+    if images and not facts.abilities.images_in:
+        raise UsageError(f"{facts.model or 'the model'} takes no images")
 
 
 def check_kind(value: object, kind: type | UnionType, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -261,9 +261,10 @@ class Session(ABC):
     # --- speaking -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def send_text(self, text: str, *, respond: bool = True) -> Sent:
+    def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = ()) -> Sent:
         """Say something in writing. With `respond`, a running answer is interrupted and a new one asked for.
 
+        images: data URIs, or addresses where the other side fetches them; they go before the text, which may be empty.
         Waits for room when the network is slow. Errors: UsageError for text that is empty or cannot be sent;
         QueueFullError after `Limits.write_timeout_s`; ClosedError; ConnectionLostError.
         """
@@ -358,7 +359,8 @@ class Session(ABC):
         """Say one thing, in writing or as audio, and wait for the whole answer.
 
         audio: in `input_format`; silence that ends the turn is added, or it is committed when turn detection is off.
-        Errors: UsageError; TimeLimitError; ResponseFailedError when the request is refused; ConnectionLostError.
+        Errors: UsageError; TimeLimitError; ResponseFailedError when the request is refused; ConnectionLostError. A text
+        model that cannot be asked fails here, too: ConnectError and its kinds.
         """
         data = check_ask(text, audio, self.facts)
         deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
@@ -402,13 +404,17 @@ class Session(ABC):
             for update in updates:
                 follower.take(update)
                 if follower.complete:
-                    return self.answer_of(follower)
+                    break
+            else:
+                raise self.over()
         except TimeLimitError as error:
             raise TimeLimitError(f"no complete answer within {timeout_s:g} s") from error
-        raise self.over()
+        return self.answer_of(follower)
 
     def answer_of(self, follower: TurnFollower) -> Answer:
-        """Return the answer that was followed, with its figures."""
+        """Return the answer that was followed, with its figures. Errors: what it failed with."""
+        if follower.error is not None:
+            raise follower.error
         return follower.answer(self.timings(follower.response_id))
 
     def over(self) -> RealtimeError:

@@ -98,10 +98,54 @@ class Traffic(msgspec.Struct, kw_only=True):
     failures: int = 0
 
 
+class StreamStats(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The figures of one stream; times in seconds, None for what did not happen.
+
+    first_s: from the request to the first text; total_s: to its end. rates: pieces of text in each second from
+    the first one on. tokens_per_s: what the server counted, by its own time where it tells it; None without usage.
+    estimated: the tokens are counted here, one a piece: the server stated none. load_s, prompt_s: see `Timings`.
+    """
+
+    stream: str
+    source: str = ""
+    pieces: int = 0
+    characters: int = 0
+    first_s: float | None = None
+    total_s: float | None = None
+    tokens: int = 0
+    tokens_per_s: float | None = None
+    estimated: bool = False
+    load_s: float | None = None
+    prompt_s: float | None = None
+    rates: list[int] = []
+
+
+class BreakerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Whether a text model is asked. state: `closed` (it is), `open` (left alone) or `half_open` (tried again)."""
+
+    state: str
+    reason: str = ""
+
+
+class TextStats(msgspec.Struct, kw_only=True):
+    """The figures of text models.
+
+    requests: streams that were begun. retries: how often the same model was asked again; fallbacks: how often another
+    one took over. streams: the newest that are over, oldest first. breakers: by model.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    fallbacks: int = 0
+    streams: list[StreamStats] = []
+    breakers: dict[str, BreakerStats] = {}
+
+
 class Stats(msgspec.Struct, kw_only=True):
     """Snapshot of a session's figures.
 
-    queue_high_water: most messages that waited at once, by queue. turns: the newest answers, oldest first.
+    queue_high_water: most messages that waited at once, by queue. turns: the newest answers, oldest first. text: where
+    text models answer.
     """
 
     turn_count: int
@@ -113,6 +157,7 @@ class Stats(msgspec.Struct, kw_only=True):
     transcription_usage: dict[str, float]
     connect_ms: float | None = None
     duration_s: float = 0.0
+    text: TextStats | msgspec.UnsetType = msgspec.UNSET
 
     def to_dict(self) -> dict[str, object]:
         """As plain JSON types."""

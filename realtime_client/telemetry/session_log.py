@@ -18,7 +18,10 @@ _LOUD: dict[type[up.Update], str] = {
     up.Malformed: "warning",
     up.Notice: "warning",
     up.ConnectionLost: "warning",
+    up.AnswerSource: "info",
+    up.BreakerChanged: "info",
 }
+_OF_CHAT = (up.AnswerSource, up.BreakerChanged)
 
 
 class SessionLog:
@@ -27,6 +30,7 @@ class SessionLog:
     def __init__(self, session: Session, log: Log | None = None) -> None:
         self._session = session
         self._log = log or Log("session")
+        self._chat = log or Log("chat")
 
     def observe(self, update: up.Update, _at_s: float) -> None:
         """Log an update."""
@@ -37,7 +41,7 @@ class SessionLog:
         if isinstance(update, up.Failure) and update.benign:
             level = "info"
         if level is not None:
-            getattr(self._log, level)(update.kind, **_fields(update))
+            getattr(self._chat if isinstance(update, _OF_CHAT) else self._log, level)(update.kind, **_fields(update))
         elif self._log.wants_debug:
             self._log.debug(update.kind, **_fields(update))
 

@@ -17,6 +17,14 @@ Action = Literal["retry", "restart", "fallback", "fatal"]
 
 CUT = "cut"
 """Code of the fault of an answer that broke off."""
+UNTRUSTED = "untrusted"
+"""Code of the fault of a certificate that is not trusted, or of TLS that fails otherwise."""
+MOVED = "moved"
+"""Code of the fault of a server that sends us elsewhere."""
+SLOW = "slow"
+"""Code of the fault of an answer that takes longer than it may."""
+EMPTY = "empty"
+"""Code of the fault of an answer with nothing in it."""
 LONGEST_WAIT_S = 120.0
 """A server that wants a longer wait is not asked again; the `openai` SDK draws the line there, too."""
 
