@@ -21,6 +21,9 @@ from realtime_client.escape import printable
 from realtime_client.secret import Secrets, names_secret
 
 ROOT = "realtime_client"
+LEVELS = ("debug", "info", "warning", "error")
+ROOMS = ("audio", "chat", "ear", "recorder", "run", "session", "settings", "sound")
+"""The parts of the package that log, by the names that `Log` is made with."""
 _OWN = {"event", "level", "logger", "timestamp", "kind", "type", "status", "role"}
 _SECRET_VALUES = re.compile(r"(?i)\b(?:sk|ek|sess_key)[-_][\w-]{8,}|\bbearer\s+\S+|insecure-api-key\.\S+")
 _LONG_BASE64 = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
@@ -99,6 +102,33 @@ def _scrub_text(text: str, secrets: Secrets, name: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}<{len(text) - _LONGEST} more>"
 
 
+def levels(text: str) -> tuple[str, dict[str, str]]:
+    """Read levels: LEVEL or ROOM=LEVEL, several with commas; returns the level of all other rooms, then those by room.
+
+    Errors: ValueError with the end of a sentence: "the value X ...".
+    """
+    least, rooms = "", dict[str, str]()
+    for entry in text.split(","):
+        room, equals, level = (part.strip() for part in entry.rpartition("="))
+        if level not in LEVELS:
+            raise ValueError(f"must be LEVEL or ROOM=LEVEL, several with commas; a level is {', '.join(LEVELS)}")
+        if equals and room not in ROOMS:
+            raise ValueError(f"names a room that does not log; those that do are {', '.join(ROOMS)}")
+        if room in rooms or (not equals and least):
+            raise ValueError(f"gives {room or 'all rooms'} two levels")
+        if equals:
+            rooms[room] = level
+        else:
+            least = level
+    return least or "warning", rooms
+
+
+def tells_steps(text: str) -> bool:
+    """Whether levels (see `levels`) let anything through that is less than a warning."""
+    least, rooms = levels(text)
+    return any(level in ("debug", "info") for level in (least, *rooms.values()))
+
+
 @contextmanager
 def configured(
     level: str = "warning",
@@ -111,25 +141,29 @@ def configured(
 ) -> Iterator[None]:
     """Log to stderr, or to `file` (made with mode 0600, appended to), while the block runs.
 
-    level: debug, info, warning or error. secrets: values to blank out wherever they turn up. write: takes each line
-    in place of stderr, from any thread. told: events that people learn of in a better way; they go only to a file, and
-    to those who asked for more than warnings.
+    level: debug, info, warning or error, or levels by room (see `levels`). secrets: values to blank out wherever they
+    turn up. write: takes each line in place of stderr, from any thread. told: events that people learn of in a better
+    way; they go only to a file, and to those who asked for more than warnings.
     Errors: UsageError when the file cannot be written.
     """
     logger = logging.getLogger(ROOT)
-    handler = _Handler(level.upper(), file, as_json=as_json, secrets=secrets, write=write)
-    if file is None and handler.level >= logging.WARNING:
+    least, rooms = levels(level)
+    loggers = {logger: least} | {logging.getLogger(f"{ROOT}.{room}"): of_room for room, of_room in rooms.items()}
+    handler = _Handler(file, as_json=as_json, secrets=secrets, write=write)
+    if file is None and rooms.get("session", least) in ("warning", "error"):
         handler.addFilter(lambda record: record.msg not in told)
-    before = (logger.level, logger.propagate)
+    before = {each: each.level for each in loggers}
+    propagates, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
-    logger.setLevel(handler.level)
-    logger.propagate = False
     try:
+        for each, of_each in loggers.items():
+            each.setLevel(of_each.upper())
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+        for each, was in before.items():
+            each.setLevel(was)
+        logger.propagate = propagates
         handler.close()
 
 
@@ -138,14 +172,13 @@ class _Handler(logging.Handler):
 
     def __init__(
         self,
-        level: str,
         file: Path | None,
         *,
         as_json: bool,
         secrets: tuple[str, ...],
         write: Callable[[str], None] | None,
     ) -> None:
-        super().__init__(level)
+        super().__init__()
         self._file = None if file is None else _open_private(file)
         self._as_json = as_json
         self._secrets = Secrets(secrets)

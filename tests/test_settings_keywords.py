@@ -24,6 +24,9 @@ EXAMPLES: dict[Any, Any] = {
 }  # fmt: skip
 
 
+_SHAPED = {"header": "X-Trace=1", "log_level": "chat=debug"}  # texts of a form
+
+
 def members(hint: Any) -> set[Any]:
     """The types and words that a hint is a union of."""
     if get_origin(hint) in (Union, types.UnionType):
@@ -42,8 +45,8 @@ def test_a_keyword_takes_what_its_setting_takes(name: str):
         assert taken == {*spec.choices, type(None)}
     for each in taken:
         example = EXAMPLES.get(each, each)
-        if name == "header" and each is not type(None):
-            example = each("X-Trace=1")
+        if name in _SHAPED and each is not type(None):
+            example = each(_SHAPED[name])
         load_settings({name: example}, environ={"REALTIME_CONFIG": "/dev/null"}, folder=Path("/"))
     if spec.is_path or spec.is_secret or spec.is_switch:
         kind = {str, Path} if spec.is_path else {str, Secret} if spec.is_secret else {bool}

@@ -49,6 +49,7 @@ def test_every_setting_can_be_given_as_text_in_the_environment():
         environ[spec.env] = KEY if spec.is_secret else text
     environ["REALTIME_HEADER"], environ["REALTIME_TEMPERATURE"] = "X-Trace=7", "0.7"
     environ["REALTIME_SPEED"], environ["REALTIME_VOLUME"] = "1.5", "0.5"
+    environ["REALTIME_SCREEN_INTERVAL_S"], environ["REALTIME_LOG_LEVEL"] = "1.5", "info,chat=debug"
     settings = load_settings(environ=environ)
     assert all(settings.source(name) == f"environment {spec.env}" for name, spec in SPECS.items())
     assert settings.limits.open_timeout_s == 7.0

@@ -66,10 +66,11 @@ class Keywords(TypedDict, total=False):
     record: bool | None
     record_dir: str | Path | None
     flac: bool | None
-    log_level: Literal["debug", "info", "warning", "error"] | None
+    log_level: str | None
     log_file: str | Path | None
     log_json: bool | None
     metrics_port: int | None
+    screen_interval_s: float | None
     otel: bool | None
     open_timeout_s: float | None
     read_timeout_s: float | None

@@ -30,7 +30,6 @@ PREFIX = "REALTIME_"
 CONFIG_VARIABLE = "REALTIME_CONFIG"
 # Ours, but not settings: read here, by models/, by scripts/, and by the tests.
 _OTHER_VARIABLES = (CONFIG_VARIABLE, "REALTIME_MODELS_DIR", "REALTIME_PYTHON", "REALTIME_TEST_EXAMPLES")
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _T = TypeVar("_T")
 
@@ -178,10 +177,19 @@ class Settings:
     record: bool = _setting(True, read.flag, "do not record the session", flag="--no-record", negative=True)
     record_dir: Path | None = _setting(None, read.path, "folder of the recordings")
     flac: bool = _setting(False, read.flag, "keep each turn's audio as FLAC, not WAV")
-    log_level: str = _setting("warning", read.text, "least level to log", choices=LOG_LEVELS)
+    log_level: str = _setting(
+        "warning", read.log_levels, "least level to log: debug, info, warning, error; ROOM=LEVEL[,...] for one room"
+    )
     log_file: Path | None = _setting(None, read.path, "log to this file, not to stderr")
     log_json: bool = _setting(False, read.flag, "log as JSON lines")
     metrics_port: int = _setting(0, read.count(0, 65_535), "serve Prometheus metrics on this loopback port, 0 for none")
+    screen_interval_s: float = _setting(
+        0.1,
+        read.number(0.0, 2.0),
+        "least time between two drawings of a growing answer",
+        env="REALTIME_SCREEN_INTERVAL_S",
+        flag="--screen-interval",
+    )
     otel: bool = _setting(False, read.flag, "export OpenTelemetry spans, as the OTEL_* variables say")
     limits: Limits = dataclasses.field(default_factory=Limits)
     chat: ChatLimits = dataclasses.field(default_factory=ChatLimits)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from realtime_client.errors import UsageError
+from realtime_client.logs import levels
 from realtime_client.secret import Secret
 
 Parser = Callable[[Any], Any]
@@ -160,6 +161,13 @@ def tokens(raw: Any) -> int | str:
         return cast("int", count(1, 1_000_000)(raw))
     except ValueError as error:
         raise ValueError(f"{error}, or inf") from None
+
+
+def log_levels(raw: Any) -> str:
+    """Read levels of logging, by room if need be."""
+    value = text(raw)
+    levels(value)
+    return value
 
 
 def choice(*words: str) -> Parser:
