@@ -111,7 +111,7 @@ def test_a_file_of_the_users(toys: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["get", "-y", "toy", "--from", "."], 2, "has none of the files of toy: model.bin"),
         (["get", "-y", "other"], 1, "other: there is no place to fetch nowhere.bin from"),
         (["--jso"], 2, "No such option"),
-        (["--log-level", "loud"], 2, "'loud' is not one of"),
+        (["--log-level", "loud"], 2, "the value 'loud' must be LEVEL or ROOM=LEVEL"),
     ],
 )
 def test_what_goes_wrong_is_one_line(

@@ -18,6 +18,7 @@ from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 from realtime_client.recording.masking import Masker
 from realtime_client.settings import Settings
+from realtime_client.settings.providers import is_text
 
 _NAME_WIDTH = 14
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31;1"}
@@ -51,7 +52,8 @@ def command(
     with logging_as_set(settings):
         for check, error in examine(settings):
             report.add(check, error)
-        _sound(report, invocation, speaker or settings.speaker, mic or settings.mic, echo=measure)
+        if not is_text(settings) or measure or mic or speaker:
+            _sound(report, invocation, speaker or settings.speaker, mic or settings.mic, echo=measure)
     context.exit(report.finish())
 
 

@@ -18,14 +18,7 @@ from realtime_client.cli.group import Invocation
 from realtime_client.cli.interruption import interruption
 from realtime_client.cli.options import SectionedCommand, log_options, provider_options
 from realtime_client.cli.session import logging_as_set, notice
-from realtime_client.errors import (
-    AuthenticationError,
-    ConnectError,
-    HostUnreachableError,
-    ModelMissingError,
-    RateLimitedError,
-    UsageError,
-)
+from realtime_client.errors import ModelMissingError, UsageError
 from realtime_client.escape import one_line
 from realtime_client.settings import Settings
 from realtime_client.settings.providers import PROVIDERS, place
@@ -76,18 +69,13 @@ def _provider_command(name: str) -> click.Command:
 def list_provider(name: str, settings: Settings, invocation: Invocation, *, as_json: bool) -> None:
     """List the models that a provider offers. Errors: UsageError; ConnectError and its kinds."""
     from realtime_client.chat.backstage import RefusedError, explained, offered
+    from realtime_client.chat.raising import error_of_fault
 
     where = place(settings, f"{name}/-")
     try:
         found = offered(where, settings.limits.open_timeout_s or 30.0)
     except RefusedError as error:
-        fault = explained(error, where)
-        kind: type[ConnectError] = HostUnreachableError
-        if fault.status in (401, 403):
-            kind = AuthenticationError
-        elif fault.status == 429:
-            kind = RateLimitedError
-        raise kind(fault.line if where.host in fault.line else f"{where.host}: {fault.line}") from None
+        raise error_of_fault(explained(error, where), where.host) from None
     if as_json:
         click.echo(json.dumps({"provider": name, "host": where.host, "models": msgspec.to_builtins(found)}))
         return

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from realtime_client.cli.options import SectionedCommand, talk_options
+from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.secret import shown_url
-from realtime_client.settings import SPECS, Settings, config_path, recordings_folder
+from realtime_client.settings import SPECS, Settings, config_path, providers, recordings_folder
 from realtime_client.settings.target import endpoint, key_setting, target
 
 
@@ -41,6 +42,8 @@ def _report(settings: Settings) -> dict[str, Any]:
 
 
 def _endpoint_report(settings: Settings) -> dict[str, Any]:
+    if providers.is_text(settings):
+        return _text_report(settings)
     place, key = endpoint(settings), key_setting(settings)
     return {
         "kind": target(settings),
@@ -51,12 +54,32 @@ def _endpoint_report(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _text_report(settings: Settings) -> dict[str, Any]:
+    """Whom a text model is asked of. A key that is missing is told, and hides nothing else."""
+    report: dict[str, Any] = {"kind": providers.provider_of(settings.model), "name": settings.model}
+    key = providers.key_setting(settings, settings.model)
+    try:
+        places = providers.chain(settings)
+    except UsageError as error:
+        return report | {"url": None, "headers": [], "key": settings.source(key) if key else None, "error": str(error)}
+    first = places[0]
+    return report | {
+        "url": shown_url(first.base_url),
+        "headers": sorted(first.headers),
+        "key": settings.source(key) if key else None,
+        "then": [f"{place.name} at {place.host}" for place in places[1:]],
+    }
+
+
 def _lines(settings: Settings) -> list[str]:
     report = _report(settings)
     place = report["endpoint"]
     headers = f" (with {', '.join(place['headers'])})" if place["headers"] else ""
+    if "error" in place:
+        headers = f": {place['error']}"
     lines = [
         f"talks to     {place['url'] or place['name']}{headers}",
+        *(f"then to      {other}" for other in place.get("then", ())),
         f"key          {place['key'] or '-'}",
         f"records in   {report['recordings'] or 'nothing is recorded'}",
         f"config file  {report['config_file']}",

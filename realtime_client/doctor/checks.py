@@ -19,18 +19,21 @@ from typing import Literal
 
 import msgspec
 
+from realtime_client.chat.place import Place
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ConnectError, RealtimeError, TLSError, UsageError
 from realtime_client.opening import opened
 from realtime_client.secret import shown_url
 from realtime_client.session.session import Session
 from realtime_client.settings import Settings, recordings_folder
-from realtime_client.settings.target import endpoint, key_setting, target
+from realtime_client.settings import target as realtime_target
+from realtime_client.settings.providers import chain, is_text, key_setting
 from realtime_client.version import __version__
 
 Status = Literal["ok", "warn", "fail"]
 
 _ROUND_TRIP_WAIT_S = 3.0
+_LIST_WAIT_S = 10.0
 _CLOCK_WARN_S = 30.0
 _LEAST_FREE_BYTES = 500 * 2**20
 _LIBRARIES = ("websockets", "msgspec", "numpy", "sounddevice", "soundfile", "soxr")
@@ -67,14 +70,61 @@ class Handshake(msgspec.Struct, frozen=True, kw_only=True):
 def examine(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[tuple[Check, RealtimeError | None]]:
     """Yield all checks except those of sound, in the order to show them, with the error behind a failed connection."""
     yield check_versions(), None
+    if is_text(settings):
+        yield from check_models(settings, clock)
+    else:
+        yield from _check_realtime(settings, clock)
+    for extra in _EXTRAS:
+        yield check_extra(extra), None
+    yield check_recordings(settings), None
+
+
+def _check_realtime(settings: Settings, clock: Clock) -> Iterator[tuple[Check, RealtimeError | None]]:
     yield check_key(settings), None
     handshake = check_handshake(settings, clock)
     for check in handshake.checks:
         yield check, handshake.error if check.status == "fail" else None
     yield check_clock(handshake), None
-    for extra in _EXTRAS:
-        yield check_extra(extra), None
-    yield check_recordings(settings), None
+
+
+def check_models(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[tuple[Check, RealtimeError | None]]:
+    """Ask each provider of text models for its list, which costs nothing. Nothing is asked of a model."""
+    try:
+        places = chain(settings)
+    except UsageError as error:
+        yield Check(name="key", status="fail", text=str(error)), error
+        return
+    found = [(place, *_ask_list(place, clock)) for place in places]
+    reached = any(fault is None for _, _, fault in found)
+    for place, check, fault in found:
+        key = key_setting(settings, place.name)
+        source = settings.source(key) if key else "none is set" if place.provider != "bedrock" else "as AWS's tools do"
+        yield Check(name="key", status="ok", text=f"{place.name}: {source}"), None
+        if fault is not None and reached:
+            yield msgspec.structs.replace(check, status="warn"), None  # another one can answer
+        else:
+            yield check, fault
+
+
+def _ask_list(place: Place, clock: Clock) -> tuple[Check, RealtimeError | None]:
+    from realtime_client.chat.backstage import RefusedError, explained, offered
+    from realtime_client.chat.raising import error_of_fault
+
+    began_s = clock.monotonic()
+    if place.wire.models_request() is None:
+        text = f"{place.name} at {place.host}: not asked: there is no list of models, and a question may cost"
+        return Check(name="model", status="ok", text=text), None
+    try:
+        listed = offered(place, _LIST_WAIT_S)
+    except RefusedError as refused:
+        error = error_of_fault(explained(refused, place), place.host)
+        hint = "`realtime settings` shows which server is asked and why"
+        return Check(name="model", status="fail", text=str(error), hint=hint), error
+    where = f"{place.host} lists {len(listed)} models, after {(clock.monotonic() - began_s) * 1000:.0f} ms"
+    if any(each.name in (place.model, f"{place.model}:latest") for each in listed):
+        return Check(name="model", status="ok", text=f"{place.name}: {where}, this one among them"), None
+    hint = f"`realtime models {place.provider}` shows them"
+    return Check(name="model", status="warn", text=f"{place.name}: {where}, not this one", hint=hint), None
 
 
 def check_versions() -> Check:
@@ -98,7 +148,7 @@ def _version(name: str) -> str:
 def check_key(settings: Settings) -> Check:
     """Tell whether there is a key for the server in question, and where it came from; never what it is."""
     try:
-        kind, name = target(settings), key_setting(settings)
+        kind, name = realtime_target.target(settings), realtime_target.key_setting(settings)
     except UsageError as error:
         return Check(name="key", status="warn", text=str(error))
     if name is not None:
@@ -118,7 +168,7 @@ def check_handshake(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Handshak
     limits = msgspec.structs.replace(settings.limits, ping_interval_s=0.05)
     quick = dataclasses.replace(settings, record=False, limits=limits)
     try:
-        place = endpoint(settings)
+        place = realtime_target.endpoint(settings)
         where = shown_url(place.url) if place.url else place.name
         with opened(quick) as held:
             at_wall_s = clock.wall()

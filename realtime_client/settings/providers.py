@@ -61,6 +61,16 @@ def chain(settings: Settings) -> list[Place]:
     return [place(settings, name, first=name == settings.model) for name in dict.fromkeys(names)]
 
 
+def key_setting(settings: Settings, name: str) -> str | None:
+    """Return the name of the setting that gives the key of a text model; None where none does, or AWS's own means do.
+
+    name: of the model, with its provider.
+    """
+    if name == settings.model and settings.rank("token") == FLAG and settings.token:
+        return "token"
+    return next((key for key in _KEYS.get(provider_of(name) or "", ()) if settings.value(key)), None)
+
+
 def place(settings: Settings, name: str, *, first: bool = True) -> Place:
     """Return where a model is. first: it is the model of the settings, whose `url` and `token` are meant for it."""
     prefix = provider_of(name)
@@ -244,4 +254,14 @@ PROVIDERS: dict[str, Provider] = {
     "bedrock": Provider("bedrock:Bedrock", _bedrock_base, lambda _s: {}, "Amazon Bedrock"),
 }
 
-__all__ = ["PROVIDERS", "chain", "is_text", "ollama_url", "place", "provider_of", "wire_of"]
+_KEYS = {
+    "ollama": ("ollama_api_key",),
+    "openai": ("api_key",),
+    "openai-responses": ("api_key",),
+    "azure": ("azure_ad_token", "azure_api_key"),
+    "apim": ("apim_key",),
+    "gemini": ("google_api_key", "gemini_api_key"),
+    "anthropic": ("anthropic_api_key",),
+}
+
+__all__ = ["PROVIDERS", "chain", "is_text", "key_setting", "ollama_url", "place", "provider_of", "wire_of"]
