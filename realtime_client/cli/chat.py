@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from realtime_client import updates as up
 from realtime_client.changes import Changes
+from realtime_client.cli.chat_text import ChatText
+from realtime_client.cli.figures import describe_stats
 from realtime_client.cli.heard import INTERRUPTED, HeardText
 from realtime_client.cli.screen import Screen
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
@@ -22,12 +24,16 @@ from realtime_client.session.session import Session
 if TYPE_CHECKING:
     from realtime_client.cli.chat_voice import ChatVoice
 
-HELP = """\
+_HELP_TALK = """\
 Type a line to talk; it interrupts an answer that is running.
   .help          show this list
-  .save [PATH]   copy the transcript to PATH (.md, .jsonl, .srt or .vtt); without
-                 PATH, tell where the recording is
+  .save [PATH]   copy the transcript to PATH (.md, .jsonl, .srt or .vtt); or, with
+                 no PATH, tell where the recording is
+"""
+_HELP_VOICE = """\
   .voice [NAME]  change the voice, as long as it has not spoken yet; or tell it
+"""
+_HELP_END = """\
   .cancel        stop the running answer (so does Ctrl-C)
   .stats         show figures of the last turn and of the connection
   .quit .exit    end (so does Ctrl-D)
@@ -82,11 +88,12 @@ class Chat:
             up.ItemAdded: self._item_added,
             up.AudioDelta: self._audio,
             up.Failure: self._failure,
-            up.Notice: self._notice,
             up.ToolCall: self._tool_call,
             up.SessionEnded: self._ended,
             up.Interrupted: self._interrupted,
         }
+        self._text = ChatText(session, screen, self._ask)
+        self._shows |= self._text.shows
         if voice is not None:
             self._shows |= {up.UserTranscript: voice.transcript, up.DeviceChanged: voice.device_changed}
 
@@ -104,6 +111,7 @@ class Chat:
     def _response_started(self, _update: up.ResponseStarted) -> None:
         self._stopping = self._brought = False
         self._part = None
+        self._text.started()
 
     def _item_added(self, update: up.ItemAdded) -> None:
         """Show what was typed, after what came before it."""
@@ -122,6 +130,7 @@ class Chat:
     def _response_done(self, update: up.ResponseDone) -> None:
         self._stopping = self._awaits = False
         self._screen.end_line()
+        self._text.done(update)
         if update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
             self._screen.notice(f"[the answer is {update.status}: {one_line(why)}]")
@@ -133,9 +142,6 @@ class Chat:
     def _audio(self, _update: up.AudioDelta) -> None:
         self._brought = True
 
-    def _notice(self, update: up.Notice) -> None:
-        self._screen.notice(f"[{one_line(update.message)}]")
-
     def _interrupted(self, update: up.Interrupted) -> None:
         """Say where an answer was cut, even if it was complete and only not yet heard to its end."""
         line = self._heard.cut(update)
@@ -146,7 +152,7 @@ class Chat:
         self._awaits = False
         if update.fatal:
             self._fatal = update  # the end of the session follows and says so
-        elif not update.benign:
+        elif not (update.benign or update.raises):  # of an answer, whose end follows and says so
             self._show_failure(update)
 
     def _show_failure(self, update: up.Failure) -> None:
@@ -239,25 +245,37 @@ class Chat:
         command = _COMMANDS.get(word.lower())
         if command is not None:
             command(self, rest.strip())
+        elif self._text.take(word.lower(), rest.strip()):
+            pass
         elif self._voice is None or not self._voice.take(word.lower(), rest.strip()):
             raise UsageError(f"there is no command {word}; {self._advice(word.lower())}")
 
     def _advice(self, word: str) -> str:
-        near = difflib.get_close_matches(word, [*_COMMANDS, *(() if self._voice is None else self._voice.commands)], 1)
+        others = () if self._voice is None else self._voice.commands
+        near = difflib.get_close_matches(word, [*_COMMANDS, *self._text.commands, *others], 1)
         return f"did you mean {near[0]}?" if near else ".help lists them"
 
     def _talk(self, text: str) -> None:
+        try:
+            self._ask(lambda: self._text.send(text))
+        except BaseException:
+            self._screen.echo(text)
+            raise
+
+    def _ask(self, how: Callable[[], object]) -> None:
+        """Do what asks for an answer, for which the chat then waits."""
         self._awaits = True
         try:
-            self._session.send_text(text)  # shown when the session reports it
+            how()
         except BaseException:
             self._awaits = False
-            self._screen.echo(text)
             raise
         self._stopping = False
 
     def _help(self, _rest: str) -> None:
-        self._screen.notice(HELP if self._voice is None else f"{HELP}\n{self._voice.help}")
+        speaks = _HELP_VOICE if self._text.again is None else ""
+        shown = _HELP_TALK + self._text.help + speaks + _HELP_END
+        self._screen.notice(shown if self._voice is None else f"{shown}\n{self._voice.help}")
 
     def _quit(self, _rest: str) -> None:
         self._screen.stop()
@@ -267,6 +285,8 @@ class Chat:
             self._screen.notice("[no answer is running]")
 
     def _change_voice(self, name: str) -> None:
+        if self._text.again is not None:
+            raise UsageError(f"{self._session.model} answers in writing: it has no voice")
         if not name:
             voice = self._session.facts.voice or "not known"
             self._screen.notice(f"[the voice is {one_line(voice)}; .voice NAME changes it]")
@@ -287,7 +307,7 @@ class Chat:
         self._screen.notice(f"[saved {copy_transcript(self._recording, destination)}]")
 
     def _stats(self, _rest: str) -> None:
-        self._screen.notice(describe_stats(self._session.stats().to_dict()))
+        self._screen.notice(describe_stats(self._session.stats()))
 
 
 _COMMANDS: dict[str, Callable[[Chat, str], None]] = {
@@ -339,18 +359,3 @@ def copy_transcript(recording: Path, destination: Path) -> Path:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def describe_stats(stats: dict[str, Any]) -> str:
-    """Turn the figures into lines: those of the last turn, then the others, then the session's."""
-    turns = stats.get("turns") or []
-    groups = {"last turn": turns[-1] if turns else {}}
-    groups |= {name.replace("_", " "): value for name, value in stats.items() if isinstance(value, dict)}
-    groups["session"] = {name: value for name, value in stats.items() if not isinstance(value, dict | list)}
-    lines = [f"{name + ':':19}{shown}" for name, value in groups.items() if (shown := _figures(value))]
-    return "\n".join(lines)
-
-
-def _figures(values: dict[str, Any]) -> str:
-    shown = ((key, value) for key, value in values.items() if value not in (None, "", 0, [], {}))
-    return ", ".join(f"{key} {value:.1f}" if isinstance(value, float) else f"{key} {value}" for key, value in shown)

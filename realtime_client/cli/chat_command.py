@@ -17,6 +17,7 @@ from realtime_client.cli.screen import Screen
 from realtime_client.cli.session import close_soon, command_session
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.settings import DEFAULT, Settings
+from realtime_client.settings.providers import is_text
 
 if TYPE_CHECKING:
     from realtime_client.cli.chat import Chat
@@ -40,9 +41,12 @@ def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_te
     """
     if by_voice and by_text:
         raise UsageError("--voice and --text exclude each other (to speak and read the answers: --modality text)")
+    writes = is_text(settings)
+    if by_voice and writes:
+        raise UsageError(f"--voice needs a realtime model: {settings.model} takes text")
     if sys.stdin.isatty() or by_voice:
         with quiet_screen():
-            _converse(settings, invocation, by_voice=by_voice or (sys.stdout.isatty() and not by_text))
+            _converse(settings, invocation, by_voice=by_voice or not (writes or by_text or not sys.stdout.isatty()))
         return
     from realtime_client.cli.say_command import read_stdin, say
 
@@ -55,7 +59,7 @@ def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_te
 def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> None:
     from realtime_client.cli.chat import Chat
 
-    screen = _best_screen()
+    screen = _best_screen(settings.screen_interval_s)
 
     def choose(settings: Settings) -> tuple[Settings, LiveSound | None]:
         sound = _sound(settings, screen) if by_voice else None
@@ -131,14 +135,14 @@ def _sound(settings: Settings, screen: Screen) -> LiveSound | None:
     return sound
 
 
-def _best_screen() -> Screen:
-    """Return the best screen for where standard input and output lead."""
+def _best_screen(interval_s: float) -> Screen:
+    """Return the best screen for where standard input and output lead. interval_s: between two drawings."""
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     able = os.environ.get("TERM", "") not in ("", "dumb") or sys.platform == "win32"
     if interactive and able:
         from realtime_client.cli.line_screen import LineScreen
 
-        return LineScreen()
+        return LineScreen(interval_s)
     from realtime_client.cli.plain_screen import PlainScreen
 
     return PlainScreen()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -11,22 +13,40 @@ from typing import Any
 
 from realtime_client.cli.hangup import hung_up, tell
 from realtime_client.cli.pending import Pending
-from realtime_client.cli.screen import Controls, GoesOn, Interrupts, OnInterrupt, OnLine, OnTyping
+from realtime_client.cli.screen import (
+    DIM,
+    PLAIN,
+    Controls,
+    GoesOn,
+    Interrupts,
+    OnInterrupt,
+    OnLine,
+    OnTyping,
+    dim,
+)
 from realtime_client.cli.status import Fragment, status_row
 from realtime_client.cli.talk_key import ASK, DISABLE, ENABLE, KeyReports
 from realtime_client.escape import printable
 
-_REDRAW_S = 0.04
 _STATUS_S = 0.1
 _LEVELS_EVERY = 2  # looks; redrawing for levels alone costs more than everything else while someone speaks
 _COLOURS = {"bar.you": "ansigreen", "bar.assistant": "ansicyan", "state": "bold"}
 _PASTE_OFF, _CURSOR_ON = "\x1b[?2004l", "\x1b[?25h"
+_DIM_ON, _DIM_OFF = (
+    "\x0e",
+    "\x0f",
+)  # around dim text that waits to be shown: `printable` leaves none of these in any other
+_DIM_MARKS = re.compile(f"([{_DIM_ON}{_DIM_OFF}])")
+_SEQUENCES = {_DIM_ON: DIM, _DIM_OFF: PLAIN}
 
 
 class LineScreen:
-    """A line editor at the bottom, the growing row of the answer above it, finished rows in the scrollback."""
+    """A line editor at the bottom, the growing row of the answer above it, finished rows in the scrollback.
 
-    def __init__(self) -> None:
+    interval_s: least time between two drawings of what is told; the first piece of an answer is drawn at once.
+    """
+
+    def __init__(self, interval_s: float = 0.1) -> None:
         from prompt_toolkit.utils import get_cwidth
 
         self.hung_up = False
@@ -38,6 +58,9 @@ class LineScreen:
         self._row = ""
         self._stopped = False
         self._leaving = False  # the editor is ending: its loop takes nothing more
+        self._interval_s = interval_s
+        self._flushed_s = -math.inf
+        self._fresh = True  # what is written next is the first of an answer, or of its rest
         self._flush_is_due = threading.Event()
         self._loop: Any = None
         self._app: Any = None
@@ -54,10 +77,12 @@ class LineScreen:
     def write(self, text: str) -> None:
         """Show more of the running answer."""
         self._pending.add(printable(text))
-        self._wake()
+        first, self._fresh = self._fresh, False
+        self._wake(self._flush if first else None)
 
     def end_line(self) -> None:
         """Finish the growing row."""
+        self._fresh = True
         self._pending.end_line()
         self._wake()
 
@@ -66,9 +91,21 @@ class LineScreen:
         if self._loop is None:
             tell(printable(text))
             return
+        self._line(printable(text))
+
+    def _line(self, text: str) -> None:
+        """Show a line apart from the answer."""
+        self._fresh = True
         self._pending.end_line()
-        self._pending.add(printable(text) + "\n")
+        self._pending.add(f"{text}\n")
         self._wake()
+
+    def aside(self, text: str) -> None:
+        """Show a notice, dim."""
+        if self._loop is None:
+            tell(dim(printable(text)))
+            return
+        self._line(f"{_DIM_ON}{printable(text)}{_DIM_OFF}")
 
     def echo(self, line: str) -> None:
         """Show the line just typed, which the editor has taken off the screen."""
@@ -184,7 +221,7 @@ class LineScreen:
             self._app.exit()
 
     def _wake(self, action: Callable[[], None] | None = None) -> bool:
-        """Have the editor's thread do `action` now, or redraw within `_REDRAW_S`; False if it does not run.
+        """Have the editor's thread do `action` now, or redraw as soon as it may; False if it does not run.
 
         From any thread.
         """
@@ -200,7 +237,11 @@ class LineScreen:
         return True
 
     def _flush_soon(self) -> None:
-        self._loop.call_later(_REDRAW_S, self._flush)
+        wait_s = self._flushed_s + self._interval_s - self._loop.time()
+        if wait_s > 0:
+            self._loop.call_later(wait_s, self._flush)
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         """Move finished rows into the scrollback and redraw. Runs in the editor's thread."""
@@ -210,11 +251,17 @@ class LineScreen:
             self._app.renderer.erase()
             self._print(rows)
         self._app.invalidate()
+        self._flushed_s = self._loop.time()
 
     def _print(self, rows: list[str]) -> None:
         output = self._app.output
         for row in rows:
-            output.write(row + "\n")
+            for piece in _DIM_MARKS.split(row):
+                if piece in _SEQUENCES:
+                    output.write_raw("" if os.environ.get("NO_COLOR") else _SEQUENCES[piece])
+                else:
+                    output.write(piece)
+            output.write("\n")
         output.flush()
 
     def _width(self) -> int:

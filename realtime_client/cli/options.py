@@ -13,6 +13,7 @@ from realtime_client.chat.limits import ChatLimits
 from realtime_client.cli.group import Invocation
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
+from realtime_client.logs import LEVELS, ROOMS
 from realtime_client.session.limits import Limits
 from realtime_client.settings import SPECS, Settings, Spec, load_settings
 
@@ -52,6 +53,12 @@ def _section(name: str) -> str:
 def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command every option of a session without sound devices. It is called with `settings` and `invocation`."""
     return _with_settings(function, [spec for spec in SPECS.values() if spec.flag and spec.name not in _SOUND])
+
+
+def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `session_options`, without the setting `filter`: a run chooses scenarios by `--filter`."""
+    left_out = (*_SOUND, "filter")
+    return _with_settings(function, [spec for spec in SPECS.values() if spec.flag and spec.name not in left_out])
 
 
 def talk_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,7 +136,7 @@ def _option(spec: Spec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     kind: Any = click.Choice(spec.choices) if spec.choices else None
     if spec.is_path:  # for shells that complete names
         kind = click.Path()
-    complete = _voices if spec.name == "voice" else None
+    complete = {"voice": _voices, "log_level": _levels}.get(spec.name)
     return click.option(
         spec.flag, spec.name, type=kind, default=None, metavar=_metavar(spec), help=text, shell_complete=complete
     )
@@ -142,6 +149,12 @@ def _voices(_context: click.Context, _option: click.Parameter, begun: str) -> li
     return [name for name in voices() if name.startswith(begun)]
 
 
+def _levels(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """Offer levels, and rooms with levels."""
+    words = [*LEVELS, *(f"{room}={level}" for room in ROOMS for level in LEVELS)]
+    return [word for word in words if word.startswith(begun)]
+
+
 def _metavar(spec: Spec) -> str | None:
     if spec.choices:
         return None
@@ -151,6 +164,7 @@ def _metavar(spec: Spec) -> str | None:
         "ca_file": "FILE",
         "log_file": "FILE",
         "filter": "FILE",
+        "log_level": "LEVEL",
         "record_dir": "DIR",
         "url": "URL",
         "proxy": "URL",
@@ -169,6 +183,7 @@ __all__ = [
     "Settings",
     "log_options",
     "provider_options",
+    "run_options",
     "server_options",
     "session_options",
     "talk_options",

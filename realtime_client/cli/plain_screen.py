@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from realtime_client.cli.hangup import hung_up, tell
-from realtime_client.cli.screen import Controls, GoesOn, Interrupts, OnInterrupt, OnLine, OnTyping
+from realtime_client.cli.screen import Controls, GoesOn, Interrupts, OnInterrupt, OnLine, OnTyping, dim
 from realtime_client.escape import printable
 
 _LINES_AHEAD = 64
@@ -56,6 +56,12 @@ class PlainScreen:
         self.end_line()
         with self._lock:
             tell(printable(text))
+
+    def aside(self, text: str) -> None:
+        """Show a notice, dim."""
+        self.end_line()
+        with self._lock:
+            tell(dim(printable(text)))
 
     def echo(self, line: str) -> None:
         """Nothing: the terminal has shown it."""

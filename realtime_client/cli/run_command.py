@@ -17,11 +17,12 @@ import click
 
 from realtime_client.cli.group import Invocation
 from realtime_client.cli.interruption import interruption
-from realtime_client.cli.options import SectionedCommand, session_options
+from realtime_client.cli.options import SectionedCommand, run_options
 from realtime_client.cli.session import logging_as_set, notice
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
+from realtime_client.logs import tells_steps
 from realtime_client.settings import SPECS, Settings, recordings_folder
 from realtime_client.settings.target import target
 
@@ -117,7 +118,7 @@ def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> li
     metavar="P",
     help="worker processes [one for each core, more beyond 50 jobs a core]",
 )
-@session_options
+@run_options
 def command(*, settings: Settings, invocation: Invocation, **options: Any) -> None:
     """Play the scenarios in PATH (files or folders) and check what comes back.
 
@@ -329,13 +330,16 @@ def _where(settings: Settings) -> str:
     """Return the endpoint's name for people and run.json: always the same for the built-in server."""
     from realtime_client.batch.result import BUILT_IN
     from realtime_client.secret import shown_url
+    from realtime_client.settings.providers import is_text, place
     from realtime_client.settings.target import endpoint
 
+    if is_text(settings):
+        return shown_url(place(settings, settings.model).base_url)
     return BUILT_IN if target(settings) == "local" else shown_url(endpoint(settings).url)
 
 
 def _logs_to_stderr(settings: Settings) -> bool:
-    return settings.log_file is None and settings.log_level in ("info", "debug")
+    return settings.log_file is None and tells_steps(settings.log_level)
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import click
 import msgspec
 
 from realtime_client.audio.files import read_audio, transcode, write_audio
+from realtime_client.cli.figures import describe_stats
 from realtime_client.cli.group import Invocation
+from realtime_client.cli.hangup import tell
+from realtime_client.cli.images import read_image
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.cli.session import command_session, notice
 from realtime_client.cli.turn import Feeder, TurnWaiter
@@ -20,6 +25,7 @@ from realtime_client.escape import printable
 from realtime_client.opening import Opened
 from realtime_client.session.answer import Answer
 from realtime_client.settings import Settings
+from realtime_client.settings.providers import is_text
 from realtime_client.settings.target import input_format
 from realtime_client.updates import AudioFormat
 
@@ -27,6 +33,9 @@ from realtime_client.updates import AudioFormat
 @click.command("say", cls=SectionedCommand)
 @click.argument("text", required=False)
 @click.option("--audio", type=click.Path(path_type=Path), help="speak this audio file (WAV, FLAC, OGG, MP3)")
+@click.option(
+    "--image", "images", type=click.Path(path_type=Path), multiple=True, help="show this image, too; may be repeated"
+)
 @click.option("--fast/--paced", default=None, help="send audio at once, or at the speed of speech [fast if local]")
 @click.option("--out", type=click.Path(path_type=Path), help="write the answer's audio here (.wav or .flac)")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object instead of the streamed text")
@@ -46,6 +55,7 @@ def command(
     invocation: Invocation,
     text: str | None,
     audio: Path | None,
+    images: tuple[Path, ...],
     fast: bool | None,
     out: Path | None,
     as_json: bool,
@@ -55,11 +65,16 @@ def command(
 
     TEXT is what to say; - or nothing reads it from standard input.
     """
+    if audio is not None and images:
+        raise UsageError("--image goes with TEXT, not with --audio")
+    if audio is not None and is_text(settings):
+        raise UsageError(f"--audio needs a model that hears, and {settings.model} takes text")
     speech = None if audio is None else read_audio(audio, input_format(settings))
     if speech is not None and text is not None:
         raise UsageError("give either TEXT or --audio, not both")
+    shown = [read_image(image) for image in images]
     question = "" if speech is not None else _question(text)
-    say(settings, invocation, question, speech, fast=fast, out=out, as_json=as_json, timeout_s=timeout_s)
+    say(settings, invocation, question, speech, images=shown, fast=fast, out=out, as_json=as_json, timeout_s=timeout_s)
 
 
 def say(
@@ -68,12 +83,13 @@ def say(
     question: str,
     speech: bytes | None = None,
     *,
+    images: Sequence[str] = (),
     fast: bool | None = None,
     out: Path | None = None,
     as_json: bool = False,
     timeout_s: float = 120.0,
 ) -> None:
-    """Hold one turn and print the answer.
+    """Hold one turn and print the answer. images: data URIs that go with the question.
 
     Errors: ResponseFailedError when the answer is not complete, besides those of connecting and of `TurnWaiter`.
     """
@@ -81,14 +97,10 @@ def say(
         _check_out(out, settings)
     with command_session(settings, invocation) as (held, _state):
         show = _show_nothing if as_json else _Printed()
-
-        def tell(line: str) -> None:
-            notice(invocation, line)
-
-        waiter = TurnWaiter(held.session, timeout_s, show, tell)
+        waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation))
         try:
             if speech is None:
-                turn = waiter.type(question)
+                turn = waiter.type(question, images)
             else:
                 speech = transcode(speech, input_format(settings), held.session.input_format)
                 fast = held.local if fast is None else fast
@@ -98,7 +110,14 @@ def say(
                 click.echo()  # what went wrong gets a line of its own
             raise
         written = out if out is not None and _write_out(out, turn, held.session.output_format) else None
-        _finish(held, turn, written, as_json=as_json)
+        if as_json:
+            click.echo(json.dumps(_report(held, turn, written), ensure_ascii=sys.stdout.isatty()))
+        elif waiter.error is None or (isinstance(show, _Printed) and show.something):
+            click.echo()  # the end of the streamed text
+        if invocation.verbose and is_text(settings):
+            tell(describe_stats(held.session.stats()))
+    if waiter.error is not None:
+        raise waiter.error
     if turn.heard and not as_json:
         notice(invocation, f"heard: {turn.heard}")
     if turn.unreadable_audio:
@@ -149,11 +168,7 @@ def _show_nothing(_text: str) -> None:
     return
 
 
-def _finish(held: Opened, turn: Answer, out: Path | None, *, as_json: bool) -> None:
-    """End the output: the streamed text's line, or the one object."""
-    if not as_json:
-        click.echo()
-        return
+def _report(held: Opened, turn: Answer, out: Path | None) -> dict[str, Any]:
     recording = None if held.recording is None else str(held.recording)
     report: dict[str, Any] = {
         "text": turn.text,
@@ -169,13 +184,17 @@ def _finish(held: Opened, turn: Answer, out: Path | None, *, as_json: bool) -> N
         "session_id": held.session.session_id,
         "model": held.session.model,
     }
-    click.echo(json.dumps(report, ensure_ascii=sys.stdout.isatty()))
+    if turn.sources:
+        report["sources"] = [{"offset": s.offset, "source": s.source, "reason": s.reason} for s in turn.sources]
+    return report
 
 
 def _check_out(out: Path, settings: Settings) -> None:
     """Refuse an impossible output file before anything is sent."""
     if out.suffix.lower() not in (".wav", ".flac"):
         raise UsageError(f"--out {out}: the name must end in .wav or .flac")
+    if is_text(settings):
+        raise UsageError(f"--out needs an answer with audio, and {settings.model} answers in writing")
     if settings.modality == "text":
         raise UsageError("--out needs an answer with audio: leave out --text")
     if out.is_dir() or not out.absolute().parent.is_dir():

@@ -15,7 +15,7 @@ from typing import Protocol
 from realtime_client.cli.status import Status
 from realtime_client.deadline import SYSTEM_CLOCK
 
-_DIM, _PLAIN = "\x1b[2m", "\x1b[22m"
+DIM, PLAIN = "\x1b[2m", "\x1b[22m"
 _STUCK_S = 1.0
 
 OnLine = Callable[[str], None]
@@ -55,6 +55,10 @@ class Screen(Protocol):
 
     def notice(self, text: str) -> None:
         """Show a line of the program's own, apart from the answer."""
+        ...
+
+    def aside(self, text: str) -> None:
+        """Show a notice that may be overlooked: dim, where the terminal can do that."""
         ...
 
     def echo(self, line: str) -> None:
@@ -110,4 +114,4 @@ def dim(text: str) -> str:
     """Return `text` dimmed if stderr is a terminal that shows colours (see no-color.org)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty():
         return text
-    return f"{_DIM}{text}{_PLAIN}"
+    return f"{DIM}{text}{PLAIN}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from realtime_client.deadline import Deadline
@@ -60,10 +60,15 @@ class TurnWaiter:
         self._timeout_s = timeout_s
         self._turn = TurnFollower(None, session.output_format, show=show, tell=tell)
 
-    def type(self, text: str) -> Answer:
-        """Say something in writing, and return the answer. Errors: those of `Session.ask`."""
+    @property
+    def error(self) -> RealtimeError | None:
+        """What the answer failed with, where that is more than its status says."""
+        return self._turn.error
+
+    def type(self, text: str, images: Sequence[str] = ()) -> Answer:
+        """Say something in writing, and return the answer, whole or not. Errors: those of `Session.ask`."""
         with self._session.updates(timeout_s=0.5) as updates:
-            self._turn.request = self._session.send_text(text).request_id
+            self._turn.request = self._session.send_text(text, images=images).request_id
             return self._follow(updates, Deadline(self._timeout_s))
 
     def speak(self, feeder: Feeder) -> Answer:
@@ -88,7 +93,7 @@ class TurnWaiter:
             self._take_one(updates)
             self._give_up(deadline, speech)
         self._await_transcripts(updates)
-        return self._session.answer_of(self._turn)
+        return self._turn.answer(self._session.timings(self._turn.response_id))
 
     def _take_one(self, updates: Subscription) -> None:
         try:
