@@ -9,7 +9,7 @@
     │   ├── AuthenticationError     the key was refused (HTTP 401/403, close 3000, error event)
     │   ├── TLSError                the certificate or the TLS handshake failed
     │   ├── RateLimitedError        HTTP 429, or the quota is used up
-    │   ├── NotRealtimeError        something answers there, but not the Realtime protocol
+    │   ├── NotRealtimeError        something answers there, but not the Realtime protocol, or no text model
     │   └── SessionRefusedError     the server speaks the protocol and refuses the session
     ├── ConnectionLostError     an open conversation ended against our will
     │   ├── PongMissedError         the keep-alive got no answer in time
@@ -92,7 +92,7 @@ class RateLimitedError(ConnectError):
 
 
 class NotRealtimeError(ConnectError):
-    """Something answers at this URL, but it does not speak the Realtime protocol."""
+    """Something answers at this URL, but it does not speak the Realtime protocol, or as a text model does."""
 
 
 class SessionRefusedError(ConnectError):

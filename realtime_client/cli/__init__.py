@@ -10,7 +10,7 @@ Only this module knows exit codes:
     5    the key was refused
     6    TLS: the certificate or the handshake
     7    rate limited (HTTP 429)
-    8    the URL is not a Realtime endpoint
+    8    the URL is not a Realtime endpoint, or not that of a text model
     70   a fault in this program
     130  ended by Ctrl-C
     129  the terminal was closed
