@@ -18,6 +18,7 @@ from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.place import Place
 from realtime_client.chat.session import ChatSession
 from realtime_client.chat.wires.openai_chat import OpenAIChat
+from realtime_client.chat.wires.pieces import FinishPiece, Piece
 from realtime_client.errors import ClosedError, RealtimeError, UsageError
 
 WAIT_S = 10.0
@@ -98,6 +99,28 @@ def test_several_answers_are_several_streams_at_once():
             offered = next(each for each in updates if isinstance(each, up.Alternatives) and len(each.texts) == 3)
         assert len(set(offered.texts)) == 3
         assert server.connections == 3
+
+
+def test_ask_for_several_answers_waits_for_all_of_them():
+    late = threading.Event()
+    over: list[str] = []
+
+    def script(request: Request) -> None:
+        if len(server.requests) == 3:
+            request.wait(late)  # whichever it is: the last one is there when the others are over
+        answers(f"Answer {request.connection}.")(request)
+
+    def count(piece: Piece) -> None:
+        if isinstance(piece, FinishPiece):
+            over.append(piece.stream)
+            if len(over) == 2:
+                late.set()
+
+    with TextServer(script) as server, session(server) as client:
+        client.watch(count)
+        answer = client.ask("A colour?", answers=3, timeout_s=WAIT_S)
+        assert {answer.text, *answer.alternatives} == {"Answer 0.", "Answer 1.", "Answer 2."}
+        assert client.ask("And one?", timeout_s=WAIT_S).alternatives == ()
 
 
 def test_tools_are_called_and_their_results_go_back():

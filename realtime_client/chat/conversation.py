@@ -389,6 +389,17 @@ class Conversation:
         self._turn.kept = []
         self._turn.probe_s = None
 
+    def makes(self, item_id: str) -> bool:
+        """Whether an answer is being made that belongs to this place."""
+        return any(answer.item_id == item_id for answer in self.answers.running.values())
+
+    def others(self, item_id: str) -> tuple[str, ...]:
+        """Return the texts of the answers that stand beside the one in this place."""
+        branches = self.branches.get(item_id)
+        if branches is None:
+            return ()
+        return tuple(text for n, text in enumerate(branches.texts) if n != branches.chosen)
+
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def begin_next(self) -> list[up.Update]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from realtime_client import updates as up
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import UsageError
-from realtime_client.session.arguments import check_call
+from realtime_client.errors import TimeLimitError, UsageError
+from realtime_client.session.answer import Answer
+from realtime_client.session.arguments import check_call, seconds
 from realtime_client.session.limits import Limits
 from realtime_client.session.observers import RecorderProtocol
-from realtime_client.session.session import Session
+from realtime_client.session.session import LOOK_S, Session
 from realtime_client.session.stats import RoundTrip, Stats
 
 from .accumulator import Accumulator
@@ -22,6 +27,9 @@ from .engine import TextEngine
 from .limits import ChatLimits
 from .place import Place
 from .writing import Writing
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 class ChatSession(Writing, Session):
@@ -113,3 +121,32 @@ class ChatSession(Writing, Session):
             duration_s=round(self._clock.monotonic() - self._started_s, 3),
             text=self._engine.stats(),
         )
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        text: str | None = None,
+        *,
+        audio: Buffer | None = None,
+        timeout_s: float = 60.0,
+        images: Sequence[str] = (),
+        answers: int = 1,
+    ) -> Answer:
+        """Say one thing and wait for the whole answer; see `Session.ask`, and `send_text` for images and answers.
+
+        With several answers it waits for all of them: the others are its `alternatives`. One that fails, or is not
+        there in time, is left out.
+        """
+        if text is None or audio is not None:
+            return super().ask(text, audio=audio, timeout_s=timeout_s)
+        deadline = Deadline(seconds(timeout_s, "timeout_s"), self._clock)
+        self._check_may_wait("ask()")
+        with self.updates() as updates:
+            request = self.send_text(text, images=images, answers=answers).request_id
+            answer = self._follow(updates.until(deadline), request, timeout_s)
+            item_id = answer.item_ids[0] if answer.item_ids else ""
+            while self._conversation.makes(item_id) and not (deadline.expired or self.stop.is_set()):
+                with contextlib.suppress(TimeLimitError):
+                    next(updates.until(Deadline(deadline.at_most_s(LOOK_S), self._clock)), None)
+        return msgspec.structs.replace(answer, alternatives=self._conversation.others(item_id))

@@ -36,6 +36,7 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
     timings: TurnStats | None = None
     unreadable: int = 0
     unreadable_audio: int = 0
+    alternatives: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
