@@ -323,6 +323,18 @@ def test_the_program_may_decide_otherwise():
     assert talk.last(up.ResponseDone).status == "failed"
 
 
+@pytest.mark.parametrize("decide", [lambda _f, _p: 1 / 0, lambda _f, _p: "perhaps"], ids=["raises", "no action"])
+def test_what_cannot_decide_ends_the_answer(decide):
+    talk = Talk("one", "two", on_error=decide)
+    talk.say("One?")
+    talk.fail(busy())
+    failure = talk.last(up.Failure)
+    assert failure.error_type == "screen"
+    assert "what decides about faults" in failure.message
+    assert "too busy" in failure.message
+    assert talk.last(up.ResponseDone).status == "failed"
+
+
 # --- fallback ---------------------------------------------------------------------------------------------------------
 
 

@@ -6,12 +6,13 @@ What the conversation keeps of an answer, and what becomes of a question that no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, get_args
 
 import msgspec
 
 from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
+from realtime_client.escape import one_line
 from realtime_client.history import Entry, Part, Text, replay
 from realtime_client.history import History as Media
 
@@ -109,7 +110,7 @@ class Answers:
         self._name = names
         self._media = media
         self._now_s = now_s
-        self._on_error = on_error
+        self.on_error = on_error
         self._streams: dict[str, Answering] = {}
         self._without: dict[int, frozenset[str]] = {}  # fields that a place has refused
         self._unstreamed: set[int] = set()  # places that have refused to stream
@@ -370,9 +371,21 @@ class Answers:
             self.room[at] = max(_LEAST_ROOM, int(answer.tokens * _SHORTER))
         else:
             happened += self._told_breaker(at, fault)
-        action = self._on_error(fault, place) if self._on_error is not None else None
+        action, fault = self._decided(fault, place)
         step = answer.way.after(fault, self._now_s(), shown=bool(answer.size), refused=refused, action=action)
         return happened + self._step(answer, step, fault)
+
+    def _decided(self, fault: Fault, place: Place) -> tuple[Action | None, Fault]:
+        """Ask the program what to do. One that cannot say ends the answer."""
+        if self.on_error is None:
+            return None, fault
+        try:
+            action = self.on_error(fault, place)
+        except Exception as error:  # noqa: BLE001 - it is the user's
+            return "fatal", _screen(f"what decides about faults failed: {type(error).__name__}: {error}", fault)
+        if action not in (None, *get_args(Action)):
+            return "fatal", _screen(f"what decides about faults said {action!r}: no action", fault)
+        return action, fault
 
     def _told_breaker(self, at: int, fault: Fault | None) -> list[up.Update]:
         """Tell a breaker how a request went; returns the change of its state, if there was one."""
@@ -440,6 +453,12 @@ def _shown(answer: Answering, piece: pc.Piece) -> list[up.Update]:
 def _nobody(notice: str) -> Fault:
     message = f"no model can be asked now ({notice})" if notice else "no model can be asked now"
     return Fault(category="network", action="retry", message=message, trips=False)
+
+
+def _screen(message: str, fault: Fault) -> Fault:
+    """A hook failed while it looked at a fault."""
+    message = one_line(f"{message} ({fault.message})", 300)
+    return Fault(category="screen", action="fatal", message=message, trips=False)
 
 
 def _empty(place: Place) -> Fault:

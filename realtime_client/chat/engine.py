@@ -198,6 +198,11 @@ class TextEngine:
         with self._hub.lock:
             self._event_observers = (*self._event_observers, observer)
 
+    def decide_faults(self, decide: OnError | None) -> None:
+        """Let a function decide otherwise about faults."""
+        with self._hub.lock:
+            self.conversation.answers.on_error = decide
+
     def add_filter(self, make: MakeFilter) -> None:
         """Let a filter change the text of the answers from the next stream on. make: makes one for each stream."""
         with self._hub.lock:

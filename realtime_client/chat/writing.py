@@ -14,6 +14,7 @@ from realtime_client.session.hub import Hub
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 
+from .chain import OnError
 from .engine import TextEngine
 from .hooks import MakeFilter, OnResult, Watcher
 
@@ -120,6 +121,15 @@ class Writing:
         """
         check_kind(index, int, "the number of an answer")
         self._act(lambda: self._engine.act(lambda: (None, self._engine.conversation.choose(index, item_id))))
+
+    def decide_faults(self, decide: OnError | None) -> None:
+        """Let a function decide otherwise about faults: `decide(fault, place)` returns an action, None for the planned.
+
+        Actions are `retry`, `restart`, `fallback` and `fatal`. It is called while the session decides: it must be quick
+        and call nothing of the session. One that fails, or returns another word, ends the answer.
+        """
+        check_call(decide or bool, "what decides about faults")
+        self._engine.decide_faults(decide)
 
     def add_filter(self, make: MakeFilter) -> None:
         """Let a filter change the text of the answers, from the next one on.
