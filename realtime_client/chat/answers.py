@@ -26,7 +26,7 @@ from .place import Place
 from .raising import raises
 from .wires import pieces as pc
 from .wires.ask import Ask
-from .wires.faults import EMPTY, Fault
+from .wires.faults import EMPTY, Action, Fault
 
 _CONTEXT_TOKENS = 100_000  # what nearly every model of a provider takes
 _REPLY_TOKENS = 1_024  # room for the answer
