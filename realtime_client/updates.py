@@ -279,10 +279,10 @@ class ThinkingDelta(Update, frozen=True):
 
 
 class AnswerSource(Update, frozen=True):
-    """Who makes an answer from here on, where that has changed.
+    """Who makes an answer from here on: not the session's model, or another request than the one that began it.
 
-    offset: how many characters of its text had come before. source: the model that goes on, as `--model` names it.
-    reason: why the one before does not, for people, one line.
+    offset: how many characters of its text had come before. source: the model that goes on, as `--model` names it; the
+    same one where it was asked for the rest. reason: why the request before does not, for people, one line.
     """
 
     kind: ClassVar[str] = "answer_source"
@@ -484,11 +484,11 @@ NOTHING_TO_COMMIT = "input_audio_buffer_commit_empty"
 class Failure(Update, frozen=True):
     """The server reports an error; the session goes on unless `fatal`.
 
-    event_id: the request that caused it, when it says so. benign: a known race, for information only. action: what
-    was planned about it (`retry`, `restart`, `fallback`, `fatal`), where this program decides that. source: the model
-    that failed, as `--model` names it, where there may be several. raises: the class of `realtime_client.errors` that
-    it is to whoever waits for the answer, where that is known; `ResponseDone` follows. retry_after_s: how long the
-    server wants to be left alone.
+    event_id: the request that caused it, when it says so. benign: for information only: a known race, or a fault after
+    which another request makes the answer. action: what is done about it where this program decides that (`retry`,
+    `restart`, `fallback`); where nothing more is done, what would be. source: the model that failed, as `--model` names
+    it, where there may be several. raises: the class of `realtime_client.errors` that it is to whoever waits for the
+    answer, where that is known; `ResponseDone` follows. retry_after_s: how long the server wants to be left alone.
     """
 
     kind: ClassVar[str] = "failure"

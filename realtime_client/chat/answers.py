@@ -163,23 +163,27 @@ class Answers:
         moves = step.place != answer.place and answer.place >= 0
         if step.notice and not answer.quiet:
             happened.append(up.Notice(message=step.notice))
-        if moves and not answer.quiet:
-            happened.append(
+        first = answer.place < 0
+        moved = step.place != (0 if first else answer.place)
+        answer.place = step.place
+        source: list[up.Update] = []
+        if (moved or answer.size) and not answer.quiet:
+            source.append(
                 up.AnswerSource(
                     response_id=answer.response_id,
                     item_id=answer.item_id,
                     offset=answer.size,
                     source=self.places[step.place].name,
-                    reason="" if fault is None else fault.message,
+                    reason=step.notice if fault is None else fault.message,
                 )
             )
         self.fallbacks += moves
         self.retries += fault is not None and not moves
-        answer.place = step.place
         if step.delay_s > 0:
             answer.due_s = self._now_s() + step.delay_s
-            return happened
-        return happened + self._leave(answer)
+            return happened + source
+        begun = self._leave(answer)
+        return happened + (begun + source if first else source + begun)
 
     def _leave(self, answer: Answering) -> list[up.Update]:
         """The request for (the rest of) an answer leaves."""
@@ -373,6 +377,10 @@ class Answers:
             happened += self._told_breaker(at, fault)
         action, fault = self._decided(fault, place)
         step = answer.way.after(fault, self._now_s(), shown=bool(answer.size), refused=refused, action=action)
+        if step.place is not None and not fault.field:
+            again = fault.action if fault.action == "restart" else "retry"
+            done = again if step.place == at else "fallback"
+            happened.append(self._failure(fault, answer, action=done, benign=True))
         return happened + self._step(answer, step, fault)
 
     def _decided(self, fault: Fault, place: Place) -> tuple[Action | None, Fault]:
@@ -386,6 +394,20 @@ class Answers:
         if action not in (None, *get_args(Action)):
             return "fatal", _screen(f"what decides about faults said {action!r}: no action", fault)
         return action, fault
+
+    def _failure(self, fault: Fault, answer: Answering, *, action: str, benign: bool) -> up.Failure:
+        """Say what went wrong. benign: another request makes the answer."""
+        return up.Failure(
+            message=fault.line,
+            code=fault.code or (str(fault.status) if fault.status else None),
+            error_type=fault.category,
+            event_id=None if benign else answer.request_id,
+            benign=benign,
+            action=action,
+            source=self.places[answer.place].name if answer.place >= 0 else None,
+            raises=None if benign else raises(fault, shown=bool(answer.size)),
+            retry_after_s=fault.retry_after_s,
+        )
 
     def _told_breaker(self, at: int, fault: Fault | None) -> list[up.Update]:
         """Tell a breaker how a request went; returns the change of its state, if there was one."""
@@ -410,16 +432,7 @@ class Answers:
         if not answer.began:
             answer.began = True
             happened.append(up.ResponseStarted(response_id=answer.response_id, request_id=answer.request_id))
-        failure = up.Failure(
-            message=fault.line,
-            code=fault.code or (str(fault.status) if fault.status else None),
-            error_type=fault.category,
-            event_id=answer.request_id,
-            action=fault.action,
-            source=self.places[answer.place].name if answer.place >= 0 else None,
-            raises=raises(fault, shown=bool(answer.size)),
-            retry_after_s=fault.retry_after_s,
-        )
+        failure = self._failure(fault, answer, action=fault.action, benign=False)
         done = self.done(answer, "failed", reason=fault.code or fault.category, error=fault.line)
         return [*happened, failure, *done, *self._book.unanswered(answer, fault), *self._book.begin_next()]
 
