@@ -146,13 +146,15 @@ def _session(
     """Make the session that the settings ask for; returns it, its recorder, and what says whom it talks to."""
     if is_text(settings):
         places = chain(settings)
-        recorder = _recorder(settings, places[0].base_url, places[0].headers) if settings.record else None
+        endpoints = [(place.base_url, place.headers) for place in places]
+        recorder = _recorder(settings, endpoints) if settings.record else None
         return _chat(settings, places, recorder, tools), recorder, lambda session: _models(session, places)
     standby = chain(settings)  # judged before anything is sent
     if settings.filter is not None and not standby:
         raise UsageError(f"{settings.source('filter')}: only the answers of text models are filtered")
     place = _place(settings, stack, live=sound is not None)
-    recorder = _recorder(settings, place.url, place.headers) if settings.record else None
+    endpoints = [(place.url, place.headers), *((each.base_url, each.headers) for each in standby)]
+    recorder = _recorder(settings, endpoints) if settings.record else None
     common: dict[str, Any] = {
         "session": session_config(settings, tools),
         "limits": settings.limits,
@@ -248,14 +250,19 @@ def _place(settings: Settings, stack: ExitStack, *, live: bool) -> Endpoint:
     return endpoint(settings, local_url=server.url, local_token=token)
 
 
-def _recorder(settings: Settings, url: str, headers: Mapping[str, str]) -> Recorder:
-    """Make the session's folder, before anything is sent: a session that cannot be recorded does not begin."""
+def _recorder(settings: Settings, endpoints: Sequence[tuple[str, Mapping[str, str]]]) -> Recorder:
+    """Make the session's folder, before anything is sent: a session that cannot be recorded does not begin.
+
+    endpoints: the URL and headers of each server that may be asked, the first one first.
+    """
     from realtime_client.recording.recorder import Recorder
 
-    shown = {name: settings.shown(name) for name in SPECS} | {"endpoint": shown_url(url)}
+    shown = {name: settings.shown(name) for name in SPECS} | {"endpoint": shown_url(endpoints[0][0])}
     shown["local"] = not is_text(settings) and target(settings) == "local"  # also where nobody asked for it
-    secrets_used = {value.removeprefix("Bearer ").removeprefix("Basic ") for value in headers.values()}
-    secrets_used |= set(url_secrets(url))
+    secrets_used = {
+        value.removeprefix("Bearer ").removeprefix("Basic ") for _, headers in endpoints for value in headers.values()
+    }
+    secrets_used |= {secret for url, _ in endpoints for secret in url_secrets(url)}
     return Recorder.create(
         recordings_folder(settings),
         settings={name: value for name, value in shown.items() if value is not None},

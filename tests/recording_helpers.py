@@ -164,7 +164,8 @@ class Stage:
         return json.loads((self.folder / "session.json").read_text())
 
     def stereo(self):
-        samples = read_samples(self.folder / "conversation.wav")
+        path = self.folder / "conversation.wav"  # there is none before the first sound
+        samples = read_samples(path) if path.exists() else np.empty(0, "<i2")
         return samples[0::2], samples[1::2]
 
 

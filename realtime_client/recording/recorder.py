@@ -284,6 +284,7 @@ class Recorder:
         facts = update.facts
         self._transcript.transcribes = facts.transcribes
         if isinstance(update, up.SessionStarted):
+            self._transcript.model = facts.model
             self._user.session_begins(self._at_s)
         self._assistant.format = facts.output_format
         self._user.configure(facts.input_format, manual=facts.turn_end == "manual", at_s=self._at_s)
@@ -307,6 +308,8 @@ class Recorder:
             "received_ms": turn.received_ms,
             "line": line,
         }
+        if turn.gone:
+            event["gone"] = True
         if event != turn.noted:
             turn.noted = event
             self._note(event)

@@ -167,6 +167,10 @@ def _take_note(story: _Story, event: dict[str, Any]) -> None:
         line = event["line"]
         if not (event.keys() >= {"done", "after", "received_ms"} and line.keys() >= _LINE):
             return
+        if event.get("gone"):
+            story.turns.pop(int(line["n"]), None)
+            story.texts.pop(line["item_id"], None)
+            return
         story.turns[int(line["n"])] = event
         if event["done"] and line["text"]:
             story.texts.pop(line["item_id"], None)

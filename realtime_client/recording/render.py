@@ -20,13 +20,24 @@ def markdown(line: Line) -> str:
     """Return one paragraph: who, when, what; what was not heard is struck out, and why it ends is told."""
     who = _WHO.get(str(line["who"]), "?")
     heard, text = str(line["heard"]), str(line["text"])
-    said = _md(heard)
+    said = _md(_marked(heard, line.get("sources") or []))
     if line["interrupted"]:
         rest = text[len(heard) :].strip()
         said = " ".join(part for part in (said, f"~~{_md(rest)}~~" if rest else "", "*(interrupted)*") if part)
     elif line.get("reason"):
         said = f"{said} *({_WHY.get(str(line['reason'])) or _md(str(line['reason']))})*".lstrip()
+    if others := line.get("alternatives"):
+        said = f"{said} *(answer {line['chosen'] + 1} of {len(others)})*".lstrip()
     return f"**{who}** ({_clock(line['start_s'])}): {said or '*(nothing understood)*'}\n\n"
+
+
+def _marked(text: str, sources: list[Line]) -> str:
+    """Put the name of who goes on where that changes, in brackets that mean nothing to Markdown."""
+    for source in reversed(sources):
+        at = source["offset"]
+        if at <= len(text) and (at or source.get("reason")):
+            text = f"{text[:at]}\u27e8{source['source']}\u27e9{text[at:]}"
+    return text
 
 
 def _md(text: str) -> str:

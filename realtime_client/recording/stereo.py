@@ -78,7 +78,7 @@ class Stereo:
     def __init__(self, path: Path, note: Note) -> None:
         self.timeline = Timeline()
         self.told = False  # answers that begin from here on stand where `heard` says
-        self._wav = WavWriter(path, RATE_HZ, 2, held_s=_HELD_S)
+        self._wav = WavWriter(path, RATE_HZ, 2, held_s=_HELD_S, later=True)  # a session in writing has none
         self._note = note
         self._left: deque[tuple[int, bytes]] = deque()
         self._sources: dict[Key, Source] = {}
@@ -127,6 +127,7 @@ class Stereo:
 
     def _put_left(self, start: int, pcm: bytes) -> None:
         """Keep it until its time has come; what stands in what is written already goes there."""
+        self._wav.begin()
         late = min(max(0, self.timeline.written - start), len(pcm) // 2)
         self._overwrite(start, pcm[: late * 2], left=True)
         if late * 2 < len(pcm):
@@ -136,6 +137,7 @@ class Stereo:
         """More of an answer is in its file. name: that file, as the journal calls it."""
         source = self._sources.get(key)
         if source is None:
+            self._wav.begin()
             source = self._sources[key] = Source(wav)
             self._names[key] = name
             source.told = self.told
@@ -274,7 +276,7 @@ class Stereo:
         drafted = min(end, max(begin, self._wav.frames))
         if drafted > begin:
             self._write_at(begin, bytes((drafted - begin) * 4))
-        if end - drafted < _BLOCK:
+        if end - drafted < _BLOCK and self._wav.begun:
             self._write_at(drafted, bytes((end - drafted) * 4))
         else:
             self._wav.write_silence(end - drafted)

@@ -51,6 +51,9 @@ class SessionSummary:
             "session": None,
             "totals": {},
             "responses": {},
+            "retries": {},
+            "fallbacks": {},
+            "breakers": {},
             "usage": {},
             "transcription_usage": {},
             "rate_limits": {},
@@ -80,6 +83,8 @@ class SessionSummary:
             data["rate_limits"] = dict(list(update.limits.items())[:_NAMES])
         elif isinstance(update, up.Failure):
             self._failure(update, elapsed_s)
+        elif isinstance(update, up.BreakerChanged):
+            _set(data["breakers"], update.source, update.state)
         elif isinstance(update, up.Malformed):
             data["malformed"] += 1
         elif isinstance(update, up.Unknown):
@@ -120,6 +125,7 @@ class SessionSummary:
     def end(self, state: str, how: str, stats: dict[str, Any], notes: list[str], at_s: float) -> None:
         """Write it for the last time. state: `ended` or `failed`."""
         self._data.update(state=state, how_it_ended=how, stats=stats, ended=iso(self._clock.wall()))
+        self._take_figures(stats)
         self._notes += notes
         self.write(at_s)
 
@@ -127,8 +133,19 @@ class SessionSummary:
         """Add what whoever looks at the recording should know."""
         self._notes.append(sentence)
 
+    def _take_figures(self, stats: dict[str, Any]) -> None:
+        """What the session itself has counted: also what answers took that were never shown."""
+        usage = stats.get("usage")
+        if isinstance(usage, dict) and usage.get("total_tokens", 0) > self._usage.total_tokens:
+            self._usage = msgspec.convert(usage, up.Usage)
+        for source, breaker in stats.get("breakers", {}).items():
+            _set(self._data["breakers"], source, breaker)
+
     def _failure(self, update: up.Failure, elapsed_s: float) -> None:
         if update.benign:
+            if update.source and update.action:
+                counts = self._data["fallbacks" if update.action == "fallback" else "retries"]
+                _count(counts, update.source, 1)
             return
         self._data["errors"] += 1
         kept = self._data["last_errors"]
@@ -149,6 +166,13 @@ class SessionSummary:
         for name, value in usage.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _NO_COUNT:
                 _count(self._transcription, name, value)
+
+
+def _set(table: dict[str, Any], name: str, value: str) -> None:
+    """Set what is told of a name that comes from elsewhere, within the same bounds."""
+    name = name[:_LONGEST_NAME]
+    if name in table or len(table) < _NAMES:
+        table[name] = value
 
 
 def _count(counts: dict[str, Any], name: str, value: float) -> None:

@@ -103,13 +103,13 @@ class TranscriptFiles:
         for file in self._files.values():
             file.close()
 
-    def rewrite(self, changes: dict[int, render.Line], moved: dict[str, str], *, over: bool) -> None:
-        """Replace lines by number, put moved items (item_id: after) in their places, rewrite all four.
+    def rewrite(self, changes: dict[int, render.Line | None], moved: dict[str, str], *, over: bool) -> None:
+        """Replace lines by number (None: it goes), put moved items (item_id: after) in their places, rewrite all four.
 
         over: nothing is in progress any more.
         """
         lines = [msgspec.json.decode(row) for row in self.path("jsonl").read_bytes().splitlines()]
-        lines = [changes.get(line["n"], line) for line in lines]
+        lines = [line for old in lines if (line := changes.get(old["n"], old)) is not None]
         if over:
             unfinished = {"status": "incomplete", "reason": "ended"}
             lines = [line | unfinished if line["status"] == "in_progress" else line for line in lines]

@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 from realtime_client import updates as up
 
+from .marks import Marks
 from .transcript_files import TranscriptFiles
+from .turn_order import place
 from .turns import SPEAKERS, Turn
 
 WAIT_S = 15.0
@@ -32,7 +34,8 @@ class Transcript:
 
     def __init__(self, files: TranscriptFiles, changed: Settled) -> None:
         self.position = 0
-        self.count = 0
+        self.begun = self.gone = 0
+        self.model = ""
         self.transcribes = False
         self._files = files
         self._tell = changed
@@ -49,11 +52,14 @@ class Transcript:
         self._handlers: dict[type, Callable[[up.Update, float], None]] = {
             up.ItemAdded: self._item_added,  # type: ignore[dict-item]
             up.ItemDone: self._item_done,  # type: ignore[dict-item]
+            up.ItemDeleted: self._item_deleted,  # type: ignore[dict-item]
             up.TextDelta: self._text_delta,  # type: ignore[dict-item]
             up.TextDone: self._text_done,  # type: ignore[dict-item]
             up.UserTranscriptDelta: self._user_delta,  # type: ignore[dict-item]
             up.UserTranscript: self._user_transcript,  # type: ignore[dict-item]
             up.UserTranscriptFailed: self._user_failed,  # type: ignore[dict-item]
+            up.AnswerSource: self._answer_source,  # type: ignore[dict-item]
+            up.Alternatives: self._alternatives,  # type: ignore[dict-item]
             up.ToolCall: self._tool_call,  # type: ignore[dict-item]
             up.ToolResult: self._tool_result,  # type: ignore[dict-item]
             up.ResponseStarted: self._response_started,  # type: ignore[dict-item]
@@ -69,26 +75,35 @@ class Transcript:
         """Begin a turn here and now; it takes the next number."""
         if len(self._turns) >= 4 * _TAIL:
             self._keep(self._turns[:-_TAIL])
-        self.count += 1
+        self.begun += 1
         who = who if who in SPEAKERS else "system"
-        turn = Turn(self.count, who, item_id, after=after, start=self.position, end=self.position)
+        turn = Turn(self.begun, who, item_id, after=after, start=self.position, end=self.position)
         self._turns.append(turn)
         self._place(turn, after)
         self._tell(turn)
         return turn
 
-    def find(self, item_id: str) -> Turn | None:
-        """Return the turn of an item, or None when there is none, or one so old that it is forgotten."""
+    @property
+    def count(self) -> int:
+        """How many turns there are."""
+        return self.begun - self.gone
+
+    def find(self, item_id: str, *, message: bool = False) -> Turn | None:
+        """Return the turn of an item, or None when there is none, or one so old that it is forgotten.
+
+        message: not that of a call of a tool, which may belong to the same item.
+        """
         if not item_id:
             return None
         for turn in reversed(self._turns):
-            if turn.item_id == item_id:
+            if turn.item_id == item_id and not (message and turn.call_id):
                 return turn
         return self._kept.get(item_id)
 
     def turn(self, item_id: str, who: str, response_id: str = "") -> Turn:
         """Return the turn of an item; begin it when there is none."""
-        turn = self.find(item_id) or self.begin(who, item_id, self._unheard.get(response_id))
+        found = self.find(item_id, message=who == "assistant")
+        turn = found or self.begin(who, item_id, self._unheard.get(response_id))
         if response_id and not turn.response_id:
             turn.response_id = response_id
             turn.out_of_band = response_id in self._apart
@@ -148,7 +163,8 @@ class Transcript:
     def _item_done(self, update: up.ItemDone, at_s: float) -> None:
         if update.item_type not in _TURN_KINDS:
             return
-        turn = self.find(update.item_id) or self.begin(update.role, update.item_id, update.previous_item_id)
+        turn = self.find(update.item_id, message=update.item_type == "message")
+        turn = turn or self.begin(update.role, update.item_id, update.previous_item_id)
         turn.kind = update.item_type
         if update.text and not turn.name and (turn.cut_ms is None or not turn.said):
             turn.said.final(update.text)
@@ -156,6 +172,37 @@ class Transcript:
         turn.spoken = turn.spoken or (update.has_audio and turn.who == "user")
         self._done(turn, update.status, at_s)
         self._freshen(turn)
+
+    def _item_deleted(self, update: up.ItemDeleted, _at_s: float) -> None:
+        """What is no longer part of the conversation leaves the transcript, unless it was in the room; see `Turn`."""
+        for turn in [*self._turns, *self._kept.values()]:
+            if turn.item_id != update.item_id or turn.in_room:
+                continue
+            turn.gone = self._stale = True
+            self.gone += 1
+            self._untold.pop(turn.n, None)
+            if turn.kept:
+                self._kept = OrderedDict((key, each) for key, each in self._kept.items() if each is not turn)
+                self._late[turn.n] = turn
+            else:
+                self._turns.remove(turn)
+            self._tell(turn)
+
+    def _answer_source(self, update: up.AnswerSource, _at_s: float) -> None:
+        turn = self.turn(update.item_id, "assistant", update.response_id)
+        turn.marks = turn.marks or Marks()
+        turn.marks.source(update, self.model)
+        self._freshen(turn)
+
+    def _alternatives(self, update: up.Alternatives, _at_s: float) -> None:
+        turn = self.find(update.item_id, message=True)
+        if turn is None:
+            return
+        turn.marks = turn.marks or Marks()
+        text = turn.marks.alternatives(update)
+        if text is not None and turn.done:
+            turn.said.replace(text)
+        self.changed(turn)
 
     def _text_delta(self, update: up.TextDelta, _at_s: float) -> None:
         turn = self.turn(update.item_id, "assistant", update.response_id)
@@ -191,6 +238,9 @@ class Transcript:
 
     def _tool_call(self, update: up.ToolCall, at_s: float) -> None:
         turn = self.turn(update.item_id, "tool", update.response_id)
+        if turn.call_id not in {"", update.call_id} or (turn.who == "assistant" and turn.said):
+            turn = self.begin("tool", update.item_id)  # another call of the same item, or words before it
+            turn.response_id = update.response_id
         turn.who, turn.kind, turn.name = "tool", "function_call", update.name
         turn.call_id, turn.tool = update.call_id, update.name
         turn.said.replace(update.arguments)
@@ -251,7 +301,7 @@ class Transcript:
         self._freshen(mine[-1])
 
     def _interrupted(self, update: up.Interrupted, _at_s: float) -> None:
-        turn = self.find(update.item_id)
+        turn = self.find(update.item_id, message=True)
         if turn is None:
             if update.response_id and not update.heard_all and len(self._unheard) < _REMEMBERED:
                 self._unheard[update.response_id] = self._turns[-1].item_id if self._turns else ""  # words may come yet
@@ -325,7 +375,8 @@ class Transcript:
             turn.written = turn.kept = True
             self._open_kept |= not turn.done
             if turn.item_id:
-                self._kept[turn.item_id] = turn
+                key = f"{turn.item_id} {turn.n}" if turn.item_id in self._kept else turn.item_id
+                self._kept[key] = turn
         self._files.keep(turns)
         for turn in turns:
             turn.drawn = None
@@ -333,7 +384,9 @@ class Transcript:
             self._kept.popitem(last=False)
 
     def _rewrite(self, *, over: bool = False) -> None:
-        self._files.rewrite({n: turn.line() for n, turn in self._late.items()}, self._moved, over=over)
+        self._files.rewrite(
+            {n: None if turn.gone else turn.line() for n, turn in self._late.items()}, self._moved, over=over
+        )
         self._late, self._moved = {}, {}
 
     def _done(self, turn: Turn, status: str, at_s: float) -> None:
@@ -349,40 +402,8 @@ class Transcript:
     def _place(self, turn: Turn, after: str | None) -> None:
         """Put a turn behind the item it follows, when that is known."""
         turn.after = after or turn.after
-        if not after or turn.kept:
-            return
-        index = next((i for i, before in enumerate(self._turns) if before.item_id == after), None)
-        if index is None:
-            if after in self._kept:
-                self._place_behind_kept(turn, after)
-        elif self._turns[index] is not turn and not self._follows(self._turns[index + 1 :], turn):
-            before = self._turns[index]
-            self._turns.remove(turn)
-            self._turns.insert(self._turns.index(before) + 1, turn)
+        if after and not turn.kept and place(turn, after, self._turns, self._kept, self._moved):
             self._stale = True
-
-    @staticmethod
-    def _follows(behind: list[Turn], turn: Turn) -> bool:
-        """Tell whether nothing before this turn has a place of its own."""
-        for other in behind:
-            if other is turn:
-                return True
-            if other.after:
-                return False
-        return False
-
-    def _place_behind_kept(self, turn: Turn, after: str) -> None:
-        """Take a place among what no longer changes: if it is not the last, the files change later."""
-        kept = list(self._kept)
-        behind = [self._kept[item_id] for item_id in kept[kept.index(after) + 1 :]]
-        if self._follows([*behind, *self._turns], turn):
-            return
-        if not any(other.after for other in behind):
-            self._turns.remove(turn)
-            self._turns.insert(0, turn)
-            self._stale = True
-        elif turn.item_id:
-            self._moved[turn.item_id] = after
 
 
 def _of(turn: Turn, response: up.ResponseDone) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from realtime_client.history import heard_text
 
+from .marks import Marks
 from .timeline import RATE_HZ
 
 SPEAKERS = {"user", "assistant", "system", "tool", "note"}
@@ -107,7 +108,7 @@ class Turn:
     relative to the folder. reason: why it is not complete. done: it is over; sounding: the user's sound is still
     coming; written: it is in the transcript; kept: in the part of it that no longer changes before the end. drawn: how
     it looks there. noted: what the journal knows of it. name: of a call; it precedes the call's text. tool, call_id: of
-    a call and of its result.
+    a call and of its result. marks: who made it, and what stands beside it. gone: it left the conversation.
     """
 
     n: int
@@ -138,6 +139,8 @@ class Turn:
     kept: bool = False
     drawn: object | None = None
     noted: dict[str, Any] | None = None
+    marks: Marks | None = None
+    gone: bool = False
 
     @property
     def text(self) -> str:
@@ -145,9 +148,15 @@ class Turn:
         said = self.said.text
         return f"{self.name}({said})" if self.name else said
 
+    @property
+    def in_room(self) -> bool:
+        """Whether it was spoken, or cut while it was: that was heard, whatever became of it."""
+        return bool(self.files) or self.spoken or self.cut_ms is not None
+
     def line(self) -> dict[str, Any]:
         """Return its line of transcript.jsonl."""
         text = self.text
+        own = self.marks is None or self.marks.own_chosen
         line: dict[str, Any] = {
             "n": self.n,
             "who": self.who,
@@ -158,10 +167,10 @@ class Turn:
             "start_s": round(self.start / RATE_HZ, 3),
             "end_s": round(max(self.start, self.end) / RATE_HZ, 3),
             "audio": self.files[0] if self.files else None,
-            "interrupted": self.interrupted,
-            "status": self.status,
+            "interrupted": self.interrupted and own,
+            "status": self.status if own else "completed",
         }
-        if self.reason and self.status not in {"completed", "in_progress"}:
+        if self.reason and own and self.status not in {"completed", "in_progress"}:
             line["reason"] = self.reason
         if self.said.clipped:
             line["clipped"] = True
@@ -173,4 +182,6 @@ class Turn:
                 line["tool"], line["call_id"] = self.tool, self.call_id
         if self.out_of_band:
             line["out_of_band"] = True
+        if self.marks is not None:
+            line |= self.marks.fields()
         return line

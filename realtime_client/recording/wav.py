@@ -44,10 +44,12 @@ def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
 class WavWriter:
     """One PCM16 file, written as the sound arrives. held_s: how much may wait in memory.
 
-    Errors of every method: OSError.
+    later: there is no file before `begin`; until then it takes nothing but silence. Errors of every method: OSError.
     """
 
-    def __init__(self, path: Path, rate_hz: int, channels: int = 1, *, held_s: float = HELD_S) -> None:
+    def __init__(
+        self, path: Path, rate_hz: int, channels: int = 1, *, held_s: float = HELD_S, later: bool = False
+    ) -> None:
         self.path = path
         self.rate_hz = rate_hz
         self.frame_bytes = 2 * channels
@@ -57,8 +59,20 @@ class WavWriter:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._hold_bytes = int(held_s * rate_hz) * self.frame_bytes
-        self._handle: io.FileIO | None = create_private(path)
-        write_all(self._handle, header(rate_hz, channels, 0))
+        self._handle: io.FileIO | None = None
+        self.begun = False
+        if not later:
+            self.begin()
+
+    def begin(self) -> None:
+        """Make the file, if it is not there yet, with the silence so far."""
+        if self.begun:
+            return
+        self._handle = create_private(self.path)
+        self.begun = True
+        self._patch()
+        if self.data_bytes:
+            self._handle.truncate(HEADER_BYTES + self.data_bytes)
 
     @property
     def _file(self) -> io.FileIO:
@@ -84,6 +98,8 @@ class WavWriter:
         """Append silence; costs no disk where the file system has sparse files."""
         self.flush()
         self.data_bytes += frames * self.frame_bytes
+        if not self.begun:
+            return
         self._file.truncate(HEADER_BYTES + self.data_bytes)
         self._patch()
 
