@@ -20,6 +20,7 @@ from realtime_client.recording.journal_reader import event_of, type_of
 from .fields import table, text
 from .latencies import Latencies
 from .markup import code, json_code, speech
+from .models import TAKEN, Models
 
 MOST_ROWS = 12_000
 LONGEST_DETAIL = 4_000
@@ -27,7 +28,10 @@ _DETAIL_BUDGET = 12_000_000
 _SUMMARY = 200
 _UNSAID = {"text", "content_index"}
 _RECORDER = {"turn", "placed", "journal"}
-_PIECES = {up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta, up.InputSent, up.Audible, up.Captured}
+_PIECES = {
+    up.AudioDelta, up.TextDelta, up.ThinkingDelta, up.UserTranscriptDelta, up.ToolCallDelta, up.InputSent, up.Audible,
+    up.Captured,
+}  # fmt: skip
 RateOf = Callable[[str], int]
 """Name of an audio file -> bytes of its sound in a second."""
 
@@ -50,10 +54,12 @@ class EventList:
 
     def __init__(self, bytes_per_s: RateOf) -> None:
         self.latencies = Latencies()
+        self.models = Models()
         self.messages = 0
         self.unreadable = 0
         self.last_s = 0.0
         self.turn_notes: dict[int, dict[str, Any]] = {}
+        self.gone: set[int] = set()
         self._bytes_per_s = bytes_per_s
         self._first: list[Row] = []
         self._last: deque[Row] = deque(maxlen=MOST_ROWS // 2)
@@ -78,7 +84,12 @@ class EventList:
                 continue
             self.messages += 1
             self.last_s = max(self.last_s, line.t)
+            if line.dir == "note" and any(type(update) is up.ResponseStarted for update in line.updates):
+                self.latencies.asked(line.t)  # that it begins was decided here: with the request
             self.latencies.take_all(line.updates, line.t)
+            for update in line.updates:
+                if type(update) in TAKEN:
+                    self.models.take(update, line.t)
             if line.updates and type(line.updates[0]) in _PIECES:
                 self._take_piece(line)
             else:
@@ -121,7 +132,13 @@ class EventList:
 
     def _note(self, kind: str, event: dict[str, Any]) -> None:
         """The recorder's notes on turns replace lines that the transcript does not have yet."""
-        if kind == "turn" and isinstance(n := table(event, "line").get("n"), int) and len(self.turn_notes) < 100_000:
+        n = table(event, "line").get("n")
+        if kind != "turn" or not isinstance(n, int) or len(self.turn_notes) + len(self.gone) >= 100_000:
+            return
+        if event.get("gone") is True:
+            self.gone.add(n)
+            self.turn_notes.pop(n, None)
+        else:
             self.turn_notes[n] = event
 
     def _audio_s(self, places: list[AudioPlace]) -> float:

@@ -23,20 +23,24 @@ MEANINGS = {
 }
 
 
+_WRITTEN = {"first_text": ("First text", "from the request to the first word")}
+
+
 class Latencies:
     """Collects (seconds, ms) by name."""
 
     def __init__(self) -> None:
         self.points: dict[str, list[tuple[float, float]]] = {}
         clock = TurnClock(keep=1, measured=self.add)
-        self.take, self.take_all = clock.take, clock.take_all
+        self.take, self.take_all, self.asked = clock.take, clock.take_all, clock.asked
 
     def add(self, name: str, at_s: float, value_ms: float) -> None:
         """Add a value, unless a journal out of order made it negative."""
         if value_ms >= 0:
             self.points.setdefault(name, []).append((round(at_s, 3), round(value_ms, 3)))
 
-    def series(self) -> list[Series]:
-        """Return the series that have values, in the order of `MEANINGS`."""
+    def series(self, *, written: bool = False) -> list[Series]:
+        """Return the series that have values, in the order of `MEANINGS`. written: nobody speaks in this session."""
+        meanings = MEANINGS | _WRITTEN if written else MEANINGS
         found = ((name, self.points.get(name)) for name in MEANINGS)
-        return [Series(*MEANINGS[name], points) for name, points in found if points]
+        return [Series(*meanings[name], points) for name, points in found if points]

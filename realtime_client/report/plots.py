@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from realtime_client.batch.results.summary import percentile
@@ -15,20 +16,6 @@ MOST_POINTS = 1_500
 PERCENTILES = (50, 95, 99)
 
 
-@dataclass(slots=True)
-class Series:
-    """Values of one measurement. name: what is measured. points: (seconds since the start, ms). meaning: one line."""
-
-    name: str
-    meaning: str
-    points: list[tuple[float, float]]
-
-    @property
-    def values(self) -> list[float]:
-        """The ms alone, sorted."""
-        return sorted(value for _, value in self.points if math.isfinite(value))
-
-
 def ms(value: float) -> str:
     """Return a time for people: `0.41 ms`, `7.3 ms`, `684 ms`, `12.4 s`."""
     if value >= 10_000:
@@ -37,6 +24,29 @@ def ms(value: float) -> str:
         return "0 ms"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
     return f"{value:,.{digits}f} ms"
+
+
+def per_second(value: float) -> str:
+    """Return a rate for people: `0.41/s`, `7.3/s`, `684/s`."""
+    return f"{value:,.{0 if value >= 100 or value == 0 else 1 if value >= 1 else 2}f}/s"
+
+
+@dataclass(slots=True)
+class Series:
+    """Values of one measurement. name: what is measured. points: (seconds since the start, value). meaning: one line.
+
+    show: how a value is shown, by default one in ms.
+    """
+
+    name: str
+    meaning: str
+    points: list[tuple[float, float]]
+    show: Callable[[float], str] = ms
+
+    @property
+    def values(self) -> list[float]:
+        """The values alone, sorted."""
+        return sorted(value for _, value in self.points if math.isfinite(value))
 
 
 def clock(seconds: float) -> str:
@@ -50,14 +60,16 @@ def scatter(series: Series, seconds: float) -> Markup:
     """Draw values over the session's time, with a line at each percentile."""
     ordered = series.values
     top = _nice_top(ordered[-1])
-    marks = [_grid(top, "ms")]
+    marks = [_grid(top, series.show)]
     marks += [_tick_x(second / max(seconds, 1e-9), clock(second)) for second in _steps(seconds)]
     for percent, y in _spread([(p, _y(percentile(ordered, p), top)) for p in PERCENTILES]):
         line_y = _y(percentile(ordered, percent), top)
         marks.append(_percentile_line(percent, line_y, y))
     for at_s, value in thinned(series.points):
         x = _LEFT + _inner_width() * min(1.0, max(0.0, at_s / max(seconds, 1e-9)))
-        dot = tag("circle", tag("title", f"{clock(at_s)}: {ms(value)}"), cx=_r(x), cy=_r(_y(value, top)), r="3.2")
+        dot = tag(
+            "circle", tag("title", f"{clock(at_s)}: {series.show(value)}"), cx=_r(x), cy=_r(_y(value, top)), r="3.2"
+        )
         marks.append(dot)
     return _svg(marks, f"{series.name} over time: {described(series)}")
 
@@ -70,12 +82,12 @@ def histogram(series: Series, bins: int = 40) -> Markup:
     for value in ordered:
         counts[min(bins - 1, max(0, int(value / top_x * bins)))] += 1
     top = max(counts) + max(counts) % 2
-    marks = [_grid(top, "")]
-    marks += [_tick_x(share, ms(top_x * share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    marks = [_grid(top, "{:g}".format)]
+    marks += [_tick_x(share, series.show(top_x * share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     for index, count in enumerate(counts):
         if count:
             x, width = _LEFT + _inner_width() * index / bins, _inner_width() / bins - 1
-            label = f"{ms(top_x * index / bins)} to {ms(top_x * (index + 1) / bins)}: {count}"
+            label = f"{series.show(top_x * index / bins)} to {series.show(top_x * (index + 1) / bins)}: {count}"
             y = _y(count, top)
             bar = tag("title", label)
             marks.append(tag("rect", bar, x=_r(x), y=_r(y), width=_r(width), height=_r(HEIGHT - _BOTTOM - y)))
@@ -86,7 +98,7 @@ def histogram(series: Series, bins: int = 40) -> Markup:
         if percent == 95:  # on the other side, because p99 is near
             beside = {"x": _r(x - 4), "text_anchor": "end"}
         label_y = _TOP + 8 + 11 * PERCENTILES.index(percent)
-        marks.append(tag("text", f"p{percent} {ms(percentile(ordered, percent))}", y=label_y, **beside))
+        marks.append(tag("text", f"p{percent} {series.show(percentile(ordered, percent))}", y=label_y, **beside))
     return _svg(marks, f"{series.name}, how often: {described(series)}")
 
 
@@ -96,14 +108,14 @@ def only_value(series: Series) -> str:
     if others:
         return ""
     at_s = next(at_s for at_s, value in series.points if value == first)
-    return f"Measured once: {ms(first)}{f', at {clock(at_s)}' if at_s else ''}."
+    return f"Measured once: {series.show(first)}{f', at {clock(at_s)}' if at_s else ''}."
 
 
 def described(series: Series) -> str:
     """Return the figures of a series in words."""
     ordered = series.values
-    figures = ", ".join(f"p{percent} {ms(percentile(ordered, percent))}" for percent in PERCENTILES)
-    return f"{len(ordered)} values, {figures}, largest {ms(ordered[-1])}"
+    figures = ", ".join(f"p{percent} {series.show(percentile(ordered, percent))}" for percent in PERCENTILES)
+    return f"{len(ordered)} values, {figures}, largest {series.show(ordered[-1])}"
 
 
 def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -122,13 +134,12 @@ def _svg(marks: list[Markup], label: str) -> Markup:
     return tag("svg", *marks, viewBox=f"0 0 {WIDTH} {HEIGHT}", class_="plot", role="img", aria_label=label)
 
 
-def _grid(top: float, unit: str) -> Markup:
+def _grid(top: float, show: Callable[[float], str]) -> Markup:
     lines = []
     for share in (0.0, 0.5, 1.0):
         y = _y(top * share, top)
         lines.append(tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=_r(y), y2=_r(y), class_="grid"))
-        label = ms(top * share) if unit else f"{top * share:g}"
-        lines.append(tag("text", label, x=_LEFT - 6, y=_r(y + 3.5), text_anchor="end"))
+        lines.append(tag("text", show(top * share), x=_LEFT - 6, y=_r(y + 3.5), text_anchor="end"))
     return together(*lines)
 
 
@@ -153,6 +164,11 @@ def _spread(labels: list[tuple[int, float]]) -> list[tuple[int, float]]:
         placed.append((percent, min(y, limit)))
     lift = min(0.0, placed[-1][1] - 4) if placed else 0.0
     return [(percent, y - lift) for percent, y in placed]
+
+
+def time_axis(seconds: float) -> list[tuple[float, str]]:
+    """Return moments for a time axis, in seconds, with what to call them."""
+    return [(at_s, clock(at_s)) for at_s in _steps(seconds)]
 
 
 def _steps(seconds: float) -> list[float]:

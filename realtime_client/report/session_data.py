@@ -18,10 +18,11 @@ from realtime_client.recording.turns import SPEAKERS
 from realtime_client.recording.wav import HEADER_BYTES
 
 from .events import EventList
-from .fields import number, table, text
+from .fields import listed, number, table, text
 from .sound import PageSound, read_sound
 
 MOST_TURNS = 10_000
+MOST_OTHERS = 64
 _LONGEST_GAP_MS = 60_000
 _STEREO_24K = 96_000
 _MONO_24K = 48_000
@@ -33,7 +34,9 @@ class ShownTurn:
     """A line of the transcript. start_s, end_s: in conversation.wav. heard is '' or the beginning of `text`.
 
     cut_ms: how much of the answer's sound was heard, None for all of it. tool: name of the function that was called
-    (then `text` holds its arguments), or that returned `text`; the latter is '' in older recordings.
+    (then `text` holds its arguments), or that returned `text`; the latter is '' in older recordings. sources: (how
+    many characters come before, who made what follows, why the one before did not), where that is told.
+    others: the answers that stand beside each other, of which `chosen` is this one.
     """
 
     n: int
@@ -48,6 +51,10 @@ class ShownTurn:
     kind: str = ""
     tool: str = ""
     out_of_band: bool = False
+    item_id: str = ""
+    sources: list[tuple[int, str, str]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    chosen: int = 0
 
     @property
     def calls(self) -> bool:
@@ -155,7 +162,8 @@ def _turns(folder: Path, events: EventList, problems: list[str]) -> list[ShownTu
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         known.add(turn.n)
-        turns.append(turn)
+        if turn.n not in events.gone:
+            turns.append(turn)
     turns += [_turn(table(note, "line")) for n, note in sorted(events.turn_notes.items()) if n not in known]
     if len(turns) > MOST_TURNS:
         problems.append(f"Only the first {MOST_TURNS:,} of {len(turns):,} turns are shown.")
@@ -184,7 +192,17 @@ def _turn(line: Any) -> ShownTurn:
         kind=kind,
         tool=tool,
         out_of_band=table({"line": line}, "line").get("out_of_band") is True,
+        item_id=text(line, "item_id"),
+        sources=_sources(listed(line, "sources")),
+        others=[other for other in listed(line, "alternatives")[:MOST_OTHERS] if isinstance(other, str)],
+        chosen=int(number(line, "chosen") or 0),
     )
+
+
+def _sources(found: list[Any]) -> list[tuple[int, str, str]]:
+    """Return who made what of an answer, in the order of its text."""
+    sources = [(int(number(each, "offset") or 0), text(each, "source"), text(each, "reason")) for each in found]
+    return sorted((each for each in sources[:MOST_OTHERS] if each[0] >= 0), key=lambda each: each[0])
 
 
 def _reply_gaps(turns: list[ShownTurn], events: EventList) -> None:

@@ -18,26 +18,29 @@ from .cases import CaseOf, kind, stamp, verdict
 from .cost import dollars, is_local, session_cost
 from .fields import listed, number, table, text
 from .markup import NOTHING, Markup, code, data_block, json_code, speech, tag, together
+from .models_section import models_section
 from .page import facts, masthead, notices, page, section
 from .page import table as figures
 from .plots import PERCENTILES, Series, clock, described, ms, only_value, scatter
-from .sentences import Sentence, place
-from .session_data import SessionData, ShownTurn
+from .session_data import SessionData
 from .sound import PageSound
+from .turns_section import conversation_section
 
 SCRIPTS = ("theme.js", "adpcm.js", "player.js", "waveform.js", "conversation.js", "events.js", "session.js")
-_WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
 _OVERVIEW = 1_200
-_KEYS = "Click a sentence to hear it. Space plays and stops, ← → go 5 s, ↑ ↓ from turn to turn, Enter plays one."
-_USUAL = {"", "completed", "in_progress"}
 
 
 def session_page(session: SessionData, case: CaseOf | None = None) -> Iterator[str]:
     """Yield the page piece by piece. case: the case of a run that it was."""
     local = is_local(session.info) or (case is not None and case.local)
-    latencies = session.events.latencies.series()
-    parts = [("conversation", "Conversation"), ("latency", "Latency"), ("events", "Events")]
+    models = session.events.models
+    latencies = session.events.latencies.series(written=models.writes)
+    answered = models_section(models, session.seconds, lambda s: plotted(s, lambda s: scatter(s, session.seconds)))
+    gaps = None if models.writes and not listed(session.info, "gaps") else _gaps(session.info)
+    parts = [("conversation", "Conversation"), ("models", "Models"), ("latency", "Latency"), ("events", "Events")]
     parts += [("usage", "Usage and cost"), ("gaps", "Gaps"), ("session", "Session")]
+    absent = {name for name, part in (("models", answered), ("gaps", gaps)) if part is None}
+    parts = [part for part in parts if part[0] not in absent]
     body = together(
         masthead(
             kind(case), code(case.name, 300) if case else _title(session), _under(session, case, local=local), parts
@@ -48,11 +51,12 @@ def session_page(session: SessionData, case: CaseOf | None = None) -> Iterator[s
             notices(session.problems),
             facts(_facts(session, latencies, local=local)),
             _player(session),
-            _conversation(session),
+            conversation_section(session),
+            answered,
             _latency(latencies, session.seconds),
             _events(session),
-            _usage(session.info, local=local),
-            _gaps(session.info),
+            _usage(session.info, local=local, spoken=not models.writes),
+            gaps,
             _settings(session.info),
             id="main",
         ),
@@ -88,6 +92,12 @@ def _facts(session: SessionData, latencies: Sequence[Series], *, local: bool) ->
     yield "Tool calls", str(sum(turn.calls for turn in session.turns))
     for series in latencies[:1]:
         yield f"{series.name}, median", ms(percentile(series.values, 50))
+    if (rates := session.events.models.rates()) is not None:
+        yield f"{rates.name}, median", f"{percentile(rates.values, 50):,.0f}"
+    for key, name in (("retries", "Asked again"), ("fallbacks", "Fallbacks")):
+        counts = table(session.info, key)
+        if total := sum(number(counts, source) or 0 for source in counts):
+            yield name, f"{total:,.0f}"
     tokens = number(table(session.info, "usage"), "total_tokens")
     if tokens is not None:
         yield "Tokens", f"{tokens:,.0f}"
@@ -101,8 +111,10 @@ def _facts(session: SessionData, latencies: Sequence[Series], *, local: bool) ->
 # --- sound ------------------------------------------------------------------------------------------------------------
 
 
-def _player(session: SessionData) -> Markup:
+def _player(session: SessionData) -> Markup | None:
     sound = session.sound
+    if sound is None and session.events.models.writes:
+        return None
     if sound is None:
         return tag("p", "There is no sound in this recording.", class_="empty", id="player")
     slider: dict[str, str | float] = {
@@ -198,99 +210,6 @@ def _binary(name: str, data: bytes) -> Markup:
     return Markup(f'<script type="text/plain" id="{name}">{pybase64.b64encode(data).decode()}</script>\n')
 
 
-# --- conversation -----------------------------------------------------------------------------------------------------
-
-
-def _conversation(session: SessionData) -> Markup:
-    if not session.turns:
-        return section("conversation", "Conversation", tag("p", "Nothing was said.", class_="empty"))
-    chosen = [(who, name) for who, name in _WHO.items() if any(turn.who == who for turn in session.turns)]
-    options = [tag("option", "everybody", value="")] + [tag("option", name, value=who) for who, name in chosen]
-    filters = tag(
-        "div",
-        tag("label", "Who ", tag("select", *options, id="who")),
-        tag("label", "Text ", tag("input", id="words", type="search", autocomplete="off")),
-        tag("output", id="turns-shown"),
-        class_="filters",
-    )
-    return section(
-        "conversation",
-        "Conversation",
-        tag("p", _KEYS, class_="keys") if session.sound is not None else None,
-        filters,
-        tag("ol", *(_turn(turn, session.sound) for turn in session.turns), class_="turns", id="turns"),
-    )
-
-
-def _turn(turn: ShownTurn, sound: PageSound | None) -> Markup:
-    who = _WHO[turn.who]
-    playable = turn.audible and sound is not None
-    label = f"Play turn {turn.n}: {who}, {clock(turn.start_s)} to {clock(turn.end_s)}"
-    times = {"data_start": f"{turn.start_s:.3f}", "data_end": f"{turn.end_s:.3f}"} if playable else {}
-    lead = (
-        tag("button", "▶", class_="hear", type="button", aria_label=label) if playable else tag("span", class_="hear")
-    )
-    head = tag("div", tag("span", who, class_="who"), tag("time", clock(turn.start_s)), *_marks(turn), class_="head")
-    body = _tool(turn) if turn.who == "tool" else _said(turn, sound if playable else None)
-    return tag("li", lead, tag("div", head, body), class_=f"turn {turn.who}", id=f"turn-{turn.n}", **times)
-
-
-def _marks(turn: ShownTurn) -> Iterator[Markup]:
-    if turn.cut_ms is not None:
-        yield tag("span", f"cut after {turn.cut_ms / 1000:.2f} s", class_="mark cut")
-    elif turn.interrupted:
-        yield tag("span", "interrupted", class_="mark cut")
-    if turn.out_of_band:
-        yield tag("span", "out of band", class_="mark")
-    if turn.status not in _USUAL and not turn.interrupted:
-        yield tag("span", speech(turn.status.replace("_", " "), 60), class_="mark bad")
-    if turn.status == "in_progress":
-        yield tag("span", "unfinished", class_="mark bad")
-
-
-def _said(turn: ShownTurn, sound: PageSound | None) -> Markup:
-    if not turn.text.strip():
-        return tag("p", "nothing understood" if turn.who == "user" else "nothing said", class_="said empty")
-    rest = turn.text[len(turn.heard) :]
-    pieces: list[Markup | str] = [speech(turn.heard)]
-    if sound is not None and turn.heard.strip():
-        channel = sound.peaks[0 if turn.who == "user" else 1]
-        placed = place(turn.heard, turn.start_s, turn.end_s, channel, sound.peak_frames / sound.rate_hz)
-        pieces = [piece for sentence in placed for piece in _sentence(sentence)]
-    if rest.strip():
-        pieces += [
-            tag("span", title="cut here", class_="scissors"),
-            tag("del", speech(rest.strip()), title="never heard"),
-        ]
-    return tag("p", *pieces, class_="said", dir="auto")
-
-
-def _sentence(sentence: Sentence) -> Iterator[Markup | str]:
-    said = sentence.text.rstrip()
-    times = {"data_start": f"{sentence.start_s:.3f}", "data_end": f"{sentence.end_s:.3f}"}
-    yield tag("span", speech(said), class_="s", role="button", tabindex=-1, **times)
-    yield speech(sentence.text[len(said) :])
-
-
-def _tool(turn: ShownTurn) -> Markup:
-    if not turn.calls:
-        who = together(tag("code", code(turn.tool, 200)), " ") if turn.tool else ""
-        return together(tag("p", who, "returned", class_="small"), tag("pre", code(turn.text), dir="ltr"))
-    return together(
-        tag("p", "called ", tag("code", code(turn.tool, 200)), class_="small"),
-        tag("pre", _arguments(turn.text), dir="ltr"),
-    )
-
-
-def _arguments(raw: str) -> str:
-    import msgspec
-
-    try:
-        return json_code(msgspec.json.decode(raw))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return code(raw)
-
-
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
@@ -345,11 +264,13 @@ def _events(session: SessionData) -> Markup:
     return section("events", "Events", tag("p", told, class_="small"), filters, tag("div", whole, class_="wide"), more)
 
 
-def _usage(info: dict[str, Any], *, local: bool) -> Markup:
+def _usage(info: dict[str, Any], *, local: bool, spoken: bool) -> Markup:
+    """Return the tokens and what they cost. spoken: there may have been sound."""
     usage = table(info, "usage")
-    rows = [(name.replace("_", " "), f"{number(usage, name) or 0:,.0f}") for name in Usage.__struct_fields__]
-    spoken = table(info, "transcription_usage")
-    rows += [(f"transcription: {speech(name, 40)}", f"{number(spoken, name) or 0:,g}") for name in list(spoken)[:32]]
+    names = [name for name in Usage.__struct_fields__ if spoken or not name.endswith("audio") or number(usage, name)]
+    rows = [(name.replace("_", " "), f"{number(usage, name) or 0:,.0f}") for name in names]
+    heard = table(info, "transcription_usage")
+    rows += [(f"transcription: {speech(name, 40)}", f"{number(heard, name) or 0:,g}") for name in list(heard)[:32]]
     cost, source = session_cost(info, local=local)
     told = f"Cost: {'not known' if cost is None else dollars(cost)} ({source})."
     whole = figures(("", "tokens"), rows, caption="Usage", class_="figures")
