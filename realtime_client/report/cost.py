@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from realtime_client.batch.judging.prices import cost_usd, is_own, prices_of
+from realtime_client.batch.judging.prices import FREE, cost_usd, is_own, prices_of
 from realtime_client.updates import Usage
 
 from .fields import number, table, text
@@ -55,11 +55,15 @@ def session_cost(info: dict[str, Any], *, local: bool = False) -> tuple[float | 
     host = _host(text(table(info, "settings"), "endpoint"))
     if local or is_local(info) or is_own(host, text(info, "session_id")):
         return 0.0, "the built-in server costs nothing"
+    if table(info, "fallbacks"):
+        return None, "not known: more than one model was asked"
     try:
         usage = msgspec.convert(table(info, "usage"), Usage)
     except (ValueError, msgspec.ValidationError):
         return None, "not known"
-    prices = prices_of(text(info, "model"))
+    prices = prices_of(text(info, "model"), host)
+    if prices is FREE:
+        return 0.0, "a model of one's own costs nothing a token"
     if prices is None or not any(host == name or host.endswith("." + name) for name in _PRICED):
         return None, "prices of this model at this address are not known"
     return cost_usd(usage, prices), "list prices of November 2026; transcription of your speech is not counted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from realtime_client import updates as up
@@ -46,7 +47,7 @@ class Mark:
 
 
 class _Answer:
-    """An answer that is being made. pieces: how many came in each second from the first one on."""
+    """An answer that is being made. pieces: how many came in each second after the first one, which begins the time."""
 
     def __init__(self, stretch: Stretch) -> None:
         self.stretch = stretch
@@ -55,12 +56,13 @@ class _Answer:
         self.pieces: list[int] = []
 
     def piece(self, at_s: float) -> None:
-        if self.first_s is None:
-            self.first_s = at_s
         if self.stretch.first_s is None:
             self.stretch.first_s = at_s
+        if self.first_s is None:
+            self.first_s = self.last_s = at_s
+            return
         self.last_s = max(self.last_s, at_s)
-        step = int(max(0.0, at_s - self.first_s) / _STEP_S)
+        step = max(0, math.ceil((at_s - self.first_s) / _STEP_S) - 1)
         if step < _MOST_STEPS:
             self.pieces += [0] * (step + 1 - len(self.pieces))
             self.pieces[step] += 1
@@ -69,14 +71,13 @@ class _Answer:
         """Return (seconds of the session, tokens a second) for each second. tokens: as the server counted them."""
         if self.first_s is None:
             return []
-        each = tokens / sum(self.pieces) if tokens else 1.0
+        each = tokens / (1 + sum(self.pieces)) if tokens else 1.0
         found = []
         for step, count in enumerate(self.pieces):
             begin_s = self.first_s + step * _STEP_S
             took_s = min(_STEP_S, self.last_s - begin_s)
-            fresh = count - 1 if step == 0 else count  # the first one begins the time, it takes none
-            if took_s >= _SHORTEST_S and fresh > 0:
-                found.append((round(begin_s, 3), round(fresh * each / took_s, 3)))
+            if took_s >= _SHORTEST_S and count:
+                found.append((round(begin_s, 3), round(count * each / took_s, 3)))
         return found
 
 

@@ -65,7 +65,7 @@ def _bar(stretch: Stretch, x: Callable[[float], float], y: float) -> Iterator[Ma
     title = f"{clock(stretch.start_s)}, {stretch.end_s - stretch.start_s:.2f} s"
     for begin_s, end_s, kind in ((stretch.start_s, first_s, "waits"), (first_s, stretch.end_s, None)):
         width = max(1.0, x(end_s) - x(begin_s))
-        if end_s > begin_s or kind is None:
+        if end_s > begin_s or (kind is None and stretch.first_s is not None):
             yield tag(
                 "rect",
                 tag("title", title),

@@ -35,8 +35,8 @@ class ShownTurn:
 
     cut_ms: how much of the answer's sound was heard, None for all of it. tool: name of the function that was called
     (then `text` holds its arguments), or that returned `text`; the latter is '' in older recordings. sources: (how
-    many characters come before, who made what follows, why the one before did not), where that is told.
-    others: the answers that stand beside each other, of which `chosen` is this one.
+    many characters come before, who made what follows, why the request before did not), where that is told. others:
+    the answers that stand beside each other, of which `chosen` is this one.
     """
 
     n: int

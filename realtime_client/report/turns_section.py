@@ -113,7 +113,7 @@ def _others(turn: ShownTurn) -> Markup | None:
     if len(turn.others) < 2:
         return None
     answers = [
-        tag("li", speech(text), class_="said", dir="auto", aria_current="true" if n == turn.chosen else None)
+        tag("li", tag("p", speech(text), class_="said", dir="auto"), aria_current="true" if n == turn.chosen else None)
         for n, text in enumerate(turn.others)
     ]
     return _folded(f"Answer {turn.chosen + 1} of {len(turn.others)}", tag("ol", *answers))

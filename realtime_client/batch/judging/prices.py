@@ -47,8 +47,14 @@ TABLE: dict[str, Prices] = {
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
-def prices_of(model: str) -> Prices | None:
-    """Return a model's prices, a dated snapshot's being those of its model; None when they are not known."""
+def prices_of(model: str, host: str = "") -> Prices | None:
+    """Return a model's prices, a dated snapshot's being those of its model; None when they are not known.
+
+    model: a text model's with its provider, for prices are a provider's: what Ollama runs costs nothing a token, but
+    at `host` ollama.com, where it is paid for.
+    """
+    if model.startswith("ollama/"):
+        return None if host.partition(":")[0] == "ollama.com" else FREE
     return TABLE.get(_DATE.sub("", model))
 
 
