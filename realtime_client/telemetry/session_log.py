@@ -65,6 +65,8 @@ def _fields(update: up.Update) -> dict[str, Any]:
             continue
         if isinstance(value, bytes) or (name in ("text", "arguments") and isinstance(value, str)):
             fields[f"{name}_length"] = len(value)
+        elif name == "texts":
+            fields["lengths"] = [len(text) for text in value]
         else:
             fields[name] = msgspec.to_builtins(value)
     return fields

@@ -16,10 +16,16 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import MissingExtraError, UsageError
 from realtime_client.version import __version__
 
+from .answers import Writing, Writings
+
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
 _SCOPE = "realtime_client"
+_PROVIDERS = {  # as the conventions name them
+    "anthropic": "anthropic", "apim": "azure.ai.openai", "azure": "azure.ai.openai", "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini", "ollama": "ollama", "openai": "openai", "openai-responses": "openai",
+}  # fmt: skip
 _MOST_OPEN = 64  # answers or calls whose end never came are ended when there are more
 
 
@@ -40,23 +46,28 @@ class SessionSpans:
         self._answers: dict[str, Span] = {}
         self._calls: dict[str, Span] = {}
         self._first: set[str] = set()
+        self._writings = Writings()
 
     def observe(self, update: up.Update, at_s: float) -> None:
         """Take an update in."""
+        written = self._writings.take(update, at_s)
         kind = type(update)
         if kind is up.AudioDelta or kind is up.TextDelta:
             self._delta(update, at_s)
         elif isinstance(update, up.SessionStarted):
             self._begin(update, at_s)
         elif self._session is not None:
-            self._later(update, at_s)
+            self._later(update, at_s, written)
 
-    def _later(self, update: up.Update, at_s: float) -> None:
+    def _later(self, update: up.Update, at_s: float, written: Writing | None) -> None:
         if isinstance(update, up.ResponseStarted):
-            self._answers[update.response_id] = self._child("answer", self._session, at_s)
+            known = {} if written is None else {"gen_ai.operation.name": "chat", **_model(written.model, "request")}
+            self._answers[update.response_id] = self._child("answer", self._session, at_s, **known)
             self._bound(self._answers, at_s)
         elif isinstance(update, up.ResponseDone):
-            self._answer_done(update, at_s)
+            self._answer_done(update, at_s, written)
+        elif isinstance(update, up.AnswerSource | up.BreakerChanged):
+            self._mark(update, at_s)
         elif isinstance(update, up.ToolCall):
             parent = self._answers.get(update.response_id, self._session)
             self._calls[update.call_id] = self._child(
@@ -74,6 +85,11 @@ class SessionSpans:
             )
         elif isinstance(update, up.Failure) and not update.benign:
             self._fail(self._session, update.code or update.error_type or "error")
+        elif isinstance(update, up.Failure) and update.source is not None:
+            span = self._answers.get(self._writings.newest or "", self._session)
+            assert span is not None
+            told = {"model": update.source, "error.type": update.code or update.error_type or "error"}
+            span.add_event(update.action or "failure", told, timestamp=self._ns(at_s))
         elif isinstance(update, up.SessionEnded):
             if update.reason != "closed":
                 self._fail(self._session, update.reason)
@@ -85,8 +101,8 @@ class SessionSpans:
 
     def _begin(self, update: up.SessionStarted, at_s: float) -> None:
         if self._session is None:
-            known = {"gen_ai.operation.name": "chat", "gen_ai.request.model": update.facts.model}
-            known["gen_ai.conversation.id"] = update.session_id
+            known = {"gen_ai.operation.name": "chat", "gen_ai.conversation.id": update.session_id}
+            known |= _model(update.facts.model, "request")
             self._session = self._tracer.start_span(
                 "realtime session", attributes=known | self._attributes, start_time=self._ns(at_s)
             )
@@ -99,7 +115,17 @@ class SessionSpans:
             self._first.add(f"{name}{update.response_id}")
             span.add_event(name, timestamp=self._ns(at_s))
 
-    def _answer_done(self, update: up.ResponseDone, at_s: float) -> None:
+    def _mark(self, update: up.AnswerSource | up.BreakerChanged, at_s: float) -> None:
+        """Who goes on with an answer, or how a circuit breaker stands."""
+        assert self._session is not None
+        if isinstance(update, up.AnswerSource):
+            span = self._answers.get(update.response_id, self._session)
+            span.add_event("answer_source", {"model": update.source}, timestamp=self._ns(at_s))
+        else:
+            told = {"model": update.source, "state": update.state}
+            self._session.add_event("breaker", told, timestamp=self._ns(at_s))
+
+    def _answer_done(self, update: up.ResponseDone, at_s: float, written: Writing | None) -> None:
         span = self._answers.pop(update.response_id, None)
         self._first -= {f"{name}{update.response_id}" for name in ("first_audio", "first_text")}
         if span is None:
@@ -108,6 +134,8 @@ class SessionSpans:
         if update.usage is not None:
             span.set_attribute("gen_ai.usage.input_tokens", update.usage.input_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", update.usage.output_tokens)
+        if written is not None:
+            _tell_writing(span, written, update.usage)
         if update.status == "failed":
             self._fail(span, update.reason or "failed")
         self._end(span, at_s)
@@ -145,6 +173,26 @@ class SessionSpans:
     def _ns(self, at_s: float) -> int:
         """Return a moment of the session's clock as nanoseconds since the epoch."""
         return int((self._epoch_s + at_s) * 1e9)
+
+
+def _model(name: str, of: str) -> dict[str, Any]:
+    """A model as the conventions state it: a text model's provider stands apart. of: `request` or `response`."""
+    provider, slash, model = name.partition("/")
+    if not slash or provider not in _PROVIDERS:
+        return {f"gen_ai.{of}.model": name}
+    return {f"gen_ai.{of}.model": model, "gen_ai.provider.name": _PROVIDERS[provider]}
+
+
+def _tell_writing(span: Span, written: Writing, usage: up.Usage | None) -> None:
+    """State who made an answer in writing, and how fast."""
+    for name, value in _model(written.model, "response").items():
+        span.set_attribute(name, value)
+    span.set_attribute("realtime.pieces", written.pieces)
+    first_s, rate = written.first_token_s(), written.tokens_per_s(usage)
+    if first_s is not None:
+        span.set_attribute("gen_ai.response.time_to_first_chunk", first_s)
+    if rate is not None:
+        span.set_attribute("realtime.tokens_per_second", rate)
 
 
 def tracer() -> Tracer:
