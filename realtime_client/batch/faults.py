@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from realtime_client import errors
+from realtime_client import updates as up
 from realtime_client.escape import shortened
 
 from .result import Fault
@@ -10,6 +13,9 @@ from .result import Fault
 _PASSING_CODES = frozenset(
     {"server_error", "rate_limit_exceeded", "internal_error", "overloaded", "service_unavailable"}
 )
+_BROKE_OFF = "cut"
+_BUSY = re.compile(r"\b429\b|rate_?limit|too_?many|throttl|resource_?exhausted", re.IGNORECASE)
+_NO_ENTRY = re.compile(r"\b40[13]\b|api_?key|unauthor|authentication|permission", re.IGNORECASE)
 _ALWAYS_SAID = "or the quota is used up"  # of every HTTP 429; the server's own words follow
 
 
@@ -35,6 +41,26 @@ class FloodError(errors.RealtimeError):
 
 class StoppedError(errors.RealtimeError):
     """The case was stopped from outside."""
+
+
+def answer_error(message: str, code: str | None, failure: up.Failure | None) -> errors.RealtimeError:
+    """Return what a failed answer means. failure: what was told of it.
+
+    The server of a text model is only met with a question: what would be known of another one when the session opens
+    is known here, by the same names.
+    """
+    if failure is None or failure.action is None:
+        return errors.ResponseFailedError(message, code=code)
+    code = failure.code or code or ""
+    if code == _BROKE_OFF:
+        return errors.ConnectionLostError(message)
+    if _BUSY.search(code):
+        return errors.RateLimitedError(message)
+    if _NO_ENTRY.search(code):
+        return errors.AuthenticationError(message)
+    if failure.action == "retry":
+        return errors.HostUnreachableError(message)
+    return errors.ResponseFailedError(message, code=code)
 
 
 def fault_of(error: BaseException, *, connected: bool) -> Fault:

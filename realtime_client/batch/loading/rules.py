@@ -13,6 +13,7 @@ from typing import Any
 from realtime_client.batch.judging.words import normal, plain_words
 from realtime_client.batch.scenario import STEP_KINDS, seconds
 from realtime_client.session.stats import LATENCIES as ANSWER_LATENCIES
+from realtime_client.settings.providers import provider_of
 
 from .languages import LANGUAGE_CODES
 from .problem import BAD, Mark, Problems, near
@@ -20,6 +21,7 @@ from .session_rules import setting_problem
 
 LATENCIES = (*ANSWER_LATENCIES, "interruption")
 SPOKEN = ("speak", "audio")
+SOUNDING = (*SPOKEN, "dtmf", "silence")
 _ANSWERED = ("text", "speak", "audio")
 _WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn whose answer is not waited for
 _WITH_SOUND = ("first_audio", "speech_to_audio")
@@ -68,6 +70,22 @@ class Rules:
             self._check_turn(turn, f"turns.{index}", turns[:index])
         self._check_expect(scenario, "expect")
         self._check_scenario_wer(_dict(scenario, "expect"), turns)
+        model = _text(self._session, "model")
+        if provider_of(model) is not None:
+            self._check_in_writing(model, turns)
+
+    def _check_in_writing(self, model: str, turns: list[_Part]) -> None:
+        """A text model takes no sound, and makes none."""
+        for index, turn in enumerate(turns):
+            for kind in SOUNDING:
+                if turn.get(kind) is not None:
+                    self._add(
+                        f"turns.{index}.{kind}", f"`{kind}` is sound, and {model} takes text only", "write `text`"
+                    )
+            if _dict(turn, "after").get("heard") is not None:
+                self._add(
+                    f"turns.{index}.after.heard", f"`heard` waits for sound, and {model} makes none", "use `time`"
+                )
 
     def _add(self, path: str, message: str, hint: str = "") -> None:
         """Note a mistake at a path, or at the nearest part around it."""

@@ -29,11 +29,12 @@ from realtime_client.opening import Opened, opened
 from realtime_client.session.observers import Observer
 from realtime_client.session.session import Session
 from realtime_client.settings import Settings
+from realtime_client.settings.providers import is_text
 from realtime_client.settings.target import input_format, target
 
 from .listener import PatientListener, ScriptedListener
 from .player import Player
-from .session import scenario_settings
+from .session import check_played_in_writing, scenario_settings
 from .sound import AUDIBLE, make_clip
 from .tools import offered
 from .watch import Watch, add_usage, whole
@@ -107,7 +108,7 @@ def check_needs(scenario: Scenario) -> None:
 
 @dataclass(kw_only=True)
 class _Facts:
-    """What is known of a session when it is over, or has failed."""
+    """What is known of a session when it is over, or has failed. written: it is with a text model."""
 
     steps: list[StepResult] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
@@ -120,6 +121,7 @@ class _Facts:
     recording: str = ""
     traffic: dict[str, float] = field(default_factory=dict)
     connected: bool = False
+    written: bool = False
 
 
 class _Attempt:
@@ -147,7 +149,8 @@ class _Attempt:
             self._plan.check()
             check_needs(self._case.scenario)
             settings = scenario_settings(self._plan.settings, self._case.scenario)
-            self._facts.model = settings.model
+            self._facts.model, self._facts.written = settings.model, is_text(settings)
+            check_played_in_writing(settings, self._case.scenario, local=self._plan.local)
             self._hold(settings)
             checks = self._judge(settings)
         except Exception as error:  # noqa: BLE001 - one case must not end the run
@@ -241,7 +244,7 @@ class _Attempt:
 
     def _note_session(self, held: Opened, settings: Settings) -> None:
         facts = self._facts
-        facts.connected = True
+        facts.connected = not facts.written  # else that is known when it answers
         facts.start_s = self._clock.monotonic()
         facts.model = held.session.model or settings.model
         facts.where = held.session.where
@@ -259,6 +262,7 @@ class _Attempt:
             result = watch.result(turn, facts.start_s)
             facts.steps.append(result)
             facts.evidence.append(watch.evidence(turn, result))
+        facts.connected = facts.connected or watch.answered
         facts.events = dict(watch.session_events)
         facts.usage = add_usage([reply.usage for turn in watch.turns for reply in turn.replies])
         facts.traffic = {"bytes_in": stats.traffic.bytes_in, "bytes_out": stats.traffic.bytes_out}
@@ -270,12 +274,19 @@ class _Attempt:
     # --- the verdict --------------------------------------------------------------------------------------------------
 
     def _prices(self) -> Prices | None:
-        """Prices of the session's model: the scenario's, none for a server of our own, else the table's."""
+        """Prices of the session's model: the scenario's, none for a server of our own, else the table's.
+
+        Where several models answered, nobody knows who took how much: then only what they have in common is known.
+        """
         if self._case.scenario.prices is not None:
             return self._case.scenario.prices
-        if self._plan.local or self._facts.own_server or target(self._plan.settings) == "local":
+        facts = self._facts
+        own = facts.own_server or (not facts.written and target(self._plan.settings) == "local")
+        if self._plan.local or own:
             return FREE
-        return prices_of(self._facts.model)
+        models = {facts.model} | (self._watch.models if self._watch is not None else set())
+        found = [prices_of(model, facts.where) for model in models]
+        return found[0] if all(each == found[0] for each in found) else None
 
     def _judge(self, settings: Settings) -> list[CheckResult]:
         facts, scenario = self._facts, self._case.scenario

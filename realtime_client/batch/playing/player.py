@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable
 
 from realtime_client import updates as up
-from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError
+from realtime_client.batch.faults import FloodError, NoSpeechError, NotReachedError, StoppedError, answer_error
 from realtime_client.batch.scenario import After, Case, Step, seconds
 from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError, TimeLimitError
+from realtime_client.errors import ClosedError, RealtimeError, TimeLimitError
 from realtime_client.session.session import Session
 
 from .listener import Part, PatientListener, ScriptedListener
@@ -223,12 +223,12 @@ class Player:
         self._wait(lambda: self._listening_s() <= 0, heard, self._listening_s)
 
     def _refuse_failed(self, turn: PlayedTurn) -> None:
-        """Errors: ResponseFailedError for an answer that the server failed to give, unless the scenario expects it."""
+        """Errors: see `answer_error`, for an answer that the server failed to give, unless the scenario expects it."""
         wanted = {getattr(expect, "status", None) for expect in (turn.step.expect, self._scenario.expect)}
         for reply in turn.kept():
             if reply.status == "failed" and "failed" not in wanted:
                 message = reply.error or reply.reason or "no reason given"
-                raise ResponseFailedError(f"turn {turn.n}: the answer failed: {message}", code=reply.reason)
+                raise answer_error(f"turn {turn.n}: the answer failed: {message}", reply.reason, turn.failure)
 
     def _answered(self, turn: PlayedTurn) -> bool:
         # Looked at twice: what was found at the end of the sound came before the server said that it got there.
@@ -268,7 +268,7 @@ class Player:
         failure = turn.failure
         idle = not (turn.replies or self._session.answering or self._pending())
         if failure is not None and idle and not self._may_stay_unanswered(turn):
-            raise ResponseFailedError(f"turn {turn.n}: {failure.message or failure.code}", code=failure.code)
+            raise answer_error(f"turn {turn.n}: {failure.message or failure.code}", failure.code, failure)
         silent = not (turn.replies or turn.transcripts or self._watch.speech_open or turn.stopped_s)
         if self._tail_ms and turn.spoken and silent and speech_until.expired and self._taken_in(turn):
             raise NoSpeechError(f"turn {turn.n}: the server heard no speech in the audio")

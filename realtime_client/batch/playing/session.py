@@ -9,6 +9,9 @@ from realtime_client.batch.loading.session_rules import SESSION_SETTINGS
 from realtime_client.batch.scenario import Scenario
 from realtime_client.errors import UsageError
 from realtime_client.settings import ENVIRONMENT, FLAG, SPECS, Settings
+from realtime_client.settings.providers import is_text
+
+from .sound import AUDIBLE
 
 
 def scenario_settings(settings: Settings, scenario: Scenario) -> Settings:
@@ -29,3 +32,20 @@ def scenario_settings(settings: Settings, scenario: Scenario) -> Settings:
             raise UsageError(f"session: {name}: the value {str(raw)[:60]!r} {error}") from None
         sources[name] = (ENVIRONMENT, "scenario")
     return dataclasses.replace(settings, **values, sources=sources)
+
+
+def check_played_in_writing(settings: Settings, scenario: Scenario, *, local: bool) -> None:
+    """Refuse what a text model cannot take, before anything is sent. local: the run has a built-in server.
+
+    Errors: UsageError that names the turn; none where the model is not a text model.
+    """
+    if not is_text(settings):
+        return
+    if local:
+        raise UsageError(f"{settings.model} is not at the built-in server: give the run this model (--model)")
+    for n, step in enumerate(scenario.turns, 1):
+        kind = next((kind for kind in AUDIBLE if getattr(step, kind) is not None), None)
+        if kind is not None:
+            raise UsageError(f"turn {n}: `{kind}` is sound, and {settings.model} takes text only: write `text`")
+        if step.after is not None and step.after.heard is not None:
+            raise UsageError(f"turn {n}: `after: heard` waits for sound, and {settings.model} makes none")

@@ -20,6 +20,7 @@ _TURN_DETECTED = "turn_detected"
 _EVENTS_KEPT = 512
 _MOST_REPLIES = 2_000
 _MOST_CALLS = 2_000
+_MOST_MODELS = 64
 _MOST_CHARACTERS = 1_000_000
 _FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta)
 
@@ -40,6 +41,7 @@ class Watch:
         self._unanswered_commits = 0
         self.stopped_at_ms = -1
         self.session_events: dict[str, float] = {}
+        self.models: set[str] = set()  # that made answers, besides the session's own
         self.confirmed = 0
         self.ended = False
         self.flood = ""
@@ -55,6 +57,7 @@ class Watch:
             up.AudioDelta: self._audio,
             up.ResponseDone: self._response_done,
             up.Interrupted: self._interrupted,
+            up.AnswerSource: self._source,
             up.ToolCall: self._tool_call,
             up.SpeechStarted: self._speech_started,
             up.SpeechStopped: self._speech_stopped,
@@ -184,6 +187,16 @@ class Watch:
             if own_s is not None:
                 current.interruption_ms = round(max(0.0, at_s - own_s) * 1000, 3)
                 current.interruption_wait_s = self._wait_s
+
+    def _source(self, update: up.AnswerSource, _at_s: float) -> None:
+        if len(self.models) < _MOST_MODELS:
+            self.models.add(update.source)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came of an answer."""
+        with self.lock:
+            return any(reply.known_text or reply.status == "completed" for _, reply in self._replies.values())
 
     def _tool_call(self, update: up.ToolCall, _at_s: float) -> None:
         found = self._found(update.response_id)

@@ -13,6 +13,7 @@ from realtime_client.cores import usable_cores
 from realtime_client.local.ear_places import ears_for
 from realtime_client.local.shared_ears import shared_ears
 from realtime_client.settings import Settings
+from realtime_client.settings.providers import chain, is_text
 from realtime_client.settings.target import endpoint, target
 
 from .own_server import without_keys
@@ -42,7 +43,7 @@ def stage(
     such scheduler.
     """
     own = dataclasses.replace(settings, metrics_port=0)  # one port for all is the run's
-    local = target(own) == "local"
+    local = not is_text(own) and target(own) == "local"
     plan = Plan(settings=own, fast=fast, retries=retries, local=local)
     if executor is not None:
         from .remote import dask_stage
@@ -57,8 +58,10 @@ def stage(
             ears = stack.enter_context(shared_ears(cores))
             plan = dataclasses.replace(plan, settings=without_keys(own), ears=ears_for(cores) if ears else 0)
             servers = LocalServers(fast, ears)
+        elif is_text(own):
+            chain(own)  # a missing key is reported now, once
         else:
-            endpoint(own)  # an impossible server address is reported now, once
+            endpoint(own)  # and so is an impossible address
         log = WorkerLog(settings.log_level, settings.log_file, settings.log_json, quiet_workers)
         pool = SessionPool(jobs, processes=processes, initializer=prepare, initargs=(plan.secrets(), log, servers))
         stack.callback(_close, pool)
