@@ -22,7 +22,7 @@ from . import updates as up
 from .changes import Changes
 from .client.client import RealtimeClient
 from .deadline import Deadline
-from .errors import ClosedError, QueueFullError, RealtimeError, TimeLimitError
+from .errors import ClosedError, QueueFullError, RealtimeError, TimeLimitError, UsageError
 from .session.answer import Answer, TurnFollower
 from .session.arguments import check_call, seconds
 from .session.aside import Aside, Wake
@@ -35,6 +35,8 @@ from .settings.keywords import Keywords
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from .chat.session import ChatSession
 
 S = TypeVar("S", bound=Session)
 T = TypeVar("T")
@@ -169,9 +171,15 @@ class AsyncSession(Generic[S]):
         except TimeoutError:
             raise QueueFullError(f"messages wait, and the server does not take them: waited {limit_s:g} s") from None
 
-    async def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = ()) -> Sent:
-        """Say something in writing, with images (data URIs) where the other side takes them."""
-        return await self._call(lambda: self.session.send_text(text, respond=respond, images=images))
+    async def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = (), answers: int = 1) -> Sent:
+        """Say something in writing, with images (data URIs) where the other side takes them.
+
+        answers: for text models, so many at once; see `ChatSession.send_text`.
+        """
+        if answers == 1:
+            return await self._call(lambda: self.session.send_text(text, respond=respond, images=images))
+        chat = self._chat("several answers")
+        return await self._call(lambda: chat.send_text(text, respond=respond, images=images, answers=answers))
 
     async def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
         """Send audio of the user in `facts.input_format`."""
@@ -188,9 +196,35 @@ class AsyncSession(Generic[S]):
         """Throw away audio that is not committed."""
         await self._call(self.session.clear_input)
 
-    async def respond(self) -> str:
-        """Ask for an answer; returns the request's id."""
-        return await self._call(self.session.respond)
+    async def respond(self, *, answers: int = 1) -> str:
+        """Ask for an answer; returns the request's id. answers: for text models, so many at once."""
+        if answers == 1:
+            return await self._call(self.session.respond)
+        chat = self._chat("several answers")
+        return await self._call(lambda: chat.respond(answers=answers))
+
+    async def retry(self, answers: int = 1) -> str:
+        """Ask a text model again; see `ChatSession.retry`."""
+        chat = self._chat("asking again")
+        return await self._call(lambda: chat.retry(answers))
+
+    async def edit(self, text: str) -> Sent:
+        """Say the last message to a text model in other words; see `ChatSession.edit`."""
+        chat = self._chat("changing a message")
+        return await self._call(lambda: chat.edit(text))
+
+    async def choose(self, index: int, item_id: str | None = None) -> None:
+        """Let another answer of a text model stand in the conversation; see `ChatSession.choose`."""
+        chat = self._chat("choosing an answer")
+        await self._call(lambda: chat.choose(index, item_id))
+
+    def _chat(self, what: str) -> ChatSession:
+        """Return the session where it is with a text model. Errors: UsageError for others."""
+        from .chat.session import ChatSession
+
+        if not isinstance(self.session, ChatSession):
+            raise UsageError(f"{what}: only text models have that, such as ollama/llama3.2")
+        return self.session
 
     async def cancel(self) -> bool:
         """Stop the running answer and the ones asked for."""
