@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from .chat.session import ChatSession
+    from .handover import StandbyClient
 
 S = TypeVar("S", bound=Session)
 T = TypeVar("T")
@@ -205,26 +206,32 @@ class AsyncSession(Generic[S]):
 
     async def retry(self, answers: int = 1) -> str:
         """Ask a text model again; see `ChatSession.retry`."""
-        chat = self._chat("asking again")
+        chat = self._again("asking again")
         return await self._call(lambda: chat.retry(answers))
 
     async def edit(self, text: str) -> Sent:
         """Say the last message to a text model in other words; see `ChatSession.edit`."""
-        chat = self._chat("changing a message")
+        chat = self._again("changing a message")
         return await self._call(lambda: chat.edit(text))
 
     async def choose(self, index: int, item_id: str | None = None) -> None:
         """Let another answer of a text model stand in the conversation; see `ChatSession.choose`."""
-        chat = self._chat("choosing an answer")
+        chat = self._again("choosing an answer")
         await self._call(lambda: chat.choose(index, item_id))
 
     def _chat(self, what: str) -> ChatSession:
-        """Return the session where it is with a text model. Errors: UsageError for others."""
+        """Return the session where it is with text models. Errors: UsageError for others."""
         from .chat.session import ChatSession
 
         if not isinstance(self.session, ChatSession):
             raise UsageError(f"{what}: only text models have that, such as ollama/llama3.2")
         return self.session
+
+    def _again(self, what: str) -> ChatSession | StandbyClient:
+        """As `_chat`, and a session for which text models stand by."""
+        from .handover import StandbyClient
+
+        return self.session if isinstance(self.session, StandbyClient) else self._chat(what)
 
     async def cancel(self) -> bool:
         """Stop the running answer and the ones asked for."""

@@ -108,6 +108,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     abilities: Abilities = Abilities()
 
+    @property
+    def in_writing(self) -> bool:
+        """Whether it has no sound at all, in neither direction: so it is with text models."""
+        return "audio" not in self.modalities and not self.abilities.audio_in
+
 
 OWN_SESSION = "sess_local"
 """How the ids of sessions begin that are with a server of this package."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_server import Peer, ScriptedServer
 from text_server import DONE, TextServer, answers, delta, drops, in_turn, refuses, silent, sse, stream, usage
 
 import realtime_client
@@ -19,6 +20,8 @@ from realtime_client.changes import ToolSpec
 from realtime_client.errors import ResponseFailedError
 from realtime_client.recording import Recorder, recover
 from realtime_client.recording.journal_reader import read_journal
+from realtime_client.report import write_report
+from realtime_client.report.session_data import read_session
 
 LIMIT_S = 30.0
 LONG = "half an " + "o" * 70_000
@@ -200,10 +203,11 @@ def test_what_is_taken_back_leaves_the_transcript_and_stays_in_the_journal(tmp_p
             with pytest.raises(ResponseFailedError, match="not that"):
                 session.ask("two", timeout_s=LIMIT_S)
             session.ask("three", timeout_s=LIMIT_S)
-            session.edit("four")
-            session.next_answer(after=session.respond, timeout_s=LIMIT_S)
+            with session.updates(LIMIT_S) as updates:
+                session.edit("four")
+                wait_for(updates, up.ResponseDone)
     folder = Folder(tmp_path)
-    assert folder.said()[:3] == [("user", "one"), ("assistant", "Good."), ("user", "four")]
+    assert folder.said() == [("user", "one"), ("assistant", "Good."), ("user", "four"), ("assistant", "Better.")]
     assert [line["n"] for line in folder.lines()] == sorted({line["n"] for line in folder.lines()})
     told = [update.text for update in folder.updates() if isinstance(update, up.ItemAdded)]
     assert told == ["one", "two", "three", "four"]
@@ -314,3 +318,38 @@ def test_recover_after_a_kill_gives_the_same_transcript(tmp_path):
     assert report.turns == 6
     assert not [name for name in folder.files() if name.endswith(".wav")]
     assert recover(folder.path).complete
+
+
+# --- realtime at first, in writing in the end -------------------------------------------------------------------------
+
+
+def test_a_realtime_session_that_goes_on_in_writing_says_so_in_one_transcript_and_one_report(tmp_path):
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.answer("It is three.", "resp_1")
+        peer.receive("conversation.item.create")
+        peer.drop()
+
+    with ScriptedServer(script) as realtime, TextServer(answers("It is ", "seven.")) as text:
+        values = {"model": "gpt-realtime", "url": realtime.url, "fallback": "openai/test", "base_url": text.url}
+        with (
+            realtime_client.connect(record_dir=str(tmp_path), api_key=KEY, **values) as session,
+            session.updates(LIMIT_S) as updates,
+        ):
+            session.ask("One plus two?", timeout_s=LIMIT_S)
+            session.send_text("Three plus four?")
+            while wait_for(updates, up.ResponseDone).text != "It is seven.":
+                pass
+    folder = Folder(tmp_path)
+    spoken, written = (line for line in folder.lines() if line["who"] == "assistant")
+    assert "sources" not in spoken
+    (source,) = written["sources"]
+    assert (source["offset"], source["source"]) == (0, "openai/test")
+    assert "⟨openai/test⟩It is seven." in folder.text("transcript.md")
+    assert folder.session()["fallbacks"]
+    models = read_session(folder.path).events.models
+    assert [stretch.source for stretch in models.stretches][-1] == "openai/test"
+    assert len({stretch.source for stretch in models.stretches}) == 2
+    assert "goes on in writing" in write_report(folder.path).path.read_text()
+    assert all(KEY not in folder.text(name) for name in folder.files())

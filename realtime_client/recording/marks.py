@@ -62,3 +62,24 @@ class Marks:
         if self.texts:
             found["alternatives"], found["chosen"] = list(self.texts), self.chosen
         return found
+
+
+class Makers:
+    """Knows who makes the answers of a session. model: whoever does, where nothing else is told."""
+
+    def __init__(self) -> None:
+        self.model = ""
+        self._writes = False
+        self._took_over = False
+
+    def configure(self, facts: up.Facts, *, started: bool) -> None:
+        """Take the session's facts. Text models may take over from one that speaks."""
+        takes_over = facts.in_writing and not self._writes and not started
+        if started or takes_over:
+            self.model = facts.model
+        self._took_over = takes_over or (self._took_over and not started)
+        self._writes = facts.in_writing
+
+    def begins(self) -> Marks | None:
+        """Return the marks of an answer that begins: None where the session's own model makes it."""
+        return Marks(sources=[(0, self.model, "the conversation goes on in writing")]) if self._took_over else None

@@ -283,8 +283,8 @@ class Recorder:
     def _configure(self, update: up.SessionStarted | up.SessionChanged) -> None:
         facts = update.facts
         self._transcript.transcribes = facts.transcribes
+        self._transcript.makers.configure(facts, started=isinstance(update, up.SessionStarted))
         if isinstance(update, up.SessionStarted):
-            self._transcript.model = facts.model
             self._user.session_begins(self._at_s)
         self._assistant.format = facts.output_format
         self._user.configure(facts.input_format, manual=facts.turn_end == "manual", at_s=self._at_s)

@@ -33,6 +33,7 @@ class SessionSummary:
         self._clock = clock
         self._written_s = self.started_s
         self.degraded = 0
+        self._writes = False
         self._notes: list[str] = []
         self._usage = up.Usage()
         self._transcription: dict[str, float] = {}
@@ -71,9 +72,13 @@ class SessionSummary:
         if isinstance(update, up.SessionStarted):
             data["session_id"], data["model"] = update.session_id, update.facts.model
             data["session"] = self._masker.value(update.settings)
+            self._writes = update.facts.in_writing
             self._close_gap(elapsed_s)
         elif isinstance(update, up.SessionChanged):
             data["session"] = self._masker.value(update.settings)
+            if update.facts.in_writing and not self._writes:  # text models go on with it
+                self._writes = True
+                _count(data["fallbacks"], data["model"] or "", 1)
         elif isinstance(update, up.ResponseDone):
             _count(data["responses"], update.status, 1)
             self._add_usage(update.usage or up.Usage())

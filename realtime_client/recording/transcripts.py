@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from realtime_client import updates as up
 
-from .marks import Marks
+from .marks import Makers, Marks
 from .transcript_files import TranscriptFiles
 from .turn_order import place
 from .turns import SPEAKERS, Turn
@@ -35,7 +35,7 @@ class Transcript:
     def __init__(self, files: TranscriptFiles, changed: Settled) -> None:
         self.position = 0
         self.begun = self.gone = 0
-        self.model = ""
+        self.makers = Makers()
         self.transcribes = False
         self._files = files
         self._tell = changed
@@ -102,8 +102,10 @@ class Transcript:
 
     def turn(self, item_id: str, who: str, response_id: str = "") -> Turn:
         """Return the turn of an item; begin it when there is none."""
-        found = self.find(item_id, message=who == "assistant")
-        turn = found or self.begin(who, item_id, self._unheard.get(response_id))
+        turn = self.find(item_id, message=who == "assistant")
+        if turn is None:
+            turn = self.begin(who, item_id, self._unheard.get(response_id))
+            turn.marks = self.makers.begins() if who == "assistant" else None
         if response_id and not turn.response_id:
             turn.response_id = response_id
             turn.out_of_band = response_id in self._apart
@@ -191,7 +193,7 @@ class Transcript:
     def _answer_source(self, update: up.AnswerSource, _at_s: float) -> None:
         turn = self.turn(update.item_id, "assistant", update.response_id)
         turn.marks = turn.marks or Marks()
-        turn.marks.source(update, self.model)
+        turn.marks.source(update, self.makers.model)
         self._freshen(turn)
 
     def _alternatives(self, update: up.Alternatives, _at_s: float) -> None:

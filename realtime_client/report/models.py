@@ -20,8 +20,8 @@ _MOST_THOUGHTS = 2_000
 
 
 TAKEN = {
-    up.TextDelta, up.ThinkingDelta, up.SessionStarted, up.ResponseStarted, up.AnswerSource, up.ResponseDone,
-    up.Failure, up.BreakerChanged,
+    up.TextDelta, up.ThinkingDelta, up.SessionStarted, up.SessionChanged, up.ResponseStarted, up.AnswerSource,
+    up.ResponseDone, up.Failure, up.BreakerChanged,
 }  # fmt: skip
 
 
@@ -90,6 +90,7 @@ class Models:
         self.marks: list[Mark] = []
         self.thoughts: dict[str, str] = {}
         self._first = ""
+        self._writing = False
         self._running: dict[str, _Answer] = {}
         self._rates: list[tuple[float, float]] = []
 
@@ -117,7 +118,9 @@ class Models:
                 self.thoughts[update.item_id] = before + update.text
         elif isinstance(update, up.SessionStarted):
             self._first = self._first or update.facts.model
-            self.writes = "audio" not in update.facts.modalities and not update.facts.abilities.audio_in
+            self.writes = self._writing = update.facts.in_writing
+        elif isinstance(update, up.SessionChanged):
+            self._changed(update.facts, at_s)
         elif isinstance(update, up.ResponseStarted):
             self._begin(update.response_id, _Answer(Stretch(self._first, at_s, at_s)))
         elif isinstance(update, up.AnswerSource):
@@ -126,6 +129,13 @@ class Models:
             self._done(update, at_s)
         elif isinstance(update, up.Failure | up.BreakerChanged):
             self._mark(update, at_s)
+
+    def _changed(self, facts: up.Facts, at_s: float) -> None:
+        """Text models may have taken over from one that speaks."""
+        if facts.in_writing and not self._writing:
+            self._writing = True
+            self.marks.append(Mark(at_s, "fallback", self._first, "goes on in writing", f"with {facts.model}"))
+            self._first = facts.model
 
     def _begin(self, response_id: str, answer: _Answer) -> None:
         self._running[response_id] = answer

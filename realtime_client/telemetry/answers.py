@@ -53,9 +53,10 @@ class Writings:
     def take(self, update: up.Update, at_s: float) -> Writing | None:
         """Take one update in; returns the answer that it is about, where it is about one."""
         if isinstance(update, up.SessionStarted):
-            facts = update.facts
-            self._writes = not facts.abilities.audio_in and "audio" not in facts.modalities
-            self.model = facts.model
+            self._writes, self.model = update.facts.in_writing, update.facts.model
+        elif isinstance(update, up.SessionChanged):
+            if update.facts.in_writing and not self._writes:  # text models have taken over
+                self._writes, self.model = True, update.facts.model
         elif not self._writes:
             return None
         elif isinstance(update, up.TextDelta | up.ThinkingDelta):

@@ -233,8 +233,10 @@ class Watch:
         if self.turn is not None and not update.benign:
             self.turn.failure = update
 
-    def _confirm(self, _update: up.SessionChanged, _at_s: float) -> None:
+    def _confirm(self, update: up.SessionChanged, _at_s: float) -> None:
         self.confirmed += 1
+        if update.facts.in_writing and update.facts.model:  # text models may have taken over
+            self.models.add(update.facts.model)
 
     def _end(self, _update: up.Update, _at_s: float) -> None:
         self.ended = True
