@@ -387,8 +387,40 @@ def test_a_chain_of_one_is_asked_to_go_on_itself():
     assert [each.place for each in talk.begun] == [0, 0]
     talk.answer("three.")
     assert talk.shown == "One, two, three."
-    assert not talk.all(up.AnswerSource)
+    source = talk.last(up.AnswerSource)
+    assert (source.source, source.offset, source.reason) == ("openai/one", len("One, two, "), "the answer was cut")
     assert "asking again at once" in talk.last(up.Notice).message
+
+
+def test_each_fault_that_is_mended_is_told_with_its_model_and_what_is_done():
+    talk = Talk("one", "two", limits=ChatLimits(retries=1, retry_delay_s=1.0))
+    talk.say("Hello?")
+    talk.fail(busy())
+    talk.wait(2.0)
+    talk.fail(busy())
+    talk.fail(malformed("what?"))
+    talk.answer("Hi.")
+    told = talk.all(up.Failure)
+    assert [(each.source, each.action, each.error_type) for each in told] == [
+        ("openai/one", "retry", "application"),
+        ("openai/one", "fallback", "application"),
+        ("openai/two", "restart", "protocol"),
+    ]
+    assert all(each.benign and each.event_id is None for each in told)
+
+
+def test_an_answer_that_begins_at_another_model_says_so_behind_its_beginning():
+    talk = Talk("one", "two")
+    breaker = talk.conversation.answers.breakers[0]
+    for _ in range(5):
+        breaker.failed(talk.now_s, "down")
+    talk.say("Hello?")
+    talk.answer("Hi.")
+    kinds = [each.kind for each in talk.told]
+    assert kinds.index("response_started") < kinds.index("answer_source") < kinds.index("text_delta")
+    source = talk.last(up.AnswerSource)
+    assert (source.source, source.offset) == ("openai/two", 0)
+    assert "left alone for now (down)" in source.reason
 
 
 def test_usage_of_all_requests_is_added_up():
