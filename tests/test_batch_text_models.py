@@ -69,6 +69,8 @@ def test_a_conversation_with_checks_latencies_and_usage(fast, tmp_path):
     assert (result.model, result.target) == ("openai/test", server.host)
     assert result.usage["total_tokens"] == 20
     assert result.cost_usd == pytest.approx(2 * (7 * 1 + 3 * 2) / 1e6)
+    assert result.traffic["bytes_in"] > 200
+    assert result.traffic["bytes_out"] > 200
     assert set(result.latencies) == {"first_text", "answer"}
     assert all(0 < value < 5_000 for values in result.latencies.values() for value in values)
     assert len(result.latencies["first_text"]) == 2

@@ -337,6 +337,7 @@ class TextEngine:
             self._stream_over(stream, self._clock.monotonic())
             with self._hub.lock:
                 self._running.pop(stream, None)
+                self.traffic.bytes_in += exchange.bytes_in
 
     def _on_pieces(self, stream: str, reader: Reader, filters: Filters, pieces: list[Piece]) -> None:
         """Pieces came; called by the thread of their stream."""

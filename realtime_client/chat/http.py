@@ -135,7 +135,7 @@ class Exchange:
     """One request and the reading of its answer.
 
     `run` blocks until the answer is over; `abort` ends it from any thread. heard_s: when bytes came last, the head
-    included; None before. asked_about: somebody has asked why nothing comes.
+    included; None before. bytes_in: of the body, so far. asked_about: somebody has asked why nothing comes.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Exchange:
         self.reader = reader
         self.started_s = clock.monotonic()
         self.heard_s: float | None = None
+        self.bytes_in = 0
         self.asked_about = False
         self._request = request
         self._take = take
@@ -220,6 +221,7 @@ class Exchange:
             reader.head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
             for data in response.iter_bytes():
                 self.heard_s = now = self._clock.monotonic()
+                self.bytes_in += len(data)
                 pieces = reader.feed(data, now)
                 if reader.over and not self._ended:
                     self._ended = True
