@@ -137,7 +137,7 @@ def test_a_realtime_session_has_none_of_these() -> None:
             session.edit("x"),
             session.choose(0),
             session.respond(answers=2),
-            session.send_text("x", images=[IMAGE]),
+            session.send_text("x", answers=2),
         ):
             with pytest.raises(errors.UsageError, match="only text models have that"):
                 await call

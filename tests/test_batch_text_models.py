@@ -20,6 +20,7 @@ from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import CaseResult
 from realtime_client.batch.results.results import read_results
 from realtime_client.batch.scenario import Case, Scenario
+from realtime_client.errors import RateLimitedError, ResponseFailedError
 from realtime_client.settings import load_settings
 
 LIMIT_S = 30.0
@@ -199,7 +200,7 @@ def free_port() -> int:
         (None, "HostUnreachableError", True),
         (refuses(401, {"error": {"message": "no", "code": "invalid_api_key"}}), "AuthenticationError", False),
         (refuses(429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}), "RateLimitedError", True),
-        (refuses(429, {"error": {"message": "no money", "code": "insufficient_quota"}}), "ResponseFailedError", False),
+        (refuses(429, {"error": {"message": "no money", "code": "insufficient_quota"}}), "RateLimitedError", False),
         (refuses(503, {"error": {"message": "busy"}}), "HostUnreachableError", True),
         (refuses(400, {"error": {"message": "not that"}}), "ResponseFailedError", False),
     ],
@@ -227,20 +228,14 @@ def test_a_failure_that_the_scenario_expects_is_no_fault():
         passes(play_case(case(turns), plan(server.url)))
 
 
-@pytest.mark.parametrize(
-    ("failure", "kind"),
-    [
-        (None, "ResponseFailedError"),
-        (up.Failure(message="x", code="429"), "ResponseFailedError"),  # of a realtime server: nothing was decided here
-        (up.Failure(message="x", code="403", action="fallback"), "AuthenticationError"),
-        (up.Failure(message="x", code="1429", action="retry"), "HostUnreachableError"),
-        (up.Failure(message="x", code="ThrottlingException", action="retry"), "RateLimitedError"),
-    ],
-)
-def test_what_a_failure_means(failure, kind):
-    error = answer_error("it failed", "code", failure)
-    assert type(error).__name__ == kind
-    assert may_pass(error) is (kind in ("HostUnreachableError", "RateLimitedError"))
+def test_what_a_failure_means():
+    failure = up.Failure(message="x", code="429", source="openai/x", raises="RateLimitedError", retry_after_s=3.0)
+    error = answer_error("turn 1: slow down", "code", failure)
+    assert str(error) == "openai/x: turn 1: slow down (429)"
+    assert isinstance(error, RateLimitedError)
+    assert (error.retry_after_s, may_pass(error)) == (3.0, True)
+    for other in (None, up.Failure(message="x", code="429")):  # of a realtime server
+        assert isinstance(answer_error("it failed", "code", other), ResponseFailedError)
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------

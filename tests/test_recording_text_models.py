@@ -87,7 +87,7 @@ def test_a_recorded_session_makes_a_folder_without_sound(tmp_path):
     assert session_json["totals"] == {"turns": 4, "user_audio_s": 0.0, "assistant_audio_s": 0.0}
     stats = session_json["stats"]
     assert all(turn["first_text_ms"] > 0 for turn in stats["turns"])
-    first, refused, second = stats["streams"]
+    first, refused, second = stats["text"]["streams"]
     assert (first["source"], first["tokens"], first["pieces"]) == ("openai/test", 3, 2)
     assert first["tokens_per_s"] > 0
     assert first["first_s"] > 0

@@ -77,7 +77,7 @@ class Told:
         )
 
     def close(self) -> Path:
-        self.recorder.close(ended="closed", stats={"breakers": {FIRST: "open", SECOND: "closed"}})
+        self.recorder.close(ended="closed", stats={"text": {"breakers": {FIRST: {"state": "open"}}}})
         return self.recorder.folder
 
 

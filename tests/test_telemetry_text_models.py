@@ -13,7 +13,7 @@ from text_server import TextServer, answers, delta, drops, ends, refuses, silent
 
 import realtime_client
 from realtime_client import updates as up
-from realtime_client.errors import ResponseFailedError
+from realtime_client.errors import HostUnreachableError, ResponseFailedError
 from realtime_client.telemetry.answers import Writings
 from realtime_client.telemetry.session_log import _fields
 from realtime_client.telemetry.spans import SessionSpans, _model
@@ -58,7 +58,7 @@ def test_the_breaker_that_opens_is_seen():
     port = free_port()
     with TextServer(BUSY) as server:
         with chain(server, retries=5, metrics_port=port) as session:
-            with pytest.raises(ResponseFailedError):
+            with pytest.raises(HostUnreachableError):
                 session.ask("Hi", timeout_s=LIMIT_S)
             samples = check_format(get(f"http://127.0.0.1:{port}/metrics")[2])
     assert samples[f'realtime_breaker_state{{model="{FIRST}",state="open"}}'] == "1"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import msgspec
 
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.escape import shortened
+from realtime_client.session.answer import error_of
 
 from .result import Fault
 
 _PASSING_CODES = frozenset(
     {"server_error", "rate_limit_exceeded", "internal_error", "overloaded", "service_unavailable"}
 )
-_BROKE_OFF = "cut"
-_BUSY = re.compile(r"\b429\b|rate_?limit|too_?many|throttl|resource_?exhausted", re.IGNORECASE)
-_NO_ENTRY = re.compile(r"\b40[13]\b|api_?key|unauthor|authentication|permission", re.IGNORECASE)
 _ALWAYS_SAID = "or the quota is used up"  # of every HTTP 429; the server's own words follow
 
 
@@ -44,23 +42,16 @@ class StoppedError(errors.RealtimeError):
 
 
 def answer_error(message: str, code: str | None, failure: up.Failure | None) -> errors.RealtimeError:
-    """Return what a failed answer means. failure: what was told of it.
+    """Return what a failed answer is to a run. failure: what was told of it.
 
     The server of a text model is only met with a question: what would be known of another one when the session opens
     is known here, by the same names.
     """
-    if failure is None or failure.action is None:
+    if failure is None or failure.raises is None:
         return errors.ResponseFailedError(message, code=code)
-    code = failure.code or code or ""
-    if code == _BROKE_OFF:
-        return errors.ConnectionLostError(message)
-    if _BUSY.search(code):
-        return errors.RateLimitedError(message)
-    if _NO_ENTRY.search(code):
-        return errors.AuthenticationError(message)
-    if failure.action == "retry":
-        return errors.HostUnreachableError(message)
-    return errors.ResponseFailedError(message, code=code)
+    if failure.code and failure.code not in message:
+        message = f"{message} ({failure.code})"  # which says whether the quota is used up
+    return error_of(msgspec.structs.replace(failure, message=message))
 
 
 def fault_of(error: BaseException, *, connected: bool) -> Fault:

@@ -160,12 +160,13 @@ class Answers:
         happened: list[up.Update] = []
         if step.place is None:
             return self._give_up(answer, fault or _nobody(step.notice))
-        moves = step.place != answer.place and answer.place >= 0
         if step.notice and not answer.quiet:
             happened.append(up.Notice(message=step.notice))
         first = answer.place < 0
-        moved = step.place != (0 if first else answer.place)
+        moved = step.place != max(0, answer.place)
         answer.place = step.place
+        self.fallbacks += moved and not first
+        self.retries += not (moved or first)
         source: list[up.Update] = []
         if (moved or answer.size) and not answer.quiet:
             source.append(
@@ -177,8 +178,6 @@ class Answers:
                     reason=step.notice if fault is None else fault.message,
                 )
             )
-        self.fallbacks += moves
-        self.retries += fault is not None and not moves
         if step.delay_s > 0:
             answer.due_s = self._now_s() + step.delay_s
             return happened + source

@@ -143,8 +143,8 @@ class SessionSummary:
         usage = stats.get("usage")
         if isinstance(usage, dict) and usage.get("total_tokens", 0) > self._usage.total_tokens:
             self._usage = msgspec.convert(usage, up.Usage)
-        for source, breaker in stats.get("breakers", {}).items():
-            _set(self._data["breakers"], source, breaker)
+        for source, breaker in stats.get("text", {}).get("breakers", {}).items():
+            _set(self._data["breakers"], source, breaker["state"])
 
     def _failure(self, update: up.Failure, elapsed_s: float) -> None:
         if update.benign:

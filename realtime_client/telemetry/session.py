@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from realtime_client import updates as up
 from realtime_client.session.session import Session
+from realtime_client.session.stats import TextStats
 
 from .answers import Writing, Writings
 from .metrics import Registry
@@ -111,8 +112,9 @@ class SessionMetrics:
         stats = self._session.stats()
         self._bytes.set(stats.traffic.bytes_in, "in")
         self._bytes.set(stats.traffic.bytes_out, "out")
-        for source, state in getattr(stats, "breakers", {}).items():
-            self._set_breaker(source, state)
+        if isinstance(stats.text, TextStats):
+            for source, breaker in stats.text.breakers.items():
+                self._set_breaker(source, breaker.state)
         if stats.round_trip.last_ms is not None:
             self._rtt.set(stats.round_trip.last_ms / 1000)
         if self._underruns is not None:
