@@ -561,6 +561,37 @@ def test_retry_after_a_failure_asks_the_same_again():
     assert talk.history == ["user: One?", "assistant: 1"]
 
 
+@pytest.mark.parametrize("fault", [refused(), busy()], ids=["refused", "busy"])
+@pytest.mark.parametrize("again", ["retry", "edit"])
+def test_what_is_asked_again_in_vain_leaves_all_as_it_was(again: str, fault: Fault):
+    talk = Talk(limits=ChatLimits(retries=0))
+    talk.say("A colour?")
+    talk.answer("Red.")
+    talk.do(talk.conversation.retry)
+    talk.answer("Blue.")
+    before = talk.history
+    talk.do(talk.conversation.retry if again == "retry" else lambda: talk.conversation.edit("A shape?"))
+    talk.fail(fault)
+    assert talk.history == before == ["user: A colour?", "assistant: Blue."]
+    assert talk.conversation.due_s is None
+    talk.say("Sure?")
+    assert talk.asked() == [*before, "user: Sure?"]
+    talk.do(lambda: talk.conversation.choose(0)) if again == "retry" else None
+
+
+def test_a_retry_that_is_cancelled_before_anything_came_leaves_the_answer():
+    talk = Talk()
+    talk.say("A colour?")
+    talk.answer("Red.")
+    talk.do(talk.conversation.retry)
+    talk.do(talk.conversation.cancel)
+    assert talk.history == ["user: A colour?", "assistant: Red."]
+    talk.do(talk.conversation.retry)
+    talk.text("Bl")
+    talk.say("Sure?")
+    assert talk.asked() == ["user: A colour?", "assistant: Bl", "user: Sure?"]
+
+
 def test_retry_without_a_question_is_refused():
     with pytest.raises(UsageError, match="nothing was said"):
         Talk().conversation.retry()

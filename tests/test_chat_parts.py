@@ -49,6 +49,7 @@ def test_a_continuation_says_nothing_twice(partial: str, prefilled: bool, comes:
 
 @given(st.text("ab ,", max_size=30), st.text("ab ,", max_size=30), st.booleans())
 @example(COUNT, COUNT + ", five", False)
+@example("a ", "a   ", False)
 def test_how_a_continuation_is_cut_makes_no_difference(partial: str, comes: str, prefilled: bool):
     whole = Continuation(partial, prefilled=prefilled)
     at_once = whole.feed(comes) + whole.end()

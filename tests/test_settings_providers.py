@@ -142,9 +142,16 @@ def test_the_chain_is_the_model_and_those_that_stand_in():
 
 
 def test_a_url_is_meant_for_the_model_and_not_for_those_that_stand_in():
-    first, second = chain(load(KEYS, model="openai/a", url="http://127.0.0.1:1/v1", token="t", fallback="anthropic/b"))
-    assert (first.base_url, first.headers) == ("http://127.0.0.1:1/v1", {"Authorization": "Bearer t"})
+    given = {"model": "openai/a", "url": "http://127.0.0.1:1/v1", "fallback": "anthropic/b"}
+    first, second = chain(load(KEYS, token="t", header="X-Pass=p", **given))
+    assert (first.base_url, first.headers) == ("http://127.0.0.1:1/v1", {"Authorization": "Bearer t", "X-Pass": "p"})
     assert second.headers == {"x-api-key": "k-anthropic"}
+    first, _ = chain(load({**KEYS, "REALTIME_TOKEN": "e"}, **given))
+    assert first.headers == {"Authorization": "Bearer e"}
+    first, _ = chain(load({**KEYS, "REALTIME_TOKEN": "e"}, model="openai/a", fallback="anthropic/b"))
+    assert first.headers == {"Authorization": "Bearer k-openai"}, "that token is another server's"
+    with pytest.raises(UsageError, match="set ANTHROPIC_API_KEY"):
+        chain(load(**given))
 
 
 def test_headers_of_ones_own_go_along_and_are_secrets():

@@ -234,7 +234,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             super().handle()
 
     def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client went before it had said everything
+            self.close_connection = True
+            return
         request = Request(self.server.owner, self, body)
         try:
             self.server.owner._script(request)(request)

@@ -77,8 +77,10 @@ class Continuation:
 
     def _after(self, rest: str) -> str:
         """What follows a repetition, without the space that had come before."""
-        trailing = self._partial[len(self._partial.rstrip()) :]
-        return rest.lstrip() if trailing else rest
+        space = self._partial[len(self._partial.rstrip()) :]
+        while space and rest.startswith(space[0]):
+            space, rest = space[1:], rest[1:]
+        return rest
 
 
 def _without_last_word(text: str) -> str:

@@ -10,6 +10,7 @@ import itertools
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -59,11 +60,13 @@ class _Request(msgspec.Struct):
 class _Turn(msgspec.Struct):
     """What a failure takes back, and what waits for somebody who can answer it.
 
-    open: the entries of the turn that is under way. kept: of one that nobody could answer yet; probe_s, pause_s: when
-    it is tried again, and how long it was waited for. failed: of one that was refused.
+    open: the entries of the turn that is under way. before: what stood in its place, and stands there again if it
+    fails. kept: those of a turn that nobody could answer yet; probe_s, pause_s: when it is tried again, and how long it
+    was waited for. failed: those of one that was refused.
     """
 
     open: list[str] = []
+    before: list[Entry] = []
     kept: list[Entry] = []
     failed: list[Entry] = []
     probe_s: float | None = None
@@ -258,7 +261,7 @@ class Conversation:
         """Stop the running answers, and those that are asked for."""
         happened = self._drop_asked(self._asked)
         for answer in list(self.answers.running.values()):
-            happened += self.answers.stop(answer)
+            happened += self._stop(answer)
         return bool(happened), happened
 
     def withdraw(self, answer_id: str) -> tuple[bool, list[up.Update]]:
@@ -266,7 +269,7 @@ class Conversation:
         happened = self._drop_asked([each for each in self._asked if each.request_id == answer_id])
         for answer in list(self.answers.running.values()):
             if answer_id in (answer.response_id, answer.request_id):
-                happened += self.answers.stop(answer)
+                happened += self._stop(answer)
         return bool(happened), happened + self.begin_next()
 
     def interrupt(self, cause: str) -> tuple[bool, list[up.Update]]:
@@ -285,8 +288,17 @@ class Conversation:
                         spoken=False,
                     )
                 )
-            happened += self.answers.stop(answer)
+            happened += self._stop(answer)
         return bool(happened), happened
+
+    def _stop(self, answer: Answering) -> list[up.Update]:
+        """Stop an answer. When it was to stand in another one's place and nothing came of it, that one stays."""
+        happened = self.answers.stop(answer)
+        turn = self._turn
+        if turn.before and not (turn.open or answer.quiet or answer.size):
+            before, turn.before = turn.before, []
+            happened += self._put_back(before, answer.item_id)
+        return happened
 
     def _drop_asked(
         self, requests: Iterable[_Request], message: str = "the request was cancelled before its answer began"
@@ -326,11 +338,12 @@ class Conversation:
         if waiting:
             self._take_up(waiting)
         else:
-            question, after = self._last_turn()
+            _, after = self._last_turn()
             if len(after) == 1 and after[0].role == "assistant":
                 branches = self.branches.pop(after[0].id, None) or Branches(parts=[after[0].parts])
             happened += self._take_back([entry.id for entry in after])
-            self._turn.open = [question.id]
+            self._turn.open = []
+            self._turn.before = after
         request_id, more = self.respond(answers, branches)
         return request_id, happened + more
 
@@ -339,6 +352,7 @@ class Conversation:
         self._check_said()
         happened = self.interrupt("typed")[1]
         waiting = self._turn.settle()
+        after: list[Entry] = []
         if waiting:
             question = waiting[0]
         else:
@@ -346,6 +360,7 @@ class Conversation:
             happened += self._take_back([question.id, *(entry.id for entry in after)])
         images = [part for part in question.parts if isinstance(part, Image)]
         item_id, request_id, more = self.say(text, images, respond=True)
+        self._turn.before = [] if waiting else [question, *after]
         return item_id, request_id, happened + more
 
     def _check_said(self) -> None:
@@ -381,11 +396,24 @@ class Conversation:
                 happened.append(up.ItemDeleted(item_id=entry_id))
         return happened
 
+    def _put_back(self, entries: Sequence[Entry], failed: str) -> list[up.Update]:
+        """What stood in the place of a turn that failed stands there again. failed: the item that was to be."""
+        branches = self.branches.pop(failed, None)
+        happened: list[up.Update] = []
+        for entry in entries:
+            self.history.put(entry)
+            if entry.role == "assistant" and branches is not None and len(branches.parts) > 1:
+                self.branches[entry.id] = branches
+            where: dict[str, Any] = {"item_id": entry.id, "role": entry.role, "item_type": "message"}
+            happened += [up.ItemAdded(text=entry.said, **where), up.ItemDone(text=entry.said, **where)]
+        return happened
+
     def _take_up(self, entries: Sequence[Entry]) -> None:
         """A turn that was taken out of the conversation is in it again; what was said then is part of a new one."""
         for entry in entries:
             self.history.put(entry)
         self._turn.open = [entry.id for entry in entries]
+        self._turn.before = []
         self._turn.kept = []
         self._turn.probe_s = None
 
@@ -439,6 +467,7 @@ class Conversation:
             self._open_calls |= {call.call_id: (answer.response_id, call.name) for call in calls}
             if not calls:
                 self._turn.open = []
+                self._turn.before = []
         entry = self.history.get(answer.item_id)
         if branches is None or entry is None or len(branches.parts) < 2:
             return []
@@ -450,12 +479,13 @@ class Conversation:
         turn = self._turn
         taken = [entry for entry_id in turn.open if (entry := self.history.get(entry_id)) is not None]
         open_ids, turn.open = turn.open, []
+        before, turn.before = turn.before, []
         self._open_calls = {}
-        if fault.action != "retry" or answer.size:
+        if fault.action != "retry" or answer.size or before:
             turn.settle()
-            turn.failed = taken
+            turn.failed = [] if before else taken
             half = [up.ItemDeleted(item_id=answer.item_id)] if answer.size else []
-            return [*half, *self._take_back(open_ids)]
+            return [*half, *self._take_back(open_ids), *self._put_back(before, answer.item_id)]
         for entry in taken:
             self.history.remove(entry.id)
         turn.kept = taken

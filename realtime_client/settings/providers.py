@@ -7,6 +7,7 @@ text model over HTTP: `url` and the variables are then that provider's. Everythi
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -72,15 +73,18 @@ def key_setting(settings: Settings, name: str) -> str | None:
 
 
 def place(settings: Settings, name: str, *, first: bool = True) -> Place:
-    """Return where a model is. first: it is the model of the settings, whose `url` and `token` are meant for it."""
+    """Return where a model is. first: it is that of the settings, for which `url`, `token` and `header` are meant."""
     prefix = provider_of(name)
     if prefix is None:
         known = ", ".join(PROVIDERS)
         raise UsageError(f"{settings.source('fallback')}: {name} names no text model: it begins with one of {known}")
     provider, model = PROVIDERS[prefix], name.partition("/")[2]
-    given = settings.url if first else None
+    if not first:  # what was given for one server is no other's business
+        settings = dataclasses.replace(settings, url=None, token=None, header=None)
+    given = settings.url
     base = _checked(given or provider.base(settings), settings.source("url") if given else f"{prefix}'s URL")
-    headers = _own_key(settings) if first and settings.rank("token") == FLAG and settings.token else None
+    own = bool(settings.token) and (settings.rank("token") == FLAG or given is not None)
+    headers = _own_key(settings) if own else None
     if headers is None:
         headers = provider.headers(settings)
     parts = urlsplit(base)
