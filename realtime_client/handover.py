@@ -82,7 +82,9 @@ class StandbyClient(RealtimeClient):
                 over = error is None  # the server ended it in order: there is nothing to go on with
                 if not over:
                     self.ending = None
-                    happened = [*happened[:-1], *self._conversation.moved(), *self._hand_over(str(error))]
+                    asked = self._asked()
+                    moved = [u for u in self._conversation.moved() if asked is None or not _cancels(u, asked)]
+                    happened = [*happened[:-1], *moved, *self._hand_over(str(error), asked)]
         if over:
             super().on_end(connection, code, reason, by_us=by_us)
         else:
@@ -92,8 +94,16 @@ class StandbyClient(RealtimeClient):
         if self._writing is None:
             super()._ask_for(settings)
 
-    def _hand_over(self, why: str) -> list[up.Update]:
-        """Decide who goes on; under the lock. The end of the connection has been taken in by its conversation."""
+    def _asked(self) -> str | None:
+        """The request that the server has not begun to answer; None when there is none."""
+        gate = self._conversation.gate
+        return self._conversation.last_request_id if gate.wanted and gate.active_id is None else None
+
+    def _hand_over(self, why: str, asked: str | None = None) -> list[up.Update]:
+        """Decide who goes on; under the lock. The end of the connection has been taken in by its conversation.
+
+        asked: the request that is still to be answered.
+        """
         told, conversation = self._conversation, self._engine.conversation
         entries = told.entries()
         conversation.take_over(entries, told.history)
@@ -105,7 +115,7 @@ class StandbyClient(RealtimeClient):
         happened.append(up.SessionChanged(facts=conversation.facts, settings=conversation.settings))
         last = entries[-1] if entries else None
         if last is not None and last.role in ("user", "tool"):
-            happened += conversation.respond()[1]
+            happened += conversation.respond(request_id=asked)[1]
         elif last is not None and last.status == "incomplete":
             happened += conversation.respond(go_on=True)[1]
         return happened
@@ -227,3 +237,8 @@ class StandbyClient(RealtimeClient):
     def observe_events(self, observer: EventObserver) -> None:
         super().observe_events(observer)
         self._engine.observe_events(observer)
+
+
+def _cancels(update: up.Update, request_id: str) -> bool:
+    """Whether an update tells that a request is not answered any more."""
+    return isinstance(update, up.Failure) and (update.code, update.event_id) == (up.REQUEST_CANCELLED, request_id)

@@ -472,7 +472,7 @@ def test_a_provider_that_fails_is_left_alone_and_then_tried_again():
     talk.say("And now?")
     assert talk.begun[-1].place == 0
     talk.answer("yes")
-    assert [each.state for each in talk.all(up.BreakerChanged)] == ["open", "closed"]
+    assert [each.state for each in talk.all(up.BreakerChanged)] == ["open", "half_open", "closed"]
 
 
 def test_a_cancelled_request_says_nothing_about_the_provider():

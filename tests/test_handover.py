@@ -73,6 +73,17 @@ def test_the_conversation_goes_on_with_all_that_was_said(tmp_path: Path):
     assert json.loads((recorder.folder / "session.json").read_text())["how_it_ended"] == "closed"
 
 
+def test_who_waits_for_an_answer_gets_it_from_the_other():
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.drop()
+
+    with ScriptedServer(script) as realtime, TextServer(answers("It is seven.")) as text:
+        with standby(realtime.url, text) as client:
+            assert client.ask("Three plus four?", timeout_s=WAIT_S).text == "It is seven."
+
+
 def test_a_server_that_is_not_there_is_no_reason_not_to_talk():
     with TextServer(answers("Hello.")) as text:
         with standby("ws://127.0.0.1:9/v1/realtime", text, session=RealtimeConfig()) as client:

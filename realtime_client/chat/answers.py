@@ -114,6 +114,7 @@ class Answers:
         self._streams: dict[str, Answering] = {}
         self._without: dict[int, frozenset[str]] = {}  # fields that a place has refused
         self._unstreamed: set[int] = set()  # places that have refused to stream
+        self._told_states = [breaker.state.state for breaker in self.breakers]
         self.room: dict[int, int] = {}  # tokens that a place is known to take
 
     @property
@@ -191,13 +192,14 @@ class Answers:
         stream = answer.stream = self._name("stream")
         self._streams[stream] = answer
         self.commands.append(Begin(stream, at, self._ask(at, place, answer)))
+        news = self._news_of(at)
         if answer.quiet:
-            return []
+            return news
         self.last_place = at
         if answer.began:
-            return []
+            return news
         answer.began = True
-        return [up.ResponseStarted(response_id=answer.response_id, request_id=answer.request_id)]
+        return [*news, up.ResponseStarted(response_id=answer.response_id, request_id=answer.request_id)]
 
     def _ask(self, at: int, place: Place, answer: Answering) -> Ask:
         wishes, entries, prefill = self.wishes, answer.entries, ""
@@ -411,16 +413,20 @@ class Answers:
     def _told_breaker(self, at: int, fault: Fault | None) -> list[up.Update]:
         """Tell a breaker how a request went; returns the change of its state, if there was one."""
         breaker, now = self.breakers[at], self._now_s()
-        before = breaker.state.state
         if fault is None:
             breaker.succeeded(now)
         elif fault.trips:
             breaker.failed(now, fault.message, retry_after_s=fault.retry_after_s)
         else:
             breaker.released()
-        state = breaker.state
-        if state.state == before:
+        return self._news_of(at)
+
+    def _news_of(self, at: int) -> list[up.Update]:
+        """Tell the state of a breaker if it is not the one that was told."""
+        state = self.breakers[at].state
+        if state.state == self._told_states[at]:
             return []
+        self._told_states[at] = state.state
         return [up.BreakerChanged(source=self.places[at].name, state=state.state, reason=state.reason)]
 
     def _give_up(self, answer: Answering, fault: Fault) -> list[up.Update]:

@@ -220,16 +220,22 @@ class Conversation:
         return entry.id, request_id, happened + more
 
     def respond(
-        self, answers: int = 1, branches: Branches | None = None, *, go_on: bool = False
+        self,
+        answers: int = 1,
+        branches: Branches | None = None,
+        *,
+        go_on: bool = False,
+        request_id: str | None = None,
     ) -> tuple[str, list[up.Update]]:
         """Ask for an answer, queued behind a running one; returns the request's id. go_on: for the rest of the last.
 
+        request_id: of a request that was made elsewhere and is answered here.
         Errors: UsageError when nothing was said yet, or more is asked for than can be.
         """
         self._check_room(answers)
         if not len(self.history):
             raise UsageError("there is nothing to answer yet: say something first")
-        request = _Request(self._name("req"), answers, branches, go_on)
+        request = _Request(request_id or self._name("req"), answers, branches, go_on)
         self._asked.append(request)
         return request.request_id, self.begin_next()
 

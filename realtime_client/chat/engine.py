@@ -41,7 +41,7 @@ from .hooks import Filters, MakeFilter, OnResult, Watcher, Watching
 from .http import Exchange, Lanes
 from .limits import ChatLimits
 from .place import Place
-from .wires.ask import HttpRequest
+from .wires.ask import Ask, HttpRequest
 from .wires.faults import SLOW, Fault, network
 from .wires.pieces import ErrorPiece, FinishPiece, Piece, TextPiece
 from .wires.reader import Reader
@@ -51,6 +51,7 @@ Happened = Sequence[up.Update]
 _log = Log("chat")
 _LOOK_S = 0.25
 _MOST_COMMANDS = 1024
+_LOOK = Begin("", -1, Ask(model="", entries=()))  # nothing is to begin: something is due sooner
 _LOCAL = "ollama"  # the provider that tells what it is doing
 _SILENT_S = 1.0
 # A thread hands the interpreter over when it blocks, else after 5 ms: what comes in one burst would be read to its end
@@ -97,6 +98,7 @@ class TextEngine:
         self._limits = limits
         self._lanes = Lanes()
         self._inbox: queue.Queue[Begin | None] = queue.Queue(_MOST_COMMANDS)
+        self._due_s: float | None = None  # what the coordinator waits for
         self._coordinator = Worker("realtime-coordinator", self._coordinate, hub.fail)
         self._running: dict[str, tuple[Exchange, Worker]] = {}
 
@@ -241,11 +243,19 @@ class TextEngine:
                     elif not ended:
                         hub.turns.asked(now)
                         self._inbox.put_nowait(command)
+            self._wake_for(self.conversation.due_s)
             told = self._held.pass_on(happened, crowded=hub.inbound.crowded)
             crowded = hub.publish(told, now) and self._limits.when_full == "block"
         _abort_all(aborts)
         hub.tell_directly(happened, now)
         return crowded
+
+    def _wake_for(self, due_s: float | None) -> None:
+        """The coordinator waits for what was due before: tell it of another moment."""
+        if due_s != self._due_s:
+            self._due_s = due_s
+            if due_s is not None and not self._inbox.full():
+                self._inbox.put_nowait(_LOOK)
 
     # --- the coordinator ----------------------------------------------------------------------------------------------
 
@@ -259,7 +269,8 @@ class TextEngine:
             else:
                 if command is None:
                     return
-                self._begin_stream(command)
+                if command is not _LOOK:
+                    self._begin_stream(command)
             self._look_after_streams()
             due_s = self.conversation.due_s
             if due_s is not None and due_s <= self._clock.monotonic():
@@ -275,7 +286,11 @@ class TextEngine:
 
     def _begin_stream(self, command: Begin) -> None:
         stream, place = command.stream, self.conversation.answers.places[command.place]
-        request = place.wire.request(command.ask)
+        try:
+            request = place.wire.request(command.ask)
+        except Exception as error:  # noqa: BLE001 - whatever stands in the conversation, the session goes on
+            self._cannot_be_asked(stream, error)
+            return
         reader = place.wire.reader(stream)
         filters = Filters(self._filters)
         take = functools.partial(self._on_pieces, stream, reader, filters)
@@ -289,10 +304,16 @@ class TextEngine:
             self.traffic.frames_out += 1
             self.traffic.bytes_out += len(request.body)
             if self._hub.records:
-                self._hub.publish((), now, functools.partial(_sent, request), len(request.body))
+                self._hub.publish((), now, functools.partial(_sent, _summary(command, place, request)))
         self.streams.begin(stream, place.name, now)
         _log.info("request", **_request_fields(command, place, request))
         worker.start()
+
+    def _cannot_be_asked(self, stream: str, error: Exception) -> None:
+        message = f"the question cannot be put into words of this wire: {type(error).__name__}: {error}"
+        fault = Fault(category="protocol", action="fatal", message=one_line(message, 300), trips=False)
+        last: list[Piece] = [ErrorPiece(stream, 0, self._clock.monotonic(), fault)]
+        self._tell(lambda: self.conversation.answers.take(stream, last, tuple))
 
     def _look_after_streams(self) -> None:
         """End streams that take too long. One that is over but for its figures is ended when they do not come."""
@@ -413,8 +434,24 @@ def _abort_all(exchanges: Sequence[Exchange]) -> None:
         exchange.abort()
 
 
-def _sent(request: HttpRequest, recorder: RecorderProtocol, at_s: float) -> None:
-    recorder.sent(request.body, (), (up.RequestSent(),), at_s)
+def _sent(summary: bytes, recorder: RecorderProtocol, at_s: float) -> None:
+    recorder.sent(summary, (), (up.RequestSent(),), at_s)
+
+
+def _summary(command: Begin, place: Place, request: HttpRequest) -> bytes:
+    """Return what the journal keeps of a request. Each repeats the whole conversation, which stands there already."""
+    ask = command.ask
+    return msgspec.json.encode(
+        {
+            "type": "request",
+            "model": place.name,
+            "path": request.path,
+            "entries": len(ask.entries),
+            "bytes": len(request.body),
+            "stream": ask.stream,
+            "without": sorted(ask.without),
+        }
+    )
 
 
 def _too_long(message: str) -> Fault:
