@@ -77,12 +77,12 @@ class StandbyClient(RealtimeClient):
             if self._writing is not None or self.stop.is_set() or connection is not self._connection:
                 over = True
             else:
+                asked = self._asked()
                 happened = self._over_by(code, reason, by_us=by_us)
                 error, hub.error = hub.error, None
                 over = error is None  # the server ended it in order: there is nothing to go on with
                 if not over:
                     self.ending = None
-                    asked = self._asked()
                     moved = [u for u in self._conversation.moved() if asked is None or not _cancels(u, asked)]
                     happened = [*happened[:-1], *moved, *self._hand_over(str(error), asked)]
         if over:
