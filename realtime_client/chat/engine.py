@@ -261,6 +261,7 @@ class TextEngine:
 
     def _coordinate(self) -> None:
         """Begin what is to begin, end what takes too long, do what is due."""
+        self._lanes.warm(self.conversation.answers.places[0])
         while not self._hub.stop.is_set() or not self._inbox.empty():
             try:
                 command = self._inbox.get(timeout=self._wait_s())

@@ -91,6 +91,11 @@ class Lanes:
                 return idle.pop()
         return Lane(place, self._context(place))
 
+    def warm(self, place: Place) -> None:
+        """Have a connection ready to be opened: what is loaded and made for it takes longer than a request."""
+        with contextlib.suppress(OSError):  # told when it is used
+            self.give_back(place, Lane(place, self._context(place)), ended=False, good=True)
+
     def ending(self, place: Place) -> None:
         """The answer on one of the connections is over: it will be given back soon."""
         with self._changed:
