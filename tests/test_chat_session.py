@@ -108,7 +108,7 @@ def test_ask_for_several_answers_waits_for_all_of_them():
     def script(request: Request) -> None:
         if request in server.requests[2:3]:
             request.wait(late)  # whichever it is: the last one is there when the others are over
-        answers(f"Answer {request.connection}.")(request)
+        answers(f"Answer {server.requests.index(request)}.")(request)
 
     def count(piece: Piece) -> None:
         if isinstance(piece, FinishPiece):
