@@ -11,8 +11,14 @@ from realtime_client.chat.answers import Wishes
 from realtime_client.chat.continuation import INSTRUCTION
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.wires import pieces as pc
-from realtime_client.chat.wires.faults import Fault, malformed
+from realtime_client.chat.wires.faults import Fault, classify, malformed
 from realtime_client.errors import UsageError
+
+
+def too_long() -> Fault:
+    said = "request (3031 tokens) exceeds the available context size (1024 tokens)"
+    return classify(400, "400 exceed_context_size_error", said)
+
 
 # --- a turn -----------------------------------------------------------------------------------------------------------
 
@@ -143,6 +149,40 @@ def test_a_long_conversation_is_cut_to_what_fits():
         talk.answer(f"Answer {n}")
     assert 2 < len(talk.asked()) < 15
     assert talk.asked()[-1].startswith("user: Question 19")
+
+
+def test_a_question_is_sent_however_long_it_is():
+    talk = Talk(limits=ChatLimits(context_tokens=100))
+    talk.say("One?")
+    talk.answer("1")
+    talk.say("x" * 2000)
+    assert talk.asked() == ["user: " + "x" * 2000]
+    talk.call()
+    talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
+    assert [line.partition(":")[0] for line in talk.asked()] == ["user", "assistant", "tool"]
+
+
+def test_what_is_too_long_for_a_model_is_sent_once_more_without_its_beginning():
+    talk = Talk()
+    for n in range(20):
+        talk.say(f"Question {n} " + "x" * 200)
+        talk.answer(f"Answer {n}")
+    talk.say("And now?")
+    before = len(talk.asked())
+    talk.fail(too_long())
+    assert 1 < len(talk.asked()) < before
+    talk.fail(too_long())
+    failure = talk.last(up.Failure)
+    assert "begin a new one" in failure.message
+    assert len(talk.begun) == 22
+
+
+def test_a_question_that_is_too_long_by_itself_is_not_sent_again():
+    talk = Talk()
+    talk.say("x" * 2000)
+    talk.fail(too_long())
+    assert "exceeds the available context size" in talk.last(up.Failure).message
+    assert len(talk.begun) == 1
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------

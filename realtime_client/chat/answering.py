@@ -36,6 +36,7 @@ class Answering:
         self.calls: list[pc.CallDonePiece] = []  # complete ones: they count when the answer is over as it should be
         self.size = 0
         self.tokens = 0  # of the conversation that was sent, estimated
+        self.older = 0  # how many entries of it came before the question: they can be left out
         self.shortened = False  # it was too long for the model, and less of it was sent
         self.altered = False  # a filter has changed the text
         self._said: list[str] = []

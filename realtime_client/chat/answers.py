@@ -13,7 +13,7 @@ import msgspec
 from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
 from realtime_client.escape import one_line
-from realtime_client.history import Entry, Part, Text, replay
+from realtime_client.history import Entry, Part, Text
 from realtime_client.history import History as Media
 
 from .answering import Answering
@@ -24,6 +24,7 @@ from .hints import hint
 from .limits import ChatLimits
 from .place import Place
 from .raising import raises
+from .selection import GO_ON, select
 from .wires import pieces as pc
 from .wires.ask import Ask
 from .wires.faults import EMPTY, Action, Fault
@@ -210,16 +211,16 @@ class Answers:
             prefill = continuation.sent
         elif continuation is not None and continuation.sent:
             said = Entry(id="partial", role="assistant", parts=(Text(text=continuation.sent),))
-            entries = (*entries, said, Entry(id="go_on", role="user", parts=(Text(text=INSTRUCTION),)))
+            entries = (*entries, said, Entry(id=GO_ON, role="user", parts=(Text(text=INSTRUCTION),)))
         room = place.context or self._limits.context_tokens or _CONTEXT_TOKENS
         room = min(room, self.room.get(at, room))
-        chosen = replay(
+        chosen = select(
             entries,
             instructions=wishes.instructions,
             most_tokens=room - (wishes.max_tokens or min(_REPLY_TOKENS, room // 2)),
             most_entries=self._limits.history_entries,
         )
-        answer.tokens = chosen.tokens
+        answer.tokens, answer.older = chosen.tokens, chosen.older
         return Ask(
             model=place.model,
             entries=chosen.entries,
@@ -371,7 +372,7 @@ class Answers:
             self._without[at] = known | {fault.field}
         elif fault.field == "stream":
             self._unstreamed.add(at)
-        elif fault.too_long and not answer.shortened:
+        elif fault.too_long and answer.older and not answer.shortened:
             answer.shortened = refused = True
             self.room[at] = max(_LEAST_ROOM, int(answer.tokens * _SHORTER))
         else:

@@ -26,6 +26,7 @@ from .chain import OnError
 from .continuation import INSTRUCTION
 from .limits import ChatLimits
 from .place import Place
+from .selection import GO_ON
 from .wires.faults import Fault
 
 _MOST_QUEUED = 64
@@ -445,7 +446,7 @@ class Conversation:
         request = self._asked.popleft()
         entries = tuple(self.history.in_order())
         if request.go_on:
-            entries = (*entries, Entry(id="go_on", role="user", parts=(Text(text=INSTRUCTION),)))
+            entries = (*entries, Entry(id=GO_ON, role="user", parts=(Text(text=INSTRUCTION),)))
         item_id = self._name("item")
         if request.answers > 1 or request.branches is not None:
             self.branches[item_id] = request.branches or Branches(parts=[])
