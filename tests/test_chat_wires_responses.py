@@ -156,6 +156,8 @@ ROWS: dict[str, Row] = {
                 event("output_text.done", text="Hi there"), event("content_part.done", part={}),
                 finished(message("Hi there")), over("completed", message("Hi there"), usage=USAGE),
                 text="Hi there", usage=(34, 8, 2), finish="stop"),
+    "timings": row(text("Hi"), over() | {"timings": {"prompt_ms": 20.5, "predicted_ms": 1000}},
+                   text="Hi", timings=(None, 0.0205, 1.0), finish="stop"),
     "deltas alone": row(text("Hi"), over(), text="Hi", finish="stop"),
     "no names of events": Row(sse(text("Hi"), over()), {"text": "Hi", "finish": "stop"}),
     "no types": Row(sse({"delta": "Hi"}, name="response.output_text.delta") + sse({}, name="response.completed"),

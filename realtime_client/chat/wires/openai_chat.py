@@ -299,10 +299,8 @@ class ChatReader(TaggedReader):
             usage = chunk.x_groq.get("usage")
         if isinstance(usage, dict) and usage:
             self._used(usage_of(usage))
-        timings = chunk.timings
-        if isinstance(timings, dict):
-            prompt_s, generate_s = _seconds(timings, "prompt_ms"), _seconds(timings, "predicted_ms")
-            self._give(pc.TimingsPiece, pc.Timings(prompt_s=prompt_s, generate_s=generate_s))
+        if timings := timings_of(chunk.timings):
+            self._give(pc.TimingsPiece, timings)
 
     def _finish(self) -> None:
         if self._thoughts and self._calls:  # wanted back with calls only
@@ -336,6 +334,13 @@ def usage_of(usage: dict[str, Any]) -> Usage:
         cached_text=cached,
         output_text=made,
     )
+
+
+def timings_of(timings: Any) -> pc.Timings | None:
+    """Read llama.cpp's `{"prompt_ms": ..., "predicted_ms": ...}`; None for what is none."""
+    if not isinstance(timings, dict):
+        return None
+    return pc.Timings(prompt_s=_seconds(timings, "prompt_ms"), generate_s=_seconds(timings, "predicted_ms"))
 
 
 def _seconds(timings: dict[str, Any], name: str) -> float | None:

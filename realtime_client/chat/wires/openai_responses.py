@@ -19,7 +19,7 @@ from realtime_client.updates import Usage
 
 from . import pieces as pc
 from .ask import GONE, Ask, HttpRequest, Media, json_request
-from .openai_chat import OpenAIChat
+from .openai_chat import OpenAIChat, timings_of
 from .reader import Reader, count, decode, decode_as, wanted_back
 
 _NAME = "openai-responses"
@@ -135,6 +135,7 @@ class _Event(msgspec.Struct, gc=False):
     item: Any = None
     response: Any = None
     error: Any = None
+    timings: Any = None  # llama.cpp's, beside the response
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -186,6 +187,8 @@ class ResponsesReader(Reader):
             case "response.output_item.done":
                 self._item(event.output_index, _dict(event.item))
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
+                if timings := timings_of(event.timings):
+                    self._give(pc.TimingsPiece, timings)
                 self._response(_dict(event.response), kind.removeprefix("response."))
 
     def _answer(self, body: bytes) -> None:
