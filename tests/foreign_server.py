@@ -7,7 +7,6 @@ URL in one line on stdout and ends when its stdin does.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import shutil
@@ -17,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
@@ -69,7 +68,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(ENDS_WITHIN_S)
 
 
-def fetched(url: str) -> Any:
-    """Read JSON from a server."""
+def fetched(url: str) -> bytes:
+    """Read something from a server."""
     with urllib.request.urlopen(url, timeout=STARTS_WITHIN_S) as answer:
-        return json.loads(answer.read())
+        return bytes(answer.read())

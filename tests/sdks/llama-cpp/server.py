@@ -17,7 +17,7 @@ params.port = 0
 params.use_jinja = True
 params.n_ctx = context
 params.n_parallel = at_once
-params.endpoint_slots = True
+params.endpoint_slots = params.endpoint_metrics = True
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # two spin against each other on a busy machine
 server = Server(params)
 print(server.listening_address, flush=True)
