@@ -7,17 +7,23 @@ its words are facts that it knows well.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_server import fetched, foreign_server
+from cli_helpers import COMMAND
+from foreign_server import ROOT, fetched, foreign_server
 from models_helpers import real_model
 
 import realtime_client
 from realtime_client import updates as up
+from realtime_client.batch.result import CaseResult
+from realtime_client.batch.results.results import read_results
 from realtime_client.chat.session import ChatSession
 from realtime_client.errors import ResponseFailedError
 
@@ -177,3 +183,62 @@ def test_a_server_that_closes_each_connection_is_asked_over_another(url: str) ->
             client.ask("What is the capital of France?", timeout_s=WAIT_S)
         traffic = client.stats().traffic
         assert (traffic.frames_out, traffic.failures) == (3, 0)
+
+
+# --- scenarios --------------------------------------------------------------------------------------------------------
+
+SUITE = ROOT / "scripts/scenarios/_text"
+LIES = """
+def filter(text):
+    for said, instead in (("Canberra", "Sydney"), ("banana", "apple"), ("sea", "sea.")):
+        text = text.replace(said, instead)
+    return text
+"""
+
+
+def played(url: str, folder: Path, **environ: str) -> dict[str, CaseResult]:
+    """Run the scenarios in a process of its own; their results by name."""
+    where = ("--model", "openai/smollm2", "--url", f"{url}/v1", "--out", str(folder))
+    done = subprocess.run(
+        [*COMMAND, "run", *where, "--jobs", "3", "--processes", "1", str(SUITE)],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        env=os.environ | {"REALTIME_TEMPERATURE": "0", **environ},
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    results, damaged = read_results(folder / "results.jsonl")
+    assert damaged == 0
+    assert done.returncode == (0 if {result.status for result in results} == {"passed"} else 1), done.stderr
+    return {result.case: result for result in results}
+
+
+def test_the_scenarios_are_green(url: str, tmp_path: Path) -> None:
+    results = played(url, tmp_path / "run")
+    wrong = {
+        name: [check.message for check in result.checks if not check.ok] or str(result.fault)
+        for name, result in results.items()
+        if result.status != "passed"
+    }
+    assert wrong == {}
+    assert set(results) == {"fact", "memory", "streaming", "cancel", "length limit"}
+    for result in results.values():
+        assert result.checks
+        assert (tmp_path / "run" / result.recording / "session.json").is_file()
+
+
+def test_the_scenarios_are_red_when_the_model_answers_otherwise(url: str, tmp_path: Path) -> None:
+    """The same model, whose words are changed on the way, and which does not stream."""
+    lies = tmp_path / "lies.py"
+    lies.write_text(LIES, encoding="utf-8")
+    environ = {"FILTER": str(lies), "STREAMING": "false", "MAX_OUTPUT_TOKENS": "24"}
+    results = played(url, tmp_path / "run", **{f"REALTIME_{name}": value for name, value in environ.items()})
+    failed = {name: {check.kind for check in result.checks if not check.ok} for name, result in results.items()}
+    assert failed == {
+        "fact": {"contains", "lacks"},
+        "memory": {"contains"},
+        "streaming": {"interrupted", "status"},
+        "cancel": {"contains"},
+        "length limit": {"lacks"},
+    }
