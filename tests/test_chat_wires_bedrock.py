@@ -339,6 +339,12 @@ def test_an_error_that_is_no_json() -> None:
     assert fault(BEDROCK, b"<html>", kind="text/html", status=502).action == "retry"
 
 
+def test_an_error_of_a_gateway_on_the_way() -> None:
+    body = b'{"error": {"message": "Slow down.", "type": "rate_limit_error"}}'
+    found = fault(BEDROCK, body, kind=JSON, status=429, headers={"retry-after": "3"})
+    assert (found.action, found.message, found.retry_after_s) == ("retry", "Slow down.", 3.0)
+
+
 def test_usage_of_a_cache() -> None:
     usage = read(BEDROCK, WHOLE, kind=EVENT_STREAM)[1].usage
     assert usage is not None

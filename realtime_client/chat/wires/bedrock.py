@@ -310,6 +310,8 @@ class BedrockReader(BlockReader):
         name = str(self._headers.get("x-amzn-errortype") or told.get("__type") or "")
         name = name.partition(":")[0].rpartition("#")[2]
         message = str(told.get("message") or told.get("Message") or "")
+        if not (name or message):  # it is not Amazon that speaks, but a gateway on the way
+            return super()._judged(body)
         return _with_hint(classify(self._status, name, message, retry_after_s=retry_after_s(self._headers)))
 
 
