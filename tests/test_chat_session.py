@@ -13,7 +13,7 @@ from text_server import DONE, Request, Script, TextServer, answers, delta, drops
 
 from realtime_client import updates as up
 from realtime_client.chat.answers import Wishes
-from realtime_client.chat.breaker import MemoryStore
+from realtime_client.chat.breaker import BreakerState, MemoryStore
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.place import Place
 from realtime_client.chat.session import ChatSession
@@ -288,6 +288,30 @@ def test_what_was_kept_is_sent_when_somebody_is_there_again():
             client.send_text("Hi?")
             done = [next(u for u in updates if isinstance(u, up.ResponseDone)) for _ in range(2)]
         assert [each.status for each in done] == ["failed", "completed"]
+
+
+def test_a_pause_is_no_longer_than_it_is_meant_to_be():
+    """Nor does anybody wait for the coordinator's next look, which may be a quarter of a second away."""
+    took = []
+    with talking(*[refuses(503, retry_after="0.02"), answers("Now.")] * 4) as (_, client):
+        for _ in range(4):
+            before = time.monotonic()
+            assert client.ask("Hi?", timeout_s=WAIT_S).text == "Now."
+            took.append(time.monotonic() - before)
+    assert min(took) < 0.2
+
+
+def test_what_was_kept_while_nobody_could_be_asked_is_sent_later():
+    store = MemoryStore()
+    with TextServer(answers("Now.")) as server:
+        there = place(server)
+        until_s = time.monotonic() + 0.1
+        store.save(f"{there.base_url} {there.name}", BreakerState(state="open", until_s=until_s, reason="it was down"))
+        with ChatSession([there], chat_limits=ChatLimits(), breakers=store) as client:
+            with client.updates(timeout_s=WAIT_S) as updates:
+                client.send_text("Hi?")
+                done = [next(u for u in updates if isinstance(u, up.ResponseDone)) for _ in range(2)]
+            assert [(each.status, each.text) for each in done] == [("failed", ""), ("completed", "Now.")]
 
 
 # --- endings ----------------------------------------------------------------------------------------------------------
