@@ -149,7 +149,7 @@ NONSENSE = {
     "JSON after the first piece": made("One, two.", stream(delta("One, "), BROKEN), answers("two.")),
     "JSON again and again": fails("makes no sense", "protocol restart", stream(BROKEN), stream(BROKEN), stream(BROKEN)),
     "JSON of another shape": made("Now.", stream(sse({"choices": {"a": 1}})), NOW, says="makes no sense"),
-    "a page": fails("<html>", "protocol restart", *[refuses(200, b"<html>sign in</html>")] * 3),
+    "a page": fails("is the base URL right?", "protocol restart", *[refuses(200, b"<html>sign in</html>")] * 3),
     "an empty answer": made("Now.", refuses(200, b""), NOW),
     "an answer without words": fails("is empty", "protocol restart", *[stream(ends())] * 3),
     "an error body": fails("no such model", "application fallback", refuses(200, error("no such model"))),
@@ -159,12 +159,12 @@ NONSENSE = {
         "One, two.", stream(delta("One, "), sse(error("overloaded", type="server_error"))), answers("two.")
     ),
     "a redirect": fails("moved to https://e.test/v2", "network fatal", refuses(307, b"", location="https://e.test/v2")),
-    "chunks that are none": made("Now.", bytes_of(f"{OK}Transfer-Encoding: chunked\n\n", b"zz\r\nhm\r\n"), NOW),
+    "chunks that are none": made("Now.", bytes_of(f"{OK}Transfer-Encoding: chunked\n\n", b"zz\r\nhm\r\n"), NOW, says="not keep to HTTP"),
     "chunks that are none, later": made(
         "One, two.", bytes_of(f"{OK}Transfer-Encoding: chunked\n\n", b"%x\r\n%b\r\nzz\r\n" % (len(delta("One, ")), delta("One, "))), answers("two.")
     ),
     "no HTTP": made("Now.", bytes_of("SSH-2.0-OpenSSH_9.2\n"), NOW),
-    "a megabyte of headers": fails("cut", "network retry", *[bytes_of(f"{OK}X-Long: {'x' * MIB}\n\n", WHOLE)] * 4),
+    "a megabyte of headers": fails("does not keep to HTTP", "protocol restart", *[bytes_of(f"{OK}X-Long: {'x' * MIB}\n\n", WHOLE)] * 3),
     "gzip that is none": made("Now.", refuses(200, b"not gzip", content_encoding="gzip"), NOW, says="cannot be read"),
 }  # fmt: skip
 

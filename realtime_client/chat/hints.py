@@ -21,6 +21,7 @@ KEYS = {
 _QUOTA = re.compile(r"quota|billing|balance|credit|funds|PerDay", re.IGNORECASE)
 _KEY = re.compile(r"api[ _-]?key|unauthorized|unauthenticated|subscription key", re.IGNORECASE)
 _FILTERED = re.compile(r"content_?filter|content_?policy|responsible_?ai", re.IGNORECASE)
+_PAGE = re.compile(r"no answer, but: <(!doctype|html)", re.IGNORECASE)
 _NO_TOOLS = re.compile(r"does not support tools|tools? (is|are) not supported", re.IGNORECASE)
 _NO_IMAGES = re.compile(r"(image|vision)\w*.{0,40}not support|not support.{0,40}(image|vision)", re.IGNORECASE)
 
@@ -34,6 +35,8 @@ def hint(fault: Fault, provider: str, model: str) -> str:
         return fault.hint
     if fault.category == "network":
         return _of_the_way(fault, provider)
+    if fault.category == "protocol" and _PAGE.search(fault.message):
+        return "that is a page, and no model: is the base URL right?"
     if fault.category != "application":
         return ""
     said = f"{fault.code} {fault.message}"

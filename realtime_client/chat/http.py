@@ -30,6 +30,7 @@ WRITE_S = 10.0
 _KEEP_ALIVE_S = 90.0
 _MOST_IDLE = 4
 _ENDS_WITHIN_S = 0.5
+_GONE = ("peer closed connection", "Server disconnected")  # what httpcore says of an answer that was cut
 Take = Callable[[list[Piece]], None]
 
 
@@ -263,6 +264,8 @@ def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
         return _fatal(f"the request cannot be sent: {says}")
     if isinstance(error, httpx2.TimeoutException):
         return network(f"{place.host} takes nothing more: {says}")
+    if isinstance(error, httpx2.RemoteProtocolError) and not says.startswith(_GONE):
+        return malformed(f"{place.host} does not keep to HTTP: {says}")
     return network(f"the answer was cut: {says}", code=CUT)
 
 
