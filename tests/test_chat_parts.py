@@ -35,6 +35,7 @@ COUNT = "One, two, three, four"
         ("It is", False, "It is", "It is"),  # nothing new
         ("ha ha ", True, "ha ha", "ha ha ha ha"),  # what is meant to be there twice
         ("No", False, "No, never.", "No, never."),
+        ("One, two, three, four, ", False, "One, two, three", "One, two, three, four, "),  # it came no further
         ("x", False, "", "x"),
         ("The answer is 4", False, "42.", "The answer is 42."),  # it was half a word
         ("The answer is 4", False, "five.", "The answer is 4 five."),  # another word
@@ -62,6 +63,13 @@ def test_the_last_word_is_made_again_unless_the_model_goes_on_by_letters():
     assert Continuation("One, two, thr", prefilled=True).sent == "One, two, thr"
     assert Continuation("One, two, ", prefilled=True).sent == "One, two,", "some models refuse a space at the end"
     assert Continuation("Unfinished", prefilled=False).sent == "Unfinished", "there is no other word"
+
+
+def test_a_repetition_that_breaks_off_is_not_shown():
+    continuation = Continuation("One, two, three, four, ", prefilled=False)
+    assert continuation.feed("One, two, ") == ""
+    assert continuation.end(broke=True) == ""
+    assert continuation.end() == ""
 
 
 # --- breakers ---------------------------------------------------------------------------------------------------------

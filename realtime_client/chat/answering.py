@@ -68,9 +68,9 @@ class Answering:
             text = self._continuation.feed(text)
         return self._keep(text)
 
-    def rest(self) -> str:
+    def rest(self, *, broke: bool = False) -> str:
         """The text is complete, or broke off; returns what was held back of it."""
-        return "" if self._continuation is None else self._keep(self._continuation.end())
+        return "" if self._continuation is None else self._keep(self._continuation.end(broke=broke))
 
     def _keep(self, text: str) -> str:
         if text:

@@ -152,7 +152,7 @@ class Answers:
         if answer.stream is not None and answer.place >= 0:
             self.breakers[answer.place].released()
         self._drop_stream(answer, abort=True)
-        happened = self._rest(answer)
+        happened = self._rest(answer, broke=True)
         if answer.text and not answer.quiet:
             happened += self._book.keep(answer, (Text(text=answer.text),), "incomplete")
         return happened + self.done(answer, "cancelled", reason=CANCELLED)
@@ -284,8 +284,8 @@ class Answers:
             return []
         return [up.TextDelta(response_id=answer.response_id, item_id=answer.item_id, content_index=0, text=text)]
 
-    def _rest(self, answer: Answering) -> list[up.Update]:
-        return self._said(answer, answer.rest())
+    def _rest(self, answer: Answering, *, broke: bool = False) -> list[up.Update]:
+        return self._said(answer, answer.rest(broke=broke))
 
     def _drop_stream(self, answer: Answering, *, abort: bool = False) -> None:
         if answer.stream is not None:
@@ -365,7 +365,7 @@ class Answers:
         says = hint(fault, place.provider, place.model)
         if says and not fault.hint:
             fault = msgspec.structs.replace(fault, hint=says)
-        happened = self._rest(answer)
+        happened = self._rest(answer, broke=True)
         known = self._without.get(at, frozenset())
         refused = bool(fault.field) and fault.field != "stream" and fault.field not in known
         if refused:

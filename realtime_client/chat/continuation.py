@@ -45,8 +45,13 @@ class Continuation:
             return ""
         return self._decide()
 
-    def end(self) -> str:
-        """Nothing more comes; return what was held."""
+    def end(self, *, broke: bool = False) -> str:
+        """Nothing more comes; return what was held.
+
+        broke: it broke off, too. What was held is forgotten then: so far, it says what was said before.
+        """
+        if broke and not self._decided:
+            self._decided, self._held = True, ""
         return "" if self._decided else self._decide()
 
     def _undecided(self) -> bool:
@@ -65,6 +70,8 @@ class Continuation:
         whole = partial.strip()
         if whole and begins.startswith(whole) and (len(whole) >= _SHORTEST_WHOLE or not self._prefilled):
             return self._after(begins[len(whole) :])
+        if len(begins) >= _SHORTEST_WHOLE and whole.startswith(begins.rstrip()):
+            return ""  # it says everything again, and came no further
         if self._prefilled:
             return held
         for size in range(min(len(begins), len(whole), _LONGEST_OVERLAP), _SHORTEST_OVERLAP - 1, -1):
