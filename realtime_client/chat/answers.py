@@ -380,7 +380,7 @@ class Answers:
         action, fault = self._decided(fault, place)
         step = answer.way.after(fault, self._now_s(), shown=bool(answer.size), refused=refused, action=action)
         if step.place is not None and not fault.field:
-            again = fault.action if fault.action == "restart" else "retry"
+            again = "restart" if fault.action == "restart" and not answer.size else "retry"
             done = again if step.place == at else "fallback"
             happened.append(self._failure(fault, answer, action=done, benign=True))
         return happened + self._step(answer, step, fault)
