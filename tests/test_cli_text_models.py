@@ -179,7 +179,7 @@ def test_the_largest_image():
         (["say", "--audio", "a.wav", "--model", "openai/test", "--url", "http://h"], "takes text"),
         (["say", "--audio", "a.wav", "--image", "a.png"], "--image goes with TEXT"),
         (["chat", "--voice", "--model", "openai/test", "--url", "http://h"], "--voice needs a realtime model"),
-        (["say", "Hi?", "--model", "openai/test", "--url", "http://h", "--fallback", "gpt"], "gpt names no text model"),
+        (["say", "Hi?", "--model", "openai/test", "--url", "http://h", "--fallback", "gpt"], "gpt: not a text model"),
         (["models", "opnai"], "did you mean openai?"),
     ],
 )  # fmt: skip

@@ -98,7 +98,7 @@ def test_what_is_missing_is_named_before_anything_is_asked(model: str, environ: 
 def test_a_server_of_ones_own_needs_no_key(model: str):
     environ = {"APIM_ENDPOINT": "https://g.azure-api.net"}
     (place,) = chain(load(environ, model=model, url="http://127.0.0.1:8000/v1"))
-    assert place.base_url.startswith("http://127.0.0.1:8000/v1")
+    assert place.host == "127.0.0.1:8000"
     assert (place.headers, place.proxy) == ({}, None)
 
 
@@ -137,7 +137,7 @@ def test_the_chain_is_the_model_and_those_that_stand_in():
     realtime = load(KEYS, fallback="ollama/c")
     assert [place.name for place in chain(realtime)] == ["ollama/c"]
     assert not is_text(realtime)
-    with pytest.raises(UsageError, match="gpt-x names no text model"):
+    with pytest.raises(UsageError, match=r"flag --fallback: gpt-x: not a text model: .* bedrock/"):
         chain(load(KEYS, model="openai/a", fallback="gpt-x"))
 
 
@@ -152,6 +152,73 @@ def test_a_url_is_meant_for_the_model_and_not_for_those_that_stand_in():
     assert first.headers == {"Authorization": "Bearer k-openai"}, "that token is another server's"
     with pytest.raises(UsageError, match="set ANTHROPIC_API_KEY"):
         chain(load(**given))
+
+
+def test_what_is_missing_for_a_model_that_stands_in_is_named_with_it():
+    with pytest.raises(UsageError, match="flag --fallback: anthropic/b: there is no key: set ANTHROPIC_API_KEY"):
+        chain(load(model="openai/a", url="http://127.0.0.1:1/v1", header="X-Key=1", fallback="anthropic/b"))
+
+
+@pytest.mark.parametrize(
+    ("model", "headers"),
+    [
+        ("ollama/m", {"Authorization": "Bearer t"}),
+        ("openai/m", {"Authorization": "Bearer t"}),
+        ("openai-responses/m", {"Authorization": "Bearer t"}),
+        ("azure/m", {"Authorization": "Bearer t"}),
+        ("apim/m", {"Ocp-Apim-Subscription-Key": "t"}),
+        ("gemini/m", {"x-goog-api-key": "t"}),
+        ("anthropic/m", {"x-api-key": "t"}),
+        ("bedrock/m", {"Authorization": "Bearer t"}),
+    ],
+)
+def test_a_token_goes_where_the_provider_has_its_key(model: str, headers: dict[str, str]):
+    (place,) = chain(load(KEYS, model=model, token="t"))
+    assert (place.headers, place.sign) == (headers, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "base"),
+    [
+        ("openai/m", "http://h/v1/", "http://h/v1"),
+        ("azure/m", "https://r.openai.azure.com/openai/v1", "https://r.openai.azure.com"),
+        ("apim/m", "https://g.azure-api.net/openai/deployments/m/chat/completions", "https://g.azure-api.net/openai"),
+        ("gemini/m", "http://h", "http://h/v1beta"),
+        ("gemini/m", "http://h/v1", "http://h/v1"),
+        ("gemini/m", "http://h/v1alpha/", "http://h/v1alpha"),
+        ("anthropic/m", "http://h/v1", "http://h"),
+        ("anthropic/m", "http://h/anthropic", "http://h/anthropic"),
+    ],
+)
+def test_urls_as_people_copy_them(model: str, url: str, base: str):
+    assert chain(load(KEYS, model=model, url=url))[0].base_url == base
+    variable = {"gemini": "GOOGLE_GEMINI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}.get(model.partition("/")[0])
+    if variable:
+        assert chain(load({**KEYS, variable: url}, model=model))[0].base_url == base
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("antropic/m", "there is no provider 'antropic'; did you mean anthropic/m"),
+        ("openapi/m", "did you mean openai/m"),
+        ("ollama/", "names no model"),
+    ],
+)
+def test_what_is_nearly_a_text_model_is_not_taken_for_a_realtime_model(model: str, says: str):
+    with pytest.raises(UsageError, match=f"flag --model: .*{says}"):
+        chain(load(KEYS, model=model))
+    assert chain(load(KEYS, model=f"realtime/{model}")) == []
+
+
+def test_headers_of_ones_own_are_for_the_own_server_and_no_other():
+    settings = {"model": "apim/a", "header": "X-Pass=p4ssword", "fallback": "apim/b,openai/c"}
+    own, same, other = chain(load(KEYS | {"APIM_SUBSCRIPTION_KEY": ""}, **settings))
+    assert own.headers == same.headers == {"X-Pass": "p4ssword"}
+    assert other.headers == {"Authorization": "Bearer k-openai"}
+    for url, goes in ((None, True), ("wss://elsewhere/v1/realtime", False)):
+        (standby,) = chain(load(KEYS, header="X-Pass=p4ssword", fallback="openai/c", url=url))
+        assert ("X-Pass" in standby.headers) is goes
 
 
 def test_headers_of_ones_own_go_along_and_are_secrets():

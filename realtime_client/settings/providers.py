@@ -8,9 +8,11 @@ text model over HTTP: `url` and the variables are then that provider's. Everythi
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
+import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from realtime_client.chat.place import Place
@@ -19,10 +21,10 @@ from realtime_client.errors import UsageError
 from realtime_client.secret import Secret
 from realtime_client.settings import FLAG, Settings
 
-from .target import OPENAI_URL, proxy_of
+from .target import OPENAI_URL, proxy_of, target
 from .values import header_lines
 
-GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta"
+GEMINI_URL = "https://generativelanguage.googleapis.com"
 ANTHROPIC_URL = "https://api.anthropic.com"
 _OLLAMA_PORT = 11434
 
@@ -30,14 +32,17 @@ _OLLAMA_PORT = 11434
 class Provider(NamedTuple):
     """One kind of provider.
 
-    wire: module and class under `chat/wires`. base: gives its URL. headers: gives its key. keyless: it may be asked
-    without a key. about: for people.
+    wire: module and class under `chat/wires`. base: gives its URL. headers: gives its key. about: for people. keys: the
+    settings that may hold its key, the first that does counts; `token` given as a flag stands for the first of them.
+    tidy: makes what the wire's paths are added to of what people copy as its URL.
     """
 
     wire: str
     base: Callable[[Settings], str]
     headers: Callable[[Settings], dict[str, str]]
     about: str
+    keys: tuple[str, ...] = ()
+    tidy: Callable[[str], str] = str
 
 
 def provider_of(model: str) -> str | None:
@@ -56,10 +61,46 @@ def chain(settings: Settings) -> list[Place]:
 
     Errors: UsageError for a name without a provider, a missing key or URL, all before anything is asked.
     """
-    names = [settings.model] if is_text(settings) else []
-    if settings.fallback_on_error:
-        names += [name.strip() for name in (settings.fallback or "").split(",") if name.strip()]
-    return [place(settings, name, first=name == settings.model) for name in dict.fromkeys(names)]
+    _check_model(settings)
+    own = place(settings, settings.model) if is_text(settings) else None
+    places = {settings.model: own} if own else {}
+    home = own.host if own else _realtime_host(settings)
+    for name in (settings.fallback or "").split(",") if settings.fallback_on_error else ():
+        if name.strip() and name.strip() not in places:
+            places[name.strip()] = _standing_in(settings, name.strip(), home)
+    return list(places.values())
+
+
+def _check_model(settings: Settings) -> None:
+    """Refuse what is nearly the name of a text model: a realtime server would be asked for it otherwise."""
+    prefix, slash, name = settings.model.partition("/")
+    if not slash or provider_of(settings.model) or prefix == "realtime":
+        return
+    if prefix in PROVIDERS:
+        raise UsageError(f"{settings.source('model')}: {prefix}/ names no model: `realtime models {prefix}` lists them")
+    if near := difflib.get_close_matches(prefix, PROVIDERS, n=1, cutoff=0.8):
+        raise UsageError(
+            f"{settings.source('model')}: there is no provider {prefix!r}; did you mean {near[0]}/{name}? "
+            f"(a realtime model of that name is realtime/{settings.model})"
+        )
+
+
+def _standing_in(settings: Settings, name: str, home: str) -> Place:
+    """Return where a model is that stands in. home: the session's own server, for which its secrets are meant."""
+    settings = dataclasses.replace(settings, url=None, token=None)
+    try:
+        found = place(settings, name)
+        if found.host != home and settings.header:
+            found = place(dataclasses.replace(settings, header=None), name)
+    except UsageError as error:
+        raise UsageError(f"{settings.source('fallback')}: {name}: {error}") from None
+    return found
+
+
+def _realtime_host(settings: Settings) -> str:
+    """The host of a realtime session, as `Place.host` has it; '' for the built-in server."""
+    urls = {"url": settings.url, "base_url": settings.base_url, "openai": OPENAI_URL, "azure": settings.azure_endpoint}
+    return urlsplit(urls.get(target(settings)) or "").netloc.rpartition("@")[2]
 
 
 def key_setting(settings: Settings, name: str) -> str | None:
@@ -69,24 +110,23 @@ def key_setting(settings: Settings, name: str) -> str | None:
     """
     if name == settings.model and settings.rank("token") == FLAG and settings.token:
         return "token"
-    return next((key for key in _KEYS.get(provider_of(name) or "", ()) if settings.value(key)), None)
+    prefix = provider_of(name)
+    return next((key for key in PROVIDERS[prefix].keys if settings.value(key)), None) if prefix else None
 
 
-def place(settings: Settings, name: str, *, first: bool = True) -> Place:
-    """Return where a model is. first: it is that of the settings, for which `url`, `token` and `header` are meant."""
+def place(settings: Settings, name: str) -> Place:
+    """Return where a model is. The settings' `url`, `token` and `header` are meant for it. Errors: UsageError."""
     prefix = provider_of(name)
     if prefix is None:
-        known = ", ".join(PROVIDERS)
-        raise UsageError(f"{settings.source('fallback')}: {name} names no text model: it begins with one of {known}")
+        raise UsageError(f"not a text model: their names begin with one of {'/, '.join(PROVIDERS)}/")
     provider, model = PROVIDERS[prefix], name.partition("/")[2]
-    if not first:  # what was given for one server is no other's business
-        settings = dataclasses.replace(settings, url=None, token=None, header=None)
-    given = settings.url
-    base = _checked(given or provider.base(settings), settings.source("url") if given else f"{prefix}'s URL")
-    own = bool(settings.token) and (settings.rank("token") == FLAG or given is not None)
-    headers = _own_key(settings) if own else None
-    if headers is None:
-        headers = provider.headers(settings)
+    source = settings.source("url") if settings.url else f"{prefix}'s URL"
+    base = provider.tidy(_checked(settings.url or provider.base(settings), source))
+    own = settings.token if settings.rank("token") == FLAG or settings.url else None
+    if own and provider.keys:
+        shown: dict[str, Any] = {provider.keys[0]: own}
+        settings = dataclasses.replace(settings, **shown)
+    headers = _bearer(own) if own and not provider.keys else provider.headers(settings)
     parts = urlsplit(base)
     loopback = (parts.hostname or "") in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
     return Place(
@@ -95,7 +135,7 @@ def place(settings: Settings, name: str, *, first: bool = True) -> Place:
         base_url=base,
         wire=wire_of(prefix, settings),
         headers=headers | header_lines(settings.header),
-        sign=_signer(settings) if prefix == "bedrock" else None,
+        sign=_signer(settings) if prefix == "bedrock" and not own else None,
         proxy=None if loopback else proxy_of(settings),
         trust=str(settings.ca_file) if settings.ca_file else None,
         context=settings.context if prefix == "ollama" else None,
@@ -121,16 +161,14 @@ def _checked(url: str, source: str) -> str:
     except ValueError:
         fits = False
     if not fits or set(url) & set(' \\"<>^`{|}'):
-        raise UsageError(f"{source}: not a URL of a text model's server; it should look like https://HOST/v1")
+        raise UsageError(
+            f"{source}: not a URL of a text model's server; it should look like https://HOST or https://HOST/v1"
+        )
     return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
 
 
 def _bearer(key: Secret | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key.reveal()}"} if key else {}
-
-
-def _own_key(settings: Settings) -> dict[str, str]:
-    return _bearer(settings.token)
 
 
 def _needed(key: Secret | None, variable: str, settings: Settings, *, named: bool = False) -> Secret | None:
@@ -186,9 +224,7 @@ def ollama_url(host: str | None) -> str:
 def _azure_base(settings: Settings) -> str:
     if not settings.azure_endpoint:
         raise UsageError("azure needs AZURE_OPENAI_ENDPOINT, such as https://NAME.openai.azure.com")
-    from realtime_client.chat.wires.azure import resource
-
-    return resource(settings.azure_endpoint)
+    return settings.azure_endpoint
 
 
 def _azure_headers(settings: Settings) -> dict[str, str]:
@@ -201,9 +237,7 @@ def _azure_headers(settings: Settings) -> dict[str, str]:
 def _apim_base(settings: Settings) -> str:
     if not settings.apim_endpoint:
         raise UsageError("apim needs APIM_ENDPOINT, such as https://NAME.azure-api.net/openai")
-    from realtime_client.chat.wires.azure import gateway
-
-    return gateway(settings.apim_endpoint)
+    return settings.apim_endpoint
 
 
 def _apim_headers(settings: Settings) -> dict[str, str]:
@@ -236,36 +270,86 @@ def _signer(settings: Settings) -> object:
     return signer(region(settings.aws_region))
 
 
+_VERSION = re.compile(r"/v\d+\w*$")
+
+
+def _gemini_tidy(url: str) -> str:
+    """Google's own clients take the URL without the version of the API, and add it."""
+    return url if _VERSION.search(url) else f"{url}/v1beta"
+
+
+def _azure_tidy(url: str) -> str:
+    from realtime_client.chat.wires.azure import resource
+
+    return resource(url)
+
+
+def _apim_tidy(url: str) -> str:
+    from realtime_client.chat.wires.azure import gateway
+
+    return gateway(url)
+
+
 PROVIDERS: dict[str, Provider] = {
     "ollama": Provider(
-        "ollama:Ollama",
-        lambda s: ollama_url(s.ollama_host),
-        lambda s: _bearer(s.ollama_api_key),
-        "Ollama, on this machine or where OLLAMA_HOST says",
+        wire="ollama:Ollama",
+        base=lambda s: ollama_url(s.ollama_host),
+        headers=lambda s: _bearer(s.ollama_api_key),
+        about="Ollama, on this machine or where OLLAMA_HOST says",
+        keys=("ollama_api_key",),
     ),
     "openai": Provider(
-        "openai_chat:OpenAIChat", _openai_base, _openai_headers, "chat completions, OpenAI's or another's"
+        wire="openai_chat:OpenAIChat",
+        base=_openai_base,
+        headers=_openai_headers,
+        about="OpenAI, or another server of chat completions (OPENAI_BASE_URL)",
+        keys=("api_key",),
     ),
     "openai-responses": Provider(
-        "openai_responses:OpenAIResponses", _openai_base, _openai_headers, "the Responses API, OpenAI's or another's"
+        wire="openai_responses:OpenAIResponses",
+        base=_openai_base,
+        headers=_openai_headers,
+        about="OpenAI, or another server of the Responses API (OPENAI_BASE_URL)",
+        keys=("api_key",),
     ),
-    "azure": Provider("azure:AzureOpenAI", _azure_base, _azure_headers, "a deployment at Azure OpenAI"),
-    "apim": Provider("azure:ApiManagement", _apim_base, _apim_headers, "a deployment behind Azure API Management"),
-    "gemini": Provider("gemini:Gemini", lambda s: s.gemini_base_url or GEMINI_URL, _gemini_headers, "Gemini"),
+    "azure": Provider(
+        wire="azure:AzureOpenAI",
+        base=_azure_base,
+        headers=_azure_headers,
+        about="a resource of Azure OpenAI",
+        keys=("azure_ad_token", "azure_api_key"),
+        tidy=_azure_tidy,
+    ),
+    "apim": Provider(
+        wire="azure:ApiManagement",
+        base=_apim_base,
+        headers=_apim_headers,
+        about="a gateway of Azure API Management",
+        keys=("apim_key",),
+        tidy=_apim_tidy,
+    ),
+    "gemini": Provider(
+        wire="gemini:Gemini",
+        base=lambda s: s.gemini_base_url or GEMINI_URL,
+        headers=_gemini_headers,
+        about="Gemini",
+        keys=("google_api_key", "gemini_api_key"),
+        tidy=_gemini_tidy,
+    ),
     "anthropic": Provider(
-        "anthropic:Anthropic", lambda s: s.anthropic_base_url or ANTHROPIC_URL, _anthropic_headers, "Anthropic Messages"
+        wire="anthropic:Anthropic",
+        base=lambda s: s.anthropic_base_url or ANTHROPIC_URL,
+        headers=_anthropic_headers,
+        about="Anthropic",
+        keys=("anthropic_api_key",),
+        tidy=lambda url: url.removesuffix("/v1"),
     ),
-    "bedrock": Provider("bedrock:Bedrock", _bedrock_base, lambda _s: {}, "Amazon Bedrock"),
-}
-
-_KEYS = {
-    "ollama": ("ollama_api_key",),
-    "openai": ("api_key",),
-    "openai-responses": ("api_key",),
-    "azure": ("azure_ad_token", "azure_api_key"),
-    "apim": ("apim_key",),
-    "gemini": ("google_api_key", "gemini_api_key"),
-    "anthropic": ("anthropic_api_key",),
+    "bedrock": Provider(
+        wire="bedrock:Bedrock",
+        base=_bedrock_base,
+        headers=lambda _s: {},
+        about="Amazon Bedrock in one region",
+    ),
 }
 
 __all__ = ["PROVIDERS", "chain", "is_text", "key_setting", "ollama_url", "place", "provider_of", "wire_of"]
