@@ -271,7 +271,8 @@ def test_every_field_of_the_table_can_be_named() -> None:
         (judged(404, {"error": "model 'm' not found"}), "ollama", "`ollama pull m`"),
         (judged(404, error()), "azure", "is m the name of a deployment there"),
         (judged(404, {"statusCode": 404, "message": "Resource not found"}), "apim", "is m the name of a deployment"),
-        (judged(404, error()), "openai", "`realtime models openai` lists"),
+        (judged(404, error("The model m does not exist")), "openai", "`realtime models openai` lists"),
+        (judged(404, error("Not Found")), "openai", "is the URL right? `realtime models openai` lists"),
         (judged(401, error("Incorrect API key provided")), "openai", "set OPENAI_API_KEY"),
         (judged(401, error()), "openai-responses", "set OPENAI_API_KEY"),
         (judged(401, error()), "azure", "set AZURE_OPENAI_API_KEY, or AZURE_OPENAI_AD_TOKEN"),
@@ -284,7 +285,7 @@ def test_every_field_of_the_table_can_be_named() -> None:
         (judged(401, error()), "own", ""),
         (judged(403, error("no")), "openai", "the key may not use m"),
         (judged(429, error(code="insufficient_quota")), "openai", "the billing"),
-        (judged(429, error(), retry_after="30"), "openai", "left alone for 30 s"),
+        (judged(429, error(), retry_after="30"), "openai", ""),  # the error has it as a field of its own
         (judged(503, {"error": "server busy"}), "ollama", "OLLAMA_MAX_QUEUE"),
         (judged(400, error(code="content_filter")), "azure", "in other words"),
         (judged(400, error(code="context_length_exceeded")), "openai", "longer than the model can read"),

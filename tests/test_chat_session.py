@@ -19,6 +19,7 @@ from realtime_client.chat.place import Place
 from realtime_client.chat.session import ChatSession
 from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.chat.wires.pieces import FinishPiece, Piece
+from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import ClosedError, RealtimeError, UsageError
 
 WAIT_S = 10.0
@@ -225,6 +226,61 @@ def test_a_server_that_takes_too_long_is_left(script: Script, limits: dict[str, 
         with pytest.raises(RealtimeError, match=says):
             client.ask("Hi?", timeout_s=WAIT_S)
         assert server.request(0).gone.wait(WAIT_S)
+
+
+class Jumping:
+    """A clock that jumps, and sees when the coordinator has looked at it twice since."""
+
+    def __init__(self) -> None:
+        self.looked = threading.Event()
+        self._ahead_s = 0.0
+        self._looks = 0
+
+    def wall(self) -> float:
+        return SYSTEM_CLOCK.wall()
+
+    def monotonic(self) -> float:
+        if threading.current_thread().name == "realtime-coordinator":
+            self._looks += 1
+            if self._looks > _LOOKS:
+                self.looked.set()
+        return SYSTEM_CLOCK.monotonic() + self._ahead_s
+
+    def jump(self, seconds: float) -> None:
+        self._ahead_s += seconds
+
+    def look_again(self) -> None:
+        self.looked.clear()
+        self._looks = 0
+
+
+_LOOKS = 6  # two rounds of the coordinator, whichever it is in
+
+
+def test_the_time_of_an_answer_begins_with_its_first_sign():
+    """A model that is being loaded may take longer than the whole answer then does."""
+    clock = Jumping()
+
+    def script(request: Request) -> None:
+        clock.jump(200)  # of the 300 s that the first sign may take
+        request.head()
+        request.send(delta("Here"))
+        clock.look_again()
+        request.wait(clock.looked)
+        request.send(delta(" at last.") + ends())
+        request.end()
+
+    with TextServer(script) as server:
+        client = ChatSession([place(server, "m")], breakers=MemoryStore(), clock=clock)
+        with client:
+            assert client.ask("Hi?", timeout_s=200 + WAIT_S).text == "Here at last."
+        assert len(server.requests) == 1
+
+
+def test_a_server_that_hangs_up_is_told_in_plain_words():
+    with talking(stream(delta("One, "), end=False), retries=0) as (_, client):
+        failure = until(client, up.Failure, lambda: client.send_text("Hi?"))
+    assert failure.message == "the answer was cut: the server ended the connection"
 
 
 def test_figures_after_the_end_are_awaited_for_a_moment_only():

@@ -31,10 +31,12 @@ from text_server import (
 )
 
 from realtime_client import errors, logs
+from realtime_client.chat.limits import ChatLimits
 from realtime_client.cli import exit_code, main
 from realtime_client.cli.images import MOST_BYTES, read_image
 from realtime_client.cli.line_screen import LineScreen
 from realtime_client.errors import UsageError
+from realtime_client.settings import SPECS
 
 KEY = "sk-0123456789abcdefghij"
 QUICK = ("--no-record", "-q", "--request-retries", "1", "--retry-delay", "0.01")
@@ -217,7 +219,7 @@ FAILURES: dict[str, tuple[Script, int, str, str]] = {
     "a page": (lambda request: request.answer(b"<html>", content_type="text/html"), 8, "", "sends no answer, but: <html>"),
     "malformed": (stream(b"data: {oops\n\n"), 8, "", "makes no sense"),
     "malformed in mid-answer": (stream(delta("Half"), b"data: {oops\n\n"), 1, "Half\n", "makes no sense"),
-    "empty": (answers(""), 1, "", "the answer of openai/test is empty"),
+    "empty": (answers(""), 1, "", "openai/test: the answer is empty"),
     "filtered": (answers("Half", finish="content_filter"), 1, "Half\n", "the answer is incomplete: content_filter"),
     "length": (answers("Half", finish="length"), 1, "Half\n", "the answer is incomplete: max_output_tokens"),
     "control characters": (refuses(400, error("\x1b[2J\x07bad\nfield")), 1, "", "bad field"),
@@ -242,7 +244,7 @@ def test_a_dead_host(capsys: pytest.CaptureFixture[str]):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert say(f"http://127.0.0.1:{port}/v1") == 3
-    assert f"cannot reach 127.0.0.1:{port}" in lines(capsys.readouterr().err)[0]
+    assert f"cannot reach 127.0.0.1:{port}: nothing listens there" in lines(capsys.readouterr().err)[0]
 
 
 def test_tls_to_a_plain_server(capsys: pytest.CaptureFixture[str]):
@@ -692,3 +694,16 @@ def test_a_run_names_the_server(capsys: pytest.CaptureFixture[str]):
     with TextServer(answers("Hello.")) as server:
         assert main(["run", "s.yaml", "--model", "openai/test", "--url", server.url, "--out", "run"]) == 0
     assert f"1 case against {server.url}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["chat", "say", "run", "doctor", "settings"])
+def test_help_has_the_flags_of_text_models_in_sections_of_their_own(command: str, capsys: pytest.CaptureFixture[str]):
+    assert main([command, "--help"]) == 0
+    sections = dict(re.findall(r"^(\w[\w ]*):\n((?:  .*\n?|\n)+)", capsys.readouterr().out, re.MULTILINE))
+    flags = {title: set(re.findall(r"^  (--[\w-]+)", text, re.MULTILINE)) for title, text in sections.items()}
+    of_runs = set() if command == "run" else {"--filter"}  # there it chooses scenarios
+    assert flags["Text models"] == of_runs | {
+        "--fallback", "--no-fallback-on-error", "--no-streaming", "--temperature", "--think", "--context"
+    }  # fmt: skip
+    assert flags["Limits of text models"] == {SPECS[name].flag for name in ChatLimits.__struct_fields__}
+    assert "--model" in flags["Session"]

@@ -307,7 +307,7 @@ class Answers:
         happened = self._rest(answer)
         parts = answer.parts(read)
         if not parts and finish.reason == "stop":
-            return happened + self._failed(answer, _empty(self.places[answer.place]))
+            return happened + self._failed(answer, _empty())
         self._drop_stream(answer)
         happened += self._told_breaker(answer.place, None)
         status, reason = _ENDS.get(finish.reason, ("incomplete", finish.words or finish.reason))
@@ -480,5 +480,5 @@ def _screen(message: str, fault: Fault) -> Fault:
     return Fault(category="screen", action="fatal", message=message, trips=False)
 
 
-def _empty(place: Place) -> Fault:
-    return Fault(category="protocol", action="restart", message=f"the answer of {place.name} is empty", code=EMPTY)
+def _empty() -> Fault:
+    return Fault(category="protocol", action="restart", message="the answer is empty", code=EMPTY)

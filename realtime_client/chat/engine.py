@@ -50,6 +50,7 @@ T = TypeVar("T")
 Happened = Sequence[up.Update]
 _log = Log("chat")
 _LOOK_S = 0.25
+_FIRST_BYTE, _SILENCE, _WHOLE = "--first-byte-timeout", "--silence-timeout", "--stream-timeout"
 _MOST_COMMANDS = 1024
 _LOOK = Begin("", -1, Ask(model="", entries=()))  # nothing is to begin: something is due sooner
 _LOCAL = "ollama"  # the provider that tells what it is doing
@@ -322,20 +323,20 @@ class TextEngine:
         with self._hub.lock:
             exchanges = [exchange for exchange, _ in self._running.values()]
         for exchange in exchanges:
-            heard_s, host = exchange.heard_s, exchange.place.host
-            if heard_s is None:
+            begun_s, heard_s, host = exchange.begun_s, exchange.heard_s, exchange.place.host
+            if begun_s is None or heard_s is None:
                 if now - exchange.started_s > _SILENT_S and not exchange.asked_about:
                     exchange.asked_about = True
                     self._still_nothing(exchange)
                 if now - exchange.started_s > limits.first_byte_s:
-                    exchange.abort(network(f"{host} said nothing within {limits.first_byte_s:g} s"))
+                    exchange.abort(network(f"{host} said nothing within {limits.first_byte_s:g} s ({_FIRST_BYTE})"))
             elif exchange.reader.finished:
                 if now - heard_s > limits.grace_s:
                     exchange.abort()
             elif now - heard_s > limits.silence_s:
-                exchange.abort(network(f"{host} was silent for {limits.silence_s:g} s"))
-            elif now - exchange.started_s > limits.stream_timeout_s:
-                exchange.abort(_too_long(f"the answer took longer than {limits.stream_timeout_s:g} s"))
+                exchange.abort(network(f"{host} was silent for {limits.silence_s:g} s ({_SILENCE})"))
+            elif now - begun_s > limits.stream_timeout_s:
+                exchange.abort(_too_long(f"the answer took longer than {limits.stream_timeout_s:g} s ({_WHOLE})"))
 
     def _learnt(self, at: int, context: int | None, abilities: tuple[str, ...]) -> None:
         """A local server has told how much its model can read, and what it can do."""

@@ -65,9 +65,7 @@ def _of_the_status(fault: Fault, provider: str, model: str) -> str:
     if status == 403:
         return f"the key may not use {model}: choose another model, or ask for access at the provider"
     if status == 404:
-        return _of_what_is_missing(provider, model)
-    if status == 429 and fault.retry_after_s:
-        return f"the provider wants to be left alone for {fault.retry_after_s:.0f} s"
+        return _of_what_is_missing(provider, model, said=fault.message)
     if status == 503 and provider == "ollama":
         return "its queue is full (OLLAMA_MAX_QUEUE)"
     return ""
@@ -80,9 +78,10 @@ def _of_the_key(provider: str) -> str:
     return f"set {variable}" if variable else ""
 
 
-def _of_what_is_missing(provider: str, model: str) -> str:
+def _of_what_is_missing(provider: str, model: str, *, said: str) -> str:
     if provider == "ollama":
-        return f"`ollama pull {model}`"
+        return f"`ollama pull {model}` gets it"
     if provider in ("azure", "apim"):
         return f"is {model} the name of a deployment there, and the version of the API right?"
-    return f"`realtime models {provider}` lists what there is"
+    lists = f"`realtime models {provider}` lists what there is"
+    return lists if "model" in said.lower() else f"is the URL right? {lists}"

@@ -7,6 +7,7 @@ Closing a response from another thread does not wake a reader that is blocked in
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import struct
@@ -33,6 +34,7 @@ _MOST_IDLE = 4
 _ENDS_WITHIN_S = 0.5
 _RESET = struct.pack("ii", 1, 0)
 _GONE = ("peer closed connection", "Server disconnected")  # what httpcore says of an answer that was cut
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 Take = Callable[[list[Piece]], None]
 
 
@@ -147,8 +149,9 @@ class Lanes:
 class Exchange:
     """One request and the reading of its answer.
 
-    `run` blocks until the answer is over; `abort` ends it from any thread. heard_s: when bytes came last, the head
-    included; None before. bytes_in: of the body, so far. asked_about: somebody has asked why nothing comes.
+    `run` blocks until the answer is over; `abort` ends it from any thread. begun_s, heard_s: when bytes came first and
+    last, the head included; None before. bytes_in: of the body, so far. asked_about: somebody has asked why nothing
+    comes.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class Exchange:
         self.place = place
         self.reader = reader
         self.started_s = clock.monotonic()
+        self.begun_s: float | None = None
         self.heard_s: float | None = None
         self.bytes_in = 0
         self.asked_about = False
@@ -227,7 +231,7 @@ class Exchange:
         with lane.client.stream(
             request.method, url, content=request.body, headers=headers, extensions={"trace": self._traced(lane)}
         ) as response:
-            self.heard_s = self._clock.monotonic()
+            self.begun_s = self.heard_s = self._clock.monotonic()
             if 300 <= response.status_code < 400:
                 where = one_line(response.headers.get("location", "somewhere else"), 100)
                 return _fatal(f"{place.host} says that this has moved to {where}: change the base URL", code=MOVED)
@@ -254,7 +258,7 @@ class Exchange:
 
 def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
     """Say what a failed exchange means."""
-    says = one_line(str(error), 200) or type(error).__name__
+    says = _ERRNO.sub("", one_line(str(error), 200)) or type(error).__name__
     if isinstance(error, httpx2.ConnectTimeout):
         return network(f"{place.host} does not answer within {CONNECT_S:g} s")
     if isinstance(error, httpx2.ProxyError):
@@ -264,15 +268,18 @@ def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
             return _fatal(f"{place.host}: its certificate is not trusted ({says})", code=UNTRUSTED)
         if "SSL" in says.upper():
             return _fatal(f"{place.host}: TLS failed: {says} (is it a plain http:// server?)", code=UNTRUSTED)
-        return network(f"cannot reach {place.host}: {says}")
+        nobody = "connection refused" in says.lower()
+        return network(f"cannot reach {place.host}: {'nothing listens there' if nobody else says}")
     if isinstance(error, httpx2.DecodingError):
         return malformed(f"the answer cannot be read: {says}")
     if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
         return _fatal(f"the request cannot be sent: {says}")
     if isinstance(error, httpx2.TimeoutException):
         return network(f"{place.host} takes nothing more: {says}")
-    if isinstance(error, httpx2.RemoteProtocolError) and not says.startswith(_GONE):
-        return malformed(f"{place.host} does not keep to HTTP: {says}")
+    if isinstance(error, httpx2.RemoteProtocolError):
+        if not says.startswith(_GONE):
+            return malformed(f"{place.host} does not keep to HTTP: {says}")
+        says = "the server ended the connection"
     return network(f"the answer was cut: {says}", code=CUT)
 
 

@@ -12,9 +12,9 @@ WhenFull = Literal["block", "drop", "fail"]
 class ChatLimits(msgspec.Struct, frozen=True, kw_only=True):
     """All in seconds or numbers.
 
-    stream_timeout_s: longest time of one answer. first_byte_s: until the server says anything; a model that is being
-    loaded takes minutes. silence_s: longest pause within an answer. grace_s: how long figures that follow the end of an
-    answer are waited for. retries: how often a request is sent again to the same server, retry_delay_s: the pause
+    stream_timeout_s: longest time of one answer, from its first sign on. first_byte_s: until that; a model that is
+    being loaded takes minutes. silence_s: longest pause within an answer. grace_s: how long figures that follow the end
+    of an answer are waited for. retries: how often a request is sent again to the same server, retry_delay_s: the pause
     before the first of these; it doubles. streams: answers that are made at the same time. history_entries,
     history_bytes: what is kept of the conversation; the oldest is forgotten first. context_tokens: what is sent of it,
     None for what the model is known to take. answer_characters: a longer answer is cut. chunk_buffer: pieces that may

@@ -82,7 +82,8 @@ def list_provider(name: str, settings: Settings, invocation: Invocation, *, as_j
     for each in found:
         about = f"  {each.about}" if each.about else ""
         click.echo(one_line(f"{name}/{each.name}{about}"))
-    notice(invocation, f"{len(found)} models at {where.host}" if found else f"{where.host} offers no models")
+    some = "1 model" if len(found) == 1 else f"{len(found)} models"
+    notice(invocation, f"{some} at {where.host}" if found else f"{where.host} offers no models")
 
 
 def _names(_context: click.Context, _argument: click.Parameter, begun: str) -> list[str]:
@@ -94,10 +95,11 @@ def _names(_context: click.Context, _argument: click.Parameter, begun: str) -> l
 def command() -> None:
     """List, get, check and remove the weights of speech and text models; without a word: list.
 
-    The name of a provider of text models (ollama, openai, azure, gemini, anthropic) lists what it offers.
-
     They are data, kept in the user's data folder (REALTIME_MODELS_DIR names another). Each file has a SHA-256 in the
     manifest of this program, and none is used that differs.
+
+    The name of a provider of text models lists what it offers: ollama, openai, openai-responses, azure, apim, gemini,
+    anthropic or bedrock.
     """
 
 

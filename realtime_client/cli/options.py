@@ -20,16 +20,18 @@ from realtime_client.settings import SPECS, Settings, Spec, load_settings
 _SOUND = ("mic", "speaker", "echo", "volume")
 _LOGS = ("log_level", "log_file", "log_json")
 _NAMES = {"voice": "NAME", "mic": "NAME|INDEX", "speaker": "NAME|INDEX"}
-_LIMITS = (*Limits.__struct_fields__, *ChatLimits.__struct_fields__)
+_TEXT = ("fallback", "fallback_on_error", "streaming", "temperature", "think", "filter", "context")
+_LIMITS = Limits.__struct_fields__
+_TEXT_LIMITS = ChatLimits.__struct_fields__
+_TITLES = ("Options", "Session", "Text models", "Sound", "Logs", "Limits", "Limits of text models")
 
 
 class SectionedCommand(click.Command):
-    """A command whose help page shows its own options first, then those of the session, of sound, logs and limits."""
+    """A command whose help page shows its own options first, then all others in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in sections."""
-        titles = ("Options", "Session", "Sound", "Logs", "Limits")
-        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in titles}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in _TITLES}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
@@ -41,12 +43,10 @@ class SectionedCommand(click.Command):
 
 
 def _section(name: str) -> str:
-    if name in _LOGS:
-        return "Logs"
-    if name in _LIMITS:
-        return "Limits"
-    if name in _SOUND:
-        return "Sound"
+    sections = {"Logs": _LOGS, "Limits": _LIMITS, "Limits of text models": _TEXT_LIMITS, "Sound": _SOUND}
+    for title, names in (sections | {"Text models": _TEXT}).items():
+        if name in names:
+            return title
     return "Session" if name in SPECS or name == "by_text" else "Options"
 
 
@@ -169,11 +169,13 @@ def _metavar(spec: Spec) -> str | None:
         "url": "URL",
         "proxy": "URL",
         "fallback": "MODELS",
+        "model": "MODEL",
         **_NAMES,
     }.get(
         spec.name,
         "N"
-        if spec.name in (*_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port", "temperature", "context")
+        if spec.name
+        in (*_LIMITS, *_TEXT_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port", "temperature", "context")
         else "TEXT",
     )
 

@@ -120,7 +120,8 @@ def _ask_list(place: Place, clock: Clock) -> tuple[Check, RealtimeError | None]:
         error = error_of_fault(explained(refused, place), place.host)
         hint = "`realtime settings` shows which server is asked and why"
         return Check(name="model", status="fail", text=str(error), hint=hint), error
-    where = f"{place.host} lists {len(listed)} models, after {(clock.monotonic() - began_s) * 1000:.0f} ms"
+    some = "1 model" if len(listed) == 1 else f"{len(listed)} models"
+    where = f"{place.host} lists {some}, after {(clock.monotonic() - began_s) * 1000:.0f} ms"
     if any(each.name in (place.model, f"{place.model}:latest") for each in listed):
         return Check(name="model", status="ok", text=f"{place.name}: {where}, this one among them"), None
     hint = f"`realtime models {place.provider}` shows them"

@@ -107,7 +107,9 @@ class Settings:
         None, read.word, "base URL of an API, such as http://127.0.0.1:8000/v1", env="OPENAI_BASE_URL", flag="-"
     )
     api_key: Secret | None = _setting(None, read.secret, "OpenAI key", env="OPENAI_API_KEY", flag="-")
-    token: Secret | None = _setting(None, read.secret, "bearer token of the server at --url or of `realtime serve`")
+    token: Secret | None = _setting(
+        None, read.secret, "key of the server: of --url, of a text model's provider, or of `realtime serve`"
+    )
     organization: str | None = _setting(None, read.header, "OpenAI organization", env="OPENAI_ORG_ID", flag="-")
     project: str | None = _setting(None, read.header, "OpenAI project", env="OPENAI_PROJECT_ID", flag="-")
     azure_endpoint: str | None = _setting(
@@ -117,7 +119,9 @@ class Settings:
     azure_ad_token: Secret | None = _setting(
         None, read.secret, "Azure Entra ID token", env="AZURE_OPENAI_AD_TOKEN", flag="-"
     )
-    header: Secret | None = _setting(None, read.headers, "another header of each request, NAME=VALUE; may be repeated")
+    header: Secret | None = _setting(
+        None, read.headers, "another header of each request to the model's server; may be repeated"
+    )
     azure_api_version: str | None = _setting(
         None, read.header, "version of Azure's API, for its older paths", env="OPENAI_API_VERSION", flag="-"
     )
@@ -146,17 +150,35 @@ class Settings:
     )
     aws_region: str | None = _setting(None, read.header, "AWS region of Bedrock", env="AWS_REGION", flag="-")
     model: str = _setting("gpt-realtime-2.1", read.word, "model, Azure deployment, or PROVIDER/MODEL for a text model")
-    fallback: str | None = _setting(None, read.word, "models that stand in, PROVIDER/MODEL[,PROVIDER/MODEL...]")
+    fallback: str | None = _setting(
+        None,
+        read.word,
+        "text models that go on when the model fails, in this order: PROVIDER/MODEL[,PROVIDER/MODEL...]",
+    )
     fallback_on_error: bool = _setting(
-        True, read.flag, "let no other model stand in", flag="--no-fallback-on-error", negative=True
+        True,
+        read.flag,
+        "report a failure; do not go on with the models of --fallback",
+        flag="--no-fallback-on-error",
+        negative=True,
     )
     streaming: bool = _setting(
-        True, read.flag, "ask for whole answers, not streams", flag="--no-streaming", negative=True
+        True, read.flag, "ask for each answer as a whole, not as it is made", flag="--no-streaming", negative=True
     )
-    temperature: float | None = _setting(None, read.number(0.0, 2.0), "temperature of a text model")
-    think: str | None = _setting(None, read.word, "let a text model think aloud: true, false, or how much")
-    filter: Path | None = _setting(None, read.path, "Python file with a filter for the text of answers")
-    context: int = _setting(8192, read.count(1, 2**31), "tokens of context that Ollama sets aside")
+    temperature: float | None = _setting(
+        None, read.number(0.0, 2.0), "how freely words are chosen, 0 to 2; default: the provider's"
+    )
+    think: str | None = _setting(
+        None,
+        read.word,
+        "whether the model thinks first: true, false, or how much, such as low; default: the model's own",
+    )
+    filter: Path | None = _setting(
+        None, read.path, "Python file whose filter(text) changes what is shown and kept of an answer"
+    )
+    context: int = _setting(
+        8192, read.count(1, 2**31), "tokens of context that Ollama sets aside for the conversation and the answer"
+    )
     proxy: str | None = _setting(None, read.word, "proxy URL, or none; default: as HTTPS_PROXY and NO_PROXY say")
     ca_file: Path | None = _setting(None, read.path, "PEM file of certificates to trust", env="SSL_CERT_FILE")
     voice: str | None = _setting(None, read.word, "voice of the answers", flag="--voice-name")
@@ -252,19 +274,19 @@ _LIMIT_HELP = {
     "max_frame_bytes": "longest message accepted, in bytes",
 }
 _CHAT_HELP = {
-    "stream_timeout_s": "longest time of one answer of a text model",
-    "first_byte_s": "longest wait for the first sign of a text model",
-    "silence_s": "longest pause within an answer of a text model",
-    "grace_s": "how long figures are awaited after an answer has ended",
-    "retries": "how often a failed request to a text model is repeated",
-    "retry_delay_s": "pause before the first repetition; it doubles",
-    "streams": "answers that are made at the same time",
-    "history_entries": "messages kept of a conversation with a text model",
-    "history_bytes": "bytes kept of it",
-    "context_tokens": "tokens of it that are sent at most",
-    "answer_characters": "longest answer of a text model",
-    "chunk_buffer": "pieces of text that may wait for a slow screen or hook",
-    "when_full": "what happens to more of them: the stream waits, the oldest are dropped, or the answer fails",
+    "stream_timeout_s": "longest time of one answer, once it has begun",
+    "first_byte_s": "longest wait until an answer begins; loading a model takes minutes",
+    "silence_s": "longest pause within an answer",
+    "grace_s": "longest wait for the usage that follows an answer",
+    "retries": "how often a failed request is sent again, 0 for never",
+    "retry_delay_s": "pause before the first of these; it doubles",
+    "streams": "most answers that are made at the same time (.retry N)",
+    "history_entries": "messages that are kept of the conversation; the oldest go first",
+    "history_bytes": "bytes that are kept of the conversation",
+    "context_tokens": "most tokens of the conversation that are sent; default: what the model is known to take",
+    "answer_characters": "longest answer; a longer one is cut",
+    "chunk_buffer": "pieces of an answer that may wait for a slow screen or hook",
+    "when_full": "when more would wait: the answer waits (block), the oldest piece is dropped, or the answer fails",
 }
 _FLAG_WORDS = {"retries": "request_retries", "first_byte_s": "first_byte_timeout", "silence_s": "silence_timeout"}
 _LIMIT_NAMES = frozenset(Limits.__struct_fields__)

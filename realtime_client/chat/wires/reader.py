@@ -202,7 +202,7 @@ class Reader(ABC):
             else:
                 self._take(self._frames.feed(body) + self._frames.end())
                 if begin and not (self.began or self.over):
-                    self._fail(malformed(f"the server sends no answer, but: {_shown(begin)}"))
+                    self._fail(malformed(f"the server sends no answer, but: {_shown(begin)} (is the URL right?)"))
         except (ValueError, RecursionError, TooLongError) as error:
             self._senseless(error, begin)
 
