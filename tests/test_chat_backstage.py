@@ -134,8 +134,11 @@ def test_what_is_too_long_is_sent_shortened_once():
 
     with TextServer(by_path(show=refuses(404), chat=script)) as server:
         with ChatSession([place(server, "ollama", Ollama())], breakers=MemoryStore()) as client:
-            for n in range(3):
-                assert client.ask(f"{n} " + "word " * 100, timeout_s=WAIT_S).text == "Hello."
+            with client.updates(timeout_s=WAIT_S) as updates:
+                for n in range(3):
+                    assert client.ask(f"{n} " + "word " * 100, timeout_s=WAIT_S).text == "Hello."
+                told = next(update for update in updates if isinstance(update, up.Notice))
+        assert "its beginning is left out" in told.message
         sizes = [len(request.json["messages"]) for request in server.requests if request.path.endswith("chat")]
         assert sizes[:3] == [1, 3, 5]
         assert sizes[3] < 5

@@ -464,7 +464,7 @@ def test_what_is_typed_while_no_model_answers_is_kept_and_sent_later():
         terminal.wait_for("type a line to talk")
         terminal.type("One?\r")
         terminal.wait_for("[openai/test: overloaded [31m; asking again at once]")
-        terminal.wait_for("[the answer is failed: overloaded [31m]")
+        terminal.wait_for("[the answer failed: overloaded [31m]")
         terminal.wait_for("[what you said is kept; it is sent when a model answers again]")
         terminal.type("Two?\r")
         terminal.wait_for("Here I am.")
@@ -479,7 +479,7 @@ def test_what_is_refused_is_taken_back_and_can_be_said_otherwise():
         with Terminal(*TALK, "--url", server.url) as terminal:
             terminal.wait_for("type a line to talk")
             terminal.type("One?\r")
-            terminal.wait_for("[the answer is failed: bad]")
+            terminal.wait_for("[the answer failed: bad]")
             terminal.wait_for("[what you said is taken back; .retry asks again, .edit TEXT says it otherwise]")
             assert "the server reports" not in terminal.text
             terminal.type(".edit Two?\r")

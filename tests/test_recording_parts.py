@@ -335,6 +335,15 @@ def test_markdown_holds_one_paragraph_and_nothing_acts(text):
     assert md.count("\n") == 2
 
 
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [("network", "failed: the server was not there"), ("application", "failed: the server refused"), ("a_b", "a\\_b")],
+)
+def test_markdown_says_in_words_why_an_answer_is_not_complete(reason, says):
+    line = {"who": "assistant", "heard": "", "text": "", "interrupted": False, "start_s": 0.0, "reason": reason}
+    assert f"*({says}" in render.markdown(line)
+
+
 def test_folder_names():
     assert folder_name(1_795_186_202.9).startswith("2026-11-20T14-50-02Z-")
     assert len(folder_name(0)) == 25

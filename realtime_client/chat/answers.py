@@ -32,6 +32,7 @@ from .wires.faults import EMPTY, Action, Fault
 _CONTEXT_TOKENS = 100_000  # what nearly every model of a provider takes
 _REPLY_TOKENS = 1_024  # room for the answer
 _LEAST_ROOM = 256
+_SHORTENED = "the conversation is longer than the model can read: its beginning is left out from now on"
 _SHORTER = 0.5  # of what was too long: estimates of tokens are rough
 CANCELLED = "client_cancelled"
 
@@ -375,6 +376,7 @@ class Answers:
         elif fault.too_long and answer.older and not answer.shortened:
             answer.shortened = refused = True
             self.room[at] = max(_LEAST_ROOM, int(answer.tokens * _SHORTER))
+            happened.append(up.Notice(message=f"{place.name}: {_SHORTENED}"))
         else:
             happened += self._told_breaker(at, fault)
         action, fault = self._decided(fault, place)
@@ -470,7 +472,7 @@ def _shown(answer: Answering, piece: pc.Piece) -> list[up.Update]:
 
 
 def _nobody(notice: str) -> Fault:
-    message = f"no model can be asked now ({notice})" if notice else "no model can be asked now"
+    message = f"no model can be asked now: {notice}" if notice else "no model can be asked now"
     return Fault(category="network", action="retry", message=message, trips=False)
 
 

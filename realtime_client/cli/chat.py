@@ -133,7 +133,8 @@ class Chat:
         self._text.done(update)
         if update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
-            self._screen.notice(f"[the answer is {update.status}: {one_line(why)}]")
+            how = "failed" if update.status == "failed" else "is incomplete"
+            self._screen.notice(f"[the answer {how}: {one_line(why)}]")
         elif update.status == "cancelled" and self._heard.told(update.response_id):
             self._screen.notice(INTERRUPTED)
         elif update.status == "completed" and not (self._brought or update.text.strip()):
@@ -252,7 +253,7 @@ class Chat:
 
     def _advice(self, word: str) -> str:
         others = () if self._voice is None else self._voice.commands
-        near = difflib.get_close_matches(word, [*_COMMANDS, *self._text.commands, *others], 1)
+        near = difflib.get_close_matches(word, [*_COMMANDS, *self._text.commands, *others], 1, 0.7)
         return f"did you mean {near[0]}?" if near else ".help lists them"
 
     def _talk(self, text: str) -> None:

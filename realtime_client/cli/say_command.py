@@ -123,7 +123,8 @@ def say(
     if turn.unreadable_audio:
         notice(invocation, f"{turn.unreadable_audio} pieces of the answer's sound could not be decoded and are missing")
     if turn.status != "completed":
-        raise ResponseFailedError(f"the answer is {turn.status}: {turn.error or turn.reason or 'no reason given'}")
+        how = "failed" if turn.status == "failed" else f"is {turn.status}"
+        raise ResponseFailedError(f"the answer {how}: {turn.error or turn.reason or 'no reason given'}")
     if turn.empty:
         unread = f"; {turn.unreadable} messages could not be read" if turn.unreadable else ""
         raise ResponseFailedError(f"the answer is empty: it holds no text, no sound and no call{unread}")

@@ -13,7 +13,15 @@ Line = dict[str, Any]
 _WHO = {"user": "You", "assistant": "Assistant", "system": "System", "tool": "Tool", "note": "Note"}
 VTT_HEAD = "WEBVTT\n\n"
 MD_HEAD = "# Conversation\n\n"
-_WHY = {"lost": "cut off: the connection was lost", "ended": "cut off: the session ended"}
+_WHY = {
+    "lost": "cut off: the connection was lost",
+    "ended": "cut off: the session ended",
+    "network": "failed: the server was not there, or was lost",
+    "protocol": "failed: the server sent what makes no sense",
+    "application": "failed: the server refused or had an error",
+    "screen": "failed: a filter or another hook failed",
+}
+"""Our own words for why an answer is not complete; the server's are shown as they are."""
 
 
 def markdown(line: Line) -> str:
