@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from .audio.files import read_audio, write_audio
     from .audio.pcm import pcm16
     from .changes import Changes, ToolSpec
+    from .chat.limits import ChatLimits
+    from .chat.session import ChatSession
     from .client.client import RealtimeClient
     from .client.endpoint import Endpoint
     from .local import LocalServer
-    from .opening import connect
+    from .opening import connect, connect_text
     from .protocol.session import RealtimeConfig, TranscriptionConfig
     from .session.answer import Answer
     from .session.limits import Limits
@@ -41,6 +43,8 @@ _WHERE = {
     "ToolSpec": "changes",
     "Changes": "changes",
     "Answer": "session.answer",
+    "ChatLimits": "chat.limits",
+    "ChatSession": "chat.session",
     "Endpoint": "client.endpoint",
     "Limits": "session.limits",
     "LocalServer": "local",
@@ -52,6 +56,7 @@ _WHERE = {
     "TranscriptionConfig": "protocol.session",
     "aio": "aio",
     "connect": "opening",
+    "connect_text": "opening",
     "errors": "errors",
     "load_settings": "settings",
     "models": "models",
@@ -63,6 +68,8 @@ _WHERE = {
 __all__ = [
     "Answer",
     "Changes",
+    "ChatLimits",
+    "ChatSession",
     "Endpoint",
     "Limits",
     "LocalServer",
@@ -78,6 +85,7 @@ __all__ = [
     "__version__",
     "aio",
     "connect",
+    "connect_text",
     "errors",
     "load_settings",
     "models",

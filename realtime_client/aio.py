@@ -52,6 +52,12 @@ def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Con
     return Connecting(way.open, lambda: way.__exit__(None, None, None))
 
 
+def connect_text(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[ChatSession]:
+    """Do as `connect` for a text model; see `realtime_client.connect_text`."""
+    way = opening.connect_text(settings, **values)
+    return Connecting(way.open, lambda: way.__exit__(None, None, None))
+
+
 def over(session: S) -> Connecting[S]:
     """Open a session that was made by hand: what `connect` returns, for one that is not open yet."""
 

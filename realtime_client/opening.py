@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from realtime_client.changes import ToolSpec
 from realtime_client.chat.place import Place
@@ -23,18 +23,20 @@ from realtime_client.session.arguments import check_kind
 from realtime_client.session.session import Session
 from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
 from realtime_client.settings.keywords import Keywords
-from realtime_client.settings.providers import chain, is_text
+from realtime_client.settings.providers import PROVIDERS, chain, is_text
 from realtime_client.settings.target import endpoint, realtime_model, session_config, target
 from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
     from realtime_client.chat.answers import Wishes
     from realtime_client.chat.hooks import MakeFilter
+    from realtime_client.chat.session import ChatSession
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
 
 _log = Log("settings")
 Prepared = Callable[[Session], object]
+S = TypeVar("S", bound=Session)
 
 
 @dataclass(frozen=True)
@@ -54,41 +56,57 @@ class Opened:
     server_date: str = ""
 
 
-def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting:
+def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[RealtimeClient]:
     """Open a session, and close it with everything that belongs to it at the end of the block.
 
     settings: default those of the environment, `.env` and the config file. values: settings by name, stronger than
     all of these: `connect(model="gpt-realtime-2.1", local=True, record=False)`. Without a server and a key among
     them, the built-in local server is started. A model with a provider's prefix (`ollama/llama3.2`) is a text model:
-    then the session is a `ChatSession`. Sessions are recorded unless `record` is false.
+    then the session is a `ChatSession`; `connect_text` is typed so. Sessions are recorded unless `record` is false.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
+    return Connecting(_source(settings, values))
+
+
+def connect_text(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[ChatSession]:
+    """Do as `connect` for a text model, so that type checkers know what only a `ChatSession` has.
+
+    Errors: those of `connect`; UsageError for a realtime model.
+    """
+    return Connecting(_source(settings, values), text=True)
+
+
+def _source(settings: Settings | None, values: Mapping[str, Any]) -> Callable[[], Settings]:
+    """Return what gives the settings, once they are needed. Errors: UsageError."""
     check_kind(settings, Settings | None, "settings (realtime_client.Settings; a URL is connect(url=...))")
     for name in values:
         if name not in SPECS:
             raise UsageError(f"there is no setting {name!r}; `realtime settings` lists all names")
     if settings is not None and values:
         raise UsageError("give connect() either settings or single values")
-    return Connecting(settings, {**values})
+    return lambda: settings or load_settings(values, arguments=True)
 
 
-class Connecting:
-    """A session that `with` opens: until then, there is nobody to talk to."""
+class Connecting(Generic[S]):
+    """A session that `with` opens: until then, there is nobody to talk to. text: it has to be one with a text model."""
 
-    def __init__(self, settings: Settings | None, values: dict[str, Any]) -> None:
-        self._given = (settings, values)
+    def __init__(self, source: Callable[[], Settings], *, text: bool = False) -> None:
+        self._source = source
+        self._text = text
         self._held: AbstractContextManager[Opened] | None = None
 
-    def __enter__(self) -> RealtimeClient:
+    def __enter__(self) -> S:
         return self.open()
 
-    def open(self, prepared: Prepared | None = None) -> RealtimeClient:
+    def open(self, prepared: Prepared | None = None) -> S:
         """What `with` does first. prepared: see `opened`."""
-        settings = self._given[0] or load_settings(self._given[1], arguments=True)
+        settings = self._source()
+        if self._text and not is_text(settings):
+            raise UsageError(f"{settings.model} is no text model; their names begin with {', '.join(PROVIDERS)} and /")
         for warning in settings.warnings:
             _log.warning(warning)
         self._held = opened(settings, prepared=prepared)
-        return self._held.__enter__().session  # type: ignore[return-value]  # a ChatSession for a text model
+        return self._held.__enter__().session  # type: ignore[return-value]  # of `connect`, too, as its settings say
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

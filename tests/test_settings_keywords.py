@@ -11,7 +11,7 @@ from mypy import api as mypy
 
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.errors import UsageError
-from realtime_client.opening import connect
+from realtime_client.opening import connect, connect_text
 from realtime_client.secret import Secret
 from realtime_client.session.limits import Limits
 from realtime_client.settings import SPECS, Settings, load_settings
@@ -63,6 +63,9 @@ with realtime_client.connect(modell="x") as client:
 realtime_client.connect(local="yes")
 realtime_client.connect(modality="video")
 realtime_client.connect(model="gpt-realtime-2.1", local=True, record=False, record_dir="x", open_timeout_s=3)
+with realtime_client.connect_text(model="ollama/llama3.2") as chat:
+    chat.retry(answers=2)
+    chat.retry(times=2)
 """
 
 
@@ -73,8 +76,13 @@ def test_mypy_refuses_a_wrong_keyword_and_a_wrong_value(monkeypatch: pytest.Monk
     output, complaint, status = mypy.run(["--no-error-summary", "--hide-error-context", str(tmp_path / "program.py")])
     assert status == 1, complaint
     lines = [line.split(":")[1] for line in output.splitlines() if ": error: " in line]
-    assert lines == ["3", "5", "6"], output
+    assert lines == ["3", "5", "6", "10"], output
     assert '"modell"' in output
+
+
+def test_a_text_model_is_asked_for_by_its_name():
+    with pytest.raises(UsageError, match="gpt-realtime is no text model; their names begin with ollama, "):
+        connect_text(model="gpt-realtime", record=False).__enter__()
 
 
 def test_a_program_that_no_checker_read_is_told_when_it_runs():
