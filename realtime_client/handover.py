@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from realtime_client import updates as up
 from realtime_client.changes import Changes
-from realtime_client.chat.answers import Wishes
 from realtime_client.chat.engine import TextEngine
 from realtime_client.chat.hooks import MakeFilter
 from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Wishes
 from realtime_client.chat.place import Place
 from realtime_client.chat.writing import Writing
 from realtime_client.client.client import RealtimeClient
@@ -106,7 +106,7 @@ class StandbyClient(RealtimeClient):
         """
         told, conversation = self._conversation, self._engine.conversation
         entries = told.entries()
-        conversation.take_over(entries, told.history)
+        conversation.kept.take_over(entries, told.history)
         self._writing = _InWriting(self, self._engine)
         names = ", ".join(place.name for place in conversation.answers.places)
         happened: list[up.Update] = [up.Notice(message=f"{why}; going on in writing with {names}")]

@@ -28,8 +28,8 @@ from realtime_client.settings.target import endpoint, realtime_model, session_co
 from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
-    from realtime_client.chat.answers import Wishes
     from realtime_client.chat.hooks import MakeFilter
+    from realtime_client.chat.orders import Wishes
     from realtime_client.chat.session import ChatSession
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
@@ -213,7 +213,7 @@ def _filter(settings: Settings, add: Callable[[MakeFilter], object]) -> None:
 
 
 def _wishes(settings: Settings, tools: Sequence[ToolSpec]) -> Wishes:
-    from realtime_client.chat.answers import Wishes
+    from realtime_client.chat.orders import Wishes
 
     most = settings.max_output_tokens
     think = {"true": True, "false": False}.get(settings.think or "", settings.think)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from realtime_client import updates as up
-from realtime_client.chat.answers import Abort, Begin, Wishes
 from realtime_client.chat.breaker import Breaker, MemoryStore
 from realtime_client.chat.chain import OnError
 from realtime_client.chat.conversation import Conversation
 from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Abort, Begin, Wishes
 from realtime_client.chat.place import Place
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.faults import CUT, Fault, network

@@ -7,9 +7,9 @@ from chat_helpers import Talk, busy, cut, refused
 
 from realtime_client import updates as up
 from realtime_client.changes import Changes, ToolSpec
-from realtime_client.chat.answers import Wishes
 from realtime_client.chat.continuation import INSTRUCTION
 from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Wishes
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.faults import Fault, classify, malformed
 from realtime_client.errors import UsageError
@@ -546,7 +546,7 @@ def test_retry_asks_again_and_keeps_what_was_said_before():
     offered = talk.last(up.Alternatives)
     assert (offered.texts, offered.chosen) == (("Red.", "Blue."), 1)
     assert talk.history == ["user: A colour?", "assistant: Blue."]
-    talk.do(lambda: talk.conversation.choose(0))
+    talk.do(lambda: talk.conversation.kept.choose(0))
     assert talk.history[-1] == "assistant: Red."
     assert talk.last(up.Alternatives).chosen == 0
     talk.say("And why?")
@@ -569,7 +569,7 @@ def test_several_answers_are_made_at_once():
     assert offered.texts[offered.chosen] == "Red."
     assert talk.history == ["user: A colour?", "assistant: Red."]
     with pytest.raises(UsageError, match="answers 1 to 3, not 4"):
-        talk.conversation.choose(3)
+        talk.conversation.kept.choose(3)
 
 
 def test_an_alternative_that_fails_is_no_alternative():
@@ -580,7 +580,7 @@ def test_an_alternative_that_fails_is_no_alternative():
     assert talk.last(up.ResponseDone).status == "completed"
     assert not talk.all(up.Alternatives)
     with pytest.raises(UsageError, match="no other answers"):
-        talk.conversation.choose(0)
+        talk.conversation.kept.choose(0)
 
 
 @pytest.mark.parametrize("answers", [0, -1, 9])
@@ -616,7 +616,7 @@ def test_what_is_asked_again_in_vain_leaves_all_as_it_was(again: str, fault: Fau
     assert talk.conversation.due_s is None
     talk.say("Sure?")
     assert talk.asked() == [*before, "user: Sure?"]
-    talk.do(lambda: talk.conversation.choose(0)) if again == "retry" else None
+    talk.do(lambda: talk.conversation.kept.choose(0)) if again == "retry" else None
 
 
 def test_a_retry_that_is_cancelled_before_anything_came_leaves_the_answer():

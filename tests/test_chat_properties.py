@@ -80,7 +80,7 @@ class Story:
             if started:
                 talk.do(lambda: conversation.withdraw(started[-1].response_id))
         elif what == "choose":
-            talk.do(lambda: conversation.choose(n))
+            talk.do(lambda: conversation.kept.choose(n))
         elif what == "edit":
             talk.do(lambda: conversation.edit(f"Other {n}?"))
         elif what == "interrupt":
@@ -161,7 +161,7 @@ def test_a_turn_that_is_refused_leaves_no_trace(steps: list[tuple[str, int]], mo
         story.do(what, n)
     talk = story.talk
     talk.do(talk.conversation.cancel)
-    talk.conversation._turn.settle()  # what is kept would go with the next question
+    talk.conversation.kept.turn.settle()  # what is kept would go with the next question
     before = talk.history
     talk.say("And this?")
     talk.fail(refused())

@@ -11,10 +11,10 @@ import test_chat_wires_gemini as gemini
 from wire_stage import SSE, events, serving
 
 from realtime_client import updates as up
-from realtime_client.chat.answers import Wishes
 from realtime_client.chat.aws import signer
 from realtime_client.chat.breaker import MemoryStore
 from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Wishes
 from realtime_client.chat.place import Place
 from realtime_client.chat.session import ChatSession
 from realtime_client.chat.wires.ask import Wire

@@ -12,9 +12,9 @@ import pytest
 from text_server import DONE, Request, Script, TextServer, answers, delta, drops, ends, refuses, silent, stream
 
 from realtime_client import updates as up
-from realtime_client.chat.answers import Wishes
 from realtime_client.chat.breaker import BreakerState, MemoryStore
 from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Wishes
 from realtime_client.chat.place import Place
 from realtime_client.chat.session import ChatSession
 from realtime_client.chat.wires.openai_chat import OpenAIChat

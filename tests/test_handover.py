@@ -12,8 +12,8 @@ from text_server import TextServer, answers, delta, drops, stream
 
 from realtime_client import errors
 from realtime_client import updates as up
-from realtime_client.chat.answers import Wishes
 from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Wishes
 from realtime_client.chat.place import Place
 from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.client.endpoint import Endpoint

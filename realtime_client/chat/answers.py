@@ -6,13 +6,11 @@ What the conversation keeps of an answer, and what becomes of a question that no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, get_args
+from typing import get_args
 
 import msgspec
 
 from realtime_client import updates as up
-from realtime_client.changes import ToolSpec
-from realtime_client.escape import one_line
 from realtime_client.history import Entry, Part, Text
 from realtime_client.history import History as Media
 
@@ -22,12 +20,14 @@ from .chain import OnError, Step, Way
 from .continuation import INSTRUCTION
 from .hints import hint
 from .limits import ChatLimits
+from .meanings import ENDS, empty, hook_failed, nobody, shown
+from .orders import Abort, Begin, Book, Command, Wishes
 from .place import Place
 from .raising import raises
 from .selection import GO_ON, select
 from .wires import pieces as pc
 from .wires.ask import Ask
-from .wires.faults import EMPTY, Action, Fault
+from .wires.faults import Action, Fault
 
 _CONTEXT_TOKENS = 100_000  # what nearly every model of a provider takes
 _REPLY_TOKENS = 1_024  # room for the answer
@@ -35,48 +35,6 @@ _LEAST_ROOM = 256
 _SHORTENED = "the conversation is longer than the model can read: its beginning is left out from now on"
 _SHORTER = 0.5  # of what was too long: estimates of tokens are rough
 CANCELLED = "client_cancelled"
-
-
-class Begin(msgspec.Struct, frozen=True):
-    """A request is to leave."""
-
-    stream: str
-    place: int
-    ask: Ask
-
-
-class Abort(msgspec.Struct, frozen=True):
-    """A stream is not wanted any longer."""
-
-    stream: str
-
-
-Command = Begin | Abort
-
-
-class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """How answers are to be: see `Ask`. streaming: in pieces. fallback: another provider may take over."""
-
-    instructions: str = ""
-    tools: tuple[ToolSpec, ...] = ()
-    max_tokens: int | None = None
-    temperature: float | None = None
-    think: bool | str | None = None
-    streaming: bool = True
-    fallback: bool = True
-
-
-class Book(Protocol):
-    """Who keeps the conversation."""
-
-    def keep(self, answer: Answering, parts: tuple[Part, ...], status: str) -> list[up.Update]:
-        """An answer is over, or broke off: keep what came of it. status: completed or incomplete."""
-
-    def unanswered(self, answer: Answering, fault: Fault) -> list[up.Update]:
-        """Nobody can make an answer."""
-
-    def begin_next(self) -> list[up.Update]:
-        """An answer is over: the next one may begin."""
 
 
 class Answers:
@@ -162,7 +120,7 @@ class Answers:
         """Do what was decided for an answer."""
         happened: list[up.Update] = []
         if step.place is None:
-            return self._give_up(answer, fault or _nobody(step.notice))
+            return self._give_up(answer, fault or nobody(step.notice))
         if step.notice and not answer.quiet:
             happened.append(up.Notice(message=step.notice))
         first = answer.place < 0
@@ -269,7 +227,7 @@ class Answers:
             elif isinstance(piece, pc.CallDonePiece):
                 answer.calls.append(piece)
             elif not answer.quiet:
-                happened += _shown(answer, piece)
+                happened += shown(answer, piece)
         return happened
 
     def progress(self, stream: str, stage: str) -> list[up.Update]:
@@ -308,10 +266,10 @@ class Answers:
         happened = self._rest(answer)
         parts = answer.parts(read)
         if not parts and finish.reason == "stop":
-            return happened + self._failed(answer, _empty())
+            return happened + self._failed(answer, empty())
         self._drop_stream(answer)
         happened += self._told_breaker(answer.place, None)
-        status, reason = _ENDS.get(finish.reason, ("incomplete", finish.words or finish.reason))
+        status, reason = ENDS.get(finish.reason, ("incomplete", finish.words or finish.reason))
         kept = self._book.keep(answer, parts, status) if parts else []
         calls: list[up.Update] = []
         if not answer.quiet:
@@ -394,9 +352,9 @@ class Answers:
         try:
             action = self.on_error(fault, place)
         except Exception as error:  # noqa: BLE001 - it is the user's
-            return "fatal", _screen(f"what decides about faults failed: {type(error).__name__}: {error}", fault)
+            return "fatal", hook_failed(f"what decides about faults failed: {type(error).__name__}: {error}", fault)
         if action not in (None, *get_args(Action)):
-            return "fatal", _screen(f"what decides about faults said {action!r}: no action", fault)
+            return "fatal", hook_failed(f"what decides about faults said {action!r}: no action", fault)
         return action, fault
 
     def _failure(self, fault: Fault, answer: Answering, *, action: str, benign: bool) -> up.Failure:
@@ -443,44 +401,3 @@ class Answers:
         failure = self._failure(fault, answer, action=fault.action, benign=False)
         done = self.done(answer, "failed", reason=fault.code or fault.category, error=fault.line)
         return [*happened, failure, *done, *self._book.unanswered(answer, fault), *self._book.begin_next()]
-
-
-_ENDS: dict[str, tuple[str, str | None]] = {
-    "stop": ("completed", None),
-    "tool_calls": ("completed", None),
-    "refusal": ("completed", None),
-    "length": ("incomplete", "max_output_tokens"),
-    "content_filter": ("incomplete", "content_filter"),
-}
-
-
-def _shown(answer: Answering, piece: pc.Piece) -> list[up.Update]:
-    """What a piece that is no text means to those who watch."""
-    if isinstance(piece, pc.ThinkingPiece):
-        return [up.ThinkingDelta(response_id=answer.response_id, item_id=answer.item_id, text=piece.text)]
-    if isinstance(piece, pc.CallPiece) and piece.text:
-        return [
-            up.ToolCallDelta(
-                response_id=answer.response_id, item_id=answer.item_id, call_id=piece.call_id, text=piece.text
-            )
-        ]
-    if isinstance(piece, pc.CallCutPiece):
-        return [up.Notice(message=f"the model's call of {piece.name or 'a tool'} is not whole: it is not run")]
-    if isinstance(piece, pc.ProgressPiece):
-        return [up.Progress(what=piece.stage, item_id=answer.item_id, text=piece.text)]
-    return []
-
-
-def _nobody(notice: str) -> Fault:
-    message = f"no model can be asked now: {notice}" if notice else "no model can be asked now"
-    return Fault(category="network", action="retry", message=message, trips=False)
-
-
-def _screen(message: str, fault: Fault) -> Fault:
-    """A hook failed while it looked at a fault."""
-    message = one_line(f"{message} ({fault.message})", 300)
-    return Fault(category="screen", action="fatal", message=message, trips=False)
-
-
-def _empty() -> Fault:
-    return Fault(category="protocol", action="restart", message="the answer is empty", code=EMPTY)

@@ -10,40 +10,27 @@ import itertools
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.errors import UsageError
-from realtime_client.history import Call, Entry, History, Image, Part, Result, Text
+from realtime_client.history import Entry, Image, Part, Result, Text
 
 from .answering import Answering
-from .answers import Answers, Wishes
+from .answers import Answers
 from .breaker import Breaker
 from .chain import OnError
 from .continuation import INSTRUCTION
+from .kept import Branches, Kept
 from .limits import ChatLimits
+from .orders import Wishes
 from .place import Place
 from .selection import GO_ON
 from .wires.faults import Fault
 
 _MOST_QUEUED = 64
-_MOST_BRANCHED = 16
-_PROBE_S = (2.0, 30.0)  # how soon what was kept is tried again, at first and at last
-
-
-class Branches(msgspec.Struct):
-    """The answers that stand beside each other in one place. chosen: the index of the one in the conversation."""
-
-    parts: list[tuple[Part, ...]]
-    chosen: int = 0
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The words of each."""
-        return tuple("".join(part.text for part in parts if isinstance(part, Text)) for parts in self.parts)
 
 
 class _Request(msgspec.Struct):
@@ -58,32 +45,10 @@ class _Request(msgspec.Struct):
     go_on: bool = False
 
 
-class _Turn(msgspec.Struct):
-    """What a failure takes back, and what waits for somebody who can answer it.
-
-    open: the entries of the turn that is under way. before: what stood in its place, and stands there again if it
-    fails. kept: those of a turn that nobody could answer yet; probe_s, pause_s: when it is tried again, and how long it
-    was waited for. failed: those of one that was refused.
-    """
-
-    open: list[str] = []
-    before: list[Entry] = []
-    kept: list[Entry] = []
-    failed: list[Entry] = []
-    probe_s: float | None = None
-    pause_s: float = 0.0
-
-    def settle(self) -> list[Entry]:
-        """Nothing is left to be answered; returns what was."""
-        entries = self.kept or self.failed
-        self.kept, self.failed, self.probe_s, self.pause_s = [], [], None, 0.0
-        return entries
-
-
 class Conversation:
     """One conversation with the models of a chain. now_s: gives seconds of the session's clock.
 
-    branches: the places with several answers, newest last. answers: those on their way.
+    kept: what is kept of it; history: what was said. answers: those on their way.
     """
 
     def __init__(
@@ -97,8 +62,8 @@ class Conversation:
         on_error: OnError | None = None,
     ) -> None:
         self.session_id = f"chat_{secrets.token_hex(8)}"
-        self.history = History(most_entries=limits.history_entries, most_bytes=limits.history_bytes)
-        self.branches: dict[str, Branches] = {}
+        self.kept = Kept(limits)
+        self.history = self.kept.history
         self.answers = Answers(
             places,
             breakers,
@@ -114,9 +79,7 @@ class Conversation:
         self._now_s = now_s
         self._numbers = itertools.count(1)
         self._asked: deque[_Request] = deque()
-        self._turn = _Turn()
         self._abilities: dict[int, tuple[str, ...]] = {}
-        self._open_calls: dict[str, tuple[str, str]] = {}  # call -> (answer, tool)
 
     def _name(self, kind: str) -> str:
         return f"{kind}_{self.session_id[5:13]}_{next(self._numbers)}"
@@ -158,7 +121,7 @@ class Conversation:
     @property
     def due_s(self) -> float | None:
         """When `tick` has something to do, None for never."""
-        due = [self.answers.due_s, None if self.answering else self._turn.probe_s]
+        due = [self.answers.due_s, None if self.answering else self.kept.turn.probe_s]
         return min((each for each in due if each is not None), default=None)
 
     # --- what the user does -------------------------------------------------------------------------------------------
@@ -166,15 +129,6 @@ class Conversation:
     def start(self) -> list[up.Update]:
         """The session begins."""
         return [up.SessionStarted(session_id=self.session_id, facts=self.facts, settings=self.settings)]
-
-    def take_over(self, entries: Iterable[Entry], history: History) -> None:
-        """Go on with a conversation that began elsewhere. history: where its images are kept."""
-        for entry in entries:
-            self.history.put(entry)
-            for part in entry.parts:
-                image = history.media(part.media) if isinstance(part, Image) else None
-                if image is not None:
-                    self.history.keep(image)
 
     def learnt(self, at: int, context: int | None, abilities: tuple[str, ...]) -> list[up.Update]:
         """A local server has told how many tokens the model at a place can read, and what it can do."""
@@ -207,9 +161,9 @@ class Conversation:
         happened = self.interrupt("typed")[1] if respond else []
         entry = Entry(id=self._name("item"), role="user", parts=(*images, *((Text(text=text),) if text else ())))
         if respond:
-            self._take_up(self._turn.kept)
-            self._turn.failed = []
-            self._turn.open.append(entry.id)
+            self.kept.take_up(self.kept.turn.kept)
+            self.kept.turn.failed = []
+            self.kept.turn.open.append(entry.id)
         self.history.put(entry)
         happened += [
             up.ItemAdded(item_id=entry.id, role="user", item_type="message", text=text, local=True),
@@ -250,17 +204,17 @@ class Conversation:
         """Take what a tool returned; after the last one of an answer, the next answer is asked for."""
         if respond:
             self._check_room(1)
-        call = self._open_calls.pop(call_id, None)
+        call = self.kept.open_calls.pop(call_id, None)
         if call is None:
             raise UsageError(f"the model made no call {call_id!r} that waits for a result")
         response_id, name = call
         entry = Entry(id=self._name("item"), role="tool", parts=(Result(call_id=call_id, output=output, name=name),))
         self.history.put(entry)
-        self._turn.open.append(entry.id)
+        self.kept.turn.open.append(entry.id)
         happened: list[up.Update] = [
             up.ToolResult(call_id=call_id, name=name, output=output, item_id=entry.id, response_id=response_id)
         ]
-        if respond and not any(answer == response_id for answer, _ in self._open_calls.values()):
+        if respond and not any(answer == response_id for answer, _ in self.kept.open_calls.values()):
             happened += self.respond()[1]
         return entry.id, happened
 
@@ -301,10 +255,10 @@ class Conversation:
     def _stop(self, answer: Answering) -> list[up.Update]:
         """Stop an answer. When it was to stand in another one's place and nothing came of it, that one stays."""
         happened = self.answers.stop(answer)
-        turn = self._turn
+        turn = self.kept.turn
         if turn.before and not (turn.open or answer.quiet or answer.size):
             before, turn.before = turn.before, []
-            happened += self._put_back(before, answer.item_id)
+            happened += self.kept.put_back(before, answer.item_id)
         return happened
 
     def _drop_asked(
@@ -320,9 +274,9 @@ class Conversation:
     def tick(self) -> list[up.Update]:
         """Do what is due now."""
         happened = self.answers.tick()
-        probe_s = self._turn.probe_s
+        probe_s = self.kept.turn.probe_s
         if probe_s is not None and probe_s <= self._now_s() and not self.answering:
-            self._take_up(self._turn.kept)
+            self.kept.take_up(self.kept.turn.kept)
             happened += self.respond()[1]
         return happened
 
@@ -338,102 +292,41 @@ class Conversation:
         Errors: UsageError when nothing was asked yet.
         """
         self._check_room(answers)
-        self._check_said()
+        self.kept.check_said()
         happened = self.interrupt("typed")[1]
-        waiting = self._turn.settle()
+        waiting = self.kept.turn.settle()
         branches = None
         if waiting:
-            self._take_up(waiting)
+            self.kept.take_up(waiting)
         else:
-            _, after = self._last_turn()
+            _, after = self.kept.last_turn()
             if len(after) == 1 and after[0].role == "assistant":
-                branches = self.branches.pop(after[0].id, None) or Branches(parts=[after[0].parts])
-            happened += self._take_back([entry.id for entry in after])
-            self._turn.open = []
-            self._turn.before = after
+                branches = self.kept.branches.pop(after[0].id, None) or Branches(parts=[after[0].parts])
+            happened += self.kept.take_back([entry.id for entry in after])
+            self.kept.turn.open = []
+            self.kept.turn.before = after
         request_id, more = self.respond(answers, branches)
         return request_id, happened + more
 
     def edit(self, text: str) -> tuple[str, str | None, list[up.Update]]:
         """Say the last message of the user in other words, and ask again. Errors: UsageError when there is none."""
-        self._check_said()
+        self.kept.check_said()
         happened = self.interrupt("typed")[1]
-        waiting = self._turn.settle()
+        waiting = self.kept.turn.settle()
         after: list[Entry] = []
         if waiting:
             question = waiting[0]
         else:
-            question, after = self._last_turn()
-            happened += self._take_back([question.id, *(entry.id for entry in after)])
+            question, after = self.kept.last_turn()
+            happened += self.kept.take_back([question.id, *(entry.id for entry in after)])
         images = [part for part in question.parts if isinstance(part, Image)]
         item_id, request_id, more = self.say(text, images, respond=True)
-        self._turn.before = [] if waiting else [question, *after]
+        self.kept.turn.before = [] if waiting else [question, *after]
         return item_id, request_id, happened + more
-
-    def _check_said(self) -> None:
-        if not (self._turn.kept or self._turn.failed or any(each.role == "user" for each in self.history.in_order())):
-            raise UsageError("nothing was said yet")
-
-    def _last_turn(self) -> tuple[Entry, list[Entry]]:
-        """The last message of the user, and what came after it."""
-        entries = self.history.in_order()
-        last = max(n for n, entry in enumerate(entries) if entry.role == "user")
-        return entries[last], entries[last + 1 :]
-
-    def choose(self, index: int, item_id: str | None = None) -> list[up.Update]:
-        """Let another of the answers stand in the conversation. index: from 0; item_id: default the newest such place.
-
-        Errors: UsageError when there is no such answer.
-        """
-        item_id = item_id or next(reversed(self.branches), "")
-        branches, entry = self.branches.get(item_id), self.history.get(item_id)
-        if branches is None or entry is None or len(branches.parts) < 2:
-            raise UsageError("there are no other answers to choose from")
-        if not 0 <= index < len(branches.parts):
-            raise UsageError(f"there are answers 1 to {len(branches.parts)}, not {index + 1}")
-        branches.chosen = index
-        self.history.put(entry.answered_by(branches.parts[index]))
-        return [up.Alternatives(item_id=item_id, texts=branches.texts, chosen=index)]
-
-    def _take_back(self, ids: Iterable[str]) -> list[up.Update]:
-        happened: list[up.Update] = []
-        for entry_id in reversed(list(ids)):
-            if entry_id in self.history:
-                self.history.remove(entry_id)
-                happened.append(up.ItemDeleted(item_id=entry_id))
-        return happened
-
-    def _put_back(self, entries: Sequence[Entry], failed: str) -> list[up.Update]:
-        """What stood in the place of a turn that failed stands there again. failed: the item that was to be."""
-        branches = self.branches.pop(failed, None)
-        happened: list[up.Update] = []
-        for entry in entries:
-            self.history.put(entry)
-            if entry.role == "assistant" and branches is not None and len(branches.parts) > 1:
-                self.branches[entry.id] = branches
-            where: dict[str, Any] = {"item_id": entry.id, "role": entry.role, "item_type": "message"}
-            happened += [up.ItemAdded(text=entry.said, **where), up.ItemDone(text=entry.said, **where)]
-        return happened
-
-    def _take_up(self, entries: Sequence[Entry]) -> None:
-        """A turn that was taken out of the conversation is in it again; what was said then is part of a new one."""
-        for entry in entries:
-            self.history.put(entry)
-        self._turn.open = [entry.id for entry in entries]
-        self._turn.before = []
-        self._turn.kept = []
-        self._turn.probe_s = None
 
     def makes(self, item_id: str) -> bool:
         """Whether an answer is being made that belongs to this place."""
         return any(answer.item_id == item_id for answer in self.answers.running.values())
-
-    def others(self, item_id: str) -> tuple[str, ...]:
-        """Return the texts of the answers that stand beside the one in this place."""
-        branches = self.branches.get(item_id)
-        if branches is None:
-            return ()
-        return tuple(text for n, text in enumerate(branches.texts) if n != branches.chosen)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -449,9 +342,7 @@ class Conversation:
             entries = (*entries, Entry(id=GO_ON, role="user", parts=(Text(text=INSTRUCTION),)))
         item_id = self._name("item")
         if request.answers > 1 or request.branches is not None:
-            self.branches[item_id] = request.branches or Branches(parts=[])
-            while len(self.branches) > _MOST_BRANCHED:
-                del self.branches[next(iter(self.branches))]
+            self.kept.branch(item_id, request.branches)
         happened: list[up.Update] = []
         for n in range(request.answers):
             happened += self.answers.begin(request.request_id, item_id, entries, quiet=n > 0)
@@ -459,45 +350,8 @@ class Conversation:
 
     def keep(self, answer: Answering, parts: tuple[Part, ...], status: str) -> list[up.Update]:
         """An answer is over: it is part of the conversation, or stands beside one that is."""
-        branches = self.branches.get(answer.item_id)
-        if branches is not None:
-            branches.parts.append(parts)
-        if not answer.quiet:
-            if branches is not None:
-                branches.chosen = len(branches.parts) - 1
-            self.history.put(
-                Entry(id=answer.item_id, role="assistant", parts=parts, status=status, response_id=answer.response_id)
-            )
-            self._turn.settle()
-            self._turn.open.append(answer.item_id)
-            calls = [part for part in parts if isinstance(part, Call)]
-            self._open_calls |= {call.call_id: (answer.response_id, call.name) for call in calls}
-            if not calls:
-                self._turn.open = []
-                self._turn.before = []
-        entry = self.history.get(answer.item_id)
-        if branches is None or entry is None or len(branches.parts) < 2:
-            return []
-        self.history.put(entry.answered_by(branches.parts[branches.chosen]))
-        return [up.Alternatives(item_id=answer.item_id, texts=branches.texts, chosen=branches.chosen)]
+        return self.kept.keep(answer, parts, status)
 
     def unanswered(self, answer: Answering, fault: Fault) -> list[up.Update]:
         """Nobody can answer: the turn is taken back, or kept until somebody can."""
-        turn = self._turn
-        taken = [entry for entry_id in turn.open if (entry := self.history.get(entry_id)) is not None]
-        open_ids, turn.open = turn.open, []
-        before, turn.before = turn.before, []
-        self._open_calls = {}
-        if fault.action != "retry" or answer.size or before:
-            turn.settle()
-            turn.failed = [] if before else taken
-            half = [up.ItemDeleted(item_id=answer.item_id)] if answer.size else []
-            return [*half, *self._take_back(open_ids), *self._put_back(before, answer.item_id)]
-        for entry in taken:
-            self.history.remove(entry.id)
-        turn.kept = taken
-        turn.pause_s = min(max(_PROBE_S[0], 2 * turn.pause_s), _PROBE_S[1])
-        turn.probe_s = self._now_s() + turn.pause_s if taken else None
-        if not taken:
-            return []
-        return [up.Notice(message="what you said is kept; it is sent when a model answers again")]
+        return self.kept.unanswered(answer, fault, self._now_s())

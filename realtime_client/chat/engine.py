@@ -31,7 +31,6 @@ from realtime_client.session.stats import BreakerStats, TextStats, Traffic
 from realtime_client.session.threads import Worker, join_all
 
 from .accumulator import Accumulator
-from .answers import Abort, Begin, Wishes
 from .backstage import Backstage
 from .breaker import Breaker, BreakerStore, MemoryStore
 from .chain import OnError
@@ -40,6 +39,7 @@ from .conversation import Conversation
 from .hooks import Filters, MakeFilter, OnResult, Watcher, Watching
 from .http import Exchange, Lanes
 from .limits import ChatLimits
+from .orders import Abort, Begin, Wishes
 from .place import Place
 from .wires.ask import Ask, HttpRequest
 from .wires.faults import SLOW, Fault, network

@@ -20,11 +20,11 @@ from realtime_client.session.session import LOOK_S, Session
 from realtime_client.session.stats import RoundTrip, Stats
 
 from .accumulator import Accumulator
-from .answers import Wishes
 from .breaker import BreakerStore
 from .chain import OnError
 from .engine import TextEngine
 from .limits import ChatLimits
+from .orders import Wishes
 from .place import Place
 from .writing import Writing
 
@@ -149,4 +149,4 @@ class ChatSession(Writing, Session):
             while self._conversation.makes(item_id) and not (deadline.expired or self.stop.is_set()):
                 with contextlib.suppress(TimeLimitError):
                     next(updates.until(Deadline(deadline.at_most_s(LOOK_S), self._clock)), None)
-        return msgspec.structs.replace(answer, alternatives=self._conversation.others(item_id))
+        return msgspec.structs.replace(answer, alternatives=self._conversation.kept.others(item_id))

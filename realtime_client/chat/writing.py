@@ -120,7 +120,7 @@ class Writing:
         index: from 0, in `Alternatives.texts`; item_id: default the newest. Errors: UsageError.
         """
         check_kind(index, int, "the number of an answer")
-        self._act(lambda: self._engine.act(lambda: (None, self._engine.conversation.choose(index, item_id))))
+        self._act(lambda: self._engine.act(lambda: (None, self._engine.conversation.kept.choose(index, item_id))))
 
     def decide_faults(self, decide: OnError | None) -> None:
         """Let a function decide otherwise about faults: `decide(fault, place)` returns an action, None for the planned.
