@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -25,7 +25,7 @@ from realtime_client.escape import one_line
 from realtime_client.history import Image
 from realtime_client.logs import Log
 from realtime_client.session.hub import Hub
-from realtime_client.session.observers import EventObserver, RecorderProtocol
+from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 from realtime_client.session.stats import BreakerStats, TextStats, Traffic
 from realtime_client.session.threads import Worker, join_all
@@ -36,14 +36,15 @@ from .breaker import Breaker, BreakerStore, MemoryStore
 from .chain import OnError
 from .chunk_buffer import ChunkBuffer
 from .conversation import Conversation
-from .hooks import Filters, MakeFilter, OnResult, Watcher, Watching
+from .hooks import Filters, MakeFilter, OnResult, Watcher, Watching, filtered, screen_fault
 from .http import Exchange, Lanes
 from .limits import ChatLimits
 from .orders import Abort, Begin, Wishes
 from .place import Place
-from .wires.ask import Ask, HttpRequest
+from .request_log import fault_fields, record_sent, request_fields, summary
+from .wires.ask import Ask
 from .wires.faults import SLOW, Fault, network
-from .wires.pieces import ErrorPiece, FinishPiece, Piece, TextPiece
+from .wires.pieces import ErrorPiece, FinishPiece, Piece
 from .wires.reader import Reader
 
 T = TypeVar("T")
@@ -306,9 +307,9 @@ class TextEngine:
             self.traffic.frames_out += 1
             self.traffic.bytes_out += len(request.body)
             if self._hub.records:
-                self._hub.publish((), now, functools.partial(_sent, _summary(command, place, request)))
+                self._hub.publish((), now, functools.partial(record_sent, summary(command, place, request)))
         self.streams.begin(stream, place.name, now)
-        _log.info("request", **_request_fields(command, place, request))
+        _log.info("request", **request_fields(command, place, request))
         worker.start()
 
     def _cannot_be_asked(self, stream: str, error: Exception) -> None:
@@ -374,16 +375,16 @@ class TextEngine:
         last = pieces[-1]
         if isinstance(last, ErrorPiece):
             self.traffic.failures += 1
-            _log.info("fault", stream=stream, **_fault_fields(last.fault))
+            _log.info("fault", stream=stream, **fault_fields(last.fault))
             _log.debug("fault_words", stream=stream, message=last.fault.message)
         elif isinstance(last, FinishPiece):
             self._stream_over(stream, last.at_s)
         answers, at_s = self.conversation.answers, pieces[0].at_s
-        shown = _filtered(filters, pieces) if filters else pieces
+        shown = filtered(filters, pieces) if filters else pieces
         try:
             crowded = self._tell(lambda: answers.take(stream, shown, reader.parts, altered=bool(filters)), at_s)
         except QueueFullError as error:
-            fault = ErrorPiece(stream, last.n, last.at_s, _screen(str(error)))
+            fault = ErrorPiece(stream, last.n, last.at_s, screen_fault(str(error)))
             crowded = self._tell(lambda: answers.take(stream, [fault], reader.parts), at_s)
         if pieces[0].n == 0:
             time.sleep(_YIELD_S)
@@ -396,64 +397,10 @@ class TextEngine:
             _log.info("stream", **msgspec.to_builtins(stats))
 
 
-def _request_fields(command: Begin, place: Place, request: HttpRequest) -> dict[str, Any]:
-    ask = command.ask
-    told = {"stream": command.stream, "source": place.name, "host": place.host, "path": request.path.partition("?")[0]}
-    return told | {"streaming": ask.stream, "entries": len(ask.entries), "bytes": len(request.body)}
-
-
-def _fault_fields(fault: Fault) -> dict[str, Any]:
-    """All but its words, which may repeat what was said."""
-    fields: dict[str, Any] = msgspec.to_builtins(fault)
-    return {name: value for name, value in fields.items() if name not in ("message", "hint") and value is not None}
-
-
-def _filtered(filters: Filters, pieces: list[Piece]) -> list[Piece]:
-    """The pieces as the filters let them through. One that fails ends the answer: it may be there to hide something."""
-    shown: list[Piece] = []
-    try:
-        for piece in pieces:
-            if isinstance(piece, TextPiece):
-                text = filters.feed(piece.text)
-                shown += [TextPiece(piece.stream, piece.n, piece.at_s, text)] if text else []
-                continue
-            if isinstance(piece, FinishPiece) and (rest := filters.end()):
-                shown.append(TextPiece(piece.stream, piece.n, piece.at_s, rest))
-            shown.append(piece)
-    except Exception as error:  # noqa: BLE001 - a filter is the user's
-        last = pieces[-1]
-        shown.append(ErrorPiece(last.stream, last.n, last.at_s, _screen(f"a filter failed: {error}")))
-    return shown
-
-
-def _screen(message: str) -> Fault:
-    return Fault(category="screen", action="fatal", message=one_line(message, 300), trips=False)
-
-
 def _abort_all(exchanges: Sequence[Exchange]) -> None:
     """Never under the lock: a socket is shut."""
     for exchange in exchanges:
         exchange.abort()
-
-
-def _sent(summary: bytes, recorder: RecorderProtocol, at_s: float) -> None:
-    recorder.sent(summary, (), (up.RequestSent(),), at_s)
-
-
-def _summary(command: Begin, place: Place, request: HttpRequest) -> bytes:
-    """Return what the journal keeps of a request. Each repeats the whole conversation, which stands there already."""
-    ask = command.ask
-    return msgspec.json.encode(
-        {
-            "type": "request",
-            "model": place.name,
-            "path": request.path,
-            "entries": len(ask.entries),
-            "bytes": len(request.body),
-            "stream": ask.stream,
-            "without": sorted(ask.without),
-        }
-    )
 
 
 def _too_long(message: str) -> Fault:

@@ -19,7 +19,8 @@ from realtime_client.escape import one_line
 from realtime_client.session.threads import Worker, join_all
 
 from .limits import WhenFull
-from .wires.pieces import Piece
+from .wires.faults import Fault
+from .wires.pieces import ErrorPiece, FinishPiece, Piece, TextPiece
 
 Filter = Callable[[str], str]
 """Takes a piece of text, and returns what is to be shown instead; '' to hold it back. If it has a method `end`, that is
@@ -138,6 +139,29 @@ class Watching:
             self._drop_one()
             self._queue.put_nowait(None)
         join_all([self.worker.thread], deadline)
+
+
+def filtered(filters: Filters, pieces: list[Piece]) -> list[Piece]:
+    """The pieces as the filters let them through. One that fails ends the answer: it may be there to hide something."""
+    shown: list[Piece] = []
+    try:
+        for piece in pieces:
+            if isinstance(piece, TextPiece):
+                text = filters.feed(piece.text)
+                shown += [TextPiece(piece.stream, piece.n, piece.at_s, text)] if text else []
+                continue
+            if isinstance(piece, FinishPiece) and (rest := filters.end()):
+                shown.append(TextPiece(piece.stream, piece.n, piece.at_s, rest))
+            shown.append(piece)
+    except Exception as error:  # noqa: BLE001 - a filter is the user's
+        last = pieces[-1]
+        shown.append(ErrorPiece(last.stream, last.n, last.at_s, screen_fault(f"a filter failed: {error}")))
+    return shown
+
+
+def screen_fault(message: str) -> Fault:
+    """Something on this program's side of the pieces failed."""
+    return Fault(category="screen", action="fatal", message=one_line(message, 300), trips=False)
 
 
 def filter_file(path: Path) -> MakeFilter:
