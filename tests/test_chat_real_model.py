@@ -68,11 +68,13 @@ def made(url: str) -> int:
 def test_a_fact_and_the_figures_of_its_answer(url: str, wire: str) -> None:
     with session(url, wire) as client:
         answer = client.ask("What is the capital of Australia?", timeout_s=WAIT_S)
-        assert (answer.text, answer.status) == ("The capital of Australia is Canberra.", "completed")
+        assert "Canberra" in answer.text
+        assert answer.status == "completed"
         assert answer.usage is not None
-        assert (answer.usage.input_tokens, answer.usage.output_tokens) == (37, 8)
+        assert (answer.usage.input_tokens, answer.usage.total_tokens) == (37, 37 + answer.usage.output_tokens)
         (stream,) = client.streams.stats()
-        assert (stream.tokens, stream.estimated, stream.source) == (8, False, f"{wire}/smollm2")
+        assert (stream.tokens, stream.estimated) == (answer.usage.output_tokens, False)
+        assert stream.source == f"{wire}/smollm2"
         assert stream.first_s is not None
         assert stream.total_s is not None
         assert 0 < stream.first_s < stream.total_s
