@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from realtime_client.chat import hints
 from realtime_client.errors import UsageError
-from realtime_client.settings import Settings, load_settings
+from realtime_client.settings import SPECS, Settings, load_settings
 from realtime_client.settings.providers import PROVIDERS, chain, is_text, ollama_url, provider_of
 from realtime_client.settings.target import endpoint, realtime_model
+from realtime_client.telemetry import spans
 
 KEYS = {
     "OPENAI_API_KEY": "k-openai", "AZURE_OPENAI_API_KEY": "k-azure", "AZURE_OPENAI_ENDPOINT": "https://r.openai.azure.com",
@@ -181,6 +183,8 @@ def test_a_token_goes_where_the_provider_has_its_key(model: str, headers: dict[s
     ("model", "url", "base"),
     [
         ("openai/m", "http://h/v1/", "http://h/v1"),
+        ("ollama/m", "http://h:1/v1/", "http://h:1"),
+        ("ollama/m", "http://h:1/api", "http://h:1"),
         ("azure/m", "https://r.openai.azure.com/openai/v1", "https://r.openai.azure.com"),
         ("apim/m", "https://g.azure-api.net/openai/deployments/m/chat/completions", "https://g.azure-api.net/openai"),
         ("gemini/m", "http://h", "http://h/v1beta"),
@@ -234,6 +238,11 @@ def test_headers_of_ones_own_go_along_and_are_secrets():
 def test_what_is_no_header(header: str):
     with pytest.raises(UsageError, match="--header"):
         load(header=header)
+
+
+def test_what_is_told_of_a_provider_elsewhere_knows_all_of_them():
+    assert set(PROVIDERS) == set(hints.KEYS) == set(spans._PROVIDERS)
+    assert all(key in SPECS for provider in PROVIDERS.values() for key in provider.keys)
 
 
 def test_the_providers_are_all_there():

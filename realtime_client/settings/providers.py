@@ -297,6 +297,7 @@ PROVIDERS: dict[str, Provider] = {
         headers=lambda s: _bearer(s.ollama_api_key),
         about="Ollama, on this machine or where OLLAMA_HOST says",
         keys=("ollama_api_key",),
+        tidy=lambda url: url.removesuffix("/v1").removesuffix("/api"),
     ),
     "openai": Provider(
         wire="openai_chat:OpenAIChat",
