@@ -680,6 +680,21 @@ def test_settings_name_the_server_and_the_key(capsys: pytest.CaptureFixture[str]
     assert KEY not in out + told
 
 
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--model", "antropic/x"], "flag --model: there is no provider 'antropic'"),
+        (["--fallback", "anthropic/x"], "flag --fallback: anthropic/x: there is no key: set ANTHROPIC_API_KEY"),
+        (["--fallback", "ollama/x"], "then to      ollama/x at 127.0.0.1:11434"),
+    ],
+)
+def test_settings_say_what_a_realtime_session_has_of_text_models(
+    args: list[str], says: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["settings", *args]) == 0
+    assert says in capsys.readouterr().out
+
+
 def test_models_of_a_provider(capsys: pytest.CaptureFixture[str]):
     with TextServer(lambda request: request.answer(LISTED)) as server:
         assert main(["models", "openai", "--url", server.url]) == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from realtime_client.chat.place import Place
 from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
@@ -45,13 +46,21 @@ def _endpoint_report(settings: Settings) -> dict[str, Any]:
     if providers.is_text(settings):
         return _text_report(settings)
     place, key = endpoint(settings), key_setting(settings)
-    return {
+    report: dict[str, Any] = {
         "kind": target(settings),
         "name": place.name,
         "url": shown_url(place.url) if place.url else None,
         "headers": sorted(place.headers),
         "key": settings.source(key) if key else None,
     }
+    try:
+        return report | {"then": _standing_in(providers.chain(settings))}
+    except UsageError as error:
+        return report | {"error": str(error)}
+
+
+def _standing_in(places: list[Place]) -> list[str]:
+    return [f"{place.name} at {place.host}" for place in places]
 
 
 def _text_report(settings: Settings) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def _text_report(settings: Settings) -> dict[str, Any]:
         "url": shown_url(first.base_url),
         "headers": sorted(first.headers),
         "key": settings.source(key) if key else None,
-        "then": [f"{place.name} at {place.host}" for place in places[1:]],
+        "then": _standing_in(places[1:]),
     }
 
 
@@ -76,7 +85,7 @@ def _lines(settings: Settings) -> list[str]:
     place = report["endpoint"]
     headers = f" (with {', '.join(place['headers'])})" if place["headers"] else ""
     if "error" in place:
-        headers = f": {place['error']}"
+        headers = f"{headers}: {place['error']}"
     lines = [
         f"talks to     {place['url'] or place['name']}{headers}",
         *(f"then to      {other}" for other in place.get("then", ())),
