@@ -261,18 +261,27 @@ class AsyncSession(Generic[S]):
         """Iterate over updates from now on. timeout_s: longest wait for one update."""
         return Updates(self.session.updates(), seconds(timeout_s, "timeout_s"))
 
-    async def ask(self, text: str | None = None, *, audio: Buffer | None = None, timeout_s: float = 60.0) -> Answer:
-        """Say one thing and wait for the whole answer.
+    async def ask(
+        self,
+        text: str | None = None,
+        *,
+        audio: Buffer | None = None,
+        timeout_s: float = 60.0,
+        images: Sequence[str] = (),
+        answers: int = 1,
+    ) -> Answer:
+        """Say one thing and wait for the whole answer; images and answers: see `send_text`, and `ChatSession.ask`.
 
         When cancelled, it stops that answer and no other. The exception is an answer to audio that the server
         gives of its own accord and that has not begun by then.
         """
-        data = check_ask(text, audio, self.facts)
+        data = None if images and text is not None and audio is None else check_ask(text, audio, self.facts)
+        deadline = Deadline(seconds(timeout_s, "timeout_s"))
         follower = TurnFollower(None, self.session.output_format)
 
         async def say() -> None:
             if text is not None:
-                follower.request = (await self.send_text(text)).request_id
+                follower.request = (await self.send_text(text, images=images, answers=answers)).request_id
                 return
             await self._changes()
             facts = self.facts
@@ -283,7 +292,8 @@ class AsyncSession(Generic[S]):
                 follower.request = await self.respond()
 
         try:
-            return await self._follow(follower, say, timeout_s)
+            answer = await self._follow(follower, say, timeout_s)
+            return answer if answers == 1 else await self._with_others(answer, deadline)
         except asyncio.CancelledError:
             self._withdraw(follower)
             if data is not None and follower.request is None:
@@ -331,6 +341,16 @@ class AsyncSession(Generic[S]):
             except StopAsyncIteration:
                 raise self.session.over() from None
         return self.session.answer_of(follower)
+
+    async def _with_others(self, answer: Answer, deadline: Deadline) -> Answer:
+        """Wait for the answers beside this one, too."""
+        chat = self._chat("several answers")
+        async with self.updates() as updates:
+            with contextlib.suppress(StopAsyncIteration):
+                while chat.makes_others(answer) and not deadline.expired:
+                    with contextlib.suppress(TimeLimitError):
+                        await updates.next(deadline.at_most_s(LOOK_S))
+        return chat.with_others(answer)
 
     def _withdraw(self, follower: TurnFollower) -> None:
         """Nobody waits for this answer any longer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 from test_aio import our_threads, run
@@ -11,6 +12,8 @@ from text_server import Request, TextServer, answers, delta, drops, refuses, str
 
 from realtime_client import aio, errors
 from realtime_client import updates as up
+from realtime_client.chat.session import ChatSession
+from realtime_client.chat.wires.pieces import FinishPiece, Piece
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 
@@ -18,8 +21,8 @@ IMAGE = "data:image/png;base64,iVBORw0KGgo="
 LIMIT_S = 20.0
 
 
-def session_of(server: TextServer) -> aio.Connecting[RealtimeClient]:
-    return aio.connect(model="openai/test", url=server.url, token="sk-123456789", record=False, retry_delay_s=0.01)
+def session_of(server: TextServer) -> aio.Connecting[ChatSession]:
+    return aio.connect_text(model="openai/test", url=server.url, token="sk-123456789", record=False, retry_delay_s=0.01)
 
 
 async def wait_for(updates: aio.Updates, kind: type[up.Update], **fields: object) -> up.Update:
@@ -78,6 +81,34 @@ def test_images_several_answers_again_other_words_and_a_choice() -> None:
                         await call
 
     run(main)
+
+
+def test_ask_takes_images_and_waits_for_several_answers() -> None:
+    """As `ChatSession.ask` does, whichever of them is made last."""
+    held = threading.Event()
+    over: list[str] = []
+
+    def script(request: Request) -> None:
+        if server.requests.index(request) == 2:
+            request.wait(held)
+        answers(f"answer {request.connection}")(request)
+
+    def count(piece: Piece) -> None:
+        if isinstance(piece, FinishPiece):
+            over.append(piece.stream)
+            if len(over) == 2:
+                held.set()
+
+    async def main() -> None:
+        async with session_of(server) as session:
+            session.session.watch(count)
+            answer = await session.ask("What is this?", images=[IMAGE], answers=3, timeout_s=LIMIT_S)
+            assert {answer.text, *answer.alternatives} == {"answer 0", "answer 1", "answer 2"}
+            assert server.requests[0].json["messages"][-1]["content"][0]["type"] == "image_url"
+            assert (await session.ask("", images=[IMAGE], timeout_s=LIMIT_S)).status == "completed"
+
+    with TextServer(script) as server:
+        run(main)
 
 
 def test_a_session_has_the_same_threads_as_everywhere() -> None:

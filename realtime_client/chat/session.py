@@ -145,8 +145,19 @@ class ChatSession(Writing, Session):
         with self.updates() as updates:
             request = self.send_text(text, images=images, answers=answers).request_id
             answer = self._follow(updates.until(deadline), request, timeout_s)
-            item_id = answer.item_ids[0] if answer.item_ids else ""
-            while self._conversation.makes(item_id) and not (deadline.expired or self.stop.is_set()):
+            while self.makes_others(answer) and not (deadline.expired or self.stop.is_set()):
                 with contextlib.suppress(TimeLimitError):
                     next(updates.until(Deadline(deadline.at_most_s(LOOK_S), self._clock)), None)
-        return msgspec.structs.replace(answer, alternatives=self._conversation.kept.others(item_id))
+        return self.with_others(answer)
+
+    def makes_others(self, answer: Answer) -> bool:
+        """Whether answers that were asked for together with this one are still being made."""
+        return self._conversation.makes(_item_id(answer))
+
+    def with_others(self, answer: Answer) -> Answer:
+        """Return the answer with those that stand beside it now, as its `alternatives`."""
+        return msgspec.structs.replace(answer, alternatives=self._conversation.kept.others(_item_id(answer)))
+
+
+def _item_id(answer: Answer) -> str:
+    return answer.item_ids[0] if answer.item_ids else ""
