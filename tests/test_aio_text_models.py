@@ -89,9 +89,10 @@ def test_ask_takes_images_and_waits_for_several_answers() -> None:
     over: list[str] = []
 
     def script(request: Request) -> None:
-        if server.requests.index(request) == 2:
+        number = server.requests.index(request)
+        if number == 2:
             request.wait(held)
-        answers(f"answer {request.connection}")(request)
+        answers(f"answer {number}")(request)
 
     def count(piece: Piece) -> None:
         if isinstance(piece, FinishPiece):
