@@ -355,9 +355,9 @@ ROWS: dict[str, Row] = {
         "what makes no sense (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)): {?}")),
     "no chunk": row("7", judged=False, error=senseless("what makes no sense (Expected `object`, got `int`): 7")),
     "a proxy's page": Row(b"<html>\n<body>Sign in</body></html>", {"error": senseless(
-        "no answer, but: <html> <body>Sign in</body></html>")}, judged=False),
+        "no answer, but: <html> <body>Sign in</body></html> (is the URL right?)")}, judged=False),
     "a proxy's word": Row(b"upstream connect error", {"error": senseless(
-        "no answer, but: upstream connect error")}, judged=False),
+        "no answer, but: upstream connect error (is the URL right?)")}, judged=False),
     # Azure
     "the filter's first chunk": row({"id": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}], "model": ""},
                                     HI, STOP, DONE, text="Hi", finish="stop"),

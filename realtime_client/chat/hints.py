@@ -66,6 +66,8 @@ def _of_the_status(fault: Fault, provider: str, model: str) -> str:
         return f"the key may not use {model}: choose another model, or ask for access at the provider"
     if status == 404:
         return _of_what_is_missing(provider, model, said=fault.message)
+    if status == 429 and fault.retry_after_s and fault.action != "retry":  # else the pause is told with it
+        return f"the provider wants to be left alone for {fault.retry_after_s:.0f} s"
     if status == 503 and provider == "ollama":
         return "its queue is full (OLLAMA_MAX_QUEUE)"
     return ""
