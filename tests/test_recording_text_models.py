@@ -331,6 +331,7 @@ def test_recover_after_a_kill_gives_the_same_transcript(tmp_path):
 def test_a_realtime_session_that_goes_on_in_writing_says_so_in_one_transcript_and_one_report(tmp_path):
     def script(peer: Peer) -> None:
         peer.greet()
+        peer.send(type="session.updated", event_id="e", session=peer.receive("session.update")["session"])
         peer.receive("response.create")
         peer.answer("It is three.", "resp_1")
         peer.receive("conversation.item.create")
