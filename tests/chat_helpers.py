@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from realtime_client.chat.breaker import Breaker, MemoryStore
 from realtime_client.chat.chain import OnError
 from realtime_client.chat.conversation import Conversation
 from realtime_client.chat.limits import ChatLimits
-from realtime_client.chat.orders import Abort, Begin, Wishes
+from realtime_client.chat.orders import Abort, Begin, Consult, Wishes
 from realtime_client.chat.place import Place
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.faults import CUT, Fault, network
@@ -74,12 +75,15 @@ class Talk:
         result = action()
         happened = result[-1] if isinstance(result, tuple) else result
         self.told += happened
-        for command in self.conversation.answers.commands:
+        answers = self.conversation.answers
+        commands, answers.commands = answers.commands, []
+        for command in commands:
             if isinstance(command, Abort):
                 self.aborted.append(command.stream)
+            elif isinstance(command, Consult):
+                self.do(functools.partial(answers.decided, command, *answers.judged(command)))
             else:
                 self.begun.append(command)
-        self.conversation.answers.commands = []
         return result
 
     # What the user does

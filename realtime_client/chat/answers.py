@@ -21,7 +21,7 @@ from .continuation import INSTRUCTION
 from .hints import hint
 from .limits import ChatLimits
 from .meanings import ENDS, empty, hook_failed, nobody, shown
-from .orders import Abort, Begin, Book, Command, Wishes
+from .orders import Abort, Begin, Book, Command, Consult, Wishes
 from .place import Place
 from .raising import raises
 from .selection import GO_ON, select
@@ -256,6 +256,7 @@ class Answers:
     def _cut_short(self, answer: Answering) -> list[up.Update]:
         """An answer goes too far: it ends here, and what came of it stays."""
         self._drop_stream(answer, abort=True)
+        self.breakers[answer.place].released()
         kept = self._book.keep(answer, (Text(text=answer.text),), "incomplete")
         message = f"the answer is longer than {self._limits.answer_characters} characters"
         done = self.done(answer, "incomplete", reason="max_output_tokens", error=message)
@@ -337,21 +338,34 @@ class Answers:
             happened.append(up.Notice(message=f"{place.name}: {_SHORTENED}"))
         else:
             happened += self._told_breaker(at, fault)
-        action, fault = self._decided(fault, place)
-        step = answer.way.after(fault, self._now_s(), shown=bool(answer.size), refused=refused, action=action)
+        consult = Consult(answer.response_id, fault, place, refused)
+        if self.on_error is None:
+            return happened + self.decided(consult, None, fault)
+        self.commands.append(consult)
+        return happened
+
+    def decided(self, consult: Consult, action: Action | None, fault: Fault) -> list[up.Update]:
+        """Do what was decided about a fault. action: None for the one that is planned."""
+        answer = self.running.get(consult.response_id)
+        if answer is None:
+            return []  # it was cancelled meanwhile
+        at, shown = answer.place, bool(answer.size)
+        step = answer.way.after(fault, self._now_s(), shown=shown, refused=consult.refused, action=action)
+        happened: list[up.Update] = []
         if step.place is not None and not fault.field:
             again = "restart" if fault.action == "restart" and not answer.size else "retry"
             done = again if step.place == at else "fallback"
             happened.append(self._failure(fault, answer, action=done, benign=True))
         return happened + self._step(answer, step, fault)
 
-    def _decided(self, fault: Fault, place: Place) -> tuple[Action | None, Fault]:
-        """Ask the program what to do. One that cannot say ends the answer."""
+    def judged(self, consult: Consult) -> tuple[Action | None, Fault]:
+        """Ask the program what to do, while nothing is decided: it may call. One that cannot say ends the answer."""
+        fault = consult.fault
         if self.on_error is None:
             return None, fault
         try:
-            action = self.on_error(fault, place)
-        except Exception as error:  # noqa: BLE001 - it is the user's
+            action = self.on_error(fault, consult.place)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's
             return "fatal", hook_failed(f"what decides about faults failed: {type(error).__name__}: {error}", fault)
         if action not in (None, *get_args(Action)):
             return "fatal", hook_failed(f"what decides about faults said {action!r}: no action", fault)

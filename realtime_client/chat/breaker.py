@@ -17,7 +17,8 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """When it opens, and for how long.
 
     It opens after in_a_row failures in a row, or when `rate` of at least `least` outcomes of the last window_s seconds
-    were failures; for open_s seconds, or as long as the server asked for. Then `probes` requests at a time may try.
+    were failures; for open_s seconds, or as long as the server asked for, up to longest_s. Then `probes` requests at a
+    time may try; one of which nothing is heard for lost_s is forgotten: its program may have died.
     """
 
     in_a_row: int = 5
@@ -25,11 +26,16 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     least: int = 10
     window_s: float = 60.0
     open_s: float = 30.0
+    longest_s: float = 3600.0
+    lost_s: float = 600.0
     probes: int = 1
 
 
 class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a breaker knows. outcomes: (when, whether it failed), oldest first; until_s: open until then."""
+    """What a breaker knows.
+
+    outcomes: (when, whether it failed), oldest first. until_s: open until then, or half open and waiting for probes.
+    """
 
     state: State = "closed"
     outcomes: tuple[tuple[float, bool], ...] = ()
@@ -90,8 +96,11 @@ class Breaker:
                 return False
             state = msgspec.structs.replace(state, state="half_open", probing=0)
         if state.probing >= self._policy.probes:
-            return False
-        self._store.save(self.key, msgspec.structs.replace(state, probing=state.probing + 1))
+            if now_s < state.until_s:
+                return False
+            state = msgspec.structs.replace(state, probing=0)  # nobody told how they went: they are lost
+        until_s = now_s + self._policy.lost_s
+        self._store.save(self.key, msgspec.structs.replace(state, probing=state.probing + 1, until_s=until_s))
         return True
 
     def succeeded(self, now_s: float) -> None:
@@ -118,7 +127,9 @@ class Breaker:
         if not opens:
             self._store.save(self.key, msgspec.structs.replace(state, outcomes=outcomes))
             return
-        until_s = max(state.until_s, now_s + max(self._policy.open_s, retry_after_s or 0.0))
+        asked_s = min(retry_after_s or 0.0, self._policy.longest_s)
+        before_s = state.until_s if state.state == "open" else 0.0
+        until_s = max(before_s, now_s + max(self._policy.open_s, asked_s))
         self._store.save(self.key, BreakerState(state="open", outcomes=outcomes, until_s=until_s, reason=reason))
 
     def _outcomes(self, state: BreakerState, now_s: float, *, failed: bool) -> tuple[tuple[float, bool], ...]:

@@ -14,7 +14,8 @@ from .wires.faults import CUT, Action, Fault
 OnError = Callable[[Fault, Place], Action | None]
 """Decides otherwise: (what went wrong, where) -> an action, or None for the one that is planned.
 
-It is called while the session decides: it must be quick, and call nothing of the session."""
+It is called in the thread of the stream, and may call the session, but not wait for an answer. One that fails, or
+returns anything else, decides nothing."""
 
 _LONGEST_DELAY_S = 30.0
 

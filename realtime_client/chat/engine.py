@@ -10,9 +10,9 @@ It lives in a session's hub: a `ChatSession` has nothing else, a realtime sessio
 from __future__ import annotations
 
 import functools
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -36,13 +36,12 @@ from .breaker import Breaker, BreakerStore, MemoryStore
 from .chain import OnError
 from .chunk_buffer import ChunkBuffer
 from .conversation import Conversation
-from .hooks import Filters, MakeFilter, OnResult, Watcher, Watching, filtered, screen_fault
+from .hooks import Filters, MakeFilter, OnResult, Watcher, Watching, filter_failed, filtered, screen_fault
 from .http import Exchange, Lanes
 from .limits import ChatLimits
-from .orders import Abort, Begin, Wishes
+from .orders import Abort, Begin, Consult, Wishes
 from .place import Place
 from .request_log import fault_fields, record_sent, request_fields, summary
-from .wires.ask import Ask
 from .wires.faults import SLOW, Fault, network
 from .wires.pieces import ErrorPiece, FinishPiece, Piece
 from .wires.reader import Reader
@@ -52,8 +51,6 @@ Happened = Sequence[up.Update]
 _log = Log("chat")
 _LOOK_S = 0.25
 _FIRST_BYTE, _SILENCE, _WHOLE = "--first-byte-timeout", "--silence-timeout", "--stream-timeout"
-_MOST_COMMANDS = 1024
-_LOOK = Begin("", -1, Ask(model="", entries=()))  # nothing is to begin: something is due sooner
 _LOCAL = "ollama"  # the provider that tells what it is doing
 _SILENT_S = 1.0
 # A thread hands the interpreter over when it blocks, else after 5 ms: what comes in one burst would be read to its end
@@ -65,7 +62,8 @@ _BREAKERS = MemoryStore()
 class TextEngine:
     """Makes answers. hub: of the session that it lives in. breakers: where they are kept, default in this program.
 
-    conversation: what was said. streams: the figures of its streams. traffic: what was sent and came.
+    conversation: what was said. streams: the figures of its streams. traffic: what was sent and came. failure: the
+    first exception of one of its threads.
     """
 
     def __init__(
@@ -90,6 +88,7 @@ class TextEngine:
         )
         self.streams = Accumulator()
         self.traffic = Traffic()
+        self.failure: BaseException | None = None
         self._event_observers: tuple[EventObserver, ...] = ()
         self._filters: tuple[MakeFilter, ...] = ()
         self._watchers: tuple[Watching, ...] = ()
@@ -99,9 +98,11 @@ class TextEngine:
         self._clock = clock
         self._limits = limits
         self._lanes = Lanes()
-        self._inbox: queue.Queue[Begin | None] = queue.Queue(_MOST_COMMANDS)
+        self._waiting: deque[Begin] = deque()  # at most one for each answer that runs
+        self._wake = threading.Event()
+        self._over = False
         self._due_s: float | None = None  # what the coordinator waits for
-        self._coordinator = Worker("realtime-coordinator", self._coordinate, hub.fail)
+        self._coordinator = Worker("realtime-coordinator", self._coordinate, self._failed)
         self._running: dict[str, tuple[Exchange, Worker]] = {}
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -118,7 +119,8 @@ class TextEngine:
     def end(self, deadline: Deadline) -> None:
         """Cut what runs, and wait for the threads."""
         self._tell(self.conversation.end, ended=True)
-        self._inbox.put(None)  # it is never full: the conversation bounds what it asks for
+        self._over = True
+        self._wake.set()
         if self._coordinator.thread.ident:
             join_all([self._coordinator.thread], deadline)
         self.abort()
@@ -143,10 +145,11 @@ class TextEngine:
             workers += [watching.worker for watching in self._watchers]
         return [*self._backstage.threads(), *(worker.thread for worker in workers if worker.thread.ident)]
 
-    @property
-    def failure(self) -> BaseException | None:
-        """The first exception of the coordinator."""
-        return self._coordinator.error
+    def _failed(self, error: BaseException) -> None:
+        """A thread failed: the session ends, and whoever waits for an answer is told."""
+        self.failure = self.failure or error
+        self._hub.fail(error)
+        self._hub.finish("failed")
 
     def stats(self) -> TextStats:
         """Return the figures of its models."""
@@ -232,6 +235,7 @@ class TextEngine:
         """
         hub = self._hub
         aborts: list[Exchange] = []
+        consults: list[Consult] = []
         with hub.lock:
             happened = decide()
             now = self._clock.monotonic() if at_s is None else at_s
@@ -242,46 +246,51 @@ class TextEngine:
                     if isinstance(command, Abort):
                         found = self._running.get(command.stream)
                         aborts += [] if found is None else [found[0]]
+                        self._waiting = deque(each for each in self._waiting if each.stream != command.stream)
+                    elif isinstance(command, Consult):
+                        consults.append(command)
                     elif not ended:
                         hub.turns.asked(now)
-                        self._inbox.put_nowait(command)
-            self._wake_for(self.conversation.due_s)
+                        self._waiting.append(command)
+                        self._wake.set()
+            if self.conversation.due_s != self._due_s:
+                self._wake.set()
             told = self._held.pass_on(happened, crowded=hub.inbound.crowded)
             crowded = hub.publish(told, now) and self._limits.when_full == "block"
         _abort_all(aborts)
         hub.tell_directly(happened, now)
+        for consult in consults:
+            self._consult(consult)
         return crowded
 
-    def _wake_for(self, due_s: float | None) -> None:
-        """The coordinator waits for what was due before: tell it of another moment."""
-        if due_s != self._due_s:
-            self._due_s = due_s
-            if due_s is not None and not self._inbox.full():
-                self._inbox.put_nowait(_LOOK)
+    def _consult(self, consult: Consult) -> None:
+        """Ask the program what to do about a fault: not under the lock, since it may call the session."""
+        answers = self.conversation.answers
+        action, fault = answers.judged(consult)
+        self._tell(lambda: answers.decided(consult, action, fault))
 
     # --- the coordinator ----------------------------------------------------------------------------------------------
 
     def _coordinate(self) -> None:
         """Begin what is to begin, end what takes too long, do what is due."""
         self._lanes.warm(self.conversation.answers.places[0])
-        while not self._hub.stop.is_set() or not self._inbox.empty():
-            try:
-                command = self._inbox.get(timeout=self._wait_s())
-            except queue.Empty:
-                pass
-            else:
-                if command is None:
-                    return
-                if command is not _LOOK:
-                    self._begin_stream(command)
+        while not (self._over or self._hub.stop.is_set()):
+            self._wake.wait(self._wait_s())
+            self._wake.clear()
+            while (command := self._next()) is not None:
+                self._begin_stream(command)
             self._look_after_streams()
             due_s = self.conversation.due_s
             if due_s is not None and due_s <= self._clock.monotonic():
                 self._tell(self.conversation.tick)
 
+    def _next(self) -> Begin | None:
+        with self._hub.lock:
+            return self._waiting.popleft() if self._waiting and not self._over else None
+
     def _wait_s(self) -> float | None:
         """How long there is nothing to do but to wait for a command; None for as long as it takes."""
-        due_s = self.conversation.due_s
+        due_s = self._due_s = self.conversation.due_s
         look_s = _LOOK_S if self._running else None
         if due_s is None:
             return look_s
@@ -292,13 +301,20 @@ class TextEngine:
         try:
             request = place.wire.request(command.ask)
         except Exception as error:  # noqa: BLE001 - whatever stands in the conversation, the session goes on
-            self._cannot_be_asked(stream, error)
+            why = f"the question cannot be put into words of this wire: {type(error).__name__}: {error}"
+            self._cannot_be_asked(
+                stream, Fault(category="protocol", action="fatal", message=one_line(why, 300), trips=False)
+            )
             return
         reader = place.wire.reader(stream)
-        filters = Filters(self._filters)
+        try:
+            filters = Filters(self._filters)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a filter is the user's
+            self._cannot_be_asked(stream, filter_failed(error))
+            return
         take = functools.partial(self._on_pieces, stream, reader, filters)
         exchange = Exchange(place, request, reader, take, lanes=self._lanes, clock=self._clock)
-        worker = Worker(f"realtime-{stream}", functools.partial(self._stream, stream, exchange), self._hub.fail)
+        worker = Worker(f"realtime-{stream}", functools.partial(self._stream, stream, exchange), self._failed)
         now = self._clock.monotonic()
         with self._hub.lock:
             if not self.conversation.answers.wants(stream):
@@ -312,9 +328,7 @@ class TextEngine:
         _log.info("request", **request_fields(command, place, request))
         worker.start()
 
-    def _cannot_be_asked(self, stream: str, error: Exception) -> None:
-        message = f"the question cannot be put into words of this wire: {type(error).__name__}: {error}"
-        fault = Fault(category="protocol", action="fatal", message=one_line(message, 300), trips=False)
+    def _cannot_be_asked(self, stream: str, fault: Fault) -> None:
         last: list[Piece] = [ErrorPiece(stream, 0, self._clock.monotonic(), fault)]
         self._tell(lambda: self.conversation.answers.take(stream, last, tuple))
 
@@ -332,7 +346,7 @@ class TextEngine:
                 if now - exchange.started_s > limits.first_byte_s:
                     exchange.abort(network(f"{host} said nothing within {limits.first_byte_s:g} s ({_FIRST_BYTE})"))
             elif exchange.reader.finished:
-                if now - heard_s > limits.grace_s:
+                if now - heard_s > limits.grace_s or now - begun_s > limits.stream_timeout_s:
                     exchange.abort()
             elif now - heard_s > limits.silence_s:
                 exchange.abort(network(f"{host} was silent for {limits.silence_s:g} s ({_SILENCE})"))
@@ -401,6 +415,11 @@ def _abort_all(exchanges: Sequence[Exchange]) -> None:
     """Never under the lock: a socket is shut."""
     for exchange in exchanges:
         exchange.abort()
+
+
+def _unspeakable(error: Exception) -> Fault:
+    message = f"the question cannot be put into words of this wire: {type(error).__name__}: {error}"
+    return Fault(category="protocol", action="fatal", message=one_line(message, 300), trips=False)
 
 
 def _too_long(message: str) -> Fault:

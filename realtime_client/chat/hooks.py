@@ -58,6 +58,7 @@ class Filters:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"it returned {type(value).__name__}, not text")
+    value.encode()  # half a surrogate pair could be neither sent nor recorded
     return value
 
 
@@ -122,7 +123,7 @@ class Watching:
                 result = self._watcher(piece)
                 if result is not None:
                     self._on_result(result)
-            except Exception as error:  # noqa: BLE001 - a hook is the user's
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is the user's
                 self._fail(f"{type(error).__name__}: {error}")
 
     def _fail(self, why: str) -> None:
@@ -153,10 +154,15 @@ def filtered(filters: Filters, pieces: list[Piece]) -> list[Piece]:
             if isinstance(piece, FinishPiece) and (rest := filters.end()):
                 shown.append(TextPiece(piece.stream, piece.n, piece.at_s, rest))
             shown.append(piece)
-    except Exception as error:  # noqa: BLE001 - a filter is the user's
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a filter is the user's
         last = pieces[-1]
-        shown.append(ErrorPiece(last.stream, last.n, last.at_s, screen_fault(f"a filter failed: {error}")))
+        shown.append(ErrorPiece(last.stream, last.n, last.at_s, filter_failed(error)))
     return shown
+
+
+def filter_failed(error: BaseException) -> Fault:
+    """A filter, or what makes it, failed."""
+    return screen_fault(f"a filter failed: {type(error).__name__}: {error}")
 
 
 def screen_fault(message: str) -> Fault:
@@ -177,7 +183,7 @@ def filter_file(path: Path) -> MakeFilter:
         spec.loader.exec_module(module)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{path} cannot be run: {one_line(f'{type(error).__name__}: {error}', 200)}") from error
     make = getattr(module, "make_filter", None)
     if callable(make):

@@ -7,6 +7,7 @@ Closing a response from another thread does not wake a reader that is blocked in
 from __future__ import annotations
 
 import contextlib
+import http.cookiejar
 import re
 import socket
 import ssl
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from realtime_client.deadline import Clock
+from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 
 from .place import Place
@@ -51,6 +53,8 @@ class Lane:
             trust_env=place.proxy is True,
             timeout=httpx2.Timeout(None, connect=CONNECT_S, write=WRITE_S, pool=CONNECT_S),
         )
+        # A server that sets cookies could make us send more of them than it takes.
+        self.client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
         self.connections = 0
         self._sockets: list[socket.socket] = []
 
@@ -215,8 +219,6 @@ class Exchange:
             return self._exchange(lane, request)
         except httpx2.HTTPError as error:
             return fault_of(error, place)
-        except (httpx2.InvalidURL, ValueError, UnicodeError) as error:
-            return _fatal(f"the request cannot be sent: {error}")
         finally:
             with self._lock:
                 self._lane = None
@@ -224,13 +226,11 @@ class Exchange:
 
     def _exchange(self, lane: Lane, request: HttpRequest) -> Fault | None:
         place, reader = self.place, self.reader
-        url = place.url(request)
-        headers = {**request.headers, **place.headers}
-        if place.sign is not None:
-            headers |= place.sign(request.method, url, headers, request.body)
-        with lane.client.stream(
-            request.method, url, content=request.body, headers=headers, extensions={"trace": self._traced(lane)}
-        ) as response:
+        try:
+            made = self._made(lane, request)
+        except (RealtimeError, httpx2.InvalidURL, ValueError) as error:
+            return _fatal(f"the request cannot be sent: {error}")
+        with contextlib.closing(lane.client.send(made, stream=True)) as response:
             self.begun_s = self.heard_s = self._clock.monotonic()
             if 300 <= response.status_code < 400:
                 where = one_line(response.headers.get("location", "somewhere else"), 100)
@@ -246,6 +246,15 @@ class Exchange:
                 if pieces:
                     self._take(pieces)
         return None
+
+    def _made(self, lane: Lane, request: HttpRequest) -> httpx2.Request:
+        place = self.place
+        url = place.url(request)
+        headers = {**request.headers, **place.headers}
+        if place.sign is not None:
+            headers |= place.sign(request.method, url, headers, request.body)
+        traced = {"trace": self._traced(lane)}
+        return lane.client.build_request(request.method, url, content=request.body, headers=headers, extensions=traced)
 
     def _traced(self, lane: Lane) -> Callable[[str, dict[str, Any]], None]:
         def trace(event: str, info: dict[str, Any]) -> None:
@@ -272,7 +281,9 @@ def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
         return network(f"cannot reach {place.host}: {'nothing listens there' if nobody else says}")
     if isinstance(error, httpx2.DecodingError):
         return malformed(f"the answer cannot be read: {says}")
-    if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
+    if isinstance(error, httpx2.LocalProtocolError):  # its words hold the header, which may be a key
+        return _fatal("the request cannot be sent: a header, perhaps the key, holds what no header can")
+    if isinstance(error, httpx2.UnsupportedProtocol):
         return _fatal(f"the request cannot be sent: {says}")
     if isinstance(error, httpx2.TimeoutException):
         return network(f"{place.host} takes nothing more: {says}")

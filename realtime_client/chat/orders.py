@@ -11,6 +11,7 @@ from realtime_client.changes import ToolSpec
 from realtime_client.history import Part
 
 from .answering import Answering
+from .place import Place
 from .wires.ask import Ask
 from .wires.faults import Fault
 
@@ -29,7 +30,19 @@ class Abort(msgspec.Struct, frozen=True):
     stream: str
 
 
-Command = Begin | Abort
+class Consult(msgspec.Struct, frozen=True):
+    """The program is to be asked what to do about a fault, with `Answers.judged`; `Answers.decided` does it.
+
+    refused: the fault is about a field, which is left out from now on.
+    """
+
+    response_id: str
+    fault: Fault
+    place: Place
+    refused: bool
+
+
+Command = Begin | Abort | Consult
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -304,7 +305,9 @@ def retry_after_s(headers: Mapping[str, str], *, now: dt.datetime | None = None)
     `retry-after-ms`; `retry-after` in seconds or as a date (RFC 9110).
     """
     try:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        seconds = float(headers["retry-after-ms"]) / 1000
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
     except (KeyError, ValueError):
         pass
     value = headers.get("retry-after", "")
@@ -317,7 +320,7 @@ def retry_after_s(headers: Mapping[str, str], *, now: dt.datetime | None = None)
             return None
         date = date if date.tzinfo else date.replace(tzinfo=dt.UTC)
         seconds = (date - (now or dt.datetime.now(dt.UTC))).total_seconds()
-    return max(0.0, seconds) if seconds == seconds else None  # noqa: PLR0124 - not a number
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _retry_delay_s(value: Any) -> float | None:
@@ -327,6 +330,6 @@ def _retry_delay_s(value: Any) -> float | None:
     error = value.get("error") if isinstance(value, dict) else None
     for detail in _list(error.get("details")) if isinstance(error, dict) else ():
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
-        if isinstance(delay, str) and re.fullmatch(r"\d+(\.\d+)?s", delay):
+        if isinstance(delay, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?s", delay):
             return float(delay[:-1])
     return None

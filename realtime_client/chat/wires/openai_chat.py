@@ -132,6 +132,7 @@ class _Chunk(msgspec.Struct, gc=False):
 _CHUNK = msgspec.json.Decoder(_Chunk)
 _decode = _CHUNK.decode
 _FAILED = "the server says no more than that it failed"
+_LONGEST_MS = 1e9  # what is longer, or no number, is no time that anything took
 _REASONS: dict[str, pc.Reason] = {
     "stop": "stop",
     "eos": "stop",
@@ -345,4 +346,6 @@ def timings_of(timings: Any) -> pc.Timings | None:
 
 def _seconds(timings: dict[str, Any], name: str) -> float | None:
     value = timings.get(name)
-    return value / 1000 if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LONGEST_MS:
+        return value / 1000
+    return None
