@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.chat.engine import TextEngine
-from realtime_client.chat.hooks import MakeFilter
+from realtime_client.chat.hooks import MakeFilter, OnResult, Watcher
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.orders import Wishes
 from realtime_client.chat.place import Place
@@ -22,6 +22,7 @@ from realtime_client.client.connection import Connection
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.deadline import Deadline
 from realtime_client.errors import ConnectError, UsageError
+from realtime_client.session.arguments import check_call
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 from realtime_client.session.stats import Stats
@@ -227,7 +228,14 @@ class StandbyClient(RealtimeClient):
 
     def add_filter(self, make: MakeFilter) -> None:
         """Filter the answers of the text models; see `ChatSession.add_filter`."""
+        check_call(make, "a filter's maker")
         self._engine.add_filter(make)
+
+    def watch(self, watcher: Watcher, on_result: OnResult = bool) -> None:
+        """Watch the answers of the text models; see `ChatSession.watch`."""
+        check_call(watcher, "a watcher")
+        check_call(on_result, "on_result")
+        self._engine.watch(watcher, on_result)
 
     def _text(self) -> _InWriting:
         if self._writing is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable
@@ -103,6 +104,14 @@ def url_secrets(text: str) -> tuple[str, ...]:
         if not _harmless(pair):
             found += [word for word in (value or name, unquote_plus(value or name)) if len(word) >= LONG]
     return tuple(dict.fromkeys(word for word in found if word))
+
+
+def basic_credentials(text: str) -> str:
+    """Return what HTTP's basic authentication makes of the user name and password in a URL; '' without them."""
+    url = _split(text)
+    who, at, _ = ("", "", "") if url is None else url.netloc.rpartition("@")
+    user, _, password = who.partition(":")
+    return base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode() if at else ""
 
 
 def has_secret(text: str) -> bool:

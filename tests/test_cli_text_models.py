@@ -676,7 +676,8 @@ def test_settings_name_the_server_and_the_key(capsys: pytest.CaptureFixture[str]
     )  # fmt: skip
     assert main([*args, "--url", "http://user:pass@127.0.0.1:1/v1", "--json"]) == 0
     told = capsys.readouterr().out
-    assert json.loads(told)["endpoint"]["url"] == "http://***@127.0.0.1:1/v1"
+    assert json.loads(told)["endpoint"]["url"] == "http://127.0.0.1:1/v1"
+    assert "dXNlcjpwYXNz" not in told
     assert KEY not in out + told
 
 

@@ -16,16 +16,26 @@ from cli_helpers import realtime
 from fake_portaudio import FakePortAudio, broken, fake_portaudio, in_time
 from scripted_server import Peer, ScriptedServer
 from sound_card import wait_until
+from text_server import TextServer, answers
 
 from realtime_client import updates as up
 from realtime_client.audio import devices
+from realtime_client.audio.echo.control import EchoControl, EchoMode
 from realtime_client.audio.lines import feed, line
+from realtime_client.chat.answers import Wishes
+from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.place import Place
+from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.cli.chat_voice import ChatVoice
 from realtime_client.client.client import RealtimeClient
+from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import QueueFullError, UsageError
+from realtime_client.handover import StandbyClient
 from realtime_client.opening import opened
 from realtime_client.settings import Settings, load_settings
 from realtime_client.talk.assembly import LiveSound
+from realtime_client.talk.turns import TurnMode
+from realtime_client.talk.voice import LiveVoice
 
 NAMES = ("card1", "card2", "gone", "ear in", "horn out")
 SPEAKERS = "0 'card1', 1 'card2', 2 'gone', 4 'horn out'"
@@ -347,3 +357,34 @@ def test_the_command_says_that_a_device_gives_no_sound_now(command):
     assert done.returncode == 0
     assert done.stderr == "'gone' is remembered, but gives no sound now; `realtime devices` lists all\n"
     assert devices.remembered("output") == "gone"
+
+
+@pytest.mark.parametrize("mode", TurnMode)
+def test_a_microphone_goes_on_in_silence_when_a_text_model_takes_over(mode: TurnMode):
+    """What it hears goes nowhere, and nobody is told that it is not heard, or heard again: `Notice` has said so."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.drop()
+
+    voice = LiveVoice(mode=mode)
+    with ScriptedServer(script) as server, TextServer(answers("In writing.")) as text:
+        where = Place(provider="openai", model="one", base_url=text.url, wire=OpenAIChat())
+        client = StandbyClient(
+            Endpoint(url=server.url, proxy=None), places=[where], wishes=Wishes(), chat_limits=ChatLimits()
+        )
+        told: list[up.Update] = []
+        with client:
+            client.observe(lambda update, _at_s: told.append(update), direct=True)
+            voice.start(client, None, EchoControl(client.input_format.rate_hz, EchoMode.HEADPHONES))
+            try:
+                assert client.next_answer(after=lambda: client.send_text("Hello?"), timeout_s=10).text == "In writing."
+                voice.key.press()
+                for n in range(20):
+                    voice.on_block(np.full(480, 9_000, np.int16), n * 0.02)
+                voice.key.release()
+                voice.on_block(np.zeros(480, np.int16), 0.4)
+            finally:
+                voice.close()
+        assert [each for each in told if isinstance(each, up.DeviceChanged)] == []

@@ -43,6 +43,8 @@ def signer(region: str, profile: str | None = None) -> Signer:
     Errors: UsageError, in one line, for credentials that are missing; MissingExtraError.
     """
     token = os.environ.get("AWS_BEARER_TOKEN_BEDROCK", "").strip()
+    if not token.isascii() or not token.isprintable():
+        raise UsageError("AWS_BEARER_TOKEN_BEDROCK holds a line break or another character that no key has")
     if token:
         return lambda _method, url, _headers, _body: {"Authorization": f"Bearer {_safe(token, url)}"}
     credentials = _asked(lambda: _session(profile).get_credentials())

@@ -17,9 +17,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A model at a provider.
 
     provider: the prefix of the model's name. model: as the provider names it. base_url: what the wire's paths are
-    added to. headers: sent with each request; their values are never shown. sign: for providers that want each request
-    signed. proxy: True takes it from the environment, None uses none. trust: path of a file with CA certificates, None
-    for the system's. context: tokens of context that a local server is asked to set aside, None where it has no say.
+    added to; its query goes with each request. headers: sent with each request; their values are never shown. sign: for
+    providers that want each request signed. proxy: True takes it from the environment, None uses none. trust: path of a
+    file with CA certificates, None for the system's. context: tokens of context that a local server is asked to set
+    aside, None where it has no say.
     """
 
     provider: str
@@ -45,7 +46,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     def url(self, request: HttpRequest) -> str:
         """Return the whole URL of a request."""
-        return self.base_url.rstrip("/") + request.path
+        base, mark, query = self.base_url.partition("?")
+        path, more, own = request.path.partition("?")
+        return base.rstrip("/") + path + (mark or more) + "&".join(filter(None, (query, own)))
 
     def __repr__(self) -> str:
         return f"Place({self.name!r} at {self.host!r}, headers={sorted(self.headers)!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
 from realtime_client.errors import UsageError
@@ -16,7 +17,7 @@ def read_image(path: Path) -> str:
     """Return an image file as a data URI. Errors: UsageError for what is none, cannot be read or is too large."""
     shown = one_line(str(path), 200)
     try:
-        with path.expanduser().open("rb") as file:
+        with open(path.expanduser(), "rb", opener=_open) as file:
             data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"cannot read {shown}: {getattr(error, 'strerror', None) or error}") from None
@@ -26,6 +27,15 @@ def read_image(path: Path) -> str:
     if kind is None:
         raise UsageError(f"{shown} is not an image: it must be PNG, JPEG, GIF or WebP")
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without waiting for whoever may write into a named pipe: without a writer, it is empty."""
+    if not hasattr(os, "O_NONBLOCK"):
+        return os.open(path, flags)
+    found = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(found, True)
+    return found
 
 
 def _kind(data: bytes) -> str | None:

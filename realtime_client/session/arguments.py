@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import UnionType
 
 import msgspec
 
 from realtime_client.errors import UsageError
 from realtime_client.updates import Facts
+
+_IMAGES = ("data:image/", "https://", "http://")
 
 
 def check_text(text: object, what: str) -> None:
@@ -29,8 +31,12 @@ def check_text(text: object, what: str) -> None:
 def check_said(text: str, images: Sequence[str], facts: Facts) -> None:
     """Refuse what cannot be said in writing. images: data URIs or addresses. Errors: UsageError."""
     check_text(text, "the text")
+    if isinstance(images, str) or not isinstance(images, Iterable):
+        raise UsageError(f"images must be a list of data URIs or addresses, not {type(images).__name__}")
     for image in images:
         check_text(image, "an image (a data URI or an address)")
+        if not image.lower().startswith(_IMAGES):
+            raise UsageError("an image is a data URI (data:image/png;base64,...) or an http(s) address")
     if not text.strip() and not images:
         raise UsageError("there is nothing to send: the text is empty")
     if images and not facts.abilities.images_in:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast, get_args
 from realtime_client.chat.limits import ChatLimits, WhenFull
 from realtime_client.errors import UsageError
 from realtime_client.home import NOWHERE, user_folder
-from realtime_client.secret import Secret, shown_url, url_secrets
+from realtime_client.secret import Secret, basic_credentials, shown_url, url_secrets
 from realtime_client.session.limits import Limits
 from realtime_client.settings import values as read
 
@@ -89,6 +89,7 @@ URLS = (
     "anthropic_base_url",
 )  # fmt: skip
 """The settings that are URLs: user names, passwords and keys may stand in them."""
+_KEYS_OF_OTHERS = ("AWS_BEARER_TOKEN_BEDROCK", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")  # which botocore reads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -254,8 +255,11 @@ class Settings:
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         keys = [value.reveal() for value in values if isinstance(value, Secret)]
         keys += read.header_lines(self.header).values()
-        in_urls = [secret for name in URLS for secret in url_secrets(getattr(self, name) or "")]
-        return tuple(dict.fromkeys(keys + in_urls))
+        keys += [value for name in _KEYS_OF_OTHERS if (value := os.environ.get(name, "").strip())]
+        urls = [text if "://" in text else f"http://{text}" for name in URLS if (text := getattr(self, name))]
+        in_urls = [secret for url in urls for secret in url_secrets(url)]
+        in_headers = [sent for url in urls if (sent := basic_credentials(url))]
+        return tuple(dict.fromkeys(keys + in_urls + in_headers))
 
 
 _LIMIT_HELP = {

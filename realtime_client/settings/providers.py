@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from realtime_client.chat.place import Place
 from realtime_client.chat.wires.ask import Wire
 from realtime_client.errors import UsageError
-from realtime_client.secret import Secret
+from realtime_client.secret import Secret, basic_credentials
 from realtime_client.settings import FLAG, Settings
 
 from .target import OPENAI_URL, proxy_of, target
@@ -47,8 +47,8 @@ class Provider(NamedTuple):
 
 def provider_of(model: str) -> str | None:
     """Return the prefix of a text model's name; None for a realtime model."""
-    prefix, slash, name = model.partition("/")
-    return prefix if slash and name and prefix in PROVIDERS else None
+    prefix, slash, _ = model.partition("/")
+    return prefix if slash and prefix in PROVIDERS else None
 
 
 def is_text(settings: Settings) -> bool:
@@ -120,8 +120,10 @@ def place(settings: Settings, name: str) -> Place:
     if prefix is None:
         raise UsageError(f"not a text model: their names begin with one of {'/, '.join(PROVIDERS)}/")
     provider, model = PROVIDERS[prefix], name.partition("/")[2]
+    if not model.strip("/ "):
+        raise UsageError(f"{name} names a provider and no model; `realtime models {prefix}` lists what it offers")
     source = settings.source("url") if settings.url else f"{prefix}'s URL"
-    base = provider.tidy(_checked(settings.url or provider.base(settings), source))
+    base, who = _without_user(provider.tidy(_checked(settings.url or provider.base(settings), source)))
     own = settings.token if settings.rank("token") == FLAG or settings.url else None
     if own and provider.keys:
         shown: dict[str, Any] = {provider.keys[0]: own}
@@ -134,12 +136,12 @@ def place(settings: Settings, name: str) -> Place:
         model=model,
         base_url=base,
         wire=wire_of(prefix, settings),
-        headers=headers | header_lines(settings.header),
+        headers=_joined(headers, who, header_lines(settings.header)),
         sign=_signer(settings) if prefix == "bedrock" and not own else None,
         proxy=None if loopback else proxy_of(settings),
         trust=str(settings.ca_file) if settings.ca_file else None,
         context=settings.context if prefix == "ollama" else None,
-        label=parts.netloc.rpartition("@")[2],
+        label=parts.netloc,
     )
 
 
@@ -165,6 +167,24 @@ def _checked(url: str, source: str) -> str:
             f"{source}: not a URL of a text model's server; it should look like https://HOST or https://HOST/v1"
         )
     return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+
+
+def _without_user(url: str) -> tuple[str, dict[str, str]]:
+    """Take the user name and the password out of a URL: they are sent as a header, and shown nowhere."""
+    parts = urlsplit(url)
+    basic = basic_credentials(url)
+    if not basic:
+        return url, {}
+    where = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=where)), {"Authorization": f"Basic {basic}"}
+
+
+def _joined(*headers: dict[str, str]) -> dict[str, str]:
+    """Join headers; a later one replaces those of its name, in whatever case they are written."""
+    joined: dict[str, tuple[str, str]] = {}
+    for each in headers:
+        joined |= {name.lower(): (name, value) for name, value in each.items()}
+    return dict(joined.values())
 
 
 def _bearer(key: Secret | None) -> dict[str, str]:
@@ -204,6 +224,7 @@ def ollama_url(host: str | None) -> str:
         scheme, rest = "http", text
     port = {"http": 80, "https": 443}.get(scheme, _OLLAMA_PORT) if found else _OLLAMA_PORT
     where, slash, path = rest.partition("/")
+    who, at, where = where.rpartition("@")
     if where.startswith("["):
         name, _, digits = where[1:].partition("]")
         name, digits = f"[{name}]", digits.removeprefix(":")
@@ -215,10 +236,10 @@ def ollama_url(host: str | None) -> str:
         scheme, port = "https", 443
     name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(name, name)  # noqa: S104
     if digits:
-        if not digits.isdigit() or not 0 < int(digits) < 65_536:
-            raise UsageError(f"OLLAMA_HOST: {digits!r} is not a port")
+        if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65_536):
+            raise UsageError(f"OLLAMA_HOST: {digits[:20]!r} is not a port")
         port = int(digits)
-    return f"{scheme}://{name}:{port}{slash}{path}".rstrip("/")
+    return f"{scheme}://{who}{at}{name}:{port}{slash}{path}".rstrip("/")
 
 
 def _azure_base(settings: Settings) -> str:
