@@ -140,9 +140,23 @@ class StandbyClient(RealtimeClient):
         return super()._failure() or self._engine.failure
 
     def reconnect(self, endpoint: Endpoint | None = None) -> None:
+        self._check_not_in_writing()
+        super().reconnect(endpoint)
+
+    def _check_may_move(self) -> None:
+        super()._check_may_move()
+        self._check_not_in_writing()  # the old server went while the new one was being asked
+
+    def _check_awaited(self) -> None:
+        if self._other is not None:  # else the text models are as good as a greeting
+            self._check_not_in_writing()
+
+    def _stranded(self, error: BaseException) -> None:
+        """The new connection is aborted, and its end is what hands over."""
+
+    def _check_not_in_writing(self) -> None:
         if self._writing is not None:
             raise UsageError("the session goes on in writing: open a new one for a realtime model")
-        super().reconnect(endpoint)
 
     # --- facts --------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,76 @@ def test_what_only_one_of_the_two_can_do():
                 client.reconnect()
             with pytest.raises(errors.UsageError, match="not sound"):
                 client.commit()
+
+
+def test_a_call_that_waits_for_its_result_is_answered_by_the_text_model():
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
+        item = {"id": "item_c", "type": "function_call", "call_id": "call_1", "name": "clock", "arguments": "{}"}
+        place = {"response_id": "resp_1", "output_index": 0}
+        peer.send(type="response.output_item.added", event_id="e", item=item | {"status": "in_progress"}, **place)
+        peer.send(type="conversation.item.added", event_id="e", item=item | {"status": "in_progress"})
+        peer.send(type="response.output_item.done", event_id="e", item=item | {"status": "completed"}, **place)
+        peer.send(type="conversation.item.done", event_id="e", item=item | {"status": "completed"})
+        done = {"id": "resp_1", "status": "completed", "output": [item | {"status": "completed"}]}
+        peer.send(type="response.done", event_id="e", response=done)
+        peer.receive("session.update")
+        peer.drop()
+
+    with ScriptedServer(script) as realtime, TextServer(answers("It is noon.")) as text:
+        with standby(realtime.url, text) as client, client.updates(timeout_s=WAIT_S) as updates:
+            client.send_text("What time is it?")
+            call = next(update for update in updates if isinstance(update, up.ToolCall))
+            next(update for update in updates if isinstance(update, up.ResponseDone))
+            client.update_session(RealtimeConfig(instructions="x"))
+            next(update for update in updates if isinstance(update, up.Notice))
+            client.send_tool_result(call.call_id, "12:00")
+            assert next(update for update in updates if isinstance(update, up.ResponseDone)).text == "It is noon."
+        roles = [message["role"] for message in text.requests[0].json["messages"]]
+        assert roles == ["system", "user", "assistant", "tool"]
+
+
+def test_a_server_that_goes_during_a_reconnect():
+    """The new server has let us in when the old one goes: the session is in writing then, and stays so."""
+    let_in, gone = threading.Event(), threading.Event()
+
+    def old(peer: Peer) -> None:
+        peer.greet()
+        assert let_in.wait(WAIT_S)
+        peer.drop()
+
+    def new(_connection: object, _request: object) -> None:
+        let_in.set()
+        assert gone.wait(WAIT_S)
+
+    with ScriptedServer(old) as first, ScriptedServer(lambda peer: peer.read_all(), process_request=new) as second:
+        with TextServer(answers("Hi.")) as text, standby(first.url, text) as client:
+            client.observe(lambda update, _at_s: gone.set() if isinstance(update, up.Notice) else None)
+            with pytest.raises(errors.UsageError, match="in writing"):
+                client.reconnect(Endpoint(url=second.url, proxy=None))
+            assert client.ask("Still there?", timeout_s=WAIT_S).text == "Hi."
+
+
+def test_a_new_server_that_never_greets():
+    def old(peer: Peer) -> None:
+        peer.greet()
+        peer.read_all()
+
+    with ScriptedServer(old) as first, ScriptedServer(lambda peer: peer.drop()) as second:
+        with TextServer(answers("Hi.")) as text, standby(first.url, text) as client:
+            with pytest.raises(errors.UsageError, match="in writing"):
+                client.reconnect(Endpoint(url=second.url, proxy=None))
+            assert client.ask("Still there?", timeout_s=WAIT_S).text == "Hi."
+
+
+def test_text_models_that_stand_by_are_watched():
+    seen: list[object] = []
+    with TextServer(answers("Hello.")) as text:
+        with standby("ws://127.0.0.1:9/v1/realtime", text) as client:
+            client.watch(seen.append)
+            assert client.ask("Hi?", timeout_s=WAIT_S).text == "Hello."
+            with pytest.raises(errors.UsageError, match="must be callable"):
+                client.watch("no")  # type: ignore[arg-type]
+    assert seen

@@ -13,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -475,6 +476,12 @@ def test_a_client_to_which_nothing_comes_is_ended(tmp_path: Path) -> None:
 def test_a_client_that_meets_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         watched("import os; exit(os.strerror(28))", tmp_path)
+
+
+def test_a_client_whose_last_words_find_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        watched("exit('ERROR: Exception:')", tmp_path)
 
 
 def test_a_client_is_ended_when_that_is_wanted(tmp_path: Path) -> None:

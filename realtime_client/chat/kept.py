@@ -9,7 +9,7 @@ import msgspec
 
 from realtime_client import updates as up
 from realtime_client.errors import UsageError
-from realtime_client.history import Call, Entry, History, Image, Part, Text
+from realtime_client.history import Call, Entry, History, Image, Part, Result, Text
 
 from .answering import Answering
 from .limits import ChatLimits
@@ -66,10 +66,17 @@ class Kept:
         self.open_calls: dict[str, tuple[str, str]] = {}  # call -> (answer, tool)
 
     def take_over(self, entries: Iterable[Entry], history: History) -> None:
-        """Go on with a conversation that began elsewhere. history: where its images are kept."""
+        """Go on with a conversation that began elsewhere. history: where its images are kept.
+
+        Calls of tools that wait for their results do so here.
+        """
         for entry in entries:
             self.history.put(entry)
             for part in entry.parts:
+                if isinstance(part, Call):
+                    self.open_calls[part.call_id] = (entry.response_id or entry.id, part.name)
+                elif isinstance(part, Result):
+                    self.open_calls.pop(part.call_id, None)
                 image = history.media(part.media) if isinstance(part, Image) else None
                 if image is not None:
                     self.history.keep(image)

@@ -87,6 +87,7 @@ class WiredSession(Session):
         greeted = False
         try:
             for update in updates.until(deadline):
+                self._check_awaited()
                 if isinstance(update, up.SessionStarted):
                     greeted = True
                     if self._asked_for is None:
@@ -107,6 +108,9 @@ class WiredSession(Session):
         if self._state == "opening" and self.error is None:
             raise SessionRefusedError(f"{where} ended the session before it began")
         raise self.error or ClosedError("closed while connecting")
+
+    def _check_awaited(self) -> None:
+        """Refuse to wait for a greeting that will not come. Errors: RealtimeError."""
 
     def reconnect(self, endpoint: Endpoint | None = None) -> None:
         """Leave the server for a new connection, to another endpoint or to the same one; the session goes on.
@@ -135,19 +139,27 @@ class WiredSession(Session):
                 self._greet(updates, deadline)
         except BaseException as error:
             if self._connection is new:
-                self._hub.fail(error)
+                self._stranded(error)
             new.abort()
             raise
         finally:
             self._other.join(*self._close_deadlines())
             self._other = None
 
+    def _check_may_move(self) -> None:
+        """Refuse to go on with another connection; under the lock. Errors: those of a call when the session is over."""
+        self._check_open()
+
+    def _stranded(self, error: BaseException) -> None:
+        """The old connection is given up, and the new one is no good: the session ends."""
+        self._hub.fail(error)
+
     def _move_to(self, new: Connection) -> up.Notice:
         """Go on with this connection; the old one is closing. Returns what tells of it."""
         moved = up.Notice(message=f"the session goes on with {new.endpoint.label}")
         now = self._clock.monotonic()
         with self._hub.lock:
-            self._check_open()
+            self._check_may_move()
             old = self._other = self._connection
             self._connection, self.endpoint = new, new.endpoint
             happened = [*self._conversation.moved(), moved]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +55,10 @@ def run(
     with said.open("rb") as told:
         told.seek(max(0, told.seek(0, os.SEEK_END) - _SAID_BYTES))
         text = told.read().decode("utf-8", "replace")
-    if os.strerror(errno.ENOSPC) in text:
+    full = os.strerror(errno.ENOSPC) in text
+    if not full and process.returncode:  # what it said of that may have found no room either
+        full = shutil.disk_usage(folder).free < _SAID_BYTES
+    if full:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     return process.returncode, text
 

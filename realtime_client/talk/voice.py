@@ -60,7 +60,6 @@ class LiveVoice:
         )  # when the first of all that was sent would have been captured, had there been no gaps
         self._local_onset = local_onset
         self._session: Session | None = None
-        self._deaf = False  # a text model goes on with the session, and takes no sound
         self._speaker: Speaker | None = None
         self._microphone: Microphone | None = None
         self._echo: EchoControl | None = None
@@ -76,7 +75,6 @@ class LiveVoice:
     def start(self, session: Session, speaker: Speaker | None, echo: EchoControl) -> None:
         """Begin, once the session is open; the microphone then calls `on_block`."""
         self._session, self._speaker, self._echo = session, speaker, echo
-        self._deaf = not session.facts.abilities.audio_in
         if speaker is not None:
             session.tell(up.SpeakerAttached(attached=True))
         self._removers.append(session.observe(self._listen, direct=True))
@@ -117,7 +115,7 @@ class LiveVoice:
     def on_block(self, samples: Samples, at_s: float) -> None:
         """Take 20 ms of the microphone: int16, mono, at the session's input rate."""
         session = self._session
-        if session is None or self._deaf or session.stop.is_set():  # over; `session.error` says why
+        if session is None or session.stop.is_set():  # the session is over; `session.error` says why
             return
         try:
             self._hear(session, samples, at_s)
@@ -186,8 +184,6 @@ class LiveVoice:
 
     def _listen(self, update: up.Update, at_s: float) -> None:
         """Hand audio to the speaker (a direct observer)."""
-        if type(update) is up.SessionChanged:
-            self._deaf = not update.facts.abilities.audio_in
         speaker = self._speaker
         if speaker is None:
             return
