@@ -119,8 +119,10 @@ def test_why_nothing_comes_is_told():
                 client.send_text("Hi?")
                 told = next(update for update in updates if isinstance(update, up.Progress))
                 held.set()
+                then = next(update for update in updates if isinstance(update, up.Progress))
                 done = next(update for update in updates if isinstance(update, up.ResponseDone))
         assert (told.what, told.text, done.text) == ("loading", "llama3.2", "Hello.")
+        assert then.what == "generating"
 
 
 def test_what_is_too_long_is_sent_shortened_once():

@@ -35,6 +35,7 @@ class Answering:
         self.usage: up.Usage | None = None
         self.calls: list[pc.CallDonePiece] = []  # complete ones: they count when the answer is over as it should be
         self.size = 0
+        self.waits = False  # it was told what the server does before it answers
         self.tokens = 0  # of the conversation that was sent, estimated
         self.older = 0  # how many entries of it came before the question: they can be left out
         self.shortened = False  # it was too long for the model, and less of it was sent

@@ -34,6 +34,7 @@ _REPLY_TOKENS = 1_024  # room for the answer
 _LEAST_ROOM = 256
 _SHORTENED = "the conversation is longer than the model can read: its beginning is left out from now on"
 _SHORTER = 0.5  # of what was too long: estimates of tokens are rough
+GENERATING = "generating"
 CANCELLED = "client_cancelled"
 
 
@@ -213,6 +214,8 @@ class Answers:
         happened: list[up.Update] = []
         for piece in pieces if answer is not None else ():
             assert answer is not None
+            if answer.waits:
+                happened += self.progress(stream, GENERATING)
             if isinstance(piece, pc.TextPiece):
                 happened += self._said(answer, answer.add(piece.text))
                 if answer.size > self._limits.answer_characters:
@@ -231,12 +234,12 @@ class Answers:
         return happened
 
     def progress(self, stream: str, stage: str) -> list[up.Update]:
-        """A server that says nothing yet does this: `loading` or `prompt`."""
+        """What a server does that has said nothing yet, `loading` or `prompt`; `generating` once it says something."""
         answer = self._streams.get(stream)
         if answer is None or answer.quiet or answer.size:
             return []
-        text = self.places[answer.place].model
-        return [up.Progress(what=stage, item_id=answer.item_id, text=text)]
+        answer.waits = stage != GENERATING
+        return [up.Progress(what=stage, item_id=answer.item_id, text=self.places[answer.place].model)]
 
     def _said(self, answer: Answering, text: str) -> list[up.Update]:
         if not text or answer.quiet:
