@@ -15,7 +15,7 @@ from realtime_client.cli.images import read_image
 from realtime_client.errors import UsageError
 from realtime_client.session.arguments import check_said
 from realtime_client.settings import Settings, load_settings
-from realtime_client.settings.providers import chain, is_text, ollama_url, place
+from realtime_client.settings.providers import chain, ollama_url, place
 from realtime_client.updates import Facts
 
 
@@ -23,10 +23,9 @@ def settings(environ: dict[str, str] | None = None, **flags: Any) -> Settings:
     return load_settings(flags, environ=environ or {})
 
 
-@pytest.mark.parametrize("model", ["ollama/", "openai//", "anthropic///"])
+@pytest.mark.parametrize("model", ["openai//", "anthropic///"])
 def test_a_provider_alone_is_no_model(model: str):
     given = settings({"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}, model=model)
-    assert is_text(given)
     with pytest.raises(UsageError, match="names a provider and no model"):
         chain(given)
 

@@ -47,8 +47,8 @@ class Provider(NamedTuple):
 
 def provider_of(model: str) -> str | None:
     """Return the prefix of a text model's name; None for a realtime model."""
-    prefix, slash, _ = model.partition("/")
-    return prefix if slash and prefix in PROVIDERS else None
+    prefix, slash, name = model.partition("/")
+    return prefix if slash and name and prefix in PROVIDERS else None
 
 
 def is_text(settings: Settings) -> bool:
