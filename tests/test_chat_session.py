@@ -20,7 +20,7 @@ from realtime_client.chat.session import ChatSession
 from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.chat.wires.pieces import FinishPiece, Piece
 from realtime_client.deadline import SYSTEM_CLOCK
-from realtime_client.errors import ClosedError, RealtimeError, UsageError
+from realtime_client.errors import ClosedError, RealtimeError, ResponseFailedError, UsageError
 
 WAIT_S = 10.0
 
@@ -398,6 +398,29 @@ def test_it_closes_quickly_in_every_state(state: str):
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("realtime-")]
         with pytest.raises(ClosedError):
             client.send_text("Hi?")
+
+
+@pytest.mark.parametrize("where", ["an observer", "who decides about faults"])
+def test_who_waits_is_told_when_the_end_is_asked_for_from_inside(where: str):
+    script = stream(delta("One, "), lambda r: r.wait_gone()) if where == "an observer" else refuses(503)
+    with TextServer(script) as server, session(server) as client:
+
+        def ends(update: up.Update, _at_s: float) -> None:
+            if update.kind == "text_delta":
+                client.close()
+
+        def decides(_fault: object, _place: object) -> None:
+            client.close()
+
+        client.observe(ends)
+        client.decide_faults(decides)
+        with pytest.raises((ClosedError, ResponseFailedError)) as ended:
+            answer = client.ask("Hi?", timeout_s=WAIT_S)
+            raise ResponseFailedError(f"the answer is {answer.status}")
+        assert "within" not in str(ended.value)
+        assert client.stop.is_set()
+    if where == "an observer":
+        assert server.request(0).gone.wait(WAIT_S)
 
 
 def test_an_observer_that_fails_ends_the_session():

@@ -100,6 +100,7 @@ class TextEngine:
         self._lanes = Lanes()
         self._waiting: deque[Begin] = deque()  # at most one for each answer that runs
         self._wake = threading.Event()
+        hub.stop.wakes(self._wake)
         self._over = False
         self._due_s: float | None = None  # what the coordinator waits for
         self._coordinator = Worker("realtime-coordinator", self._coordinate, self._failed)
@@ -283,6 +284,9 @@ class TextEngine:
             due_s = self.conversation.due_s
             if due_s is not None and due_s <= self._clock.monotonic():
                 self._tell(self.conversation.tick)
+        if not self._over:  # the end was asked for by one who cannot wait for it, such as an observer
+            self._tell(self.conversation.end, ended=True)
+            self._hub.finish("closed")
 
     def _next(self) -> Begin | None:
         with self._hub.lock:
