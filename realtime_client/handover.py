@@ -187,12 +187,13 @@ class StandbyClient(RealtimeClient):
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 
-    def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = ()) -> Sent:
-        return (
-            super().send_text(text, respond=respond, images=images)
-            if self._writing is None
-            else self._writing.send_text(text, respond=respond, images=images)
-        )
+    def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = (), answers: int = 1) -> Sent:
+        """Say something; several answers only from text models, see `ChatSession.send_text`."""
+        if answers != 1:
+            return self._text().send_text(text, respond=respond, images=images, answers=answers)
+        if self._writing is None:
+            return super().send_text(text, respond=respond, images=images)
+        return self._writing.send_text(text, respond=respond, images=images)
 
     def send_audio(self, audio: Buffer, *, in_step: bool = False) -> None:
         if self._writing is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from pathlib import Path
@@ -147,7 +148,8 @@ def test_what_only_one_of_the_two_can_do():
 
     with ScriptedServer(script) as realtime, TextServer(answers("Hello.")) as text:
         with standby(realtime.url, text) as client:
-            for call in (client.retry, lambda: client.edit("x"), lambda: client.choose(0)):
+            several = functools.partial(client.send_text, "Hi", answers=2)
+            for call in (client.retry, lambda: client.edit("x"), lambda: client.choose(0), several):
                 with pytest.raises(errors.UsageError, match="a realtime model"):
                     call()
         with standby("ws://127.0.0.1:9/v1/realtime", text) as client:
