@@ -33,6 +33,41 @@ def create_private(path: Path, *, new: bool = True) -> io.FileIO:
     return io.FileIO(os.open(path, flags, 0o600), "r+b")
 
 
+def create_with(path: Path, head: bytes) -> io.FileIO:
+    """Make a private file that begins with these bytes and is never seen without them, however the program ends.
+
+    Errors: OSError, also when the file is there.
+    """
+    if os.name == "nt":  # an open file cannot be renamed there
+        file = create_private(path)
+        write_all(file, head)
+        return file
+    new = path.with_name(f"{path.name}.new")
+    file = create_private(new, new=False)
+    try:
+        file.truncate(0)
+        write_all(file, head)
+        _give_name(new, path)
+    except BaseException:
+        file.close()
+        raise
+    finally:
+        new.unlink(missing_ok=True)
+    return file
+
+
+def _give_name(new: Path, path: Path) -> None:
+    """Let a file have another name, which nobody else may have."""
+    try:
+        os.link(new, path)  # fails when it is there, unlike a rename
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise
+        new.rename(path)
+
+
 def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
     """Write every byte; one write() may take only a part. Errors: OSError (disk full, ...)."""
     written = file.write(data) or 0
@@ -68,11 +103,11 @@ class WavWriter:
         """Make the file, if it is not there yet, with the silence so far."""
         if self.begun:
             return
-        self._handle = create_private(self.path)
+        self._handle = create_with(self.path, header(self.rate_hz, self._channels, 0))
         self.begun = True
-        self._patch()
         if self.data_bytes:
             self._handle.truncate(HEADER_BYTES + self.data_bytes)
+            self._patch()
 
     @property
     def _file(self) -> io.FileIO:
