@@ -186,8 +186,8 @@ def accumulator() -> None:
                 streams.take([pc.TextPiece(name, k, k / 20, "word ")])
             streams.end(name, 1.0)
 
-    run(1_000)
     tracemalloc.start()
+    run(1_000)
     before = tracemalloc.get_traced_memory()[0]
     run(10_000)
     after = tracemalloc.get_traced_memory()[0]
