@@ -20,7 +20,7 @@ from realtime_client.chat.session import ChatSession
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.deadline import Deadline
-from realtime_client.errors import QueueFullError, ResponseFailedError, UsageError
+from realtime_client.errors import QueueFullError, ResponseFailedError, ShutdownError, UsageError
 from realtime_client.session.limits import Limits
 
 WAIT_S = 10.0
@@ -198,6 +198,44 @@ def test_block_lets_the_stream_wait_for_a_watcher():
     writer.join(WAIT_S)
     watching.close(Deadline(WAIT_S))
     assert got == list(range(10))
+
+
+def test_a_slow_watcher_is_not_given_the_rest_when_the_time_for_closing_is_over():
+    hold, began = threading.Event(), threading.Event()
+    got: list[int] = []
+
+    def slow(piece: pc.Piece) -> None:
+        got.append(piece.n)
+        began.set()
+        assert hold.wait(WAIT_S)
+
+    watching = Watching(slow, bool, print, size=10, when_full="block")
+    watching.take([piece(n) for n in range(5)])
+    assert began.wait(WAIT_S)
+    watching.close(Deadline(0.05))
+    hold.set()
+    watching.worker.thread.join(WAIT_S)
+    assert not watching.worker.thread.is_alive()
+    assert got == [0]
+
+
+def test_a_session_that_closes_lets_its_streams_go_on_past_a_full_watcher():
+    hold, began = threading.Event(), threading.Event()
+
+    def stuck(_piece: pc.Piece) -> None:
+        began.set()
+        assert hold.wait(WAIT_S)
+
+    with TextServer(answers(*(f"{n} " for n in range(50)))) as server:
+        client = session(server, chunk_buffer=1, limits=Limits(close_timeout_s=1))
+        client.open()
+        client.watch(stuck)
+        client.send_text("Count.")
+        assert began.wait(WAIT_S)
+        with pytest.raises(ShutdownError) as left:
+            client.close()
+        assert left.value.threads == ("realtime-hook-stuck",), "and no stream"
+        hold.set()
 
 
 def test_a_watcher_that_never_returns_does_not_hold_up_the_end():

@@ -122,6 +122,8 @@ class TextEngine:
         self._tell(self.conversation.end, ended=True)
         self._over = True
         self._wake.set()
+        for watching in self._watchers:
+            watching.let_go()
         if self._coordinator.thread.ident:
             join_all([self._coordinator.thread], deadline)
         self.abort()
@@ -305,10 +307,7 @@ class TextEngine:
         try:
             request = place.wire.request(command.ask)
         except Exception as error:  # noqa: BLE001 - whatever stands in the conversation, the session goes on
-            why = f"the question cannot be put into words of this wire: {type(error).__name__}: {error}"
-            self._cannot_be_asked(
-                stream, Fault(category="protocol", action="fatal", message=one_line(why, 300), trips=False)
-            )
+            self._cannot_be_asked(stream, _unspeakable(error))
             return
         reader = place.wire.reader(stream)
         try:

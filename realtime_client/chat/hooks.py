@@ -7,6 +7,7 @@ the order of the pieces.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import queue
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from .wires.pieces import ErrorPiece, FinishPiece, Piece, TextPiece
 Filter = Callable[[str], str]
 """Takes a piece of text, and returns what is to be shown instead; '' to hold it back. If it has a method `end`, that is
 called when the answer is over, and returns the rest."""
+_TO_FINISH = 0.8  # of the time for closing
 MakeFilter = Callable[[], Filter]
 Watcher = Callable[[Piece], Any]
 OnResult = Callable[[Any], object]
@@ -84,6 +86,7 @@ class Watching:
         self._when_full = when_full
         self._queue: queue.Queue[Piece | None] = queue.Queue(size)
         self._over = False
+        self._ending = False
         self.worker = Worker(f"realtime-hook-{getattr(watcher, '__name__', 'watcher')}", self._run, lambda _error: None)
         self.worker.start()
 
@@ -101,7 +104,7 @@ class Watching:
         if self._when_full == "fail":
             self._fail("it is too slow: its queue is full")
             return
-        while not self._over:
+        while not (self._over or self._ending):
             if self._when_full == "drop":
                 self._drop_one()
             try:
@@ -111,11 +114,9 @@ class Watching:
             return
 
     def _drop_one(self) -> None:
-        try:
+        with contextlib.suppress(queue.Empty):
             self._queue.get_nowait()
             self.missed += 1
-        except queue.Empty:
-            pass
 
     def _run(self) -> None:
         while (piece := self._queue.get()) is not None and not self._over:
@@ -130,14 +131,19 @@ class Watching:
         self._over = True
         self._on_failure(one_line(why, 200))
 
+    def let_go(self) -> None:
+        """The session ends: no stream waits for it any longer."""
+        self._ending = True
+
     def close(self, deadline: Deadline) -> None:
-        """Let it finish what it has, for as long as there is time."""
-        remaining_s = deadline.remaining_s()
-        try:
-            self._queue.put(None, timeout=remaining_s)
-        except queue.Full:
-            self._over = True
-            self._drop_one()
+        """Let it finish what it has, for most of the time that there is; then it ends after the piece it is at."""
+        self.let_go()
+        most = Deadline((deadline.remaining_s() or 0.0) * _TO_FINISH)
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=most.remaining_s())
+        join_all([self.worker.thread], most)
+        self._over = True
+        with contextlib.suppress(queue.Full):  # then there is something to wake it
             self._queue.put_nowait(None)
         join_all([self.worker.thread], deadline)
 
