@@ -93,8 +93,10 @@ def test_ctrl_c_clears_the_line_then_stops_the_answer_then_asks_then_ends(by):
         terminal.wait_for("On and on\n[interrupted]\n>")
         ctrl_c()
         terminal.wait_for("[interrupted]\n[Ctrl-C again to quit]\n>")
-        terminal.type("x\x7f")  # a letter, and its end: it is not the next key
-        read_until(terminal, lambda: terminal.raw.count(b"x"), "the letter")
+        terminal.type("x")  # a letter, and its end: it is not the next key
+        terminal.wait_for("\n> x", at_end=True)
+        terminal.type("\x7f")
+        terminal.wait_for("[Ctrl-C again to quit]\n>", at_end=True)
         ctrl_c()
         terminal.wait_for("[Ctrl-C again to quit]\n[Ctrl-C again to quit]\n>")
         ctrl_c()
