@@ -277,7 +277,7 @@ class AsyncSession(Generic[S]):
         """
         data = None if images and text is not None and audio is None else check_ask(text, audio, self.facts)
         deadline = Deadline(seconds(timeout_s, "timeout_s"))
-        follower = TurnFollower(None, self.session.output_format)
+        follower = TurnFollower(None, self.session.output_format, tools_run=self.session.tooling is not None)
 
         async def say() -> None:
             if text is not None:
@@ -317,7 +317,7 @@ class AsyncSession(Generic[S]):
         answer that `after` caused, if that has begun.
         """
         check_call(after or bool, "after")
-        follower = TurnFollower(None, self.session.output_format)
+        follower = TurnFollower(None, self.session.output_format, tools_run=self.session.tooling is not None)
         try:
             return await self._follow(follower, after, timeout_s)
         except asyncio.CancelledError:

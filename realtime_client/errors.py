@@ -21,6 +21,7 @@
     ├── ResponseFailedError     the server ended an answer with status failed
     ├── RecordingError          the recording cannot be written or read
     ├── ModelError              a model's files cannot be had, or are not what the manifest says
+    ├── ToolError               a tool could not do what it was called for; the model reads the message
     ├── WorkerLostError         the process or machine that played a case is gone
     └── ShutdownError           threads did not end within the deadline; names them, with stacks
 
@@ -165,6 +166,10 @@ class RecordingError(RealtimeError):
 
 class ModelError(RealtimeError):
     """A model's files cannot be had, or are not what the manifest says."""
+
+
+class ToolError(RealtimeError):
+    """A tool could not do what it was called for; raised by a tool, its message is the result that the model reads."""
 
 
 class WorkerLostError(RealtimeError):

@@ -375,8 +375,26 @@ class ToolStarted(Update, frozen=True):
     name: str
 
 
+class ToolProgress(Update, frozen=True):
+    """A tool of this program tells how far it is.
+
+    text: one line, or a part of its output. done, total: how much of how much, in a unit of its own; None if not known.
+    """
+
+    kind: ClassVar[str] = "tool_progress"
+    call_id: str
+    name: str
+    text: str = ""
+    done: float | None = None
+    total: float | None = None
+
+
 class ToolFinished(Update, frozen=True):
-    """A tool of this program is done with a call. status: completed, failed, cancelled or timed_out."""
+    """A tool of this program is done with a call.
+
+    status: completed, failed, timed_out, cancelled, refused (it was not allowed to run) or invalid (its arguments are
+    not what the tool takes; or there is no such tool). duration_ms: of its work, None when it did not begin.
+    """
 
     kind: ClassVar[str] = "tool_finished"
     call_id: str
@@ -395,6 +413,43 @@ class ToolResult(Update, frozen=True):
     output: str
     item_id: str
     response_id: str
+
+
+class ApprovalRequested(Update, frozen=True):
+    """A call of a tool waits to be allowed: see `Session.approve`.
+
+    request_id: what to approve; of a tool of this program it is the call. origin: where the tool comes from. remote:
+    the model's server runs the tool.
+    """
+
+    kind: ClassVar[str] = "approval_requested"
+    request_id: str
+    name: str
+    arguments: str
+    origin: str = ""
+    remote: bool = False
+
+
+class ApprovalDecided(Update, frozen=True):
+    """A call that waited was allowed, or not. reason: for people, why, where that was no answer to the question."""
+
+    kind: ClassVar[str] = "approval_decided"
+    request_id: str
+    name: str
+    approved: bool
+    reason: str = ""
+
+
+class AnswerFollows(Update, frozen=True):
+    """All calls of an answer have their results, and an answer to these was asked for.
+
+    It comes before what completes them: the last result, or the end of the answer that called.
+    response_id: the answer that called. request_id: the request for the one that follows.
+    """
+
+    kind: ClassVar[str] = "answer_follows"
+    response_id: str
+    request_id: str
 
 
 class Progress(Update, frozen=True):

@@ -159,9 +159,9 @@ def test_no_answer_is_asked_for_after_an_interrupted_remote_tool(scene: Scene) -
 
 def test_approvals(scene: Scene) -> None:
     item = {"id": "req_1", "type": "mcp_approval_request", "server_label": "s", "name": "pay", "arguments": "{}"}
-    done, progress = scene.get("conversation.item.done", item=item)
+    done, asked = scene.get("conversation.item.done", item=item)
     assert isinstance(done, up.ItemDone)
-    assert progress == up.Progress(what="approval_requested", item_id="req_1", text="pay")
+    assert asked == up.ApprovalRequested(request_id="req_1", name="pay", arguments="{}", origin="mcp s", remote=True)
     scene.it.approve("req_1", approve=False, reason="no")
     (answer,) = scene.sent()
     assert isinstance(answer, ev.ConversationItemCreate)

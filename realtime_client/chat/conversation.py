@@ -203,7 +203,7 @@ class Conversation:
     def tool_result(self, call_id: str, output: str, *, respond: bool) -> tuple[str, list[up.Update]]:
         """Take what a tool returned; after the last one of an answer, the next answer is asked for."""
         if respond:
-            self._check_room(1)
+            self._check_room(1)  # before anything is decided
         call = self.kept.open_calls.pop(call_id, None)
         if call is None:
             raise UsageError(f"the model made no call {call_id!r} that waits for a result")
@@ -211,12 +211,15 @@ class Conversation:
         entry = Entry(id=self._name("item"), role="tool", parts=(Result(call_id=call_id, output=output, name=name),))
         self.history.put(entry)
         self.kept.turn.open.append(entry.id)
-        happened: list[up.Update] = [
-            up.ToolResult(call_id=call_id, name=name, output=output, item_id=entry.id, response_id=response_id)
-        ]
-        if respond and not any(answer == response_id for answer, _ in self.kept.open_calls.values()):
-            happened += self.respond()[1]
-        return entry.id, happened
+        told = up.ToolResult(call_id=call_id, name=name, output=output, item_id=entry.id, response_id=response_id)
+        if respond:
+            self.kept.wants_reply.add(response_id)
+        is_last = not any(answer == response_id for answer, _ in self.kept.open_calls.values())
+        if not is_last or response_id not in self.kept.wants_reply:
+            return entry.id, [told]
+        self.kept.wants_reply.discard(response_id)
+        request_id, happened = self.respond()
+        return entry.id, [up.AnswerFollows(response_id=response_id, request_id=request_id), told, *happened]
 
     def cancel(self) -> tuple[bool, list[up.Update]]:
         """Stop the running answers, and those that are asked for."""

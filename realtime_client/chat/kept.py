@@ -64,6 +64,7 @@ class Kept:
         self.branches: dict[str, Branches] = {}
         self.turn = Turn()
         self.open_calls: dict[str, tuple[str, str]] = {}  # call -> (answer, tool)
+        self.wants_reply: set[str] = set()  # answers that called, and of whose results the model is to speak
 
     def take_over(self, entries: Iterable[Entry], history: History) -> None:
         """Go on with a conversation that began elsewhere. history: where its images are kept.

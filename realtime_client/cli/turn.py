@@ -58,7 +58,9 @@ class TurnWaiter:
     ) -> None:
         self._session = session
         self._timeout_s = timeout_s
-        self._turn = TurnFollower(None, session.output_format, show=show, tell=tell)
+        self._turn = TurnFollower(
+            None, session.output_format, show=show, tell=tell, tools_run=session.tooling is not None
+        )
 
     @property
     def error(self) -> RealtimeError | None:

@@ -110,11 +110,7 @@ class RealtimeClient(WiredSession):
         _check_event(ev.ConversationItemCreate(item=item), "the item")
         return self._act(lambda: (self._conversation.add_item(item), ()))
 
-    def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
-        """Allow or refuse a remote tool's call."""
-        check_text(request_id, "request_id")
-        check_text(reason or "", "the reason")
-        check_kind(approve, bool, "True or False")
+    def _approve_remote(self, request_id: str, *, approve: bool, reason: str | None) -> None:
         self._do(lambda: self._conversation.approve(request_id, approve=approve, reason=reason))
 
     def send_event(self, event: ev.ClientEvent) -> None:

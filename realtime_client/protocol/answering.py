@@ -113,9 +113,9 @@ class Answering:
             happened = [*self._begin(answer), *happened]
         self._keep(answer, told.status)
         self._requests.ended(answer.id, out_of_band=answer.out_of_band)
-        self.reply_if_settled(answer)
+        follows = self.reply_if_settled(answer)
         self._requests.let_go()
-        return [*happened, told]
+        return [*happened, *follows, told]
 
     def keep_running(self) -> None:
         """Nothing more comes: what has come of answers that still run is kept."""
@@ -170,14 +170,16 @@ class Answering:
 
     def mcp_ended(self, event: Any) -> list[up.Update]:
         """The model does not speak about a remote tool's result by itself: ask once no call is pending."""
+        happened: list[up.Update] = []
         for answer in remote_ended(self.book, event.item_id):
-            self.reply_if_settled(answer)
-        return [translate.progress(event)]
+            happened += self.reply_if_settled(answer)
+        return [*happened, translate.progress(event)]
 
-    def reply_if_settled(self, answer: AnswerState) -> None:
+    def reply_if_settled(self, answer: AnswerState) -> list[up.Update]:
         """Ask for the answer that results call for, if it is time."""
-        if settled(answer):
-            self._requests.ask_once()
+        if not settled(answer):
+            return []
+        return [up.AnswerFollows(response_id=answer.id, request_id=self._requests.ask_once())]
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server: what runs is over, and no result is waited for."""

@@ -313,9 +313,9 @@ class Conversation:
         item = function_output(call_id, output)
         item_id = self._add(item, announced=True)
         self._contents.result(item_id, call_id, call.name, output)
-        self._answering.reply_if_settled(call.answer)
         told = translate.tool_result(call_id, call.name, output, item_id, call.answer.id)
-        return item_id, [translate.own_item(item, None), told]
+        follows = self._answering.reply_if_settled(call.answer)
+        return item_id, [translate.own_item(item, None), *follows, told]
 
     def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
         """Answer a remote tool's approval request."""

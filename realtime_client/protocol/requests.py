@@ -80,10 +80,9 @@ class Requests:
         """Ask for an answer to items just sent; a request that has not left, and has no wishes, will see them, too."""
         self.last_id = self.gate.join(plain=True) or self.ask()
 
-    def ask_once(self) -> None:
-        """Ask for an answer unless a request waits that will see the same items."""
-        if self.gate.join(plain=False) is None:
-            self.ask()
+    def ask_once(self) -> str:
+        """Ask for an answer unless a request waits that will see the same items; returns the request."""
+        return self.gate.join(plain=False) or self.ask()
 
     def let_go(self) -> None:
         """Send the next request if it may leave."""

@@ -126,7 +126,7 @@ def item_added(item: Item, previous: str | None) -> up.ItemAdded:
 
 
 def item_done(item: Item, previous: str | None) -> list[up.Update]:
-    """An item is complete; a remote tool's request for approval is reported twice, also as what it asks."""
+    """An item is complete; that a remote tool waits for approval is reported, too, as what it asks."""
     done = up.ItemDone(
         item_id=item.id or "",
         role=item.speaker,
@@ -138,7 +138,14 @@ def item_done(item: Item, previous: str | None) -> list[up.Update]:
     )
     if item.type != "mcp_approval_request":
         return [done]
-    return [done, up.Progress(what="approval_requested", item_id=done.item_id, text=item.name or "")]
+    asked = up.ApprovalRequested(
+        request_id=done.item_id,
+        name=item.name or "",
+        arguments=item.arguments or "",
+        origin=f"mcp {item.server_label}" if item.server_label else "",
+        remote=True,
+    )
+    return [done, asked]
 
 
 def tool_result(call_id: str, name: str, output: str, item_id: str, response_id: str) -> up.ToolResult:

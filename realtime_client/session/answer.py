@@ -63,6 +63,7 @@ class TurnFollower:
     request: the request for an answer; None follows whatever begins. cause: a request whose refusal ends the wait for
     whatever begins. With voice, several answers may begin where the speaker paused and went on: the last one counts.
     show: takes the answer's text as it comes. tell: takes a line for people about what is no part of the answer.
+    tools_run: the calls of an answer get their results elsewhere; the answer to these is the one that counts.
     error: what the answer failed with, where that is more than its status says.
     """
 
@@ -73,6 +74,7 @@ class TurnFollower:
         *,
         show: Callable[[str], object] = bool,
         tell: Callable[[str], object] = bool,
+        tools_run: bool = False,
     ) -> None:
         self.request = request
         self.cause: str | None = None
@@ -88,6 +90,9 @@ class TurnFollower:
         self._transcripts: dict[str, str | None] = {}  # of the user's items; None while it is awaited
         self._audio: list[bytes] = []
         self._calls: list[up.ToolCall] = []
+        self._tools_run = tools_run
+        self._awaited: set[str] = set()  # calls without a result, of answers that are followed
+        self._goes_on = False  # an answer to results was asked for and has not begun
         self._sources: list[up.AnswerSource] = []
         self._part: tuple[str, int] | None = None
         self._unreadable = self._unreadable_audio = 0
@@ -101,7 +106,7 @@ class TurnFollower:
     @property
     def complete(self) -> bool:
         """Whether the answer is there and nothing is going on that would change it."""
-        return self._done is not None and not self._speaking and not self._open
+        return self._done is not None and not (self._speaking or self._open or self._awaited or self._goes_on)
 
     @property
     def awaits_transcript(self) -> bool:
@@ -145,6 +150,12 @@ class TurnFollower:
                 self._audio.append(update.audio)
             case up.ToolCall() if update.response_id == self.response_id:
                 self._calls.append(update)
+                if self._tools_run:
+                    self._awaited.add(update.call_id)
+            case up.ToolResult():
+                self._awaited.discard(update.call_id)
+            case up.AnswerFollows() if update.response_id == self.response_id and self._tools_run:
+                self.request, self._goes_on = update.request_id, True
             case up.AnswerSource() if update.response_id == self.response_id:
                 self._sources.append(update)
             case up.ResponseStarted(out_of_band=False):
@@ -187,7 +198,11 @@ class TurnFollower:
             self._open.discard(self.response_id)  # it only seemed to be ours
         self._open.add(started.response_id)
         self.response_id, self._done = started.response_id, None
-        self._audio, self._calls, self._sources = [], [], []
+        self._audio, self._sources = [], []
+        if not self._goes_on:
+            self._calls = []
+            self._awaited.clear()
+        self._goes_on = False
 
     def _failed(self, failure: up.Failure) -> None:
         ours = failure.event_id is not None and failure.event_id in {self.request, self.cause}

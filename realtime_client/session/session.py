@@ -15,13 +15,14 @@ from realtime_client.deadline import Clock, Deadline
 from realtime_client.errors import ClosedError, RealtimeError, ShutdownError, TimeLimitError, UsageError
 
 from .answer import Answer, TurnFollower
-from .arguments import check_call, check_fields, check_kind, seconds
+from .arguments import check_call, check_fields, check_kind, check_text, seconds
 from .hub import Hub
 from .limits import Limits
 from .observers import EventObserver, Observer, RecorderProtocol
 from .stats import Stats, TurnStats
 from .subscription import Subscription
 from .threads import stacks
+from .tooling import Tooling
 from .utterance import check_ask, say
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Session(ABC):
     Use it as a context manager: entering opens it, leaving closes it. Methods may be called from any thread. `stop` is
     set when the session has to end: it was lost, a thread failed, or `close` was called; wait for it instead of, or
     beside, anything else. What the other side can do is a fact (`facts.abilities`); asking for what it cannot is a
-    UsageError in the call.
+    UsageError in the call. tooling: who runs the tools that the model calls; None where this program does so itself, by
+    `send_tool_result`.
     """
 
     def __init__(self, limits: Limits, clock: Clock, recorder: RecorderProtocol | None) -> None:
@@ -60,6 +62,7 @@ class Session(ABC):
         self.limits = limits
         self._clock = clock
         self._loop: threading.Thread | None = None
+        self.tooling: Tooling | None = None
         self._tell_room: Callable[[], object] = bool
         self._hub = Hub(limits, clock, recorder, lambda: self.stats().to_dict(), self._abort, on_room=self.on_room)
         self.stop = self._hub.stop
@@ -318,6 +321,27 @@ class Session(ABC):
         not text.
         """
 
+    def approve(
+        self, request_id: str, *, approve: bool, reason: str | None = None, remember: bool = False
+    ) -> None:
+        """Allow or refuse a call of a tool that waits to be allowed (`ApprovalRequested`).
+
+        reason: for the model, why not. remember: decide so about this tool from now on, in later sessions, too.
+        Errors: UsageError when no such call waits.
+        """
+        check_text(request_id, "request_id")
+        check_text(reason or "", "the reason")
+        check_kind(approve, bool, "True or False")
+        check_kind(remember, bool, "True or False")
+        self._check_open()
+        tooling = self.tooling
+        if tooling is None or not tooling.decide(request_id, approve=approve, reason=reason, remember=remember):
+            self._approve_remote(request_id, approve=approve, reason=reason)
+
+    def _approve_remote(self, request_id: str, *, approve: bool, reason: str | None) -> None:  # noqa: ARG002
+        """Allow or refuse a call that the model's server makes."""
+        raise UsageError(f"no call {request_id[:100]!r} waits to be allowed")
+
     @abstractmethod
     def change(self, changes: Changes) -> None:
         """Change settings. `SessionChanged` confirms, even if nothing was to change."""
@@ -358,6 +382,7 @@ class Session(ABC):
     def ask(self, text: str | None = None, *, audio: Buffer | None = None, timeout_s: float = 60.0) -> Answer:
         """Say one thing, in writing or as audio, and wait for the whole answer.
 
+        Where `tooling` runs tools, that is the answer after their results, with the calls of all answers on the way.
         audio: in `input_format`; silence that ends the turn is added, or it is committed when turn detection is off.
         Errors: UsageError; TimeLimitError; ResponseFailedError when the request is refused; ConnectionLostError. A text
         model that cannot be asked fails here, too: ConnectError and its kinds.
@@ -398,7 +423,7 @@ class Session(ABC):
         self, updates: Iterator[up.Update], request: str | None, timeout_s: float, cause: str | None = None
     ) -> Answer:
         """Follow one answer to its end."""
-        follower = TurnFollower(request, self.output_format)
+        follower = TurnFollower(request, self.output_format, tools_run=self.tooling is not None)
         follower.cause = cause
         try:
             for update in updates:

@@ -1,0 +1,25 @@
+"""What a session knows of who runs its tools."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Tooling(Protocol):
+    """Runs the tools of one session; see `realtime_client.tools.runner`. Its methods may be called from any thread."""
+
+    def decide(self, request_id: str, *, approve: bool, reason: str | None, remember: bool) -> bool:
+        """Allow or refuse a call that waits to be allowed; False if it runs none of that name.
+
+        remember: decide so from now on about this tool.
+        """
+        ...
+
+    def cancel(self, call_id: str | None = None) -> int:
+        """Cancel one call, or all that wait or are worked on; returns how many there were."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """How many calls wait, are asked about, or are worked on."""
+        ...
