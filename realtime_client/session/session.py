@@ -321,9 +321,7 @@ class Session(ABC):
         not text.
         """
 
-    def approve(
-        self, request_id: str, *, approve: bool, reason: str | None = None, remember: bool = False
-    ) -> None:
+    def approve(self, request_id: str, *, approve: bool, reason: str | None = None, remember: bool = False) -> None:
         """Allow or refuse a call of a tool that waits to be allowed (`ApprovalRequested`).
 
         reason: for the model, why not. remember: decide so about this tool from now on, in later sessions, too.
