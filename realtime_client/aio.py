@@ -38,30 +38,41 @@ if TYPE_CHECKING:
 
     from .chat.session import ChatSession
     from .handover import StandbyClient
+    from .tools.tool import Tool
 
 S = TypeVar("S", bound=Session)
 T = TypeVar("T")
 
 
-def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[RealtimeClient]:
+def connect(
+    settings: Settings | None = None, *, tools: Sequence[Tool] = (), **values: Unpack[Keywords]
+) -> Connecting[RealtimeClient]:
     """Open a session at `async with`, and close it with all that belongs to it; see `realtime_client.connect`.
 
     `session = await connect()` opens it for longer than a block, for the cells of a notebook, until `close()`.
     """
-    way = opening.connect(settings, **values)
-    return Connecting(way.open, lambda: way.__exit__(None, None, None))
+    return _connecting(opening.connect(settings, tools=tools, **values))
 
 
-def connect_text(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[ChatSession]:
+def connect_text(
+    settings: Settings | None = None, *, tools: Sequence[Tool] = (), **values: Unpack[Keywords]
+) -> Connecting[ChatSession]:
     """Do as `connect` for a text model; see `realtime_client.connect_text`."""
-    way = opening.connect_text(settings, **values)
-    return Connecting(way.open, lambda: way.__exit__(None, None, None))
+    return _connecting(opening.connect_text(settings, tools=tools, **values))
+
+
+def _connecting(way: opening.Connecting[S]) -> Connecting[S]:
+    def open_it(prepared: Callable[[Session], object], loop: asyncio.AbstractEventLoop) -> S:
+        way.loop = loop
+        return way.open(prepared)
+
+    return Connecting(open_it, lambda: way.__exit__(None, None, None))
 
 
 def over(session: S) -> Connecting[S]:
     """Open a session that was made by hand: what `connect` returns, for one that is not open yet."""
 
-    def open_it(prepared: Callable[[S], object]) -> S:
+    def open_it(prepared: Callable[[S], object], _loop: asyncio.AbstractEventLoop) -> S:
         prepared(session)
         session.open()
         return session
@@ -72,7 +83,11 @@ def over(session: S) -> Connecting[S]:
 class Connecting(Generic[S]):
     """A session that `async with`, or `await`, opens. When cancelled, it leaves nothing open."""
 
-    def __init__(self, open_it: Callable[[Callable[[Session], object]], S], leave: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        open_it: Callable[[Callable[[Session], object], asyncio.AbstractEventLoop], S],
+        leave: Callable[[], object],
+    ) -> None:
         self._open = open_it
         self._leave = leave
         self._lock = threading.Lock()
@@ -82,7 +97,8 @@ class Connecting(Generic[S]):
 
     async def __aenter__(self) -> AsyncSession[S]:
         closers: list[Aside[object]] = []
-        opened = Aside("realtime-aio-open", lambda: self._open(self._prepared))
+        loop = asyncio.get_running_loop()
+        opened = Aside("realtime-aio-open", lambda: self._open(self._prepared, loop))
         try:
             session = await opened.end(on_cancel=lambda: closers.append(Aside("realtime-aio-close", self._give_up)))
         except asyncio.CancelledError:
@@ -246,6 +262,12 @@ class AsyncSession(Generic[S]):
     async def interrupt(self, cause: str = "speech") -> bool:
         """Cut the running answer at what was heard."""
         return self.session.interrupt(cause)
+
+    async def approve(
+        self, request_id: str, *, approve: bool, reason: str | None = None, remember: bool = False
+    ) -> None:
+        """Allow or refuse a call of a tool that waits to be allowed; see `Session.approve`."""
+        await self._call(lambda: self.session.approve(request_id, approve=approve, reason=reason, remember=remember))
 
     async def send_tool_result(self, call_id: str, output: str, *, respond: bool = True) -> str:
         """Send what a tool returned; returns the item's id."""

@@ -28,11 +28,15 @@ from realtime_client.settings.target import endpoint, realtime_model, session_co
 from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
+    import asyncio
+
     from realtime_client.chat.hooks import MakeFilter
     from realtime_client.chat.orders import Wishes
     from realtime_client.chat.session import ChatSession
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
+    from realtime_client.tools.tool import Tool
+    from realtime_client.tools.toolbox import Toolbox
 
 _log = Log("settings")
 Prepared = Callable[[Session], object]
@@ -56,24 +60,29 @@ class Opened:
     server_date: str = ""
 
 
-def connect(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[RealtimeClient]:
+def connect(
+    settings: Settings | None = None, *, tools: Sequence[Tool] = (), **values: Unpack[Keywords]
+) -> Connecting[RealtimeClient]:
     """Open a session, and close it with everything that belongs to it at the end of the block.
 
     settings: default those of the environment, `.env` and the config file. values: settings by name, stronger than
     all of these: `connect(model="gpt-realtime-2.1", local=True, record=False)`. Without a server and a key among
     them, the built-in local server is started. A model with a provider's prefix (`ollama/llama3.2`) is a text model:
     then the session is a `ChatSession`; `connect_text` is typed so. Sessions are recorded unless `record` is false.
+    tools: what the model may call; they run beside the talk, and nobody is asked.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
-    return Connecting(_source(settings, values))
+    return Connecting(_source(settings, values), tools)
 
 
-def connect_text(settings: Settings | None = None, **values: Unpack[Keywords]) -> Connecting[ChatSession]:
+def connect_text(
+    settings: Settings | None = None, *, tools: Sequence[Tool] = (), **values: Unpack[Keywords]
+) -> Connecting[ChatSession]:
     """Do as `connect` for a text model, so that type checkers know what only a `ChatSession` has.
 
     Errors: those of `connect`; UsageError for a realtime model.
     """
-    return Connecting(_source(settings, values), text=True)
+    return Connecting(_source(settings, values), tools, text=True)
 
 
 def _source(settings: Settings | None, values: Mapping[str, Any]) -> Callable[[], Settings]:
@@ -88,10 +97,15 @@ def _source(settings: Settings | None, values: Mapping[str, Any]) -> Callable[[]
 
 
 class Connecting(Generic[S]):
-    """A session that `with` opens: until then, there is nobody to talk to. text: it has to be one with a text model."""
+    """A session that `with` opens: until then, there is nobody to talk to.
 
-    def __init__(self, source: Callable[[], Settings], *, text: bool = False) -> None:
+    text: it has to be one with a text model. loop: the program's event loop; its tools that are coroutines run there.
+    """
+
+    def __init__(self, source: Callable[[], Settings], tools: Sequence[Tool] = (), *, text: bool = False) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._source = source
+        self._tools = tools
         self._text = text
         self._held: AbstractContextManager[Opened] | None = None
 
@@ -105,7 +119,7 @@ class Connecting(Generic[S]):
             raise UsageError(f"{settings.model} is no text model; their names begin with {', '.join(PROVIDERS)} and /")
         for warning in settings.warnings:
             _log.warning(warning)
-        self._held = opened(settings, prepared=prepared)
+        self._held = opened(settings, prepared=prepared, tools=self._tools, loop=self.loop)
         return self._held.__enter__().session  # type: ignore[return-value]  # of `connect`, too, as its settings say
 
     def __exit__(
@@ -127,15 +141,23 @@ def opened(
     prepared: Prepared | None = None,
     sound: LiveSound | None = None,
     heard_ms: HeardMs | None = None,
-    tools: Sequence[ToolSpec] = (),
+    tools: Sequence[Tool] = (),
+    offered: Sequence[ToolSpec] = (),
+    asks: bool = False,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> Iterator[Opened]:
     """Hold a session open. prepared: gets the session before it connects, for example to close it.
 
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
-    is, for those who listen in another way. tools: what the model may call.
+    is, for those who listen in another way. tools: what the model may call; they are run. offered: what it may call
+    and the caller answers by itself. asks: somebody can be asked whether a call is allowed. loop: as that of
+    `Connecting`.
     """
     with ExitStack() as stack:
-        session, recorder, whom = _session(settings, stack, sound, heard_ms, tools)
+        toolbox = _toolbox(settings, tools, stack)
+        specs = offered if toolbox is None else (*toolbox.specs, *offered)
+        session, recorder, whom = _session(settings, stack, sound, heard_ms, specs)
+        end_tools = stack.callback(_run_tools(session, toolbox, asks=asks, loop=loop))
         session.observe(SessionLog(session).observe)
         if settings.metrics_port or settings.otel:
             _observe(session, settings, sound, stack)
@@ -145,6 +167,7 @@ def opened(
             stack.callback(sound.close)
         with _without_trace(session, recorder):
             stack.enter_context(session)
+        stack.callback(end_tools)  # before the session does
         if sound is not None:
             stack.enter_context(sound.attached(session))
         folder = None if recorder is None else recorder.folder
@@ -152,6 +175,28 @@ def opened(
         greeting = f"{whom(session)}; " + ("nothing is recorded" if folder is None else f"recording into {folder}")
         date = session.server_date if isinstance(session, RealtimeClient) else ""
         yield Opened(session, greeting, folder, local, sound, date)
+
+
+def _toolbox(settings: Settings, tools: Sequence[Tool], stack: ExitStack) -> Toolbox | None:  # noqa: ARG001
+    """Return the tools that the model may call; None if there are none."""
+    if not tools:
+        return None
+    from realtime_client.tools.toolbox import Toolbox
+
+    return Toolbox(tools)
+
+
+def _run_tools(
+    session: Session, toolbox: Toolbox | None, *, asks: bool, loop: asyncio.AbstractEventLoop | None
+) -> Callable[[], object]:
+    """Run the calls of a session's tools; returns what ends that."""
+    if toolbox is None:
+        return bool
+    from realtime_client.tools.runner import ToolRunner
+
+    runner = ToolRunner(session, toolbox, asks=asks, loop=loop)
+    runner.start()
+    return runner.close
 
 
 def _session(

@@ -169,7 +169,7 @@ class _Attempt:
         stamping.set()
         with ExitStack() as stack:
             with self._turn_to_open():
-                one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools)
+                one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, offered=tools)
                 held = stack.enter_context(one)
             self._note_session(held, settings)
             try:

@@ -1,0 +1,422 @@
+"""Running the tools that a model calls, beside the talk.
+
+    audio thread           tells of calls, interruptions and the end   -> the book, under a lock
+    `realtime-tools`       judges calls, asks whether they are allowed, watches the time limits
+    `realtime-tool-N`      one call each: the tool's own work, then its result
+
+A tool's thread cannot be stopped from outside. When its time is over it is told (`ToolContext.cancel`), its call gets
+an error as its result, and the thread is left to end by itself; what it returns then is thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from realtime_client import updates as up
+from realtime_client.changes import Changes
+from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
+from realtime_client.errors import RealtimeError, ToolError
+from realtime_client.escape import one_line
+from realtime_client.logs import Log
+from realtime_client.session.session import Session
+from realtime_client.session.threads import Worker, join_all
+
+from .approval import Policy
+from .book import CallBook, Work
+from .limits import ToolLimits
+from .tool import BadArgumentsError, Tool, ToolCancelledError, ToolContext
+from .toolbox import Toolbox
+
+_log = Log("tools")
+_MOST_LEFT = 64
+"""Threads of tools that go on though their call is over; beyond that no call is begun."""
+_MOST_REFUSED = 1_024
+_NOBODY = "nobody is here who could allow it"
+
+
+class ToolRunner:
+    """Runs the tools of one session, which knows it as `Session.tooling`.
+
+    asks: somebody can be asked whether a call is allowed (`ApprovalRequested`, `Session.approve`); else what would be
+    asked about is refused. loop: the program's event loop, for tools that are coroutines. left: how many threads of
+    tools go on though their call is over.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        toolbox: Toolbox,
+        policy: Policy | None = None,
+        *,
+        asks: bool = False,
+        limits: ToolLimits | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._session = session
+        self._toolbox = toolbox
+        self._policy = policy or Policy()
+        self._asks = asks
+        self._limits = limits or ToolLimits()
+        self._loop = loop
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self._changed = threading.Condition()
+        self._book = CallBook(self._limits)
+        self._todo: deque[Callable[[], object]] = deque()
+        self._remote: dict[str, up.ApprovalRequested] = {}
+        self._closing = False
+        self._threads: dict[threading.Thread, Work] = {}
+        self._keeper = Worker("realtime-tools", self._keep, self._failed)
+        self._remove: Callable[[], object] = bool
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take the session's calls from now on."""
+        self._session.tooling = self
+        self._remove = self._session.observe(self.observe)
+        self._toolbox.on_change = self._tools_changed
+        self._keeper.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Cancel what runs, and join the threads. A tool that does not end by then is left behind, and named."""
+        deadline = Deadline(timeout_s, self._clock)
+        self._remove()
+        self._toolbox.on_change = bool
+        self._end()
+        if self._keeper.thread.ident is not None:
+            join_all([self._keeper.thread], deadline)
+        with self._changed:
+            threads = dict(self._threads)
+        join_all(list(threads), deadline)
+        for thread, work in threads.items():
+            if thread.is_alive():
+                _log.warning("a tool does not end: it is left behind", tool=one_line(work.call.name, 64))
+        if self._keeper.error is not None:
+            raise self._keeper.error
+
+    def _end(self) -> None:
+        with self._changed:
+            self._closing = True
+            works = self._book.all()
+            self._changed.notify_all()
+        for work in works:
+            self._cut_off(work, "cancelled", None)
+
+    def _failed(self, error: BaseException) -> None:
+        _log.error("running tools failed", error=one_line(repr(error), 300))
+        self._session.stop.set()
+
+    # --- what happens in the session ----------------------------------------------------------------------------------
+
+    def observe(self, update: up.Update, _at_s: float) -> None:
+        """Take an update of the session; quick, and never waits."""
+        match update:
+            case up.ToolCall():
+                self._called(update)
+            case up.Interrupted():
+                with self._changed:
+                    self._book.interrupted(update.response_id)
+            case up.ApprovalRequested(remote=True):
+                self._do(lambda: self._judge_remote(update))
+            case up.SessionEnded():
+                self._end()
+            case _:
+                pass
+
+    def _called(self, call: up.ToolCall) -> None:
+        with self._changed:
+            if self._closing or self._book.get(call.call_id) is not None:
+                return
+            work = self._book.called(call)
+        if work is not None:
+            self._do(lambda: self._judge(work))
+            return
+        refused = Work(call)
+        self._do(lambda: self._tell_over(refused, "refused", f"more than {self._limits.open_calls} calls are open"))
+
+    def _do(self, what: Callable[[], object]) -> None:
+        """Let the keeper do something."""
+        with self._changed:
+            if len(self._todo) < _MOST_REFUSED:
+                self._todo.append(what)
+                self._changed.notify_all()
+
+    def _tools_changed(self) -> None:
+        """A source has other tools now: the model is told."""
+
+        def tell() -> None:
+            with contextlib.suppress(RealtimeError):  # the session is over
+                self._session.change(Changes(tools=self._toolbox.specs))
+
+        self._do(tell)
+
+    # --- the keeper ---------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._closing or self._todo or self._is_due()):
+                    self._changed.wait(self._wait_s())
+                if self._closing:
+                    return
+                todo = list(self._todo)
+                self._todo.clear()
+                overdue = self._book.overdue(self._clock.monotonic())
+            for step in todo:
+                step()
+            for work in overdue:
+                self._time_is_over(work)
+            self._begin_some()
+
+    def _is_due(self) -> bool:
+        wait_s = self._wait_s()
+        return wait_s is not None and wait_s <= 0
+
+    def _wait_s(self) -> float | None:
+        due_s = self._book.due_s()
+        return None if due_s is None else due_s - self._clock.monotonic()
+
+    def _judge(self, work: Work) -> None:
+        """Decide what becomes of a call."""
+        call = work.call
+        tool = work.tool = self._toolbox.get(call.name)
+        if tool is None:
+            there = ", ".join(sorted(self._toolbox.named)[:20]) or "none"
+            self._cut_off(work, "invalid", f"there is no tool {call.name[:64]}; there are: {there}")
+            return
+        try:
+            work.checked = self._checked(tool, call.arguments)
+        except BadArgumentsError as error:
+            self._cut_off(work, "invalid", str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - a tool is the user's, or a server's
+            self._cut_off(work, "invalid", f"the arguments cannot be judged: {type(error).__name__}: {error}")
+            return
+        verdict = self._policy.verdict(call.name, tool)
+        if verdict == "always":
+            with self._changed:
+                self._book.allowed(work)
+        elif verdict == "never":
+            self._cut_off(work, "refused", "this tool is not allowed")
+        elif not self._asks:
+            self._cut_off(work, "refused", _NOBODY)
+        else:
+            with self._changed:
+                self._book.asked(work, self._clock.monotonic())
+            self._tell(
+                up.ApprovalRequested(
+                    request_id=call.call_id, name=call.name, arguments=call.arguments, origin=tool.origin
+                )
+            )
+
+    def _checked(self, tool: Tool, arguments: str) -> object:
+        if len(arguments) > self._limits.argument_bytes:
+            raise BadArgumentsError(f"the arguments are longer than {self._limits.argument_bytes} bytes")
+        return tool.check(arguments)
+
+    def _judge_remote(self, asked: up.ApprovalRequested) -> None:
+        """Decide about a call that the model's server makes."""
+        verdict = self._policy.verdict(asked.name, None, origin=asked.origin)
+        if verdict == "ask" and self._asks:
+            with self._changed:
+                self._remote[asked.request_id] = asked
+                while len(self._remote) > self._limits.open_calls:
+                    del self._remote[next(iter(self._remote))]
+            return
+        reason = {"always": "", "never": "this tool is not allowed", "ask": _NOBODY}[verdict]
+        with contextlib.suppress(RealtimeError):  # the session is over
+            self._session.approve(asked.request_id, approve=not reason, reason=reason or None)
+        self._decided(asked.request_id, asked.name, approved=not reason, reason=reason)
+
+    def _time_is_over(self, work: Work) -> None:
+        if work.stage == "asked":
+            reason = f"nobody has answered within {self._limits.approval_s:g} s whether it is allowed"
+            self._decided(work.call.call_id, work.call.name, approved=False, reason=reason)
+            self._cut_off(work, "refused", reason)
+        else:
+            seconds = (work.due_s or 0.0) - (work.began_s or 0.0)
+            self._cut_off(work, "timed_out", f"it took longer than {seconds:g} s")
+
+    def _begin_some(self) -> None:
+        """Give workers to calls that wait for one."""
+        with self._changed:
+            if self._closing:
+                return
+            waits = len(self._threads) - sum(each.stage == "running" for each in self._threads.values()) >= _MOST_LEFT
+            begun = [] if waits else list(self._book.begin(self._clock.monotonic()))
+            for work in begun:
+                work.context = ToolContext(
+                    work.call.call_id,
+                    work.call.name,
+                    facts=lambda: self._session.facts,
+                    report=self._reporter(work),
+                    loop=self._loop,
+                )
+                worker = Worker(f"realtime-tool-{next(self._numbers)}", self._task(work), self._failed)
+                self._threads[worker.thread] = work
+                worker.start()
+
+    def _reporter(self, work: Work) -> Callable[[str, float | None, float | None], None]:
+        call = work.call
+
+        def report(text: str, done: float | None, total: float | None) -> None:
+            line = one_line(text, 1_000)
+            self._tell(up.ToolProgress(call_id=call.call_id, name=call.name, text=line, done=done, total=total))
+
+        return report
+
+    # --- a worker -----------------------------------------------------------------------------------------------------
+
+    def _task(self, work: Work) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                self._tell(up.ToolStarted(call_id=work.call.call_id, name=work.call.name))
+                self._run(work)
+            finally:
+                with self._changed:
+                    del self._threads[threading.current_thread()]
+                self._do(bool)  # another call may begin
+
+        return run
+
+    def _run(self, work: Work) -> None:
+        tool, context = work.tool, work.context
+        assert tool is not None
+        assert context is not None
+        try:
+            output = tool.run(work.checked, context)
+            if not isinstance(output, str):
+                raise ToolError(f"it returned {type(output).__name__}, not text")
+            output.encode()
+        except ToolCancelledError as error:
+            self._over(work, "cancelled", str(error))
+        except ToolError as error:
+            self._over(work, "failed", str(error))
+        except BaseException as error:  # noqa: BLE001 - a tool is the user's, or a server's
+            _log.debug("a tool failed", tool=one_line(work.call.name, 64), exc_info=True)
+            self._over(work, "failed", f"{type(error).__name__}: {error}")
+        else:
+            self._over(work, "completed", output)
+
+    # --- the end of a call --------------------------------------------------------------------------------------------
+
+    def _cut_off(self, work: Work, status: str, message: str | None) -> None:
+        """End a call from outside. message: for the model, None to send no result."""
+        context = work.context
+        if not self._claim(work):
+            return
+        if context is not None:
+            context.cancel()
+        self._tell_over(work, status, message)
+
+    def _over(self, work: Work, status: str, text: str) -> None:
+        """End a call from its worker."""
+        if self._claim(work):
+            self._tell_over(work, status, text)
+
+    def _claim(self, work: Work) -> bool:
+        with self._changed:
+            return self._book.end(work)
+
+    def _tell_over(self, work: Work, status: str, text: str | None) -> None:
+        """Tell how a call ended, and send its result. text: the output, or why there is none."""
+        fine = status == "completed"
+        took = None if work.began_s is None else round((self._clock.monotonic() - work.began_s) * 1000, 3)
+        call = work.call
+        self._tell(
+            up.ToolFinished(
+                call_id=call.call_id,
+                name=call.name,
+                status=status,
+                duration_ms=took,
+                error=None if fine else one_line(text or "", 1_000),
+            )
+        )
+        if text is None:
+            return
+        partial = work.context.output_so_far if work.context is not None and not fine else ""
+        output = text if fine else error_result(text, status, partial)
+        with contextlib.suppress(RealtimeError):  # the session is over, or its server forgot the call
+            self._session.send_tool_result(
+                call.call_id, shortened(output, self._limits.result_characters), respond=not work.silent
+            )
+
+    def _tell(self, update: up.Update) -> None:
+        with contextlib.suppress(RealtimeError):  # the session is over
+            self._session.tell(update)
+
+    # --- what the user wants ------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> int:
+        """How many calls wait, are asked about, or are worked on."""
+        with self._changed:
+            return len(self._book)
+
+    @property
+    def left(self) -> int:
+        """How many threads of tools go on though their call is over."""
+        with self._changed:
+            return sum(work.stage == "over" for work in self._threads.values())
+
+    def decide(self, request_id: str, *, approve: bool, reason: str | None, remember: bool) -> bool:
+        """Allow or refuse a call; see `Tooling`."""
+        with self._changed:
+            remote = self._remote.pop(request_id, None)
+            work = self._book.get(request_id)
+            if work is not None and work.stage != "asked":
+                work = None
+            if work is not None and approve:
+                self._book.allowed(work)
+        name, tool, origin = "", None, ""
+        if work is not None and work.tool is not None:
+            name, tool, origin = work.call.name, work.tool, work.tool.origin
+        elif remote is not None:
+            name, origin = remote.name, remote.origin
+        else:
+            return False
+        if remember:
+            self._policy.remember(name, tool, origin=origin, approve=approve)
+        self._decided(request_id, name, approved=approve, reason=reason or "")
+        if work is None:
+            return False  # the session sends it
+        if approve:
+            self._do(bool)
+        else:
+            self._cut_off(work, "refused", reason or "the user did not allow it")
+        return True
+
+    def _decided(self, request_id: str, name: str, *, approved: bool, reason: str) -> None:
+        self._tell(up.ApprovalDecided(request_id=request_id, name=name, approved=approved, reason=reason))
+
+    def cancel(self, call_id: str | None = None) -> int:
+        """Cancel one call, or all that wait or are worked on; returns how many there were."""
+        with self._changed:
+            works = [work for work in self._book.all() if call_id in (None, work.call.call_id)]
+            for work in works:
+                work.silent = True
+        for work in works:
+            self._cut_off(work, "cancelled", "the user cancelled it")
+        return len(works)
+
+
+def error_result(message: str, status: str, partial: str = "") -> str:
+    """The result of a call that brought none, for the model to read. partial: what had come of the output."""
+    shown = {"error": message} | ({"status": status} if status != "failed" else {})
+    return msgspec.json.encode(shown | ({"partial_output": partial} if partial else {})).decode()
+
+
+def shortened(output: str, most: int) -> str:
+    """The output, or as much of it as the model gets."""
+    if len(output) <= most:
+        return output
+    return f"{output[:most]}\n[cut: {most:,} of {len(output):,} characters]"
