@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from chat_helpers import Talk, busy, cut, refused
 
@@ -10,9 +12,11 @@ from realtime_client.changes import Changes, ToolSpec
 from realtime_client.chat.continuation import INSTRUCTION
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.orders import Wishes
+from realtime_client.chat.pending_calls import STILL_AT_WORK
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.faults import Fault, classify, malformed
 from realtime_client.errors import UsageError
+from realtime_client.history import Call, Result
 
 
 def too_long() -> Fault:
@@ -204,12 +208,51 @@ def test_after_the_last_result_the_model_is_asked_again():
         talk.conversation.tool_result("call_1", "noon", respond=True)
 
 
-def test_a_call_without_its_result_is_not_told_again():
+def results(talk: Talk) -> list[str]:
+    """The conversation as the newest request tells it: roles, and what results say."""
+    parts = [(entry.role, part) for entry in talk.begun[-1].ask.entries for part in entry.parts]
+    return [part.output if isinstance(part, Result) else role for role, part in parts]
+
+
+def test_the_talk_goes_on_while_a_tool_works_and_each_result_stands_behind_its_call():
     talk = Talk()
     talk.say("What time is it?")
     talk.call("clock", "call_1")
-    talk.say("Never mind.")
-    assert [entry.role for entry in talk.begun[-1].ask.entries] == ["user", "user"]
+    talk.say("And my name?")
+    assert results(talk) == ["user", "assistant", STILL_AT_WORK, "user"]
+    talk.answer("I do not know it.")
+    talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
+    assert results(talk) == ["user", "assistant", "noon", "user", "assistant"]
+    talk.answer("It is noon.")
+    assert talk.history[-1] == "assistant: It is noon."
+
+
+def test_a_turn_that_fails_while_a_tool_works_leaves_the_call_open():
+    talk = Talk()
+    talk.say("What time is it?")
+    talk.call("clock", "call_1")
+    talk.say("And my name?")
+    talk.fail(refused())
+    talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
+    assert results(talk) == ["user", "assistant", "noon"]
+
+
+def test_of_several_results_one_that_is_to_be_spoken_about_is_enough():
+    for respond in ((True, False), (False, True), (False, False)):
+        talk = Talk()
+        talk.say("What time is it, and where?")
+        begin = talk.begun[-1]
+        calls = [Call(call_id=f"call_{n}", name="clock", arguments="{}") for n in range(2)]
+        done = [pc.CallDonePiece(begin.stream, 0, 1.0, call.call_id, "clock", "{}") for call in calls]
+        talk.bring(begin, *done, pc.FinishPiece(begin.stream, 1, 1.0, "tool_calls"), parts=calls)
+        for n, each in enumerate(respond):
+            talk.do(functools.partial(talk.conversation.tool_result, f"call_{n}", "noon", respond=each))
+        assert len(talk.begun) == 1 + any(respond)
+        if any(respond):
+            follows = talk.last(up.AnswerFollows)
+            assert follows.response_id == talk.last(up.ToolCall).response_id
+            talk.answer("Noon.")
+            assert talk.all(up.ResponseStarted)[-1].request_id == follows.request_id
 
 
 def test_a_call_that_is_not_whole_is_told_and_not_made():

@@ -26,6 +26,7 @@ from .continuation import INSTRUCTION
 from .kept import Branches, Kept
 from .limits import ChatLimits
 from .orders import Wishes
+from .pending_calls import with_results
 from .place import Place
 from .selection import GO_ON
 from .wires.faults import Fault
@@ -340,7 +341,7 @@ class Conversation:
         if not len(self.history):  # what was to be answered was taken back
             return self._drop_asked(self._asked, "what was to be answered is no longer part of the conversation")
         request = self._asked.popleft()
-        entries = tuple(self.history.in_order())
+        entries = with_results(self.history.in_order(), self.kept.open_calls)
         if request.go_on:
             entries = (*entries, Entry(id=GO_ON, role="user", parts=(Text(text=INSTRUCTION),)))
         item_id = self._name("item")

@@ -181,7 +181,8 @@ class Kept:
         taken = [entry for entry_id in turn.open if (entry := self.history.get(entry_id)) is not None]
         open_ids, turn.open = turn.open, []
         before, turn.before = turn.before, []
-        self.open_calls = {}
+        gone = {entry.response_id for entry in taken}
+        self.open_calls = {call: of for call, of in self.open_calls.items() if of[0] not in gone}
         if fault.action != "retry" or answer.size or before:
             turn.settle()
             turn.failed = [] if before else taken

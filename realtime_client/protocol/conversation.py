@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from realtime_client import updates as up
+from realtime_client.errors import UsageError
 from realtime_client.history import Entry, History
 
 from . import events as ev
@@ -31,6 +32,7 @@ from .usage import quantity
 
 _MOST_USAGE_KEYS = 32
 _MOST_OWN_ITEMS = 256
+_MOST_APPROVALS = 256
 _CONFIRM_S = 2.0
 
 
@@ -73,6 +75,7 @@ class Conversation:
         self._contents = Contents(self.history)
         self._input = InputAudio()
         self._own_items: dict[str, None] = {}
+        self._approvals: dict[str, None] = {}  # what remote tools ask for
         self._answering = Answering(
             self.commands,
             new_id,
@@ -157,6 +160,9 @@ class Conversation:
         self.items.place(item.id, event.previous_item_id)
         self._own_items.pop(item.id, None)
         self._contents.told(item, final=True)
+        if item.type == "mcp_approval_request":
+            self._approvals[item.id] = None
+            forget_oldest(self._approvals, _MOST_APPROVALS)
         return list(translate.item_done(item, self.items.previous(item.id)))
 
     def _item_deleted(self, event: ev.ConversationItemDeleted) -> list[up.Update]:
@@ -318,7 +324,9 @@ class Conversation:
         return item_id, [translate.own_item(item, None), *follows, told]
 
     def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
-        """Answer a remote tool's approval request."""
+        """Answer a remote tool's approval request. Errors: UsageError when it made none that waits."""
+        if self._approvals.pop(request_id, False) is False:
+            raise UsageError(f"no call {request_id[:100]!r} waits to be allowed")
         self.add_item(mcp_approval(request_id, approve=approve, reason=reason, item_id=self._new_id("item")))
 
     def appended(self, size_bytes: int) -> None:

@@ -344,7 +344,7 @@ class ToolRunner:
         if text is None:
             return
         partial = work.context.output_so_far if work.context is not None and not fine else ""
-        output = text if fine else error_result(text, status, partial)
+        output = text if fine else error_result(_sayable(text), status, _sayable(partial))
         with contextlib.suppress(RealtimeError):  # the session is over, or its server forgot the call
             self._session.send_tool_result(
                 call.call_id, shortened(output, self._limits.result_characters), respond=not work.silent
@@ -413,6 +413,11 @@ def error_result(message: str, status: str, partial: str = "") -> str:
     """The result of a call that brought none, for the model to read. partial: what had come of the output."""
     shown = {"error": message} | ({"status": status} if status != "failed" else {})
     return msgspec.json.encode(shown | ({"partial_output": partial} if partial else {})).decode()
+
+
+def _sayable(text: str) -> str:
+    """The text without halves of surrogate pairs, which cannot be sent."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shortened(output: str, most: int) -> str:

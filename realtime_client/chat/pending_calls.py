@@ -1,0 +1,39 @@
+"""Calls of tools and what was said meanwhile, in the order that the wires of text models demand. Pure.
+
+While tools work, the talk goes on: the model may answer something else before a call has its result. Every wire wants
+each call's result right behind the message that called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+
+from realtime_client.history import Call, Entry, Result
+
+STILL_AT_WORK = "This call is still at work; its result follows. Do not call it again."
+
+
+def with_results(entries: Iterable[Entry], open_calls: Container[str]) -> tuple[Entry, ...]:
+    """Return the entries with each result behind its call, and a word in the place of results that are still to come.
+
+    open_calls: the ids of the calls whose results are still to come.
+    """
+    entries = tuple(entries)
+    called = {part.call_id for entry in entries for part in entry.parts if isinstance(part, Call)}
+    if not called:
+        return entries
+    results = {part.call_id: entry for entry in entries for part in entry.parts if isinstance(part, Result)}
+    told: list[Entry] = []
+    for entry in entries:
+        if entry.parts and all(isinstance(part, Result) and part.call_id in called for part in entry.parts):
+            continue  # it stands behind its call
+        told.append(entry)
+        for part in entry.parts:
+            if isinstance(part, Call):
+                result = results.get(part.call_id)
+                if result is not None:
+                    told.append(result)
+                elif part.call_id in open_calls:
+                    waits = Result(call_id=part.call_id, output=STILL_AT_WORK, name=part.name)
+                    told.append(Entry(id=f"waits_{part.call_id}", role="tool", parts=(waits,)))
+    return tuple(told)
