@@ -34,9 +34,18 @@ def markdown(line: Line) -> str:
         said = " ".join(part for part in (said, f"~~{_md(rest)}~~" if rest else "", "*(interrupted)*") if part)
     elif line.get("reason"):
         said = f"{said} *({_WHY.get(str(line['reason'])) or _md(str(line['reason']))})*".lstrip()
+    if line.get("outcome"):
+        said = f"{said} *({_outcome(line)})*"
     if others := line.get("alternatives"):
         said = f"{said} *(answer {line['chosen'] + 1} of {len(others)})*".lstrip()
     return f"**{who}** ({_clock(line['start_s'])}): {said or '*(nothing understood)*'}\n\n"
+
+
+def _outcome(line: Line) -> str:
+    """How a tool's work ended, and how long it took."""
+    words = _md(str(line["outcome"]).replace("_", " "))
+    took = line.get("tool_ms")
+    return words if took is None else f"{words} after {took / 1000:.1f} s"
 
 
 def _marked(text: str, sources: list[Line]) -> str:

@@ -55,6 +55,7 @@ class SessionSummary:
             "retries": {},
             "fallbacks": {},
             "breakers": {},
+            "tools": {},
             "usage": {},
             "transcription_usage": {},
             "rate_limits": {},
@@ -88,6 +89,8 @@ class SessionSummary:
             data["rate_limits"] = dict(list(update.limits.items())[:_NAMES])
         elif isinstance(update, up.Failure):
             self._failure(update, elapsed_s)
+        elif isinstance(update, up.ToolFinished):
+            _count(data["tools"], update.status, 1)
         elif isinstance(update, up.BreakerChanged):
             _set(data["breakers"], update.source, update.state)
         elif isinstance(update, up.Malformed):

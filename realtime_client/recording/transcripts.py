@@ -21,6 +21,7 @@ _TAIL = 24
 _REMEMBERED = 256
 _MOST_LATE = 256
 _LONGEST_REASON = 200
+_MOST_OUTCOMES = 256
 _TURN_KINDS = {"message", "function_call", "function_call_output", "mcp_call"}
 
 Settled = Callable[[Turn], None]
@@ -48,6 +49,7 @@ class Transcript:
         self._moved: dict[str, str] = {}
         self._open_kept = False  # one that was kept was not over
         self._apart: set[str] = set()
+        self._outcomes: dict[str, tuple[str, float | None]] = {}  # of calls whose results are to come
         self._unheard: dict[str, str] = {}  # answers cut before their first sound, and the item they stand behind
         self._handlers: dict[type, Callable[[up.Update, float], None]] = {
             up.ItemAdded: self._item_added,  # type: ignore[dict-item]
@@ -61,6 +63,7 @@ class Transcript:
             up.AnswerSource: self._answer_source,  # type: ignore[dict-item]
             up.Alternatives: self._alternatives,  # type: ignore[dict-item]
             up.ToolCall: self._tool_call,  # type: ignore[dict-item]
+            up.ToolFinished: self._tool_finished,  # type: ignore[dict-item]
             up.ToolResult: self._tool_result,  # type: ignore[dict-item]
             up.ResponseStarted: self._response_started,  # type: ignore[dict-item]
             up.ResponseDone: self._response_done,  # type: ignore[dict-item]
@@ -248,8 +251,14 @@ class Transcript:
         turn.said.replace(update.arguments)
         self._done(turn, "completed", at_s)
 
+    def _tool_finished(self, update: up.ToolFinished, _at_s: float) -> None:
+        self._outcomes[update.call_id] = (update.status, update.duration_ms)
+        while len(self._outcomes) > _MOST_OUTCOMES:  # calls that got no result
+            del self._outcomes[next(iter(self._outcomes))]
+
     def _tool_result(self, update: up.ToolResult, at_s: float) -> None:
         turn = self.turn(update.item_id, "tool")
+        turn.outcome = self._outcomes.pop(update.call_id, None)
         turn.who, turn.kind = "tool", "function_call_output"
         turn.call_id, turn.tool = update.call_id, update.name
         turn.said.replace(update.output)

@@ -108,7 +108,8 @@ class Turn:
     relative to the folder. reason: why it is not complete. done: it is over; sounding: the user's sound is still
     coming; written: it is in the transcript; kept: in the part of it that no longer changes before the end. drawn: how
     it looks there. noted: what the journal knows of it. name: of a call; it precedes the call's text. tool, call_id: of
-    a call and of its result. marks: who made it, and what stands beside it. gone: it left the conversation.
+    a call and of its result. outcome: how the tool's work on it ended, and how long it took in ms, where that was told.
+    marks: who made it, and what stands beside it. gone: it left the conversation.
     """
 
     n: int
@@ -118,6 +119,7 @@ class Turn:
     name: str = ""
     tool: str = ""
     call_id: str = ""
+    outcome: tuple[str, float | None] | None = None
     after: str | None = None
     response_id: str = ""
     start: int = 0
@@ -180,6 +182,8 @@ class Turn:
             line["type"] = self.kind
             if self.call_id:
                 line["tool"], line["call_id"] = self.tool, self.call_id
+            if self.outcome is not None:
+                line["outcome"], line["tool_ms"] = self.outcome
         if self.out_of_band:
             line["out_of_band"] = True
         if self.marks is not None:

@@ -36,7 +36,8 @@ class ShownTurn:
     cut_ms: how much of the answer's sound was heard, None for all of it. tool: name of the function that was called
     (then `text` holds its arguments), or that returned `text`; the latter is '' in older recordings. sources: (how
     many characters come before, who made what follows, why the request before did not), where that is told. others:
-    the answers that stand beside each other, of which `chosen` is this one.
+    the answers that stand beside each other, of which `chosen` is this one. outcome: of a result, how the tool's work
+    ended; tool_ms: how long it took, None where that is not known.
     """
 
     n: int
@@ -55,6 +56,8 @@ class ShownTurn:
     sources: list[tuple[int, str, str]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     chosen: int = 0
+    outcome: str = ""
+    tool_ms: float | None = None
 
     @property
     def calls(self) -> bool:
@@ -196,6 +199,8 @@ def _turn(line: Any) -> ShownTurn:
         sources=_sources(listed(line, "sources")),
         others=[other for other in listed(line, "alternatives")[:MOST_OTHERS] if isinstance(other, str)],
         chosen=int(number(line, "chosen") or 0),
+        outcome=text(line, "outcome"),
+        tool_ms=number(line, "tool_ms"),
     )
 
 

@@ -76,6 +76,8 @@ def _marks(turn: ShownTurn) -> Iterator[Markup]:
         yield tag("span", "out of band", class_="mark")
     if turn.status not in _USUAL and not turn.interrupted:
         yield tag("span", speech(turn.status.replace("_", " "), 60), class_="mark bad")
+    if turn.outcome not in ("", "completed"):
+        yield tag("span", speech(turn.outcome.replace("_", " "), 60), class_="mark bad")
     if turn.status == "in_progress":
         yield tag("span", "unfinished", class_="mark bad")
 
@@ -133,7 +135,8 @@ def _sentence(sentence: Sentence) -> Iterator[Markup | str]:
 def _tool(turn: ShownTurn) -> Markup:
     if not turn.calls:
         who = together(tag("code", code(turn.tool, 200)), " ") if turn.tool else ""
-        return together(tag("p", who, "returned", class_="small"), tag("pre", code(turn.text), dir="ltr"))
+        took = "" if turn.tool_ms is None else f" after {turn.tool_ms / 1000:.1f} s"
+        return together(tag("p", who, f"returned{took}", class_="small"), tag("pre", code(turn.text), dir="ltr"))
     return together(
         tag("p", "called ", tag("code", code(turn.tool, 200)), class_="small"),
         tag("pre", _arguments(turn.text), dir="ltr"),

@@ -29,6 +29,8 @@ class SessionMetrics:
         )
         self._interruptions = registry.counter("realtime_interruptions_total", "answers that were cut")
         self._tools = registry.counter("realtime_tool_calls_total", "calls of tools")
+        self._outcomes = registry.counter("realtime_tool_outcomes_total", "ends of a tool's work on a call", ["status"])
+        self._work = registry.histogram("realtime_tool_seconds", "how long tools worked on a call")
         self._failures = registry.counter(
             "realtime_failures_total",
             "errors of servers, by kind and by what was done about it",
@@ -69,6 +71,10 @@ class SessionMetrics:
             self._interruptions.add()
         elif isinstance(update, up.ToolCall):
             self._tools.add()
+        elif isinstance(update, up.ToolFinished):
+            self._outcomes.add(1, update.status)
+            if update.duration_ms is not None:
+                self._work.observe(update.duration_ms / 1000)
         elif isinstance(update, up.Failure):
             self._take_failure(update)
         elif isinstance(update, up.BreakerChanged):

@@ -74,6 +74,10 @@ class SessionSpans:
                 f"execute_tool {update.name}", parent, at_s, **{"gen_ai.tool.name": update.name}
             )
             self._bound(self._calls, at_s)
+        elif isinstance(update, up.ToolFinished):
+            self._tool_finished(update, at_s)
+        elif isinstance(update, up.ToolStarted | up.ApprovalRequested | up.ApprovalDecided):
+            self._mark_call(update, at_s)
         elif isinstance(update, up.ToolResult):
             if (call := self._calls.pop(update.call_id, None)) is not None:
                 self._end(call, at_s)
@@ -124,6 +128,25 @@ class SessionSpans:
         else:
             told = {"model": update.source, "state": update.state}
             self._session.add_event("breaker", told, timestamp=self._ns(at_s))
+
+    def _mark_call(self, update: up.ToolStarted | up.ApprovalRequested | up.ApprovalDecided, at_s: float) -> None:
+        """Where a call stands. A call that the server makes has no span: the session's has it."""
+        call_id = update.call_id if isinstance(update, up.ToolStarted) else update.request_id
+        span = self._calls.get(call_id, self._session)
+        assert span is not None
+        told: dict[str, Any] = {"gen_ai.tool.name": update.name}
+        if isinstance(update, up.ApprovalDecided):
+            told["approved"] = update.approved
+        span.add_event(update.kind, told, timestamp=self._ns(at_s))
+
+    def _tool_finished(self, update: up.ToolFinished, at_s: float) -> None:
+        """A tool's work is over; its span ends with the result, or, where none follows, with the session."""
+        span = self._calls.get(update.call_id)
+        if span is not None:
+            span.set_attribute("realtime.tool.status", update.status)
+            span.add_event(update.kind, {"status": update.status}, timestamp=self._ns(at_s))
+            if update.status != "completed":
+                self._fail(span, update.status)
 
     def _answer_done(self, update: up.ResponseDone, at_s: float, written: Writing | None) -> None:
         span = self._answers.pop(update.response_id, None)
