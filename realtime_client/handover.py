@@ -16,12 +16,15 @@ from realtime_client.chat.hooks import MakeFilter, OnResult, Watcher
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.orders import Wishes
 from realtime_client.chat.place import Place
+from realtime_client.chat.wires.faults import CUT, network
 from realtime_client.chat.writing import Writing
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.connection import Connection
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.deadline import Deadline
 from realtime_client.errors import ConnectError, UsageError
+from realtime_client.history import Text
+from realtime_client.protocol.answers import AnswerState
 from realtime_client.session.arguments import check_call
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
@@ -84,8 +87,9 @@ class StandbyClient(RealtimeClient):
                 over = error is None  # the server ended it in order: there is nothing to go on with
                 if not over:
                     self.ending = None
+                    running = self._conversation.running_answer
                     moved = [u for u in self._conversation.moved() if asked is None or not _cancels(u, asked)]
-                    happened = [*happened[:-1], *moved, *self._hand_over(str(error), asked)]
+                    happened = [*happened[:-1], *self._go_on(str(error), asked, running, moved)]
         if over:
             super().on_end(connection, code, reason, by_us=by_us)
         else:
@@ -100,8 +104,28 @@ class StandbyClient(RealtimeClient):
         gate = self._conversation.gate
         return self._conversation.last_request_id if gate.wanted and gate.active_id is None else None
 
+    def _go_on(
+        self, why: str, asked: str | None, running: AnswerState | None, moved: list[up.Update]
+    ) -> list[up.Update]:
+        """Decide who goes on; under the lock. running: the answer that broke off. moved: what its end means by itself.
+
+        Of an answer in words alone, the text models make the rest: it stays one answer.
+        """
+        conversation = self._engine.conversation
+        happened = self._hand_over(why, asked)
+        partial = None if running is None else conversation.history.get(running.last_item or "")
+        if running is None or partial is None or not all(isinstance(part, Text) for part in partial.parts):
+            return [*moved, *happened]
+        moved = [u for u in moved if not (isinstance(u, up.ResponseDone) and u.response_id == running.id)]
+        spoken = [
+            up.AudioDone(response_id=running.id, item_id=item_id, content_index=index)
+            for item_id, index in running.audio_bytes
+        ]
+        fault = network(why, code=CUT)
+        return [*moved, *spoken, *happened, *conversation.resume(running.id, partial.id, running.request_id, fault)]
+
     def _hand_over(self, why: str, asked: str | None = None) -> list[up.Update]:
-        """Decide who goes on; under the lock. The end of the connection has been taken in by its conversation.
+        """Hand the conversation over; under the lock. Its end has been taken in by the realtime conversation.
 
         asked: the request that is still to be answered.
         """
@@ -117,8 +141,6 @@ class StandbyClient(RealtimeClient):
         last = entries[-1] if entries else None
         if last is not None and last.role in ("user", "tool"):
             happened += conversation.respond(request_id=asked)[1]
-        elif last is not None and last.status == "incomplete":
-            happened += conversation.respond(go_on=True)[1]
         return happened
 
     # --- life ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import threading
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from scripted_server import Peer, ScriptedServer
-from text_server import TextServer, answers, delta, drops, stream
+from text_server import TextServer, answers, delta, drops, refuses, stream
 
 from realtime_client import errors
 from realtime_client import updates as up
@@ -117,11 +118,86 @@ def test_a_half_given_answer_is_gone_on_with():
             client.send_text("Count to three.")
             next(update for update in updates if isinstance(update, up.TextDelta))
             client.update_session(RealtimeConfig(instructions="x"))
-            done = [next(u for u in updates if isinstance(u, up.ResponseDone)) for _ in range(2)]
-        assert [(each.status, each.text) for each in done] == [("incomplete", "One, two, "), ("completed", "three.")]
+            source = next(u for u in updates if isinstance(u, up.AnswerSource))
+            done = next(u for u in updates if isinstance(u, up.ResponseDone))
+        assert (source.response_id, source.item_id, source.offset) == ("resp_1", "item_a", 10)
+        assert "in the middle of an answer" in source.reason
+        assert (done.response_id, done.status, done.text) == ("resp_1", "completed", "One, two, three.")
+        assert done.item_ids == ("item_a",)
         said = [message["content"] for message in text.requests[0].json["messages"]]
         assert said[1:3] == ["Count to three.", "One, two, "]
         assert len(said) == 4, "it is told to go on"
+
+
+def breaks_off(*, spoken: bool = False, cut: bool = False):
+    """A server that goes in the middle of an answer. cut: after the user has interrupted it."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
+        item = {"id": "item_a", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        peer.send(type="response.output_item.added", event_id="e", response_id="resp_1", output_index=0, item=item)
+        peer.send(type="conversation.item.added", event_id="e", item=item)
+        part = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+        kind = "output_audio_transcript" if spoken else "output_text"
+        peer.send(type=f"response.{kind}.delta", event_id="e", delta="One, two, ", **part)
+        if spoken:
+            audio = base64.b64encode(b"\0\1" * 4_800).decode()
+            peer.send(type="response.output_audio.delta", event_id="e", delta=audio, **part)
+        peer.receive("response.cancel" if cut else None)
+        peer.drop()
+
+    return script
+
+
+def test_of_a_spoken_answer_the_rest_comes_in_writing(tmp_path):
+    recorder = Recorder.create(tmp_path, settings={})
+    with ScriptedServer(breaks_off(spoken=True)) as realtime, TextServer(answers("three.")) as text:
+        with standby(realtime.url, text, recorder=recorder) as client:
+            audio = []
+
+            def more(update: up.Update, _at_s: float) -> None:
+                if isinstance(update, up.AudioDelta):
+                    audio.append(update.audio)
+                    client.update_session(RealtimeConfig(instructions="x"))
+
+            client.observe(more)
+            answer = client.ask("Count to three.", timeout_s=WAIT_S)
+    assert (answer.status, answer.text) == ("completed", "One, two, three.")
+    assert answer.audio == b"".join(audio) != b""
+    assert [source.offset for source in answer.sources] == [10]
+    lines = [json.loads(line) for line in (recorder.folder / "transcript.jsonl").read_text().splitlines()]
+    (turn,) = [line for line in lines if line["who"] == "assistant"]
+    assert (turn["text"], turn["status"], turn["interrupted"]) == ("One, two, three.", "completed", False)
+    assert turn["audio"]
+    assert [source["offset"] for source in turn["sources"]] == [0, 10]
+
+
+def test_an_answer_that_the_user_has_cut_is_not_gone_on_with():
+    with ScriptedServer(breaks_off(cut=True)) as realtime, TextServer(answers("Fine.")) as text:
+        with standby(realtime.url, text) as client, client.updates(timeout_s=WAIT_S) as updates:
+            client.send_text("Count to three.")
+            next(update for update in updates if isinstance(update, up.TextDelta))
+            client.cancel()
+            done = next(update for update in updates if isinstance(update, up.ResponseDone))
+            assert done.text == "One, two, "
+            assert client.ask("Stop?", timeout_s=WAIT_S).text == "Fine."
+        assert len(text.requests) == 1
+
+
+def test_a_half_given_answer_that_nobody_can_go_on_with_is_taken_back():
+    with ScriptedServer(breaks_off()) as realtime, TextServer(refuses(400, "no"), answers("Hello.")) as text:
+        with standby(realtime.url, text) as client, client.updates(timeout_s=WAIT_S) as updates:
+            client.send_text("Count to three.")
+            next(update for update in updates if isinstance(update, up.TextDelta))
+            client.update_session(RealtimeConfig(instructions="x"))
+            done = next(update for update in updates if isinstance(update, up.ResponseDone))
+            assert (done.response_id, done.status) == ("resp_1", "failed")
+            assert client.ask("Hello?", timeout_s=WAIT_S).text == "Hello."
+        said = [message["content"] for message in text.requests[-1].json["messages"]]
+        assert said[-1:] == ["Hello?"]
+        assert "One, two, " not in said
 
 
 def test_an_end_in_order_is_the_end():

@@ -101,6 +101,17 @@ class Answers:
         self.running[answer.response_id] = answer
         return self._step(answer, way.begin(self._now_s(), streaming=self.wishes.streaming), None)
 
+    def resume(
+        self, response_id: str, item_id: str, request_id: str, entries: tuple[Entry, ...], *, said: str, fault: Fault
+    ) -> list[up.Update]:
+        """Go on with an answer that broke off elsewhere. said: what has come of it; fault: why it broke off."""
+        way = Way(self.places, self.breakers, self._limits, fallback=self.wishes.fallback)
+        answer = Answering(response_id, item_id, request_id, entries, way, quiet=False)
+        answer.began = True
+        answer.add(said)
+        self.running[response_id] = answer
+        return self._step(answer, way.begin(self._now_s(), streaming=self.wishes.streaming), fault)
+
     def tick(self) -> list[up.Update]:
         """Let leave what is due now."""
         now = self._now_s()

@@ -22,13 +22,11 @@ from .answering import Answering
 from .answers import Answers
 from .breaker import Breaker
 from .chain import OnError
-from .continuation import INSTRUCTION
 from .kept import Branches, Kept
 from .limits import ChatLimits
 from .orders import Wishes
 from .pending_calls import with_results
 from .place import Place
-from .selection import GO_ON
 from .wires.faults import Fault
 
 _MOST_QUEUED = 64
@@ -37,13 +35,12 @@ _MOST_QUEUED = 64
 class _Request(msgspec.Struct):
     """An answer that is asked for and not begun.
 
-    answers: how many at once; branches: what stands there already; go_on: only the rest of the last one is wanted.
+    answers: how many at once; branches: what stands there already.
     """
 
     request_id: str
     answers: int = 1
     branches: Branches | None = None
-    go_on: bool = False
 
 
 class Conversation:
@@ -180,10 +177,9 @@ class Conversation:
         answers: int = 1,
         branches: Branches | None = None,
         *,
-        go_on: bool = False,
         request_id: str | None = None,
     ) -> tuple[str, list[up.Update]]:
-        """Ask for an answer, queued behind a running one; returns the request's id. go_on: for the rest of the last.
+        """Ask for an answer, queued behind a running one; returns the request's id.
 
         request_id: of a request that was made elsewhere and is answered here.
         Errors: UsageError when nothing was said yet, or more is asked for than can be.
@@ -191,7 +187,7 @@ class Conversation:
         self._check_room(answers)
         if not len(self.history):
             raise UsageError("there is nothing to answer yet: say something first")
-        request = _Request(request_id or self._name("req"), answers, branches, go_on)
+        request = _Request(request_id or self._name("req"), answers, branches)
         self._asked.append(request)
         return request.request_id, self.begin_next()
 
@@ -342,8 +338,6 @@ class Conversation:
             return self._drop_asked(self._asked, "what was to be answered is no longer part of the conversation")
         request = self._asked.popleft()
         entries = with_results(self.history.in_order(), self.kept.open_calls)
-        if request.go_on:
-            entries = (*entries, Entry(id=GO_ON, role="user", parts=(Text(text=INSTRUCTION),)))
         item_id = self._name("item")
         if request.answers > 1 or request.branches is not None:
             self.kept.branch(item_id, request.branches)
@@ -351,6 +345,20 @@ class Conversation:
         for n in range(request.answers):
             happened += self.answers.begin(request.request_id, item_id, entries, quiet=n > 0)
         return happened
+
+    def resume(self, response_id: str, item_id: str, request_id: str | None, fault: Fault) -> list[up.Update]:
+        """Go on with an answer that broke off elsewhere, and of which the conversation has the beginning.
+
+        fault: why it broke off.
+        """
+        partial = self.history.get(item_id)
+        self.history.remove(item_id)  # it stands there again when it is whole
+        entries = self.history.in_order()
+        last = max((n for n, entry in enumerate(entries) if entry.role == "assistant"), default=-1)
+        self.kept.turn.open = [entry.id for entry in entries[last + 1 :]]
+        told = with_results(entries, self.kept.open_calls)
+        said = "" if partial is None else partial.said
+        return self.answers.resume(response_id, item_id, request_id or "", told, said=said, fault=fault)
 
     def keep(self, answer: Answering, parts: tuple[Part, ...], status: str) -> list[up.Update]:
         """An answer is over: it is part of the conversation, or stands beside one that is."""

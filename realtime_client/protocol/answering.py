@@ -117,6 +117,11 @@ class Answering:
         self._requests.let_go()
         return [*happened, *follows, told]
 
+    def running(self) -> AnswerState | None:
+        """The answer of the conversation that runs and that nobody has cut."""
+        running = (each for each in self.book.running.values() if each.begun and not (each.out_of_band or each.cut))
+        return next(running, None)
+
     def keep_running(self) -> None:
         """Nothing more comes: what has come of answers that still run is kept."""
         for answer in self.book.running.values():
@@ -156,6 +161,7 @@ class Answering:
                 self._keep(other, "incomplete")  # its end was lost
         answer.begun, answer.after = True, self._items.last
         happened, request_id, unwanted = self._requests.begun(answer.id, unseen=unseen)
+        answer.request_id = request_id
         if unwanted:
             self._cancel(answer)
         return [*happened, translate.response_started(answer, request_id)]

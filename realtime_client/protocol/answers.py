@@ -107,7 +107,8 @@ class AnswerState:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
     audio_format, modalities: where it differs from the session's. calls: every function call of it, open_calls those
-    without a result. wants_reply: a result calls for a new answer. begun: observers know of it; after: the item that
+    without a result. wants_reply: a result calls for a new answer. begun: observers know of it; request_id: the request
+    that it answers; after: the item that
     was the conversation's last one then. cut_running: it was cut before its end; cuts: where. left: its items are with
     a server that was left.
     """
@@ -129,6 +130,7 @@ class AnswerState:
     cuts: tuple[Cut, ...] = ()
     done: bool = False
     begun: bool = False
+    request_id: str | None = None
     left: bool = False
     after: str | None = None
 

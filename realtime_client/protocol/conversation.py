@@ -19,7 +19,7 @@ from . import events as ev
 from . import translate
 from .answer_book import AnswerBook
 from .answering import Answering
-from .answers import HeardMs, forget_oldest
+from .answers import AnswerState, HeardMs, forget_oldest
 from .contents import Contents
 from .facts import Standing
 from .gate import ALREADY_ACTIVE
@@ -232,6 +232,11 @@ class Conversation:
         """The connection is over: tell what was held back, and keep what has come of answers that still ran."""
         self._answering.keep_running()
         return self.requests.end()
+
+    @property
+    def running_answer(self) -> AnswerState | None:
+        """The answer that runs and that nobody has cut."""
+        return self._answering.running()
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server, which knows nothing of this conversation: what runs is over."""
