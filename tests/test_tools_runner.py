@@ -11,16 +11,26 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_server import Peer, ScriptedServer
+from text_server import DONE, TextServer, answers, delta, stream
 from tool_helpers import WAIT_S, Gate, Own, Scripted, running, until
 
 from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
+from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Wishes
+from realtime_client.chat.pending_calls import STILL_AT_WORK
+from realtime_client.chat.place import Place
+from realtime_client.chat.session import ChatSession
+from realtime_client.chat.wires.openai_chat import OpenAIChat
+from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ToolError, UsageError
+from realtime_client.handover import StandbyClient
 from realtime_client.local.brain import CallTool, Say
 from realtime_client.tools.approval import InMemory, Policy, rule
 from realtime_client.tools.book import CallBook
 from realtime_client.tools.limits import ToolLimits
-from realtime_client.tools.runner import shortened
+from realtime_client.tools.runner import ToolRunner, shortened
 from realtime_client.tools.tool import ToolContext
 from realtime_client.tools.toolbox import MOST_TOOLS, Toolbox
 
@@ -201,6 +211,108 @@ def test_what_an_interrupted_answer_called_for_is_kept_for_the_next_turn():
         for _ in range(2):
             brain.turns.get(timeout=WAIT_S)
         assert "done with {}" in [each.text for each in brain.turns.get(timeout=WAIT_S).utterances]
+
+
+# --- text models ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def writing(server: TextServer, *tools: Own, **options: Any):
+    place = Place(provider="openai", model="m", base_url=server.url, wire=OpenAIChat())
+    toolbox = Toolbox(tools)
+    session = ChatSession([place], wishes=Wishes(tools=toolbox.specs), chat_limits=ChatLimits(retries=0))
+    runner = ToolRunner(session, toolbox, **options)
+    runner.start()
+    with session, contextlib.closing(session.updates(timeout_s=WAIT_S)) as updates:
+        try:
+            yield session, runner, updates
+        finally:
+            runner.close()
+
+
+def calling(*names: str):
+    """An answer that calls these tools."""
+    calls = [
+        {"index": n, "id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": f'{{"n": {n}}}'}}
+        for n, name in enumerate(names)
+    ]
+    return stream(delta(tool_calls=calls), delta(finish="tool_calls"), DONE)
+
+
+def told(server: TextServer, n: int) -> list[tuple[str, str]]:
+    return [(each["role"], each.get("content") or "") for each in server.requests[n].json["messages"]]
+
+
+def test_a_text_model_calls_a_hundred_tools_and_is_asked_once_more():
+    with TextServer(calling(*["work"] * 100), answers("All done.")) as server:
+        with writing(server, Own("work", say)) as (session, _, _updates):
+            answer = session.ask("Do it all", timeout_s=WAIT_S)
+        assert (answer.text, len(answer.tool_calls)) == ("All done.", 100)
+        assert len(server.requests) == 2
+        results = [text for role, text in told(server, 1) if role == "tool"]
+        assert results == [f'work {{"n": {n}}}' for n in range(100)]
+
+
+def test_a_text_model_is_talked_to_while_a_tool_works():
+    gate = Gate()
+    with TextServer(calling("clock"), answers("Still looking."), answers("It is noon.")) as server:
+        with writing(server, Own("clock", gate)) as (session, _, updates):
+            session.send_text("What time is it?")
+            assert gate.begun.wait(WAIT_S)
+            session.send_text("And?")
+            while until(updates, up.ResponseDone).text != "Still looking.":
+                pass
+            gate.go.set()
+            assert until(updates, up.ResponseDone).text == "It is noon."
+        assert told(server, 1)[1:] == [("assistant", ""), ("tool", STILL_AT_WORK), ("user", "And?")]
+        assert told(server, 2)[2:] == [
+            ("tool", 'done with {"n": 0}'),
+            ("user", "And?"),
+            ("assistant", "Still looking."),
+        ]
+
+
+def test_arguments_that_were_cut_are_never_run():
+    call = {"index": 0, "id": "call_0", "type": "function", "function": {"name": "clock", "arguments": '{"zone": "U'}}
+    ran = threading.Event()
+    with TextServer(stream(delta(tool_calls=[call]), delta(finish="length"), DONE)) as server:
+        with writing(server, Own("clock", lambda _a, _c: ran.set() or "x")) as (session, runner, updates):
+            session.send_text("What time is it?")
+            until(updates, up.ResponseDone)
+            assert runner.busy == 0
+    assert not ran.is_set()
+
+
+def test_a_text_model_goes_on_with_the_tool_of_a_realtime_one():
+    gate = Gate()
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        item = {"id": "item_c", "type": "function_call", "call_id": "call_1", "name": "clock", "arguments": "{}"}
+        where = {"response_id": "resp_1", "output_index": 0}
+        peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
+        peer.send(type="response.output_item.added", event_id="e", item=item | {"status": "in_progress"}, **where)
+        peer.send(type="conversation.item.added", event_id="e", item=item | {"status": "in_progress"})
+        peer.send(type="response.output_item.done", event_id="e", item=item | {"status": "completed"}, **where)
+        done = {"id": "resp_1", "status": "completed", "output": [item | {"status": "completed"}]}
+        peer.send(type="response.done", event_id="e", response=done)
+        assert gate.begun.wait(WAIT_S)
+        peer.drop()
+
+    with ScriptedServer(script) as realtime, TextServer(answers("It is noon.")) as text:
+        place = Place(provider="openai", model="m", base_url=text.url, wire=OpenAIChat())
+        client = StandbyClient(
+            Endpoint(url=realtime.url, proxy=None), places=[place], wishes=Wishes(), chat_limits=ChatLimits()
+        )
+        runner = ToolRunner(client, Toolbox([Own("clock", gate)]))
+        client.observe(lambda update, _at_s: gate.go.set() if isinstance(update, up.SessionChanged) else None)
+        runner.start()
+        with client:
+            answer = client.ask("What time is it?", timeout_s=WAIT_S)
+            runner.close()
+        assert answer.text == "It is noon."
+        assert told(text, 0)[-1] == ("tool", "done with {}")
 
 
 # --- approval ---------------------------------------------------------------------------------------------------------
