@@ -30,13 +30,25 @@ from realtime_client.local.brain import CallTool, Say
 from realtime_client.tools.approval import InMemory, Policy, rule
 from realtime_client.tools.book import CallBook
 from realtime_client.tools.limits import ToolLimits
-from realtime_client.tools.runner import ToolRunner, shortened
+from realtime_client.tools.runner import ToolRunner
+from realtime_client.tools.telling import Reporter, shortened
 from realtime_client.tools.tool import ToolContext
 from realtime_client.tools.toolbox import MOST_TOOLS, Toolbox
 
 
 def say(arguments: Any, context: ToolContext) -> str:
     return f"{context.name} {json.dumps(arguments)}"
+
+
+class Hands:
+    """A clock that stands still."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    wall = monotonic
 
 
 CALL = [CallTool("clock", '{"zone": "UTC"}')]
@@ -167,7 +179,7 @@ def test_a_time_limit_gives_the_model_what_came_by_then():
     brain = Scripted(CALL, [Say("It took too long.")])
     with running(brain, Own("clock", work, timeout_s=0.1)) as (session, _, updates):
         assert session.ask("What time is it?", timeout_s=WAIT_S).text == "It took too long."
-        assert [until(updates, up.ToolProgress).text for _ in range(2)] == ["half of", "it"]
+        assert until(updates, up.ToolProgress).text == "half of"
         assert until(updates, up.ToolFinished).status == "timed_out"
         result = json.loads(until(updates, up.ToolResult).output)
         assert result == {"error": "it took longer than 0.1 s", "status": "timed_out", "partial_output": "half of it"}
@@ -464,6 +476,19 @@ def test_a_source_with_too_many_tools_gets_as_many_as_models_take():
     assert len(toolbox) == MOST_TOOLS
     toolbox.set("many", [])
     assert list(toolbox.named) == ["clock"]
+
+
+def test_a_tool_that_tells_its_progress_all_the_time_is_heard_ten_times_a_second():
+    told: list[up.Update] = []
+    clock = Hands()
+    call = up.ToolCall(response_id="r", item_id="i", call_id="c", name="w", arguments="{}")
+    report = Reporter(call, told.append, clock)
+    for n in range(1_001):
+        clock.now_s = n / 1_000
+        report(f"step {n}\x1b[2J", n, 1_000)
+    report("again", 1_000, 1_000)
+    assert len(told) in (10, 11, 12)
+    assert (told[-1].text, told[-1].done) == ("step 1000[2J", 1_000)
 
 
 def test_a_long_output_is_cut_and_says_so():

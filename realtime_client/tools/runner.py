@@ -17,8 +17,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-import msgspec
-
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
@@ -31,6 +29,7 @@ from realtime_client.session.threads import Worker, join_all
 from .approval import Policy
 from .book import CallBook, Work
 from .limits import ToolLimits
+from .telling import Reporter, error_result, sayable, shortened
 from .tool import BadArgumentsError, Tool, ToolCancelledError, ToolContext
 from .toolbox import Toolbox
 
@@ -258,21 +257,12 @@ class ToolRunner:
                     work.call.call_id,
                     work.call.name,
                     facts=lambda: self._session.facts,
-                    report=self._reporter(work),
+                    report=Reporter(work.call, self._tell, self._clock),
                     loop=self._loop,
                 )
                 worker = Worker(f"realtime-tool-{next(self._numbers)}", self._task(work), self._failed)
                 self._threads[worker.thread] = work
                 worker.start()
-
-    def _reporter(self, work: Work) -> Callable[[str, float | None, float | None], None]:
-        call = work.call
-
-        def report(text: str, done: float | None, total: float | None) -> None:
-            line = one_line(text, 1_000)
-            self._tell(up.ToolProgress(call_id=call.call_id, name=call.name, text=line, done=done, total=total))
-
-        return report
 
     # --- a worker -----------------------------------------------------------------------------------------------------
 
@@ -344,7 +334,7 @@ class ToolRunner:
         if text is None:
             return
         partial = work.context.output_so_far if work.context is not None and not fine else ""
-        output = text if fine else error_result(_sayable(text), status, _sayable(partial))
+        output = text if fine else error_result(sayable(text), status, sayable(partial))
         with contextlib.suppress(RealtimeError):  # the session is over, or its server forgot the call
             self._session.send_tool_result(
                 call.call_id, shortened(output, self._limits.result_characters), respond=not work.silent
@@ -407,21 +397,3 @@ class ToolRunner:
         for work in works:
             self._cut_off(work, "cancelled", "the user cancelled it")
         return len(works)
-
-
-def error_result(message: str, status: str, partial: str = "") -> str:
-    """The result of a call that brought none, for the model to read. partial: what had come of the output."""
-    shown = {"error": message} | ({"status": status} if status != "failed" else {})
-    return msgspec.json.encode(shown | ({"partial_output": partial} if partial else {})).decode()
-
-
-def _sayable(text: str) -> str:
-    """The text without halves of surrogate pairs, which cannot be sent."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def shortened(output: str, most: int) -> str:
-    """The output, or as much of it as the model gets."""
-    if len(output) <= most:
-        return output
-    return f"{output[:most]}\n[cut: {most:,} of {len(output):,} characters]"

@@ -1,0 +1,56 @@
+"""What people and the model are told of a call: its progress, and its result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from realtime_client import updates as up
+from realtime_client.deadline import Clock
+from realtime_client.escape import one_line
+
+PROGRESS_EVERY_S = 0.1
+
+
+class Reporter:
+    """Tells the progress of one call, at most ten times a second: what comes faster is left out."""
+
+    def __init__(self, call: up.ToolCall, tell: Callable[[up.Update], None], clock: Clock) -> None:
+        self._call = call
+        self._tell = tell
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_s = 0.0
+        self._whole = False  # all of it was told to be done
+
+    def __call__(self, text: str, done: float | None, total: float | None) -> None:
+        """Tell it, if it is time; that all is done is told in any case, once."""
+        now = self._clock.monotonic()
+        with self._lock:
+            news = done is not None and done == total and not self._whole
+            if now < self._next_s and not news:
+                return
+            self._whole |= news
+            self._next_s = now + PROGRESS_EVERY_S
+        call, line = self._call, one_line(text, 1_000)
+        self._tell(up.ToolProgress(call_id=call.call_id, name=call.name, text=line, done=done, total=total))
+
+
+def error_result(message: str, status: str, partial: str = "") -> str:
+    """The result of a call that brought none, for the model to read. partial: what had come of the output."""
+    shown = {"error": message} | ({"status": status} if status != "failed" else {})
+    return msgspec.json.encode(shown | ({"partial_output": partial} if partial else {})).decode()
+
+
+def sayable(text: str) -> str:
+    """The text without halves of surrogate pairs, which cannot be sent."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shortened(output: str, most: int) -> str:
+    """The output, or as much of it as the model gets."""
+    if len(output) <= most:
+        return output
+    return f"{output[:most]}\n[cut: {most:,} of {len(output):,} characters]"
