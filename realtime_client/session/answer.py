@@ -57,13 +57,17 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
         return f"Answer({', '.join(f'{name}={value!r}' for name, value in shown.items() if value)})"
 
 
+_REMOTE_ENDS = ("response.mcp_call.completed", "response.mcp_call.failed")
+
+
 class TurnFollower:
     """Takes the updates of one turn in order; they alone decide what became of it.
 
     request: the request for an answer; None follows whatever begins. cause: a request whose refusal ends the wait for
     whatever begins. With voice, several answers may begin where the speaker paused and went on: the last one counts.
     show: takes the answer's text as it comes. tell: takes a line for people about what is no part of the answer.
-    tools_run: the calls of an answer get their results elsewhere; the answer to these is the one that counts.
+    tools_run: the calls of an answer get their results elsewhere; the answer to these is the one that counts, as it is
+    after tools that the model's server runs.
     error: what the answer failed with, where that is more than its status says.
     """
 
@@ -92,6 +96,7 @@ class TurnFollower:
         self._calls: list[up.ToolCall] = []
         self._tools_run = tools_run
         self._awaited: set[str] = set()  # calls without a result, of answers that are followed
+        self._remote = False  # the server runs tools for the answer
         self._goes_on = False  # an answer to results was asked for and has not begun
         self._sources: list[up.AnswerSource] = []
         self._part: tuple[str, int] | None = None
@@ -154,8 +159,13 @@ class TurnFollower:
                     self._awaited.add(update.call_id)
             case up.ToolResult():
                 self._awaited.discard(update.call_id)
-            case up.AnswerFollows() if update.response_id == self.response_id and self._tools_run:
+            case up.AnswerFollows() if update.response_id == self.response_id and (self._tools_run or self._remote):
                 self.request, self._goes_on = update.request_id, True
+            case up.ItemAdded(item_type="mcp_call") if self.response_id in self._open:
+                self._remote = True
+                self._awaited.add(update.item_id)
+            case up.Progress() if update.what in _REMOTE_ENDS:
+                self._awaited.discard(update.item_id)
             case up.AnswerSource() if update.response_id == self.response_id:
                 self._sources.append(update)
             case up.ResponseStarted(out_of_band=False):

@@ -1,0 +1,130 @@
+"""Tools that the model's server runs (MCP in realtime sessions): who allows them, and the answer after them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from scripted_server import Peer, ScriptedServer
+from tool_helpers import WAIT_S, until
+
+from realtime_client import updates as up
+from realtime_client.client.client import RealtimeClient
+from realtime_client.client.endpoint import Endpoint
+from realtime_client.errors import UsageError
+from realtime_client.tools.approval import InMemory, Policy, rule
+from realtime_client.tools.runner import ToolRunner
+from realtime_client.tools.toolbox import Toolbox
+
+PLACE = {"response_id": "resp_1", "output_index": 0}
+
+
+def asks(peer: Peer) -> dict[str, Any]:
+    """One answer in which a call waits to be allowed; returns what the client says to that."""
+    peer.greet()
+    peer.receive("response.create")
+    item = {
+        "id": "ask_1",
+        "type": "mcp_approval_request",
+        "server_label": "bank",
+        "name": "pay",
+        "arguments": '{"eur": 5}',
+    }
+    peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
+    peer.send(type="conversation.item.added", event_id="e", item=item)
+    peer.send(type="conversation.item.done", event_id="e", item=item)
+    peer.send(type="response.done", event_id="e", response={"id": "resp_1", "status": "completed", "output": [item]})
+    return peer.receive("conversation.item.create")["item"]
+
+
+def runs(peer: Peer, *, after_the_end: bool) -> None:
+    """An answer with a call that the server runs, then the answer about it."""
+    peer.greet()
+    peer.receive("response.create")
+    call = {"id": "call_1", "type": "mcp_call", "server_label": "bank", "name": "pay", "arguments": "{}"}
+    peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
+    peer.send(type="response.output_item.added", event_id="e", item=call, **PLACE)
+    peer.send(type="conversation.item.added", event_id="e", item=call)
+    ended = [
+        {"type": "response.mcp_call.completed", "item_id": "call_1", "output_index": 0},
+        {"type": "response.output_item.done", "item": call | {"output": "paid"}, **PLACE},
+    ]
+    done = {"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": [call]}}
+    for event in [done, *ended] if after_the_end else [*ended, done]:
+        peer.send(event_id="e", **event)
+    peer.receive("response.create")
+    peer.answer("It is paid.", "resp_2")
+    peer.read_all()
+
+
+@contextlib.contextmanager
+def talking(server: ScriptedServer, policy: Policy, *, asks: bool):
+    client = RealtimeClient(Endpoint(url=server.url, proxy=None))
+    runner = ToolRunner(client, Toolbox(), policy, asks=asks)
+    with contextlib.closing(client.updates(timeout_s=WAIT_S)) as updates:
+        runner.start()
+        with client:
+            try:
+                yield client, updates
+            finally:
+                runner.close()
+
+
+@pytest.mark.parametrize(
+    ("rules", "approved", "reason"),
+    [
+        (["bank/*=always"], True, ""),
+        (["pay=never"], False, "not allowed"),
+        ([], False, "nobody is here"),
+    ],
+)
+def test_rules_decide_about_the_servers_own_tools(rules: list[str], approved: bool, reason: str):
+    answers: list[dict[str, Any]] = []
+
+    def script(peer: Peer) -> None:
+        answers.append(asks(peer))
+        peer.read_all()
+
+    with ScriptedServer(script) as server, talking(server, Policy(map(rule, rules)), asks=False) as (client, updates):
+        client.send_text("Pay")
+        asked = until(updates, up.ApprovalRequested)
+        assert (asked.name, asked.arguments, asked.origin, asked.remote) == ("pay", '{"eur": 5}', "mcp bank", True)
+        decided = until(updates, up.ApprovalDecided)
+        assert (decided.approved, reason in decided.reason) == (approved, True)
+        with pytest.raises(UsageError, match="waits to be allowed"):
+            client.approve("ask_1", approve=True)
+    (answer,) = answers
+    assert (answer["type"], answer["approval_request_id"], answer["approve"]) == (
+        "mcp_approval_response",
+        "ask_1",
+        approved,
+    )
+
+
+def test_a_person_decides_and_is_remembered():
+    memory = InMemory()
+    answers: list[dict[str, Any]] = []
+
+    def script(peer: Peer) -> None:
+        answers.append(asks(peer))
+        peer.read_all()
+
+    for asked in (True, False):
+        with ScriptedServer(script) as server, talking(server, Policy(memory=memory), asks=True) as (client, updates):
+            client.send_text("Pay")
+            request = until(updates, up.ApprovalRequested)
+            if asked:
+                client.approve(request.request_id, approve=False, reason="too much", remember=True)
+            assert until(updates, up.ApprovalDecided).approved is False
+    assert [(answer["approve"], answer["reason"]) for answer in answers] == [
+        (False, "too much"),
+        (False, "this tool is not allowed"),
+    ]
+
+
+@pytest.mark.parametrize("after_the_end", [False, True])
+def test_the_answer_after_the_servers_own_tools_is_the_one_that_counts(after_the_end: bool):
+    with ScriptedServer(lambda peer: runs(peer, after_the_end=after_the_end)) as server:
+        with RealtimeClient(Endpoint(url=server.url, proxy=None)) as client:
+            assert client.ask("Pay", timeout_s=WAIT_S).text == "It is paid."
