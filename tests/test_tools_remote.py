@@ -128,3 +128,32 @@ def test_the_answer_after_the_servers_own_tools_is_the_one_that_counts(after_the
     with ScriptedServer(lambda peer: runs(peer, after_the_end=after_the_end)) as server:
         with RealtimeClient(Endpoint(url=server.url, proxy=None)) as client:
             assert client.ask("Pay", timeout_s=WAIT_S).text == "It is paid."
+
+
+@pytest.mark.parametrize("approve", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_answer_after_a_decision_is_the_one_that_counts(approve: bool, inside: bool):
+    """inside: the call that was allowed is part of an answer that the server begins by itself."""
+    call = {"id": "call_1", "type": "mcp_call", "server_label": "bank", "name": "pay", "arguments": "{}"}
+    call |= {"approval_request_id": "ask_1"}
+    requests: list[str] = []
+
+    def script(peer: Peer) -> None:
+        assert asks(peer)["approve"] is approve
+        if approve and inside:
+            peer.send(type="response.created", event_id="e", response={"id": "resp_2", "status": "in_progress"})
+            peer.send(type="response.output_item.added", event_id="e", item=call, **PLACE | {"response_id": "resp_2"})
+        if approve:
+            peer.send(type="conversation.item.added", event_id="e", item=call)
+            peer.send(type="response.mcp_call.completed", event_id="e", item_id="call_1", output_index=0)
+        if approve and inside:
+            done = {"id": "resp_2", "status": "completed", "output": [call]}
+            peer.send(type="response.done", event_id="e", response=done)
+        requests.append(peer.receive("response.create")["event_id"])
+        peer.answer("As you wish.", "resp_3")
+        peer.read_all()
+
+    rules = [rule("pay=always" if approve else "pay=never")]
+    with ScriptedServer(script) as server, talking(server, Policy(rules), asks=False) as (client, _):
+        assert client.ask("Pay", timeout_s=WAIT_S).text == "As you wish."
+    assert len(requests) == 1

@@ -111,7 +111,7 @@ class RealtimeClient(WiredSession):
         return self._act(lambda: (self._conversation.add_item(item), ()))
 
     def _approve_remote(self, request_id: str, *, approve: bool, reason: str | None) -> None:
-        self._do(lambda: self._conversation.approve(request_id, approve=approve, reason=reason))
+        self._act(lambda: (None, self._conversation.approve(request_id, approve=approve, reason=reason)))
 
     def send_event(self, event: ev.ClientEvent) -> None:
         """Send any message of the protocol."""

@@ -11,9 +11,10 @@ from . import events as ev
 from . import translate
 from .answer_book import AnswerBook
 from .answers import AnswerState, HeardMs, correction, plan_cuts
+from .approvals import Approvals
 from .contents import Contents
 from .facts import Standing
-from .items import modernise
+from .items import Item, modernise
 from .order import ItemOrder
 from .requests import OWN_TAG, Requests
 from .session import audio_format
@@ -27,8 +28,8 @@ def _nothing_plays(_item_id: str, _content_index: int) -> int | None:
 class Answering:
     """Takes what the server says of its answers. What is to be sent is appended to `commands`.
 
-    heard_ms: where playback stands, None where nothing plays. book: the answers. tools: their calls. usage: the tokens
-    of all of them.
+    heard_ms: where playback stands, None where nothing plays. book: the answers. tools: their calls. approvals: of
+    remote tools. usage: the tokens of all of them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Answering:
     ) -> None:
         self.book = AnswerBook(requests)
         self.tools = ToolCalls()
+        self.approvals = Approvals()
         self.usage = up.Usage()
         self._gate = requests.gate
         self._requests = requests
@@ -84,6 +86,9 @@ class Answering:
         assert item.id is not None
         if item.type == "mcp_call":
             answer.open_mcp.add(item.id)
+            self.approvals.called(item, answer)
+        elif item.type == "mcp_approval_request":
+            self.approvals.asked(item.id, answer)
         if answer.out_of_band or item.id in self._items:
             return []
         # For servers that send no conversation.item.added: this is its place, before what was typed since.
@@ -181,11 +186,22 @@ class Answering:
             happened += self.reply_if_settled(answer)
         return [*happened, translate.progress(event)]
 
+    def remote_item(self, item: Item) -> None:
+        """An item of a remote tool took its place; it may stand outside of all answers."""
+        item_id = item.id or ""
+        known = (*self.book.running.values(), *self.book.recent)
+        owner = next((answer for answer in known if item_id in answer.item_ids), None)
+        if item.type == "mcp_approval_request":
+            self.approvals.asked(item_id, owner or self.book.running.get(self._gate.active_id or ""))
+        elif item.type == "mcp_call" and owner is None:
+            self.approvals.called(item, None)
+
     def reply_if_settled(self, answer: AnswerState) -> list[up.Update]:
         """Ask for the answer that results call for, if it is time."""
         if not settled(answer):
             return []
-        return [up.AnswerFollows(response_id=answer.id, request_id=self._requests.ask_once())]
+        request_id = self._requests.ask_once()
+        return [up.AnswerFollows(response_id=each, request_id=request_id) for each in (*answer.goes_on, answer.id)]
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server: what runs is over, and no result is waited for."""

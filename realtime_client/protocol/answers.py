@@ -107,7 +107,8 @@ class AnswerState:
     """One response while it runs, and for a while after, because its tail may still be playing.
 
     audio_format, modalities: where it differs from the session's. calls: every function call of it, open_calls those
-    without a result. wants_reply: a result calls for a new answer. begun: observers know of it; request_id: the request
+    without a result. wants_reply: a result calls for a new answer. goes_on: those that asked whether its calls are
+    allowed. begun: observers know of it; request_id: the request
     that it answers; after: the item that
     was the conversation's last one then. cut_running: it was cut before its end; cuts: where. left: its items are with
     a server that was left.
@@ -125,6 +126,7 @@ class AnswerState:
     open_calls: set[str] = field(default_factory=set)
     open_mcp: set[str] = field(default_factory=set)
     wants_reply: bool = False
+    goes_on: tuple[str, ...] = ()
     cut: bool = False
     cut_running: bool = False
     cuts: tuple[Cut, ...] = ()

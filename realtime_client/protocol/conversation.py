@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from realtime_client import updates as up
-from realtime_client.errors import UsageError
 from realtime_client.history import Entry, History
 
 from . import events as ev
@@ -32,7 +31,6 @@ from .usage import quantity
 
 _MOST_USAGE_KEYS = 32
 _MOST_OWN_ITEMS = 256
-_MOST_APPROVALS = 256
 _CONFIRM_S = 2.0
 
 
@@ -75,7 +73,6 @@ class Conversation:
         self._contents = Contents(self.history)
         self._input = InputAudio()
         self._own_items: dict[str, None] = {}
-        self._approvals: dict[str, None] = {}  # what remote tools ask for
         self._answering = Answering(
             self.commands,
             new_id,
@@ -149,6 +146,7 @@ class Conversation:
             return []
         self.items.place(item.id, event.previous_item_id)
         self._contents.told(item, final=False)
+        self._answering.remote_item(item)
         if item.id in self._own_items:
             return []  # announced when it was sent: the server does not echo typed text
         return [translate.item_added(item, self.items.previous(item.id))]
@@ -160,9 +158,7 @@ class Conversation:
         self.items.place(item.id, event.previous_item_id)
         self._own_items.pop(item.id, None)
         self._contents.told(item, final=True)
-        if item.type == "mcp_approval_request":
-            self._approvals[item.id] = None
-            forget_oldest(self._approvals, _MOST_APPROVALS)
+        self._answering.remote_item(item)
         return list(translate.item_done(item, self.items.previous(item.id)))
 
     def _item_deleted(self, event: ev.ConversationItemDeleted) -> list[up.Update]:
@@ -328,11 +324,11 @@ class Conversation:
         follows = self._answering.reply_if_settled(call.answer)
         return item_id, [translate.own_item(item, None), *follows, told]
 
-    def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> None:
+    def approve(self, request_id: str, *, approve: bool, reason: str | None = None) -> list[up.Update]:
         """Answer a remote tool's approval request. Errors: UsageError when it made none that waits."""
-        if self._approvals.pop(request_id, False) is False:
-            raise UsageError(f"no call {request_id[:100]!r} waits to be allowed")
+        asker = self._answering.approvals.decided(request_id, approve=approve)
         self.add_item(mcp_approval(request_id, approve=approve, reason=reason, item_id=self._new_id("item")))
+        return [] if asker is None else self._answering.reply_if_settled(asker)
 
     def appended(self, size_bytes: int) -> None:
         """Count audio that was appended to the input buffer."""

@@ -161,9 +161,12 @@ class TurnFollower:
                 self._awaited.discard(update.call_id)
             case up.AnswerFollows() if update.response_id == self.response_id and (self._tools_run or self._remote):
                 self.request, self._goes_on = update.request_id, True
+                self._awaited.clear()
             case up.ItemAdded(item_type="mcp_call") if self.response_id in self._open:
                 self._remote = True
                 self._awaited.add(update.item_id)
+            case up.ApprovalRequested(remote=True) if self.response_id in self._open and self._tools_run:
+                self._awaited.add(update.request_id)
             case up.Progress() if update.what in _REMOTE_ENDS:
                 self._awaited.discard(update.item_id)
             case up.AnswerSource() if update.response_id == self.response_id:
