@@ -35,6 +35,7 @@ def test_every_command_carries_an_event_id() -> None:
     scene.it.commit()
     scene.it.clear_input()
     scene.it.update_session({"type": "realtime"})
+    scene.get("conversation.item.done", item={"id": "req_1", "type": "mcp_approval_request", "name": "pay"})
     scene.it.approve("req_1", approve=True)
     scene.created()
     scene.it.cancel()

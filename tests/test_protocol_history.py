@@ -152,6 +152,7 @@ def test_calls_and_results() -> None:
         server  done
         user    answers c1 2
         told    item_added item_type=function_call_output local
+        told    answer_follows response_id=resp_1
         told    tool_result call_id=c1 name=add output=2 item_id=item_1 response_id=resp_1
         client  item.create
         client  response.create

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 from typing import Any
 
 import pytest
@@ -80,10 +81,10 @@ def talking(server: ScriptedServer, policy: Policy, *, asks: bool):
     ],
 )
 def test_rules_decide_about_the_servers_own_tools(rules: list[str], approved: bool, reason: str):
-    answers: list[dict[str, Any]] = []
+    answers: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def script(peer: Peer) -> None:
-        answers.append(asks(peer))
+        answers.put(asks(peer))
         peer.read_all()
 
     with ScriptedServer(script) as server, talking(server, Policy(map(rule, rules)), asks=False) as (client, updates):
@@ -94,7 +95,7 @@ def test_rules_decide_about_the_servers_own_tools(rules: list[str], approved: bo
         assert (decided.approved, reason in decided.reason) == (approved, True)
         with pytest.raises(UsageError, match="waits to be allowed"):
             client.approve("ask_1", approve=True)
-    (answer,) = answers
+        answer = answers.get(timeout=WAIT_S)
     assert (answer["type"], answer["approval_request_id"], answer["approve"]) == (
         "mcp_approval_response",
         "ask_1",
@@ -104,10 +105,10 @@ def test_rules_decide_about_the_servers_own_tools(rules: list[str], approved: bo
 
 def test_a_person_decides_and_is_remembered():
     memory = InMemory()
-    answers: list[dict[str, Any]] = []
+    answers: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def script(peer: Peer) -> None:
-        answers.append(asks(peer))
+        answers.put(asks(peer))
         peer.read_all()
 
     for asked in (True, False):
@@ -117,7 +118,8 @@ def test_a_person_decides_and_is_remembered():
             if asked:
                 client.approve(request.request_id, approve=False, reason="too much", remember=True)
             assert until(updates, up.ApprovalDecided).approved is False
-    assert [(answer["approve"], answer["reason"]) for answer in answers] == [
+    told = [answers.get(timeout=WAIT_S) for _ in range(2)]
+    assert [(answer["approve"], answer["reason"]) for answer in told] == [
         (False, "too much"),
         (False, "this tool is not allowed"),
     ]
