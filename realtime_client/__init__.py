@@ -16,7 +16,7 @@ from .lazy import loader
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import aio, errors, models, updates
+    from . import aio, errors, models, tools, updates
     from .audio.files import read_audio, write_audio
     from .audio.pcm import pcm16
     from .changes import Changes, ToolSpec
@@ -62,6 +62,7 @@ _WHERE = {
     "models": "models",
     "pcm16": "audio.pcm",
     "signals": "session.signals",
+    "tools": "tools",
     "updates": "updates",
 }
 
@@ -92,6 +93,7 @@ __all__ = [
     "pcm16",
     "read_audio",
     "signals",
+    "tools",
     "updates",
     "write_audio",
 ]

@@ -8,7 +8,6 @@ the order of the pieces.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from realtime_client.deadline import Deadline
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.session.threads import Worker, join_all
+from realtime_client.user_file import run_file
 
 from .limits import WhenFull
 from .wires.faults import Fault
@@ -179,18 +179,9 @@ def screen_fault(message: str) -> Fault:
 def filter_file(path: Path) -> MakeFilter:
     """Load a filter from a Python file: its function `filter(text) -> str`, or its `make_filter() -> filter`.
 
-    The file is run. Errors: UsageError when it cannot be, or has neither.
+    The file is run (`run_file`). Errors: UsageError when it cannot be, or has neither.
     """
-    try:
-        spec = importlib.util.spec_from_file_location("realtime_client_filter", path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise UsageError(f"{path}: not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except UsageError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{path} cannot be run: {one_line(f'{type(error).__name__}: {error}', 200)}") from error
+    module = run_file(path)
     make = getattr(module, "make_filter", None)
     if callable(make):
         return make  # type: ignore[no-any-return]
