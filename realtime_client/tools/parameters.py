@@ -131,7 +131,7 @@ def _is_context(hint: Any) -> bool:
 
 def _field_type(parameter: inspect.Parameter, hint: Any, tool: str) -> Any:
     """The type of a field: unset where it may be left out; None where that is its default."""
-    if parameter.default is None:
+    if parameter.default is None and hint is not Any:
         hint = Union[hint, None]  # noqa: UP007 - a hint may be no class
     try:
         msgspec.json.schema(hint)
