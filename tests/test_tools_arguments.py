@@ -611,7 +611,7 @@ def from_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             return ANYTHING
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), names=NAMES)
 def test_what_the_schema_allows_reaches_the_function(data: st.DataObject, names: list[str]):
     hints = {name: data.draw(HINTS) for name in names}

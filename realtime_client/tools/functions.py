@@ -186,15 +186,16 @@ def _drained(pieces: Generator[object, Any, object], context: ToolContext) -> ob
 
 
 def _awaited(work: Awaitable[object] | AsyncGenerator[object, None], context: ToolContext) -> object:
-    """Wait in this thread for what runs in an event loop."""
-    task = _followed(work, context)
+    """Wait in this thread for what runs in an event loop; when it is cancelled, until it has really ended."""
+    if context.loop is not None and context.loop.is_closed():
+        if inspect.iscoroutine(work):
+            work.close()
+        raise ToolError("the program's event loop is closed")
     try:
-        if context.loop is None:
-            with asyncio.Runner() as runner:
-                return runner.run(task)
-        future = asyncio.run_coroutine_threadsafe(task, context.loop)
-        context.on_cancel(future.cancel)
-        return future.result()
+        if context.loop is not None:
+            return asyncio.run_coroutine_threadsafe(_followed(work, context), context.loop).result()
+        with asyncio.Runner() as runner:
+            return runner.run(_followed(work, context))
     except (asyncio.CancelledError, concurrent.futures.CancelledError):
         context.check_cancelled()
         raise ToolError("it cancelled itself") from None
