@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import jsonschema
 import msgspec
@@ -35,6 +35,9 @@ from realtime_client.tools import BadArgumentsError, FunctionTool, ToolContext
 
 COUNT = 100_000 if os.environ.get("REALTIME_SOAK") else 4_000
 CHUNKS = 4  # tests that share the work
+
+
+T = TypeVar("T")
 
 
 class Unit(enum.Enum):
@@ -77,6 +80,17 @@ class Even(msgspec.Struct):
     def __post_init__(self) -> None:
         if self.number % 2:
             raise KeyError("odd")
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    value: T
+
+
+@dataclasses.dataclass
+class Boxes:
+    one: Box[int]
+    two: Box[str]
 
 
 def tool_of(hint: Any, default: Any = inspect.Parameter.empty, **more: Any) -> FunctionTool[..., Any]:
@@ -433,6 +447,7 @@ def test_the_context_is_not_for_the_model():
         (timedelta, "PT90S", timedelta(seconds=90)),
         (Unit, "C", Unit.CELSIUS),
         (Even, {"number": "2"}, Even(2)),
+        (Boxes, {"one": {"value": "1"}, "two": {"value": "1"}}, Boxes(Box(1), Box("1"))),
     ],
 )
 def test_what_is_read(hint: Any, given: Any, got: Any):

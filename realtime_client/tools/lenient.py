@@ -6,38 +6,113 @@ JSON in, JSON out, so that no number passes through another kind: what is read s
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 from msgspec import inspect as mi
 
+Loosen = Callable[[bytes], bytes]
+"""Takes a JSON value, and returns it in the form that its type has, where it can mean only that; else itself.
+
+Errors: msgspec.DecodeError for what is not JSON."""
 _NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _WHOLE = re.compile(rb"(-?(?:0|[1-9]\d*))(?:\.0+)?")
-_ARRAYS = (mi.ListType, mi.SetType, mi.FrozenSetType, mi.VarTupleType)
-_OBJECTS = (mi.StructType, mi.DataclassType, mi.TypedDictType)
+_LISTS = (mi.ListType, mi.SetType, mi.FrozenSetType, mi.VarTupleType)
+_ARRAYS = (*_LISTS, mi.TupleType, mi.NamedTupleType)
+_CLASSES = (mi.StructType, mi.DataclassType, mi.TypedDictType)
+_OBJECTS = (*_CLASSES, mi.DictType)
+_encode = msgspec.json.Encoder().encode
+_array = msgspec.json.Decoder(list[Raw]).decode
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def loosened(raw: bytes, kind: mi.Type) -> bytes:
-    """Return a JSON value in the form that its type has, where it can mean only that; else as it is.
+def loosener(kind: mi.Type) -> Loosen:
+    """Return what brings values of a type into form."""
+    return _Maker().of(kind) or bytes
 
-    Where a text may be meant, a text stays one. Errors: msgspec.DecodeError for what is not JSON.
-    """
-    kind = _bare(kind)
-    kinds = [_bare(each) for each in kind.types] if isinstance(kind, mi.UnionType) else [kind]
-    if raw[:1] == b'"':
-        return _text(raw, kinds)
-    if raw[:1] in b"-0123456789" and any(map(_is_whole, kinds)):
-        whole = _WHOLE.fullmatch(raw)
+
+class _Maker:
+    """Makes the functions for a type and those in it. A class may hold itself: it has one function."""
+
+    def __init__(self) -> None:
+        self._of_classes: dict[int, Loosen | None] = {}  # by the identity of its description
+
+    def of(self, kind: mi.Type) -> Loosen | None:
+        """The function for a type; None where there is nothing to do."""
+        kind = _bare(kind)
+        kinds = [_bare(each) for each in kind.types] if isinstance(kind, mi.UnionType) else [kind]
+        text = _in_quotes([each for each in kinds if not isinstance(each, (*_ARRAYS, *_OBJECTS))])
+        array = next((self._array(each) for each in kinds if isinstance(each, _ARRAYS)), None)
+        members = next((self._object(each) for each in kinds if isinstance(each, _OBJECTS)), None)
         floats = any(isinstance(each, mi.FloatType | mi.DecimalType) for each in kinds)
-        return whole[1] if whole and not floats else raw
-    if raw[:1] in b"[{":
-        for each in kinds:
-            if raw[:1] == b"[" and (items := _items(each)) is not None:
-                return _array(raw, *items)
-            if raw[:1] == b"{" and isinstance(each, (*_OBJECTS, mi.DictType)):
-                return _object(raw, each)
-    return raw
+        number = _whole if any(map(_is_whole, kinds)) and not floats else None
+        if not (text or array or members or number):
+            return None
+        by_start = {b'"': text, b"[": array, b"{": members}
+
+        def loosen(raw: bytes) -> bytes:
+            found = by_start.get(raw[:1], number)
+            return found(raw) if found is not None else raw
+
+        return loosen
+
+    def _array(self, kind: mi.Type) -> Loosen | None:
+        first: list[Loosen | None] = []
+        others: Loosen | None = None
+        if isinstance(kind, _LISTS):
+            others = self.of(kind.item_type)
+        elif isinstance(kind, mi.TupleType):
+            first = [self.of(each) for each in kind.item_types]
+        elif isinstance(kind, mi.NamedTupleType):
+            first = [self.of(field.type) for field in kind.fields]
+        if others is None and not any(first):
+            return None
+
+        def loosen(raw: bytes) -> bytes:
+            values: list[Any] = _array(raw)
+            return _changed(raw, values, enumerate(first + [others] * (len(values) - len(first))))
+
+        return loosen
+
+    def _object(self, kind: mi.Type) -> Loosen | None:
+        if isinstance(kind, mi.DictType):
+            value = self.of(kind.value_type)
+            if value is None:
+                return None
+
+            def loosen_all(raw: bytes) -> bytes:
+                values: dict[str, Any] = _object(raw)
+                return _changed(raw, values, [(name, value) for name in values])
+
+            return loosen_all
+        assert isinstance(kind, _CLASSES)
+        key = id(kind)
+        if key in self._of_classes:
+            return lambda raw: (self._of_classes[key] or bytes)(raw)
+        self._of_classes[key] = None
+        fields = {field.encode_name: made for field in kind.fields if (made := self.of(field.type))}
+
+        def loosen(raw: bytes) -> bytes:
+            values: dict[str, Any] = _object(raw)
+            return _changed(raw, values, [(name, each) for name, each in fields.items() if name in values])
+
+        self._of_classes[key] = loosen if fields else None
+        return self._of_classes[key]
+
+
+def _changed(raw: bytes, values: Any, looseners: Any) -> bytes:
+    """An array or object with some of its values in form; itself when all were."""
+    changed = False
+    for key, loosen in looseners:
+        if loosen is not None:
+            value = bytes(values[key])
+            found = loosen(value)
+            if found is not value:
+                values[key] = Raw(found)
+                changed = True
+    return _encode(values) if changed else raw
 
 
 def _bare(kind: mi.Type) -> mi.Type:
@@ -49,54 +124,34 @@ def _is_whole(kind: mi.Type) -> bool:
     """Whether it is a whole number, or one of some."""
     if isinstance(kind, mi.LiteralType):
         return all(isinstance(value, int) for value in kind.values)
-    return isinstance(kind, mi.IntType) or (isinstance(kind, mi.EnumType) and _is_numbers(kind.cls))
+    if isinstance(kind, mi.EnumType):
+        return all(isinstance(each.value, int) for each in kind.cls)
+    return isinstance(kind, mi.IntType)
 
 
-def _is_numbers(enum: type) -> bool:
-    return all(isinstance(each.value, int) for each in enum)  # type: ignore[attr-defined]  # an Enum
+def _whole(raw: bytes) -> bytes:
+    found = _WHOLE.fullmatch(raw)
+    return found[1] if found else raw
 
 
-def _text(raw: bytes, kinds: list[mi.Type]) -> bytes:
-    containers = (*_ARRAYS, *_OBJECTS, mi.DictType, mi.TupleType, mi.NamedTupleType)
-    scalars = [each for each in kinds if not isinstance(each, containers)]
-    if not all(_is_whole(each) or isinstance(each, mi.FloatType | mi.BoolType | mi.NoneType) for each in scalars):
-        return raw
-    inner = raw[1:-1]
-    for each in scalars:
-        if isinstance(each, mi.FloatType) and _NUMBER.fullmatch(inner):
+def _in_quotes(kinds: list[mi.Type]) -> Loosen | None:
+    """For a value in quotes: where a text may be meant, it stays one."""
+    whole = any(map(_is_whole, kinds))
+    number, truth, null = (
+        any(isinstance(each, wanted) for each in kinds) for wanted in (mi.FloatType, mi.BoolType, mi.NoneType)
+    )
+    scalars = (mi.FloatType, mi.BoolType, mi.NoneType)
+    if not kinds or not all(_is_whole(each) or isinstance(each, scalars) for each in kinds):
+        return None
+
+    def loosen(raw: bytes) -> bytes:
+        inner = raw[1:-1]
+        if number and _NUMBER.fullmatch(inner):
             return inner
-        if _is_whole(each) and (whole := _WHOLE.fullmatch(inner)):
-            return whole[1]
-        if isinstance(each, mi.BoolType) and inner.lower() in (b"true", b"false"):
+        if whole and (found := _WHOLE.fullmatch(inner)):
+            return found[1]
+        if truth and inner.lower() in (b"true", b"false"):
             return inner.lower()
-        if isinstance(each, mi.NoneType) and inner == b"null":
-            return inner
-    return raw
+        return inner if null and inner == b"null" else raw
 
-
-def _items(kind: mi.Type) -> tuple[list[mi.Type], mi.Type] | None:
-    """The types of the first items of an array, and of all others; None for what is no array."""
-    if isinstance(kind, _ARRAYS):
-        return [], kind.item_type
-    if isinstance(kind, mi.TupleType):
-        return list(kind.item_types), mi.AnyType()
-    if isinstance(kind, mi.NamedTupleType):
-        return [field.type for field in kind.fields], mi.AnyType()
-    return None
-
-
-def _array(raw: bytes, first: list[mi.Type], others: mi.Type) -> bytes:
-    values: list[Any] = msgspec.json.decode(raw, type=list[Raw])
-    first += [others] * (len(values) - len(first))
-    return b"[" + b",".join(loosened(bytes(each), kind) for each, kind in zip(values, first, strict=False)) + b"]"
-
-
-def _object(raw: bytes, kind: mi.Type) -> bytes:
-    values: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Raw])
-    if isinstance(kind, mi.DictType):
-        types = dict.fromkeys(values, kind.value_type)
-    else:
-        assert isinstance(kind, _OBJECTS)
-        types = {field.encode_name: field.type for field in kind.fields}
-    pairs = [(name, loosened(bytes(each), types.get(name, mi.AnyType()))) for name, each in values.items()]
-    return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in pairs) + b"}"
+    return loosen

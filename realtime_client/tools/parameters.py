@@ -18,7 +18,7 @@ from realtime_client.errors import UsageError
 from realtime_client.escape import shortened
 
 from .docstrings import described
-from .lenient import loosened
+from .lenient import loosener
 from .schema import schema_of
 from .tool import BadArgumentsError, ToolContext
 
@@ -47,7 +47,7 @@ class Parameters:
         types = {name: _field_type(each, hints[name], tool) for name, each in fields.items()}
         self._names = tuple(fields)
         self._struct = _struct(fields, types, tool)
-        self._type = mi.type_info(self._struct)
+        self._loosen = loosener(mi.type_info(self._struct))
         self._decode = msgspec.json.Decoder(self._struct).decode
         documentation = described(target.__doc__ or plain.__doc__, tuple(taken))
         self.summary = documentation.summary
@@ -69,7 +69,7 @@ class Parameters:
             try:
                 found = self._decode(text)
             except msgspec.ValidationError:
-                found = self._decode(loosened(text.strip().encode(), self._type))
+                found = self._decode(self._loosen(text.strip().encode()))
         except msgspec.ValidationError as error:
             raise BadArgumentsError(self._plain(str(error))) from None
         except msgspec.DecodeError as error:
