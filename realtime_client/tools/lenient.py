@@ -90,7 +90,7 @@ class _Maker:
         assert isinstance(kind, _CLASSES)
         key = id(kind)
         if key in self._of_classes:
-            return lambda raw: (self._of_classes[key] or bytes)(raw)
+            return lambda raw: (self._of_classes[key] or bytes)(raw)  # noqa: PLW0108 - it is not there yet
         self._of_classes[key] = None
         fields = {field.encode_name: made for field in kind.fields if (made := self.of(field.type))}
 
