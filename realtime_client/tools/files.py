@@ -14,12 +14,13 @@ from .tool import Tool
 _HOW = "put @tool above a function (from realtime_client.tools import tool), or name functions in a list: tools = [...]"
 
 
-def load_tools(path: Path) -> list[Tool]:
+def load_tools(path: str | Path) -> list[Tool]:
     """Run a Python file, and return its tools: those of its list `tools`, else all that are made with `@tool`.
 
     Nothing in it is offered to the model without being named so. The tools' origin is the file's name, and none is
     `allowed`: people are asked, unless a tool only reads. Errors: UsageError with file and line.
     """
+    path = Path(path)
     module = run_file(path)
     listed = getattr(module, "tools", None)
     if not isinstance(listed, list | tuple):

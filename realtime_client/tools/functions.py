@@ -44,8 +44,7 @@ class FunctionTool(Tool, Generic[P, R]):
     - coroutines and asynchronous generators: they run in the program's event loop if it has one, else in one of their
       own, and are cancelled there.
 
-    A call starts with the context variables of no other: those of whoever made the tool are not kept.
-    Errors: UsageError, which names function and parameter.
+    Context variables of whoever made the tool are not kept. Errors: UsageError, which names function and parameter.
     """
 
     def __init__(
