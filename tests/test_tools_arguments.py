@@ -21,8 +21,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
+import annotated_types
 import jsonschema
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -195,6 +197,18 @@ def test_defaults_are_told_where_json_can_say_them_and_are_the_functions_own(def
     assert tool.check("{}") == {}, "the function has its default"
 
 
+def test_a_function_called_as_a_class_of_its_parameters():
+    schema = FunctionTool(two_places, name="Place").spec.parameters
+    assert schema is not None
+    assert "$" not in json.dumps(schema)
+    assert schema["properties"]["one"]["properties"]["name"] == {"type": "string"}
+    node = FunctionTool(of_node, name="Node")
+    assert node.spec.parameters is not None
+    (where,) = node.spec.parameters["$defs"]
+    assert node.spec.parameters["properties"]["node"] == {"$ref": f"#/$defs/{where}"}
+    jsonschema.validate({"node": {"name": "a", "kids": [{"name": "b"}]}}, node.spec.parameters)
+
+
 def test_a_default_of_none_may_be_given_too():
     tool = tool_of(int, None)
     assert read(tool, v=None) == {"v": None}
@@ -279,6 +293,10 @@ def test_what_stands_in_the_hint_goes_before_the_docstring():
 # --- what can be a tool -----------------------------------------------------------------------------------------------
 
 
+def two_places(one: Place, two: Place) -> None: ...
+def of_node(node: Node) -> None: ...
+
+
 class Service:
     """A service."""
 
@@ -319,6 +337,8 @@ def wrapped(*args: Any, **kwargs: Any) -> str:
         (functools.partial(two, country="Italy"), "two", "Do two.", ["city"]),
         (functools.partial(Service().method, city="Rome"), "method", "Ask it.", []),
         (wrapped, "two", "Do two.", ["city", "country"]),
+        (functools.cache(two), "two", "Do two.", ["city", "country"]),
+        (staticmethod(two), "two", "Do two.", ["city", "country"]),
     ],
 )
 def test_kinds_of_callables(function: Callable[..., Any], name: str, said: str, names: list[str]):
@@ -335,6 +355,8 @@ def path(city: Path) -> None: ...
 def anything(city: object) -> None: ...
 def nested(places: list[dict[str, Path]]) -> None: ...
 def unknown(city: NoSuchType) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def of_pydantic(days: Annotated[int, pydantic.Field(ge=1)]) -> None: ...
+def deep_inside(days: list[Annotated[int, annotated_types.Ge(1)]] | None = None) -> None: ...
 def two_lists(values: list[int] | list[Place]) -> None: ...
 
 
@@ -349,6 +371,8 @@ def two_lists(values: list[int] | list[Place]) -> None: ...
         (anything, "tool anything: parameter city: no model"),
         (nested, "tool nested: parameter places: no model can give this: .*Path"),
         (unknown, "tool unknown: .*NoSuchType"),
+        (of_pydantic, "tool of_pydantic: parameter days: FieldInfo is not obeyed here: take msgspec's Meta"),
+        (deep_inside, "tool deep_inside: parameter days: Ge is not obeyed"),
         (two_lists, "tool two_lists: parameter values: .*more than one array-like"),
         (Service.method, r"tool method: parameter self has no type hint: take the method of an object"),
         (Service, "not of the class Service"),

@@ -36,7 +36,7 @@ class Parameters:
 
     def __init__(self, function: Callable[..., Any], tool: str) -> None:
         plain, given = _behind(function)
-        target = plain if inspect.isroutine(plain) else type(plain).__call__
+        target = plain if inspect.isroutine(plain) or hasattr(plain, "__wrapped__") else type(plain).__call__
         hints = _hints(target, tool)
         taken = {name: each for name, each in _signature(function, tool).items() if name not in given}
         for parameter in taken.values():
@@ -131,6 +131,8 @@ def _is_context(hint: Any) -> bool:
 
 def _field_type(parameter: inspect.Parameter, hint: Any, tool: str) -> Any:
     """The type of a field: unset where it may be left out; None where that is its default."""
+    if foreign := _foreign_limit(hint):
+        raise UsageError(f"tool {tool}: parameter {parameter.name}: {foreign} is not obeyed here: take msgspec's Meta")
     if parameter.default is None and hint is not Any:
         hint = Union[hint, None]  # noqa: UP007 - a hint may be no class
     try:
@@ -139,6 +141,14 @@ def _field_type(parameter: inspect.Parameter, hint: Any, tool: str) -> Any:
         why = str(error).splitlines()[-1].replace("`", "")
         raise UsageError(f"tool {tool}: parameter {parameter.name}: no model can give this: {why}") from error
     return hint if parameter.default is parameter.empty else Union[hint, UnsetType]  # noqa: UP007
+
+
+def _foreign_limit(hint: Any) -> str:
+    """What of another library's stands in a hint; it would be passed over without a word."""
+    for each in getattr(hint, "__metadata__", ()):
+        if type(each).__module__.partition(".")[0] in ("annotated_types", "pydantic"):
+            return type(each).__name__
+    return next(filter(None, map(_foreign_limit, get_args(hint))), "")
 
 
 def _struct(fields: dict[str, inspect.Parameter], types: dict[str, Any], tool: str) -> type[msgspec.Struct]:
