@@ -187,7 +187,6 @@ def test_a_type_that_holds_itself_stays_a_reference():
         (object(), {}),
         (math.nan, {}),
     ],
-    ids=str,
 )
 def test_defaults_are_told_where_json_can_say_them_and_are_the_functions_own(default: Any, told: dict[str, Any]):
     tool = tool_of(Any, default)

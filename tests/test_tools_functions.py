@@ -193,7 +193,6 @@ class Rude:
         ({"a": ["\ud800"]}, "half of a surrogate pair"),
         (map(str, [1]), r"its output \(map\)"),
     ],
-    ids=str,
 )
 def test_outputs_that_cannot_be_said(value: Any, says: str):
     with pytest.raises(ToolError, match=says) as caught:
