@@ -4,7 +4,8 @@
 
 make     from the function to the schema
 check    from the model's argument text to what the function takes; loose: a number in quotes, which is read in a second
-         try; pydantic's TypeAdapter for the same function (without its limits) beside it, in turn, if it is installed
+         try, and has no goal; pydantic's TypeAdapter for the same function (without its limits) beside it, in turn, if
+         it is installed
 cancel   from the cancel until the coroutine has ended, in the program's event loop and in one of its own
 """
 
@@ -109,7 +110,7 @@ def check(rounds: int) -> bool:
             f"pydantic {statistics.median(other):6.1f} us, ratio {us / statistics.median(other):.2f}" if other else ""
         )
         print(f"check   {name:13} {len(text):5} bytes {us:6.1f} us (worst round {max(own):6.1f})  {beside}")
-        fine &= min(own) < MOST_US  # other programs take their share of a round
+        fine &= "loose" in name or us < MOST_US
     return fine
 
 
