@@ -20,7 +20,8 @@ from realtime_client.local.ear_pool import EarPool
 from realtime_client.local.inbox import MAX_FRAMES, Ended, Inbox, Transcribed
 from realtime_client.local.numbers import number_words, read_number
 from realtime_client.local.vad import SEMANTIC_SILENCE_MS, EnergyModel, SileroModel, TurnDetector
-from realtime_client.local.voice import EspeakVoice, ToneVoice, phrases
+from realtime_client.local.sentences import LONGEST, sentences
+from realtime_client.local.voice import EspeakVoice, ToneVoice
 from realtime_client.updates import AudioFormat
 
 VAD = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
@@ -240,8 +241,8 @@ def test_voices_can_be_used_from_several_threads():
     "text", ["", " ", "One. Two! Three?", "Pi is 3.14, or so; yes...", "x" * 1_000, "no end", "\n\n"]
 )
 def test_phrases_put_together_are_the_text(text):
-    assert "".join(phrases(text)) == text
-    assert all(len(phrase) <= 260 for phrase in phrases(text))
+    assert "".join(sentences(text)) == text
+    assert all(len(phrase) <= LONGEST for phrase in sentences(text))
 
 
 def test_the_server_works_without_the_optional_packages():

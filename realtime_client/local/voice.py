@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Protocol
 
 from realtime_client.errors import UsageError
 
+from .sentences import sentences
+
 _log = logging.getLogger(__name__)
-_SENTENCE = re.compile(r"(?:[^.!?;\n]|[.!?;\n](?=[^\s.!?;]))*[.!?;\n]*\s*")
-_MAX_PHRASE_CHARS = 240
 
 
 class Voice(Protocol):
@@ -33,19 +33,6 @@ class Voice(Protocol):
         voice: one of the protocol's names, unknown ones get the default. speed: 0.25 to 1.5, 1 is normal.
         """
         ...
-
-
-def phrases(text: str) -> Iterator[str]:
-    """Cut a text after its sentences, and long ones at spaces. Joined, the pieces are the text."""
-    start = 0
-    while start < len(text):
-        found = _SENTENCE.match(text, start)
-        end = found.end() if found else len(text)
-        if end - start > _MAX_PHRASE_CHARS:
-            cut = text.rfind(" ", start, start + _MAX_PHRASE_CHARS) + 1
-            end = cut if cut > start else start + _MAX_PHRASE_CHARS
-        yield text[start:end]
-        start = end
 
 
 # name: espeak voice, pitch (0..99, 50 is normal), words a minute
@@ -80,7 +67,7 @@ class EspeakVoice:
 
     def speak(self, text: str, *, voice: str = "marin", speed: float = 1.0) -> Iterator[bytes]:
         """Yield one piece of PCM16 for each phrase."""
-        for phrase in phrases(text):
+        for phrase in sentences(text):
             yield self._synthesise(phrase, *_ESPEAK.get(voice, _ESPEAK["marin"]), speed)
 
     def speak_as(self, text: str, voice: str) -> bytes:
@@ -95,7 +82,7 @@ class EspeakVoice:
             try:
                 if self._library.espeak_SetVoiceByName(voice.encode()):
                     raise UsageError(f"espeak-ng has no voice {voice!r}")
-                return b"".join(self._sound(phrase, voice, 50, 160) for phrase in phrases(text))
+                return b"".join(self._sound(phrase, voice, 50, 160) for phrase in sentences(text))
             finally:
                 self._initialise(self._library)  # one language leaves traces in the sound of the next; takes 1.5 ms
 
@@ -158,7 +145,7 @@ class ToneVoice:
     def speak(self, text: str, *, voice: str = "marin", speed: float = 1.0) -> Iterator[bytes]:
         """Yield one piece of PCM16 for each phrase; its length goes with the text."""
         base_hz = 110 + 12 * (sum(voice.encode()) % 12)
-        for phrase in phrases(text):
+        for phrase in sentences(text):
             yield self._phrase(phrase, base_hz, max(0.25, speed))
 
     def _phrase(self, phrase: str, base_hz: float, speed: float) -> bytes:
