@@ -21,9 +21,9 @@ from realtime_client.protocol.conversation import HeardMs
 from realtime_client.secret import shown_url, url_secrets
 from realtime_client.session.arguments import check_kind
 from realtime_client.session.session import Session
-from realtime_client.settings import SPECS, Settings, load_settings, recordings_folder
+from realtime_client.settings import FLAG, SPECS, Settings, load_settings, recordings_folder
 from realtime_client.settings.keywords import Keywords
-from realtime_client.settings.providers import PROVIDERS, chain, is_text
+from realtime_client.settings.providers import PROVIDERS, brains, chain, is_text
 from realtime_client.settings.target import endpoint, realtime_model, session_config, target
 from realtime_client.telemetry.session_log import SessionLog
 
@@ -207,6 +207,8 @@ def _session(
     tools: Sequence[ToolSpec],
 ) -> tuple[Session, Recorder | None, Callable[[Session], str]]:
     """Make the session that the settings ask for; returns it, its recorder, and what says whom it talks to."""
+    if settings.rank("brain") == FLAG and (is_text(settings) or target(settings) != "local"):
+        raise UsageError(f"{settings.source('brain')}: only the built-in local server takes a brain: add --local")
     if is_text(settings):
         places = chain(settings)
         endpoints = [(place.base_url, place.headers) for place in places]
@@ -304,11 +306,19 @@ def _place(settings: Settings, stack: ExitStack, *, live: bool) -> Endpoint:
     """
     if target(settings) != "local":
         return endpoint(settings)
-    from realtime_client.local import LocalServer
-    from realtime_client.local.server_process import ServerProcess
+    from realtime_client.local import LocalServer, Parts
+    from realtime_client.local.server_process import ServerProcess, brain_values
 
     token = settings.token.reveal() if settings.token else secrets.token_urlsafe(16)
-    server: LocalServer | ServerProcess = ServerProcess(token=token, quiet=True) if live else LocalServer(token=token)
+    server: LocalServer | ServerProcess
+    if live:
+        server = ServerProcess(token=token, quiet=True, brain=brain_values(settings))
+    elif settings.brain:
+        from realtime_client.local.text_brain import TextBrain
+
+        server = LocalServer(token=token, parts=Parts(brain=TextBrain.of(settings)))
+    else:
+        server = LocalServer(token=token)
     stack.enter_context(server)
     return endpoint(settings, local_url=server.url, local_token=token)
 
@@ -349,5 +359,6 @@ def _without_trace(session: Session, recorder: Recorder | None) -> Iterator[None
 def _whom(settings: Settings, place: Endpoint, session: Session) -> str:
     if target(settings) == "local":
         why = "as asked" if settings.local else "no OPENAI_API_KEY"
-        return f"{why}: talking to the built-in local server"
+        brain = ", or ".join(f"{place.name} at {place.host}" for place in brains(settings))
+        return f"{why}: talking to the built-in local server" + (f" with {brain}" if brain else "")
     return f"talking to {session.model or realtime_model(settings)} at {place.name}"

@@ -19,8 +19,8 @@ from realtime_client.local.ear_grammar import accepts
 from realtime_client.local.ear_pool import EarPool
 from realtime_client.local.inbox import MAX_FRAMES, Ended, Inbox, Transcribed
 from realtime_client.local.numbers import number_words, read_number
-from realtime_client.local.vad import SEMANTIC_SILENCE_MS, EnergyModel, SileroModel, TurnDetector
 from realtime_client.local.sentences import LONGEST, sentences
+from realtime_client.local.vad import SEMANTIC_SILENCE_MS, EnergyModel, SileroModel, TurnDetector
 from realtime_client.local.voice import EspeakVoice, ToneVoice
 from realtime_client.updates import AudioFormat
 
@@ -419,7 +419,7 @@ def test_a_full_inbox_holds_the_writer_until_there_is_room():
     first = inbox.get(WAIT_S)
     assert first == b"0"
     assert through.wait(WAIT_S)
-    inbox.put_heard(heard)
+    inbox.put_result(heard)
     rest = [inbox.get(WAIT_S) for _ in range(MAX_FRAMES)]
     assert rest[-1] == str(MAX_FRAMES).encode()
     assert inbox.get(WAIT_S) == heard

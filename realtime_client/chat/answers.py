@@ -38,11 +38,24 @@ GENERATING = "generating"
 CANCELLED = "client_cancelled"
 
 
+class Learnt:
+    """What servers have shown of what they take, by the number of their place.
+
+    without: fields of requests that were refused. unstreamed: they do not stream. room: tokens that they can read.
+    """
+
+    def __init__(self) -> None:
+        self.without: dict[int, frozenset[str]] = {}
+        self.unstreamed: set[int] = set()
+        self.room: dict[int, int] = {}
+
+
 class Answers:
     """The answers of one conversation. What is to be done is appended to `commands`.
 
-    wishes: may be changed at any time. usage: what all answers took. last_place: who made the newest. retries: how
-    often the same model was asked again; fallbacks: how often another one took over.
+    wishes: may be changed at any time. learnt: may be that of others who ask the same servers. usage: what all answers
+    took. last_place: who made the newest. retries: how often the same model was asked again; fallbacks: how often
+    another one took over.
     """
 
     def __init__(
@@ -57,6 +70,7 @@ class Answers:
         media: Media,
         now_s: Callable[[], float],
         on_error: OnError | None,
+        learnt: Learnt | None = None,
     ) -> None:
         self.places = tuple(places)
         self.breakers = tuple(breakers)
@@ -73,10 +87,8 @@ class Answers:
         self._now_s = now_s
         self.on_error = on_error
         self._streams: dict[str, Answering] = {}
-        self._without: dict[int, frozenset[str]] = {}  # fields that a place has refused
-        self._unstreamed: set[int] = set()  # places that have refused to stream
+        self.learnt = learnt or Learnt()
         self._told_states = [breaker.state.state for breaker in self.breakers]
-        self.room: dict[int, int] = {}  # tokens that a place is known to take
 
     @property
     def answering(self) -> bool:
@@ -175,7 +187,7 @@ class Answers:
 
     def _ask(self, at: int, place: Place, answer: Answering) -> Ask:
         wishes, entries, prefill = self.wishes, answer.entries, ""
-        without = self._without.get(at, frozenset())
+        without = self.learnt.without.get(at, frozenset())
         prefilled = place.wire.prefills and "prefill" not in without
         continuation = answer.goes_on(prefilled=prefilled)
         if continuation is not None and prefilled:
@@ -184,7 +196,7 @@ class Answers:
             said = Entry(id="partial", role="assistant", parts=(Text(text=continuation.sent),))
             entries = (*entries, said, Entry(id=GO_ON, role="user", parts=(Text(text=INSTRUCTION),)))
         room = place.context or self._limits.context_tokens or _CONTEXT_TOKENS
-        room = min(room, self.room.get(at, room))
+        room = min(room, self.learnt.room.get(at, room))
         chosen = select(
             entries,
             instructions=wishes.instructions,
@@ -197,9 +209,10 @@ class Answers:
             entries=chosen.entries,
             instructions=wishes.instructions,
             tools=wishes.tools,
+            tool_choice=wishes.tool_choice,
             max_tokens=wishes.max_tokens,
             temperature=wishes.temperature,
-            stream=answer.way.streaming and at not in self._unstreamed,
+            stream=answer.way.streaming and at not in self.learnt.unstreamed,
             prefill=prefill,
             context=place.context,
             think=wishes.think,
@@ -340,15 +353,15 @@ class Answers:
         if says and not fault.hint:
             fault = msgspec.structs.replace(fault, hint=says)
         happened = self._rest(answer, broke=True)
-        known = self._without.get(at, frozenset())
+        known = self.learnt.without.get(at, frozenset())
         refused = bool(fault.field) and fault.field != "stream" and fault.field not in known
         if refused:
-            self._without[at] = known | {fault.field}
+            self.learnt.without[at] = known | {fault.field}
         elif fault.field == "stream":
-            self._unstreamed.add(at)
+            self.learnt.unstreamed.add(at)
         elif fault.too_long and answer.older and not answer.shortened:
             answer.shortened = refused = True
-            self.room[at] = max(_LEAST_ROOM, int(answer.tokens * _SHORTER))
+            self.learnt.room[at] = max(_LEAST_ROOM, int(answer.tokens * _SHORTER))
             happened.append(up.Notice(message=f"{place.name}: {_SHORTENED}"))
         else:
             happened += self._told_breaker(at, fault)

@@ -108,7 +108,7 @@ class Conversation:
             "max_tokens": wishes.max_tokens,
             "temperature": wishes.temperature,
             "context": self.answers.places[0].context,
-            "context_of_model": self.answers.room.get(0),
+            "context_of_model": self.answers.learnt.room.get(0),
         }
 
     @property
@@ -131,7 +131,7 @@ class Conversation:
     def learnt(self, at: int, context: int | None, abilities: tuple[str, ...]) -> list[up.Update]:
         """A local server has told how many tokens the model at a place can read, and what it can do."""
         if context is not None:
-            self.answers.room[at] = context
+            self.answers.learnt.room[at] = context
         self._abilities[at] = abilities
         return [up.SessionChanged(facts=self.facts, settings=self.settings)]
 

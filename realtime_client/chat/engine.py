@@ -42,7 +42,7 @@ from .limits import ChatLimits
 from .orders import Abort, Begin, Consult, Wishes
 from .place import Place
 from .request_log import fault_fields, record_sent, request_fields, summary
-from .wires.faults import SLOW, Fault, network
+from .wires.faults import Fault
 from .wires.pieces import ErrorPiece, FinishPiece, Piece
 from .wires.reader import Reader
 
@@ -50,7 +50,6 @@ T = TypeVar("T")
 Happened = Sequence[up.Update]
 _log = Log("chat")
 _LOOK_S = 0.25
-_FIRST_BYTE, _SILENCE, _WHOLE = "--first-byte-timeout", "--silence-timeout", "--stream-timeout"
 _LOCAL = "ollama"  # the provider that tells what it is doing
 _SILENT_S = 1.0
 # A thread hands the interpreter over when it blocks, else after 5 ms: what comes in one burst would be read to its end
@@ -337,24 +336,14 @@ class TextEngine:
 
     def _look_after_streams(self) -> None:
         """End streams that take too long. One that is over but for its figures is ended when they do not come."""
-        now, limits = self._clock.monotonic(), self._limits
+        now = self._clock.monotonic()
         with self._hub.lock:
             exchanges = [exchange for exchange, _ in self._running.values()]
         for exchange in exchanges:
-            begun_s, heard_s, host = exchange.begun_s, exchange.heard_s, exchange.place.host
-            if begun_s is None or heard_s is None:
-                if now - exchange.started_s > _SILENT_S and not exchange.asked_about:
-                    exchange.asked_about = True
-                    self._still_nothing(exchange)
-                if now - exchange.started_s > limits.first_byte_s:
-                    exchange.abort(network(f"{host} said nothing within {limits.first_byte_s:g} s ({_FIRST_BYTE})"))
-            elif exchange.reader.finished:
-                if now - heard_s > limits.grace_s or now - begun_s > limits.stream_timeout_s:
-                    exchange.abort()
-            elif now - heard_s > limits.silence_s:
-                exchange.abort(network(f"{host} was silent for {limits.silence_s:g} s ({_SILENCE})"))
-            elif now - begun_s > limits.stream_timeout_s:
-                exchange.abort(_too_long(f"the answer took longer than {limits.stream_timeout_s:g} s ({_WHOLE})"))
+            if exchange.begun_s is None and now - exchange.started_s > _SILENT_S and not exchange.asked_about:
+                exchange.asked_about = True
+                self._still_nothing(exchange)
+            exchange.end_if_overdue(self._limits, now)
 
     def _learnt(self, at: int, context: int | None, abilities: tuple[str, ...]) -> None:
         """A local server has told how much its model can read, and what it can do."""
@@ -423,10 +412,6 @@ def _abort_all(exchanges: Sequence[Exchange]) -> None:
 def _unspeakable(error: Exception) -> Fault:
     message = f"the question cannot be put into words of this wire: {type(error).__name__}: {error}"
     return Fault(category="protocol", action="fatal", message=one_line(message, 300), trips=False)
-
-
-def _too_long(message: str) -> Fault:
-    return Fault(category="network", action="fallback", message=message, code=SLOW)
 
 
 _NAMES = {

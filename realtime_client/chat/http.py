@@ -23,21 +23,23 @@ from realtime_client.deadline import Clock
 from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 
+from .limits import ChatLimits
 from .place import Place
 from .wires.ask import HttpRequest
-from .wires.faults import CUT, MOVED, UNTRUSTED, Fault, malformed, network
+from .wires.faults import CUT, MOVED, SLOW, UNTRUSTED, Fault, malformed, network
 from .wires.pieces import Piece
 from .wires.reader import Reader
 
 CONNECT_S = 5.0
 WRITE_S = 10.0
+_FIRST_BYTE, _SILENCE, _WHOLE = "--first-byte-timeout", "--silence-timeout", "--stream-timeout"
 _KEEP_ALIVE_S = 90.0
 _MOST_IDLE = 4
 _ENDS_WITHIN_S = 0.5
 _RESET = struct.pack("ii", 1, 0)
 _GONE = ("peer closed connection", "Server disconnected")  # what httpcore says of an answer that was cut
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
-Take = Callable[[list[Piece]], None]
+Take = Callable[[list[Piece]], object]
 
 
 class Lane:
@@ -188,6 +190,20 @@ class Exchange:
         if lane is not None:
             lane.shut()
 
+    def end_if_overdue(self, limits: ChatLimits, now_s: float) -> None:
+        """End it when it takes too long. One that is over but for its figures ends when they do not come."""
+        begun_s, heard_s, host = self.begun_s, self.heard_s, self.place.host
+        if begun_s is None or heard_s is None:
+            if now_s - self.started_s > limits.first_byte_s:
+                self.abort(network(f"{host} said nothing within {limits.first_byte_s:g} s ({_FIRST_BYTE})"))
+        elif self.reader.finished:
+            if now_s - heard_s > limits.grace_s or now_s - begun_s > limits.stream_timeout_s:
+                self.abort()
+        elif now_s - heard_s > limits.silence_s:
+            self.abort(network(f"{host} was silent for {limits.silence_s:g} s ({_SILENCE})"))
+        elif now_s - begun_s > limits.stream_timeout_s:
+            self.abort(_too_long(f"the answer took longer than {limits.stream_timeout_s:g} s ({_WHOLE})"))
+
     def run(self) -> None:
         """Ask, and give the pieces as they come. Whatever happens is a piece, not an exception."""
         reader = self.reader
@@ -296,3 +312,7 @@ def fault_of(error: httpx2.HTTPError, place: Place) -> Fault:
 
 def _fatal(message: str, *, code: str = "") -> Fault:
     return Fault(category="network", action="fatal", message=one_line(message, 300), code=code, trips=False)
+
+
+def _too_long(message: str) -> Fault:
+    return Fault(category="network", action="fallback", message=message, code=SLOW)

@@ -50,6 +50,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
     instructions: str = ""
     tools: tuple[ToolSpec, ...] = ()
+    tool_choice: str = "auto"
     max_tokens: int | None = None
     temperature: float | None = None
     think: bool | str | None = None

@@ -20,7 +20,11 @@ from realtime_client.settings import SPECS, Settings, Spec, load_settings
 _SOUND = ("mic", "speaker", "echo", "volume")
 _LOGS = ("log_level", "log_file", "log_json")
 _NAMES = {"voice": "NAME", "mic": "NAME|INDEX", "speaker": "NAME|INDEX"}
-_TEXT = ("fallback", "fallback_on_error", "streaming", "temperature", "think", "filter", "context")
+_TEXT = ("brain", "fallback", "fallback_on_error", "streaming", "temperature", "think", "filter", "context")
+_OF_BRAINS = (
+    *("brain", "temperature", "think", "streaming", "context", "proxy", "ca_file"),
+    *("first_byte_s", "silence_s", "stream_timeout_s", "retries", "retry_delay_s", "context_tokens"),
+)
 _LIMITS = Limits.__struct_fields__
 _TEXT_LIMITS = ChatLimits.__struct_fields__
 _TITLES = ("Options", "Session", "Text models", "Sound", "Logs", "Limits", "Limits of text models")
@@ -56,8 +60,8 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `session_options`, without the setting `filter`: a run chooses scenarios by `--filter`."""
-    left_out = (*_SOUND, "filter")
+    """As `session_options`, without `filter`: a run chooses scenarios by `--filter`; and its servers have no brain."""
+    left_out = (*_SOUND, "filter", "brain")
     return _with_settings(function, [spec for spec in SPECS.values() if spec.flag and spec.name not in left_out])
 
 
@@ -70,8 +74,8 @@ def talk_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the token and the options of logging. It is called with `settings` and `invocation`."""
-    return _with_settings(function, [SPECS[name] for name in ("token", *_LOGS)])
+    """Give a command the token, what a brain takes, and the options of logging; called as `session_options` does."""
+    return _with_settings(function, [SPECS[name] for name in ("token", *_OF_BRAINS, *_LOGS)])
 
 
 def provider_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,6 +172,7 @@ def _metavar(spec: Spec) -> str | None:
         "record_dir": "DIR",
         "url": "URL",
         "proxy": "URL",
+        "brain": "MODELS",
         "fallback": "MODELS",
         "model": "MODEL",
         **_NAMES,

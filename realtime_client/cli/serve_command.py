@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,10 @@ from realtime_client.cli.options import SectionedCommand, server_options
 from realtime_client.cli.session import logging_as_set, notice
 from realtime_client.errors import UsageError
 from realtime_client.settings import SPECS, Settings
+from realtime_client.settings.providers import brains
+
+if TYPE_CHECKING:
+    from realtime_client.local import LocalServer
 
 _GRACE_S = 30.0
 
@@ -37,11 +42,13 @@ _GRACE_S = 30.0
 def command(*, settings: Settings, invocation: Invocation, host: str, port: int, beta: bool, processes: int) -> None:
     """Run the local server; its URL is the one line on standard output. Ctrl-C or SIGTERM ends it.
 
-    Any Realtime client can use it, for example with `realtime chat --url URL`.
+    Any Realtime client can use it, for example with `realtime chat --url URL`. With --brain a text model answers: it
+    gets a voice, and the client's tools. Its address and key come from the variables of its provider.
     """
-    from realtime_client.local import LocalServer
     from realtime_client.local.processes import Servers
+    from realtime_client.local.server_process import brain_values
 
+    brain = brain_values(settings)
     token = _token(settings)
     ended = threading.Event()
 
@@ -59,6 +66,7 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
             on_failure=ended.set,
             token=token,
             beta=beta,
+            brain=brain,
             log=log,
         )
 
@@ -66,14 +74,26 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
     with (
         logging_as_set(settings),
         interruption(_GRACE_S, fine) as state,
-        several() if processes > 1 else LocalServer(host, port, token, beta=beta) as server,
+        several() if processes > 1 else _server(settings, host, port, token=token, beta=beta) as server,
     ):
         state.handle(on_signal)
         if not server.loopback:
             who = "who knows the token" if token else "(no --token is set)"
             notice(invocation, f"warning: other machines can reach {host}, and so can anyone there {who}")
+        if brain is not None:
+            notice(invocation, f"answers are made by {', or '.join(f'{p.name} at {p.host}' for p in brains(settings))}")
         click.echo(server.url)
         ended.wait()
+
+
+def _server(settings: Settings, host: str, port: int, *, token: str | None, beta: bool) -> LocalServer:
+    from realtime_client.local import LocalServer, Parts
+
+    if not settings.brain:
+        return LocalServer(host, port, token, beta=beta)
+    from realtime_client.local.text_brain import TextBrain
+
+    return LocalServer(host, port, token, beta=beta, parts=Parts(brain=TextBrain.of(settings)))
 
 
 def _token(settings: Settings) -> str | None:

@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from realtime_client.audio.speech_model import SpeechModel
     from realtime_client.changes import ToolSpec
 
-    from .brain import Brain, BrainTurn, CallTool, Say, Utterance
+    from .brain import Brain, BrainError, BrainTurn, CallTool, CutShort, Say, Spent, Utterance
     from .ear import Ear
     from .parts import Parts
     from .server import LocalServer
+    from .text_brain import TextBrain
     from .vad import SpeechBegan, SpeechEnded, VoiceDetector
     from .voice import Voice
 
 _WHERE = {
     "Brain": "brain",
+    "BrainError": "brain",
     "BrainTurn": "brain",
     "CallTool": "brain",
+    "CutShort": "brain",
     "Ear": "ear",
     "LocalServer": "server",
     "Parts": "parts",
@@ -35,6 +38,8 @@ _WHERE = {
     "SpeechBegan": "vad",
     "SpeechEnded": "vad",
     "SpeechModel": "vad",
+    "Spent": "brain",
+    "TextBrain": "text_brain",
     "ToolSpec": "brain",
     "Utterance": "brain",
     "Voice": "voice",
@@ -43,8 +48,10 @@ _WHERE = {
 
 __all__ = [
     "Brain",
+    "BrainError",
     "BrainTurn",
     "CallTool",
+    "CutShort",
     "Ear",
     "LocalServer",
     "Parts",
@@ -52,6 +59,8 @@ __all__ = [
     "SpeechBegan",
     "SpeechEnded",
     "SpeechModel",
+    "Spent",
+    "TextBrain",
     "ToolSpec",
     "Utterance",
     "Voice",

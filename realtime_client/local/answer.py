@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import msgspec
@@ -13,9 +13,10 @@ from realtime_client.changes import ToolSpec
 from realtime_client.protocol.server.work import ContextItem, ResponseBrief
 from realtime_client.updates import AudioFormat
 
-from .brain import BrainTurn, CallTool, Say, Utterance
+from .brain import BrainTurn, CallTool, CutShort, Said, Say, Spent, Utterance
 from .parts import Parts
-from .voice import phrases
+from .sentences import sentences, speakable
+from .words import Nothing, Words
 
 CHUNK_MS = 100
 _CHARS_PER_S = 15.0  # how fast text counts as spoken when there is no audio
@@ -29,9 +30,14 @@ class AnswerPiece(msgspec.Struct, frozen=True):
     duration_s: float
 
 
-def produce(brief: ResponseBrief, parts: Parts, wall_s: float) -> Generator[AnswerPiece | CallTool, None, None]:
-    """Yield the answer in pieces of about 100 ms. Closing the iterator stops brain and voice."""
-    words = parts.brain.reply(turn_of(brief, wall_s))
+Piece = AnswerPiece | CallTool | Spent | CutShort | Nothing
+
+
+def produce(
+    brief: ResponseBrief, begin: Callable[[], Iterator[Said | Nothing]], parts: Parts
+) -> Generator[Piece, None, None]:
+    """Yield the answer in pieces of about 100 ms. Closing the iterator stops brain and voice. begin: asks the brain."""
+    words = begin()
     try:
         for said in words:
             if isinstance(said, Say):
@@ -39,13 +45,13 @@ def produce(brief: ResponseBrief, parts: Parts, wall_s: float) -> Generator[Answ
             else:
                 yield said
     finally:
-        if isinstance(words, Generator):
+        if isinstance(words, Generator | Words):
             words.close()
 
 
 def turn_of(brief: ResponseBrief, wall_s: float) -> BrainTurn:
     """Translate a conversation of the protocol into what a brain reads."""
-    choice = brief.settings["tool_choice"]
+    choice, most = brief.settings["tool_choice"], brief.settings["max_output_tokens"]
     tools = tuple(
         ToolSpec(
             name=tool["name"],
@@ -61,13 +67,16 @@ def turn_of(brief: ResponseBrief, wall_s: float) -> BrainTurn:
         tools=tools,
         tool_choice=str(choice.get("name") or "required") if isinstance(choice, dict) else choice,
         wall_s=wall_s,
+        spoken=brief.spoken,
+        max_tokens=most if isinstance(most, int) else None,
     )
 
 
 def _utterance(context: ContextItem) -> Utterance | None:
     item = context.item
     if item.type == "message":
-        return Utterance(role=item.role or "user", text=context.said)
+        images = tuple(part.image_url for part in item.content or () if part.image_url)
+        return Utterance(role=item.role or "user", text=context.said, images=images)
     if item.type == "function_call":
         return Utterance(role="call", text=item.arguments or "", name=item.name or "", call_id=item.call_id or "")
     if item.type == "function_call_output":
@@ -90,8 +99,8 @@ def _speak(text: str, brief: ResponseBrief, parts: Parts) -> Iterator[AnswerPiec
     """Yield audio in chunks, each with the words that begin in it."""
     output: dict[str, Any] = brief.settings["audio"]["output"]
     voice = output["voice"] if isinstance(output["voice"], str) else ""
-    for phrase in phrases(text):
-        pcm = b"".join(parts.voice.speak(phrase, voice=voice, speed=float(output["speed"])))
+    for phrase in sentences(text):
+        pcm = b"".join(parts.voice.speak(speakable(phrase), voice=voice, speed=float(output["speed"])))
         audio = _wire_audio(pcm, parts.voice.rate_hz, brief.format)
         yield from _spread(phrase, audio, brief.format)
 

@@ -2,14 +2,14 @@
 
 The protocol's rules live in `ServerConversation`; this is its thin shell. Between two pieces of an answer (about 100 ms
 of audio) it looks into the inbox, so cancel, interruption and new audio take effect at once. With nothing to do it
-blocks on the inbox.
+blocks on the inbox. A brain that waits has a thread of its own for each answer, and its words come through the inbox.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from realtime_client.deadline import Clock
@@ -18,12 +18,13 @@ from realtime_client.protocol.codec import decode_client
 from realtime_client.protocol.server.conversation import ServerConversation
 from realtime_client.protocol.server.work import Listen, Relisten, StartResponse, StopResponse, Transcribe, Work
 
-from .answer import AnswerPiece, produce
-from .brain import CallTool
+from .answer import AnswerPiece, Piece, produce, turn_of
+from .brain import BrainError, CallTool, CutShort, Said, Spent
 from .ear_pool import EarPool
-from .inbox import Ended, Inbox, Transcribed
+from .inbox import Ended, Inbox, Thought, Transcribed
 from .parts import Parts
 from .vad import SpeechBegan, TurnDetector, VoiceDetector
+from .words import Nothing, Thinking
 
 _log = logging.getLogger(__name__)
 _LEAD_S = 2.0
@@ -38,17 +39,28 @@ def _has_too_many(frame: bytes) -> bool:
     return len(frame) > _LONG and frame.count(b"[") + frame.count(b"{") > _MOST_NODES
 
 
-Pieces = Generator[AnswerPiece | CallTool, None, None]
-
-
 class _Running:
-    """An answer that the brain works on. due_s: when its next piece may go out."""
+    """An answer that the brain works on. due_s: when its next piece may go out. waits: the brain has not said it."""
 
-    def __init__(self, pieces: Pieces, started_s: float) -> None:
+    def __init__(self, pieces: Generator[Piece, None, None], started_s: float) -> None:
         self.pieces = pieces
-        self.started_s = started_s
         self.due_s = started_s
-        self.said_s = 0.0
+        self.waits = False
+        self._started_s = started_s
+        self._said_s = 0.0
+
+    def went_out(self, duration_s: float, pace: float) -> None:
+        """A piece went out: the next one is due when the client has played so much that it is about to need it."""
+        self._said_s += duration_s
+        if pace > 0:
+            self.due_s = self._started_s + max(0.0, self._said_s - _LEAD_S) / pace
+
+    def goes_on(self, now_s: float) -> None:
+        """The brain has said more. What it was waited for is not made up by haste."""
+        self.waits = False
+        late_s = max(0.0, now_s - self.due_s)
+        self._started_s += late_s
+        self.due_s += late_s
 
 
 class Engine:
@@ -67,6 +79,7 @@ class Engine:
         *,
         parts: Parts,
         ears: EarPool,
+        thinking: Thinking,
         clock: Clock,
         pace: float,
         expires_at_s: float,
@@ -77,6 +90,7 @@ class Engine:
         self._send = send
         self._parts = parts
         self._ears = ears
+        self._thinking = thinking
         self._clock = clock
         self._pace = pace
         self._expires_at_s = expires_at_s
@@ -109,6 +123,8 @@ class Engine:
                 self._receive(message)
             elif isinstance(message, Transcribed):
                 self._take_heard(message)
+            elif isinstance(message, Thought) and message.response_id in self._running:
+                self._running[message.response_id].goes_on(self._clock.monotonic())
             now_s = self._clock.monotonic()
             if now_s >= self._expires_at_s:
                 return self._expire()
@@ -118,7 +134,7 @@ class Engine:
 
     def _wait_s(self) -> float | None:
         """Return for how long there is nothing to do but wait for the inbox."""
-        moments = [running.due_s for running in self._running.values()]
+        moments = [running.due_s for running in self._running.values() if not running.waits]
         moments.append(self._expires_at_s)
         tick_s = self._conversation.next_tick_s()
         if tick_s is not None:
@@ -189,7 +205,7 @@ class Engine:
     def _transcribe(self, work: Transcribe) -> None:
         def answer(text: str | None, message: str) -> None:
             heard = Transcribed(item_id=work.item_id, content_index=work.content_index, text=text, message=message)
-            self._inbox.put_heard(heard)
+            self._inbox.put_result(heard)
 
         if work.audio:
             self._ears.submit(work.audio, work.format, answer)
@@ -202,7 +218,15 @@ class Engine:
         """Start an answer, or let it wait for the transcript of the audio that it answers."""
         brief = self._conversation.brief(response_id)
         if brief is not None:
-            pieces = produce(brief, self._parts, self._clock.wall())
+            turn, brain = turn_of(brief, self._clock.wall()), self._parts.brain
+
+            def begin() -> Iterator[Said | Nothing]:
+                if not getattr(brain, "blocks", False):
+                    return brain.reply(turn)
+                thought = Thought(response_id=response_id)
+                return self._thinking.begin(lambda: brain.reply(turn), lambda: self._inbox.put_result(thought))
+
+            pieces = produce(brief, begin, self._parts)
             self._running[response_id] = _Running(pieces, self._clock.monotonic())
         elif self._conversation.running(response_id):
             self._waiting.append(response_id)
@@ -215,7 +239,7 @@ class Engine:
     def _continue(self, response_id: str, now_s: float) -> None:
         """Send the next piece of an answer, if its time has come."""
         running = self._running.get(response_id)
-        if running is None or running.due_s > now_s:
+        if running is None or running.waits or running.due_s > now_s:
             return
         try:
             piece = next(running.pieces, None)
@@ -223,16 +247,29 @@ class Engine:
             _log.warning("the brain or the voice failed: %s: %s", type(error).__name__, error)
             _log.debug("where it failed", exc_info=True)
             self._running.pop(response_id, None)
-            message = f"The answer failed: {type(error).__name__}."
-            self._carry_out(self._conversation.fail(response_id, message))
+            known = isinstance(error, BrainError)
+            message = str(error) if known else f"The answer failed: {type(error).__name__}."
+            code = error.code if isinstance(error, BrainError) else "server_error"
+            self._carry_out(self._conversation.fail(response_id, message, code=code))
             return
         if piece is None:
             self._running.pop(response_id, None)
             self._carry_out(self._conversation.finish(response_id))
-        elif isinstance(piece, CallTool):
-            self._carry_out(self._conversation.call(response_id, piece.name, piece.arguments))
+        elif isinstance(piece, Nothing):
+            running.waits = True
         else:
-            running.said_s += piece.duration_s
-            if self._pace > 0:
-                running.due_s = running.started_s + max(0.0, running.said_s - _LEAD_S) / self._pace
-            self._carry_out(self._conversation.say(response_id, piece.text, piece.audio))
+            self._send_piece(response_id, running, piece)
+
+    def _send_piece(
+        self, response_id: str, running: _Running, piece: AnswerPiece | CallTool | Spent | CutShort
+    ) -> None:
+        conversation = self._conversation
+        if isinstance(piece, CallTool):
+            self._carry_out(conversation.call(response_id, piece.name, piece.arguments, call_id=piece.call_id))
+        elif isinstance(piece, Spent):
+            conversation.spent(response_id, piece.usage)
+        elif isinstance(piece, CutShort):
+            self._carry_out(conversation.cut_short(response_id, piece.reason))
+        else:
+            running.went_out(piece.duration_s, self._pace)
+            self._carry_out(conversation.say(response_id, piece.text, piece.audio))

@@ -22,6 +22,12 @@ class Transcribed(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Thought(msgspec.Struct, frozen=True, kw_only=True):
+    """The brain has said more of an answer."""
+
+    response_id: str
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing more comes. code: how to close the connection, None when the client is gone already."""
 
@@ -29,7 +35,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-Message = bytes | Transcribed | Ended
+Result = Transcribed | Thought
+Message = bytes | Result | Ended
 
 
 class Inbox:
@@ -43,7 +50,7 @@ class Inbox:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._messages: deque[bytes | Transcribed] = deque()
+        self._messages: deque[bytes | Result] = deque()
         self._frames = 0
         self._bytes = 0
         self._ended: Ended | None = None
@@ -60,11 +67,11 @@ class Inbox:
                 self._bytes += len(frame)
                 self._changed.notify_all()
 
-    def put_heard(self, heard: Transcribed) -> None:
-        """Add a transcript; drops it once ended."""
+    def put_result(self, result: Result) -> None:
+        """Add what a helper found out; drops it once ended."""
         with self._changed:
             if self._ended is None:
-                self._messages.append(heard)
+                self._messages.append(result)
                 self._changed.notify_all()
 
     def end(self, ended: Ended, *, drain: bool = False) -> None:
@@ -88,7 +95,7 @@ class Inbox:
                     return None
                 self._changed.wait(left)
 
-    def _pop(self) -> bytes | Transcribed:
+    def _pop(self) -> bytes | Result:
         message = self._messages.popleft()
         if isinstance(message, bytes):
             self._frames -= 1

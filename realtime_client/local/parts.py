@@ -19,7 +19,8 @@ class Parts:
     """The parts of a local server; what is not given is the best one that is installed.
 
     brain: decides what to say. ear: speech to text. voice: text to speech. speech_model: makes a fresh rater of speech
-    for each stream (see `vad`). Brain, ear and voice are shared by all sessions and called from several threads.
+    for each stream (see `vad`). Brain, ear and voice are shared by all sessions and called from several threads. They
+    belong to the server, which closes the brain at its end if it has a method `close`.
     """
 
     brain: Brain = field(default_factory=DemoBrain)

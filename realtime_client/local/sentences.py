@@ -16,18 +16,21 @@ LONGEST = 240
 """The most characters of a piece."""
 
 _LEAST_CLAUSE = 120  # a sentence without an end is not cut before that
-_CLOSERS = "\"'”’»)]}*_`~"
+_CLOSERS = "\"'”’»)]}*_`~"  # noqa: RUF001
 # An end: CJK punctuation; the end of a line; or Western punctuation before a space.
-_END = re.compile(rf"[。！？｡][」』”’）]*\s*|\n\s*|(?P<mark>[.!?…]+)[{re.escape(_CLOSERS)}]*\s+")
-_CLAUSE = re.compile(r"[,;:–—][^\S\n]+|[、，；：]")
+_END = re.compile(rf"[。！？｡][」』”’）]*\s*|\n\s*|(?P<mark>[.!?…]+)[{re.escape(_CLOSERS)}]*\s+")  # noqa: RUF001
+_CLAUSE = re.compile(r"[,;:–—][^\S\n]+|[、，；：]")  # noqa: RUF001
 _BEFORE = re.compile(r"(?P<word>[^\W\d_](?:[\w.]*\w)?|\d+)$")
 _ABBREVIATIONS = frozenset(
-    "dr mr mrs ms prof sr jr st vs etc e.g i.e eg ie approx no nos fig vol ch pp p inc ltd co corp dept est gen gov sen "
-    "rep rev capt col lt sgt mt ave blvd rd jan feb mar apr jun jul aug sep sept oct nov dec a.m p.m u.s u.k cf al bzw "
-    "z.b d.h u.a usw ca nr str tel hr fr evtl ggf inkl m mme mlle sra dra ud".split()
+    re.findall(
+        r"\S+",
+        "dr mr mrs ms prof sr jr st vs etc e.g i.e eg ie approx no nos fig vol ch pp p inc ltd co corp dept est gen gov"
+        " sen rep rev capt col lt sgt mt ave blvd rd jan feb mar apr jun jul aug sep sept oct nov dec a.m p.m u.s u.k"
+        " cf al bzw z.b d.h u.a usw ca nr str tel hr fr evtl ggf inkl m mme mlle sra dra ud",
+    )
 )
 # After these a capital letter most often begins the next sentence.
-_MAY_END = frozenset("etc inc ltd co corp jr sr a.m p.m u.s u.k al usw".split())
+_MAY_END = frozenset(("etc", "inc", "ltd", "co", "corp", "jr", "sr", "no", "a.m", "p.m", "u.s", "u.k", "al", "usw"))
 
 
 class SentenceCutter:

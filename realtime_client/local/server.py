@@ -25,6 +25,7 @@ from .inbox import Ended
 from .keys import Keys
 from .lobby import Lobby
 from .parts import Parts
+from .words import Thinking
 
 if TYPE_CHECKING:
     import socket
@@ -84,6 +85,7 @@ class LocalServer:
         self._session_s = session_s
         self._limits = limits or ServerLimits()
         self._ears = EarPool(self._parts.ear)
+        self._thinking = Thinking()
         self._lock = threading.Lock()
         self._live: dict[threading.Thread, Stream] = {}
         self._sessions: set[Connection] = set()
@@ -154,9 +156,11 @@ class LocalServer:
             stuck = list(self._live.values())
         for stream in stuck:
             stream.cut()
-        left = self._join_live(deadline) + self._ears.close(deadline)
+        left = self._join_live(deadline) + self._ears.close(deadline) + self._thinking.close(deadline)
         if self._accept.is_alive():
             left.append(self._accept)
+        if hasattr(self._parts.brain, "close"):
+            self._parts.brain.close()
         if left:
             raise ShutdownError(_describe(left), threads=tuple(thread.name for thread in left))
 
@@ -312,6 +316,7 @@ class LocalServer:
             send_beta if admitted.beta else send,
             parts=self._parts,
             ears=self._ears,
+            thinking=self._thinking,
             clock=self._clock,
             pace=self._pace,
             expires_at_s=self._clock.monotonic() + self._session_s,

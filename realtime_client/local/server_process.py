@@ -14,9 +14,15 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from realtime_client.errors import RealtimeError
+from realtime_client.secret import Secret
+from realtime_client.settings import Settings
+from realtime_client.settings.providers import brains
+
+if TYPE_CHECKING:
+    from .parts import Parts
 
 START_S = 60.0
 SWITCH_S = 0.02  # as in the workers of a run, for the same reason
@@ -132,14 +138,22 @@ class ServerProcess:
             process.stdout.close()
 
 
-def serve(*, polite: bool = False, ears: str = "", log: dict[str, Any] | None = None, **options: Any) -> None:
+def serve(
+    *,
+    polite: bool = False,
+    ears: str = "",
+    brain: dict[str, Any] | None = None,
+    log: dict[str, Any] | None = None,
+    **options: Any,
+) -> None:
     """Serve until standard input ends; what runs in the server's process.
 
-    polite: sessions get a close frame at the end. ears: where ears that several servers share are reached. log: as of
-    `logs.configured`; None for Python's own. options: those of `LocalServer`.
+    polite: sessions get a close frame at the end. ears: where ears that several servers share are reached. brain: the
+    settings of a text model, as `brain_values` gives them. log: as of `logs.configured`; None for Python's own.
+    options: those of `LocalServer`.
     """
     from realtime_client import logs
-    from realtime_client.local import LocalServer, Parts
+    from realtime_client.local import LocalServer
 
     for name in ("SIGINT", "SIGHUP", *(["SIGTERM"] if polite else [])):
         if hasattr(signal, name):
@@ -149,7 +163,7 @@ def serve(*, polite: bool = False, ears: str = "", log: dict[str, Any] | None = 
             token = options.get("token")
             file = Path(log["file"]) if log["file"] else None
             stack.enter_context(logs.configured(**{**log, "file": file}, secrets=(token,) if token else ()))
-        server = LocalServer(**options, parts=_with_shared_ears(ears) if ears else Parts())
+        server = LocalServer(**options, parts=_parts(ears, brain))
         server.start()
         sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # a full collection stops all sessions; it need not also look through the modules
@@ -163,9 +177,32 @@ def serve(*, polite: bool = False, ears: str = "", log: dict[str, Any] | None = 
         os._exit(0)  # whoever was connected is gone, or about to go
 
 
-def _with_shared_ears(path: str) -> Any:
-    from realtime_client.local import Parts
+def brain_values(settings: Settings) -> dict[str, Any] | None:
+    """Return what another process needs to make the same text model of; None where there is none.
 
-    from .shared_ears import SharedEar
+    Errors: UsageError for one that cannot be asked, before a process is started for it.
+    """
+    if not brains(settings):
+        return None
+    return {name: _plain(settings.value(name)) for name in settings.sources}
 
-    return Parts(ear=SharedEar(path))
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
+    return value if isinstance(value, bool | int | float) else str(value)
+
+
+def _parts(ears: str, brain: dict[str, Any] | None) -> Parts:
+    from .parts import Parts
+
+    given: dict[str, Any] = {}
+    if ears:
+        from .shared_ears import SharedEar
+
+        given["ear"] = SharedEar(ears)
+    if brain is not None:
+        from .text_brain import TextBrain
+
+        given["brain"] = TextBrain.of(**brain)
+    return Parts(**given)

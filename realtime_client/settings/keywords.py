@@ -41,6 +41,7 @@ class Keywords(TypedDict, total=False):
     anthropic_base_url: str | None
     aws_region: str | None
     model: str | None
+    brain: str | None
     fallback: str | None
     fallback_on_error: bool | None
     streaming: bool | None

@@ -151,6 +151,11 @@ class Settings:
     )
     aws_region: str | None = _setting(None, read.header, "AWS region of Bedrock", env="AWS_REGION", flag="-")
     model: str = _setting("gpt-realtime-2.1", read.word, "model, Azure deployment, or PROVIDER/MODEL for a text model")
+    brain: str | None = _setting(
+        None,
+        read.word,
+        "text model that answers for the built-in local server, and those that stand in: PROVIDER/MODEL[,...]",
+    )
     fallback: str | None = _setting(
         None,
         read.word,

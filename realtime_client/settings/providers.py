@@ -71,6 +71,16 @@ def chain(settings: Settings) -> list[Place]:
     return list(places.values())
 
 
+def brains(settings: Settings) -> list[Place]:
+    """Return the text models that a local server answers with; none where its own demo brain does.
+
+    `url`, `token` and `header` are of the local server: addresses and keys come from the other settings. Errors:
+    UsageError as for `chain`.
+    """
+    names = dict.fromkeys(filter(None, map(str.strip, (settings.brain or "").split(","))))
+    return [_standing_in(settings, name, "", source="brain") for name in names]
+
+
 def _check_model(settings: Settings) -> None:
     """Refuse what is nearly the name of a text model: a realtime server would be asked for it otherwise."""
     prefix, slash, name = settings.model.partition("/")
@@ -85,7 +95,7 @@ def _check_model(settings: Settings) -> None:
         )
 
 
-def _standing_in(settings: Settings, name: str, home: str) -> Place:
+def _standing_in(settings: Settings, name: str, home: str, *, source: str = "fallback") -> Place:
     """Return where a model is that stands in. home: the session's own server, for which its secrets are meant."""
     settings = dataclasses.replace(settings, url=None, token=None)
     try:
@@ -93,7 +103,7 @@ def _standing_in(settings: Settings, name: str, home: str) -> Place:
         if found.host != home and settings.header:
             found = place(dataclasses.replace(settings, header=None), name)
     except UsageError as error:
-        raise UsageError(f"{settings.source('fallback')}: {name}: {error}") from None
+        raise UsageError(f"{settings.source(source)}: {name}: {error}") from None
     return found
 
 
@@ -374,4 +384,4 @@ PROVIDERS: dict[str, Provider] = {
     ),
 }
 
-__all__ = ["PROVIDERS", "chain", "is_text", "key_setting", "ollama_url", "place", "provider_of", "wire_of"]
+__all__ = ["PROVIDERS", "brains", "chain", "is_text", "key_setting", "ollama_url", "place", "provider_of", "wire_of"]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import audio_format
+from realtime_client.updates import Usage
 
 from .checks import Refusal
 from .input_buffer import MIN_COMMIT_MS
@@ -22,6 +23,7 @@ from .misread import event_id_of, misread
 from .replies import ServerReplies, voice_locked
 from .settings import default_session, merge_session, session_kind
 from .state import Json, Output, ServerLimits, random_id
+from .tokens import stated
 from .work import ContextItem, Listen, ResponseBrief
 
 
@@ -128,19 +130,31 @@ class ServerConversation(ServerReplies):
         if run is None:
             return []
         if not run.fits(text, audio):
-            run.open_message()
-            self._end(run, "incomplete", ev.StatusDetails(type="incomplete", reason="max_output_tokens"))
-            return self._take()
+            return self.cut_short(response_id, "max_output_tokens")
         self._spoke = self._spoke or bool(audio)
         run.say(text, audio)
         return self._take()
 
-    def call(self, response_id: str, name: str, arguments: str) -> Output:
-        """The model calls a tool. arguments: JSON text."""
+    def call(self, response_id: str, name: str, arguments: str, *, call_id: str = "") -> Output:
+        """The model calls a tool. arguments: JSON text. call_id: '' for a new one."""
         run = self._runs.get(response_id)
         if run is None:
             return []
-        run.call(name, arguments)
+        run.call(name, arguments, call_id)
+        return self._take()
+
+    def spent(self, response_id: str, spent: Usage) -> None:
+        """The model states what the answer takes in tokens: this is told, and no estimate."""
+        run = self._runs.get(response_id)
+        if run is not None:
+            run.stated = stated(spent)
+
+    def cut_short(self, response_id: str, reason: str) -> Output:
+        """The answer ends and is not complete. reason: max_output_tokens or content_filter."""
+        run = self._runs.get(response_id)
+        if run is not None:
+            run.open_message()
+            self._end(run, "incomplete", ev.StatusDetails(type="incomplete", reason=reason))
         return self._take()
 
     def finish(self, response_id: str) -> Output:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from realtime_client.history import heard_text
 from realtime_client.protocol.items import ContentPart, Item, modernise
 from realtime_client.updates import AudioFormat
 
@@ -59,7 +60,8 @@ class Entry:
     """An item in its place.
 
     item: as it goes over the wire, without audio bytes. clips: content index -> its audio. heard: content index ->
-    what the ear made of user audio, None while it still listens. frozen: truncated, takes no more output.
+    what the ear made of user audio, None while it still listens; of the model's own audio that was truncated, what was
+    heard of it. frozen: truncated, takes no more output.
     """
 
     __slots__ = ("announce", "clips", "frozen", "heard", "item", "size")
@@ -257,8 +259,12 @@ class ItemList:
             self._shrink(entry)
 
     def truncate(self, entry: Entry, content_index: int, audio_end_ms: int) -> None:
-        """Cut an item's audio; its transcript is deleted with it, because none is aligned."""
+        """Cut an item's audio; its transcript is deleted with it, because none is aligned.
+
+        The model is still told an estimate of what was heard.
+        """
         clip = entry.clips[content_index]
+        before_ms = clip.duration_ms
         keep = audio_end_ms * clip.format.bytes_per_ms
         if clip.data is not None:
             self._audio_bytes -= max(0, len(clip.data) - keep)
@@ -267,6 +273,8 @@ class ItemList:
         entry.frozen = True
         content = entry.item.content or []
         if content_index < len(content):
+            said = content[content_index].transcript or entry.heard.get(content_index) or ""
+            entry.heard[content_index] = heard_text(said, audio_end_ms, before_ms)
             content[content_index].transcript = ""
         self.resize(entry)
 

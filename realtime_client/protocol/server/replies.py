@@ -109,6 +109,7 @@ class ServerReplies(ServerState):
         )
         context: list[Counted] = [("", setup, 0, 0), *(count_item(entry) for entry in self._context(run))]
         spent = usage(context, common_prefix(self._counted, context), run.text_tokens, run.audio_tokens)
+        spent = run.stated or spent
         if not run.out_of_band:
             self._counted = context
         run.finish(status, details, spent)

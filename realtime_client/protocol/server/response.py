@@ -49,6 +49,7 @@ class ResponseRun:
         self.text_tokens = 0
         self.audio_bytes = 0
         self.done = False
+        self.stated: Json | None = None  # the usage that the model itself states
         self._items = items
         self._new_id = new_id
         self._emit = emit
@@ -108,10 +109,10 @@ class ResponseRun:
         self._open = entry
         return entry
 
-    def call(self, name: str, arguments: str, *, piece_chars: int = 24) -> None:
-        """Add a function call; closes the open message first."""
+    def call(self, name: str, arguments: str, call_id: str = "", *, piece_chars: int = 24) -> None:
+        """Add a function call; closes the open message first. call_id: '' for a new one."""
         self.close_message("completed")
-        item = Item(type="function_call", name=name, arguments="", call_id=self._new_id("call"))
+        item = Item(type="function_call", name=name, arguments="", call_id=call_id or self._new_id("call"))
         entry = self._add(item)
         at: Json = {
             "response_id": self.id,

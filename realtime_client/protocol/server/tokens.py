@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from realtime_client.updates import Usage
+
 from .item_list import Entry
 
 Json = dict[str, Any]
@@ -58,6 +60,25 @@ def usage(context: Sequence[Counted], cached: Sequence[Counted], output_text: in
             "cached_tokens_details": {"text_tokens": c_text, "audio_tokens": c_audio, "image_tokens": c_image},
         },
         "output_token_details": {"text_tokens": output_text, "audio_tokens": output_audio},
+    }
+
+
+def stated(spent: Usage) -> Json:
+    """Return the usage object for what a text model states: all of it is text."""
+    taken, made = spent.input_tokens, spent.output_tokens
+    cached = min(spent.cached, taken)
+    return {
+        "total_tokens": taken + made,
+        "input_tokens": taken,
+        "output_tokens": made,
+        "input_token_details": {
+            "text_tokens": taken,
+            "audio_tokens": 0,
+            "image_tokens": 0,
+            "cached_tokens": cached,
+            "cached_tokens_details": {"text_tokens": cached, "audio_tokens": 0, "image_tokens": 0},
+        },
+        "output_token_details": {"text_tokens": made, "audio_tokens": 0},
     }
 
 
