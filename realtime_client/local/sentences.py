@@ -73,7 +73,8 @@ def _goes_on(text: str, begin: int, found: re.Match[str]) -> bool:
     """Whether a sentence goes on after what looks like its end."""
     following = text[found.end()]
     if following.islower():
-        return not {"!", "?"} & set(found["mark"])
+        quoted = not text[found.end("mark")].isspace()  # "Really?" he asked.
+        return quoted or not {"!", "?"} & set(found["mark"])
     if found["mark"] != ".":
         return False
     before = _BEFORE.search(text, max(begin, found.start() - 24), found.start())
