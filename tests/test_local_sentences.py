@@ -27,7 +27,7 @@ LONG = "word " * 60
         ['"Really?" he asked. ', '"Yes." ', "She left (I think). ", "Good."],
         ["Look at https://example.com/a.b?c=d. ", "Then call."],
         ["**Bold.** ", "Next."],
-        ["今日は。", "元気ですか？", "はい！", "「そうです。」", "終わり"],
+        ["今日は。", "元気ですか？", "はい！", "「そうです。」", "終わり"],  # noqa: RUF001
         ["# A heading\n\n", "- one\n", "- two. ", "And more\n", "1. First item. ", "2. Second"],
         ["\n\n  Hello\n", "you"],
         ["", ""],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -26,9 +27,11 @@ from text_server import (
 )
 
 import realtime_client
+from realtime_client.deadline import Deadline
 from realtime_client.errors import UsageError
 from realtime_client.history import Call, Opaque, ProviderState, Text
 from realtime_client.local import BrainError, BrainTurn, LocalServer, Parts, Say, TextBrain, Utterance
+from realtime_client.local.engine import _Running
 from realtime_client.local.told import Calls
 from realtime_client.local.words import Thinking
 from realtime_client.settings import load_settings
@@ -172,16 +175,16 @@ def test_a_cancel_ends_the_wait_before_asking_again() -> None:
 
 
 def test_what_a_slow_model_did_not_say_is_not_made_up_by_haste() -> None:
-    more = threading.Event()
-    with brained(stream(more, delta("A sentence of some length, which goes on. " * 3), ends()), pace=1) as (
-        text,
-        client,
-    ):
-        client.say("Hello?")
-        client.send("response.create")
-        text.request(0)
-        more.set()
-        assert client.until("response.done")["response"]["status"] == "completed"
+    running = _Running((piece for piece in ()), 0.0)
+    running.went_out(3.0, 1.0)
+    assert running.due_s == 1.0  # two seconds ahead
+    running.waits = True
+    running.goes_on(10.0)
+    assert (running.due_s, running.waits) == (10.0, False)
+    running.went_out(1.0, 1.0)
+    assert running.due_s == 11.0
+    running.goes_on(10.5)
+    assert running.due_s == 11.0
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -372,8 +375,6 @@ def truncated(client: Raw, done: dict[str, Any], share: float) -> None:
     """Cut an answer's audio to a share of it."""
     audio = [event for event in client.seen if event["type"] == "response.output_audio.delta"]
     item_id = done["output"][0]["id"]
-    import base64
-
     size = sum(len(base64.b64decode(event["delta"])) for event in audio if event["item_id"] == item_id)
     client.send("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=int(size / 48 * share))
     client.until("conversation.item.truncated")
@@ -491,8 +492,6 @@ def test_words_that_nobody_wants_are_not_asked_for() -> None:
     words = thinking.begin(begin, lambda: None)
     words.close()
     may_begin.set()
-    from realtime_client.deadline import Deadline
-
     assert thinking.close(Deadline(WAIT_S)) == []
     assert asked == ["closed"]
 

@@ -203,13 +203,13 @@ class TextReply:
     def _stream(self, begin: Begin) -> Iterator[Said]:
         """Send one request, and yield what is said in its answer."""
         answers, brain, place = self._answers, self._brain, self._answers.places[begin.place]
-        reader = place.wire.reader(begin.stream)
         try:
             request = place.wire.request(begin.ask)
         except Exception as error:  # noqa: BLE001 - whatever stands in the conversation, the session goes on
             last = ErrorPiece(begin.stream, 0, brain.clock.monotonic(), _unspeakable(error))
-            yield from self._told(answers.take(begin.stream, [last], reader.parts))
+            yield from self._told(answers.take(begin.stream, [last], tuple))
             return
+        reader = place.wire.reader(begin.stream)
         channel: Channel[list[Piece]] = Channel(_MOST_AHEAD)
         exchange = Exchange(place, request, reader, channel.put, lanes=brain.lanes, clock=brain.clock)
         thread = threading.Thread(
