@@ -244,13 +244,8 @@ class Engine:
         try:
             piece = next(running.pieces, None)
         except Exception as error:  # noqa: BLE001 - a foreign brain or voice may raise anything
-            _log.warning("the brain or the voice failed: %s: %s", type(error).__name__, error)
-            _log.debug("where it failed", exc_info=True)
             self._running.pop(response_id, None)
-            known = isinstance(error, BrainError)
-            message = str(error) if known else f"The answer failed: {type(error).__name__}."
-            code = error.code if isinstance(error, BrainError) else "server_error"
-            self._carry_out(self._conversation.fail(response_id, message, code=code))
+            self._carry_out(self._conversation.fail(response_id, *_told(error)))
             return
         if piece is None:
             self._running.pop(response_id, None)
@@ -273,3 +268,12 @@ class Engine:
         else:
             running.went_out(piece.duration_s, self._pace)
             self._carry_out(conversation.say(response_id, piece.text, piece.audio))
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """What the client is told of a failure, and its code; what it is not told is logged."""
+    if isinstance(error, BrainError):
+        return str(error), error.code
+    _log.warning("the brain or the voice failed: %s: %s", type(error).__name__, error)
+    _log.debug("where it failed", exc_info=error)
+    return f"The answer failed: {type(error).__name__}.", "server_error"

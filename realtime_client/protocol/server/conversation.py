@@ -164,7 +164,7 @@ class ServerConversation(ServerReplies):
             self._end(run, "completed", None)
         return self._take()
 
-    def fail(self, response_id: str, message: str, *, code: str = "server_error") -> Output:
+    def fail(self, response_id: str, message: str, code: str = "server_error") -> Output:
         """The engine cannot go on with this answer."""
         run = self._runs.get(response_id)
         if run is not None:
