@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from local_helpers import WAIT_S, Raw, raw
 from text_server import (
@@ -32,6 +33,7 @@ from realtime_client.errors import UsageError
 from realtime_client.history import Call, Opaque, ProviderState, Text
 from realtime_client.local import BrainError, BrainTurn, LocalServer, Parts, Say, TextBrain, Utterance
 from realtime_client.local.engine import _Running
+from realtime_client.local.server_process import brain_values
 from realtime_client.local.told import Calls
 from realtime_client.local.words import Thinking
 from realtime_client.settings import load_settings
@@ -233,6 +235,20 @@ def test_a_field_that_a_server_refuses_is_left_out_from_then_on() -> None:
         assert transcript(ask(client, "Hello?")) == "Fine."
         assert transcript(ask(client, "Again?")) == "Fine."
         assert [request.json.get("temperature") for request in text.requests] == [0.5, None, None]
+
+
+@pytest.mark.parametrize(
+    ("script", "limits", "words"),
+    [
+        (silent, {"first_byte_s": 0.1}, "said nothing within 0.1 s"),
+        (stream(delta("One. "), silent, end=False), {"silence_s": 0.1}, "was silent for 0.1 s"),
+    ],
+    ids=["before", "within"],
+)
+def test_a_model_that_takes_too_long_is_given_up(script: Script, limits: dict[str, Any], words: str) -> None:
+    with brained(script, **limits) as (text, client):
+        assert words in ask(client, "Hello?")["status_details"]["error"]["message"]
+        assert text.request(0).gone.wait(WAIT_S)
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
@@ -510,6 +526,29 @@ def test_the_brain_is_judged_before_anything_is_served() -> None:
     assert brains(load_settings({}, environ={})) == []
     with pytest.raises(UsageError, match="a brain needs at least one text model"):
         TextBrain([])
+
+
+def test_another_process_makes_the_same_brain() -> None:
+    environ = {"OPENAI_API_KEY": "sk-brain", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1", "REALTIME_RETRIES": "7"}
+    values = {
+        "brain": "openai/a",
+        "ca_file": "/certificates.pem",
+        "header": "X-Key=1",
+        "max_output_tokens": "inf",
+        "proxy": "none",
+        "streaming": False,
+        "temperature": 0.5,
+        "think": "false",
+        "token": "of-the-server",
+    }
+    settings = load_settings(values, environ=environ)
+    here = TextBrain.of(settings)
+    there = TextBrain.of(**json.loads(json.dumps(brain_values(settings))))
+    assert (there.wishes, there.limits) == (here.wishes, here.limits)
+    assert there.limits.retries == 7
+    for one, other in zip(there.places, here.places, strict=True):
+        assert msgspec.structs.replace(one, wire=None) == msgspec.structs.replace(other, wire=None)
+    assert brain_values(load_settings({}, environ={})) is None
 
 
 def test_the_servers_own_token_goes_to_no_model() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import secrets
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -44,6 +45,7 @@ from .sentences import SentenceCutter, plain
 from .told import Calls, entries_of
 
 _log = Log("chat")
+_server_log = logging.getLogger(__name__)
 _LOOK_S = 0.25
 _END_S = 0.05  # an answer that is over waits so long for its HTTP body to end, which leaves the connection usable
 _MOST_AHEAD = 1_024
@@ -249,7 +251,7 @@ class TextReply:
                 yield CallTool(update.name, update.arguments, call_id)
             elif isinstance(update, up.Notice):
                 self._notice = update.message
-                _log.info("notice", message=update.message)
+                _server_log.warning("%s", update.message)  # there is no way to tell the client what it waits for
             elif isinstance(update, up.Failure) and not update.benign:
                 self._failure = update
             elif isinstance(update, up.ResponseDone):

@@ -121,8 +121,8 @@ class Thinking:
 
         thread = threading.Thread(target=think, name="realtime-serve-brain", daemon=True)
         with self._lock:
-            self._threads.add(thread)
             thread.start()
+            self._threads.add(thread)
         return words
 
     def close(self, deadline: Deadline) -> list[threading.Thread]:
