@@ -208,7 +208,8 @@ def _session(
 ) -> tuple[Session, Recorder | None, Callable[[Session], str]]:
     """Make the session that the settings ask for; returns it, its recorder, and what says whom it talks to."""
     if settings.rank("brain") == FLAG and (is_text(settings) or target(settings) != "local"):
-        raise UsageError(f"{settings.source('brain')}: only the built-in local server takes a brain: add --local")
+        do = f"leave out {settings.model}" if is_text(settings) else "add --local"
+        raise UsageError(f"{settings.source('brain')}: only the built-in local server takes a brain: {do}")
     if is_text(settings):
         places = chain(settings)
         endpoints = [(place.base_url, place.headers) for place in places]

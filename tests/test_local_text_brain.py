@@ -557,9 +557,16 @@ def test_the_servers_own_token_goes_to_no_model() -> None:
     assert place.headers == {"Authorization": "Bearer sk-brain"}
 
 
-@pytest.mark.parametrize("values", [{"url": "ws://127.0.0.1:1"}, {"model": "ollama/x"}, {"base_url": "http://h/v1"}])
-def test_only_the_built_in_server_takes_a_brain(values: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="only the built-in local server takes a brain: add --local"):
+@pytest.mark.parametrize(
+    ("values", "do"),
+    [
+        ({"url": "ws://127.0.0.1:1"}, "add --local"),
+        ({"base_url": "http://h/v1"}, "add --local"),
+        ({"model": "ollama/x"}, "leave out ollama/x"),
+    ],
+)
+def test_only_the_built_in_server_takes_a_brain(values: dict[str, Any], do: str) -> None:
+    with pytest.raises(UsageError, match=f"only the built-in local server takes a brain: {do}"):
         realtime_client.connect(**{"brain": "ollama/y", "record": False, **values}).open()
 
 
