@@ -22,7 +22,7 @@ from realtime_client.secret import Secrets, names_secret
 
 ROOT = "realtime_client"
 LEVELS = ("debug", "info", "warning", "error")
-ROOMS = ("audio", "chat", "ear", "recorder", "run", "session", "settings", "sound")
+ROOMS = ("audio", "chat", "ear", "recorder", "run", "session", "settings", "sound", "tools")
 """The parts of the package that log, by the names that `Log` is made with."""
 _OWN = {"event", "level", "logger", "timestamp", "kind", "type", "status", "role"}
 _SECRET_VALUES = re.compile(r"(?i)\b(?:sk|ek|sess_key)[-_][\w-]{8,}|\bbearer\s+\S+|insecure-api-key\.\S+")
