@@ -18,7 +18,6 @@ import msgspec
 from realtime_client import logs
 from realtime_client.errors import MissingExtraError
 from realtime_client.escape import shortened
-
 from realtime_client.tools.tool import BadArgumentsError
 
 MOST_STEPS = 10_000

@@ -63,7 +63,7 @@ def _of_http(who: str, link: Link, cause: BaseException) -> RealtimeError:
         return TLSError(f"{who}: TLS failed: {words(behind)}")
     if isinstance(cause, httpx2.TransportError):
         return HostUnreachableError(f"{who}: cannot be reached: {words(cause)}")
-    return ConnectError(f"{who}: no MCP server answers there: {words(cause)}")
+    return ConnectError(f"{who} cannot be used: {words(cause)}")
 
 
 def leaf(error: BaseException) -> BaseException:
@@ -74,5 +74,11 @@ def leaf(error: BaseException) -> BaseException:
 
 
 def words(error: BaseException) -> str:
-    """Return what an error says, on one line."""
+    """Return what an error says, on one line; of what is not as the protocol has it, the first place."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return shortened(f"its answer is not as the protocol has it: {where}: {first['msg']}", _SHOWN)
     return shortened(str(error), _SHOWN) or type(error).__name__

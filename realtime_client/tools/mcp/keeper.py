@@ -196,10 +196,11 @@ class Keeper:
             return f"the server {name} needs {shortened(str(error))} for this, which is not offered here"
         if isinstance(error, ValidationError):
             return f"the server {name} answered with what is no result of a tool"
-        if link.lost.is_set() or (isinstance(error, MCPError) and error.error.code == CONNECTION_CLOSED):
-            return (
-                f"the server {name} was lost while it worked on this call, and whether the call had an effect is not "
-                "known; it is being started again"
-            )
+        closed = isinstance(error, MCPError) and error.error.code == CONNECTION_CLOSED
+        if closed and str(error) == "Connection closed":  # of the whole; else of the answer to this call
+            link.lost.set()
+        if link.lost.is_set() or closed:
+            what = "was lost while it worked on this call" if link.lost.is_set() else "broke off its answer"
+            return f"the server {name} {what}, and whether the call had an effect is not known"
         answered = f" ({link.answered.words})" if link.answered.words else ""
         return f"the server {name} refused the call: {words(error)}{answered}"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mcp_types import Tool as Offered
 
     from realtime_client.tools.tool import Tool
+
     from .http import Ways
     from .keeper import Keeper, Restarts
 
@@ -126,6 +127,9 @@ class McpServers:
             self._closed = True
             self._ending = Deadline(timeout_s * 0.8)  # a server that is not gone by then is killed
             loop, main, started = self._loop, self._main, self._thread.ident is not None
+            calls = tuple(self._open)
+        for call in calls:
+            call.cancel()
         if loop is not None and main is not None:
             with suppress(RuntimeError):  # its loop has ended
                 loop.call_soon_threadsafe(main.cancel)
@@ -133,10 +137,7 @@ class McpServers:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
                 raise ShutdownError("the thread of the MCP servers did not end", threads=(self._thread.name,))
-        with self._lock:
-            left = tuple(self._open)
-        for future in (*left, self._started):
-            future.cancel()
+        self._started.cancel()
 
     def resources(self, timeout_s: float = LIST_S) -> tuple[Listed, ...]:
         """Ask all servers for their resources, templates of resources included. Errors: ToolError; TimeLimitError."""

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line, shortened
 from realtime_client.secret import MASK, Secret, basic_credentials, names_secret, shown_url, url_secrets
-
 from realtime_client.tools.approval import VERDICTS, Verdict
 
 START_S = 30.0

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process, SubprocessStreamProtocol
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from realtime_client import logs
-from realtime_client.deadline import Deadline
+from realtime_client.deadline import NO_DEADLINE, Deadline
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line, shortened
 
@@ -53,7 +53,8 @@ class Said:
     def __init__(self, server: str) -> None:
         self._server = server
         self._last: deque[str] = deque(maxlen=3)
-        self._second, self._in_second = 0, 0
+        self._second, self._logged = 0, Counter[str]()
+        self._noisy = False
         self.exit_code: int | None = None
 
     @property
@@ -67,9 +68,14 @@ class Said:
         if not text:
             return
         self._last.append(text)
+        if stream == "stdout" and not self._noisy:
+            self._noisy = True
+            log.warning("no_message", server=self._server, text=text, hint="only messages belong on its stdout")
         second = int(time.monotonic())
-        self._second, self._in_second = second, self._in_second + 1 if second == self._second else 1
-        if self._in_second <= _LOGGED_A_SECOND:
+        if second != self._second:
+            self._second, self._logged = second, Counter[str]()
+        self._logged[stream] += 1
+        if self._logged[stream] <= _LOGGED_A_SECOND:
             log.info("server_printed", server=self._server, stream=stream, text=text)
 
 
@@ -201,14 +207,15 @@ class _Program:
         assert stdin is not None
         stdin.close()
         await self._gone(ending, whole=False)
-        for which in (signal.SIGTERM, signal.SIGKILL):
-            if not self._signal(which) or await self._gone(ending, whole=True):
-                break
+        if self._signal(signal.SIGTERM) and not await self._gone(ending, whole=True):
+            self._signal(signal.SIGKILL)
+            await self._gone(lambda: NO_DEADLINE, whole=False)  # what is killed goes at once
         self._said.exit_code = self._process.returncode
 
     async def _gone(self, ending: Callable[[], Deadline], *, whole: bool) -> bool:
-        """Wait for its end. whole: for that of all that it started, too."""
-        grace = Deadline(GRACE_S)
+        """Wait for its end, not longer than for half of the time that is left. whole: for all that it started, too."""
+        left_s = ending().remaining_s()
+        grace = Deadline(GRACE_S if left_s is None else min(GRACE_S, left_s / 2))
         while self._process.returncode is None or (whole and self._signal(0)):
             if grace.expired or ending().expired:
                 return False

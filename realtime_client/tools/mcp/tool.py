@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from realtime_client.changes import ToolSpec
 from realtime_client.errors import ToolError
 from realtime_client.escape import one_line, shortened
-
 from realtime_client.tools.tool import Tool, ToolCancelledError, ToolContext
+
 from .arguments import Arguments
 from .content import description, output_of
 from .keeper import Keeper
