@@ -73,7 +73,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(202)
         elif method == "tools/list":
             self.reply(
-                number, result={"tools": [{"name": each, "inputSchema": {"type": "object"}} for each in ("echo", "huge", "drop")]}
+                number,
+                result={
+                    "tools": [{"name": each, "inputSchema": {"type": "object"}} for each in ("echo", "huge", "drop")]
+                },
             )
         else:
             self.call(number, body["params"])

@@ -82,7 +82,8 @@ def call(number: object, params: dict) -> None:
     texts = {"huge": lambda: "x" * HUGE, "env": lambda: json.dumps(dict(os.environ)), "pid": lambda: str(os.getpid())}
     text = texts.get(name, lambda: json.dumps(params.get("arguments")))()
     if name == "huge-last":  # the id comes last, as JavaScript's servers write it
-        write('{"result":{"content":[{"type":"text","text":"%s"}]},"jsonrpc":"2.0","id":%s}' % ("x" * HUGE, number))
+        result = {"content": [{"type": "text", "text": "x" * HUGE}]}
+        write(json.dumps({"result": result, "jsonrpc": "2.0", "id": number}))
         return
     if name == "nonsense":
         send(id=number, result={"content": "not a list"})

@@ -234,7 +234,7 @@ def test_what_is_printed_goes_to_the_log(capfd: pytest.CaptureFixture[str]):
     err = capfd.readouterr().err
     assert "server=hand" in err
     assert err.count("no_message") == 1
-    assert "[31mnoise 0 yyy" in err
+    assert "[31mnoise 0" in err
     assert "\x1b[31mnoise" not in err
     assert err.count("server_printed") < 1_000
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "doctor": "Check key, server, sound and everything else a session needs.",
     "devices": "List speakers and microphones, try them, and choose.",
     "models": "Weights of speech and text models: list, get, check, remove.",
+    "tools": "What models could call: MCP servers, their tools, resources and prompts.",
     "settings": "Show what is in force and where each value came from.",
     "check": "Find every mistake in scenario files.",
     "compare": "What changed between two runs, and what is only chance.",
