@@ -22,7 +22,11 @@ class HandMade(ThreadingHTTPServer):
         self.way = way
         self.sessions: set[str] = set()
         self.begun = 0
+        self.slow_to_leave: threading.Event | None = None
         self.seen: list[tuple[str, dict[str, str]]] = []
+
+    def handle_error(self, *_request: Any) -> None:
+        """Say nothing: a client may go at any time."""
 
     @property
     def url(self) -> str:
@@ -49,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(405)
 
     def do_DELETE(self) -> None:
+        if self.server.slow_to_leave is not None:
+            self.server.slow_to_leave.wait(60)
         self.server.sessions.discard(self.headers["mcp-session-id"])
         self.answer(200)
 

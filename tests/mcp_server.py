@@ -68,6 +68,9 @@ def call(number: object, params: dict) -> None:
         os._exit(7)
     if name in ("never", "deaf"):
         return
+    if name == "orphan":
+        note("child", subprocess.Popen(["sleep", "600"]).pid)
+        os._exit(7)
     if name == "grow":
         WAYS.append("grown")
         send(method="notifications/tools/list_changed")

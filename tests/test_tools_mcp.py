@@ -341,6 +341,15 @@ def test_a_call_under_way_fails_and_is_not_repeated_and_the_next_one_waits(journ
         assert journal.wait_for("call") == "call echo"
 
 
+def test_the_end_of_a_server_is_seen_while_a_child_holds_its_pipes_open(journal: Journal):
+    box = Box()
+    with servers(box, by_hand("orphan", journal=journal), restarts=QUICK):
+        with pytest.raises(ToolError, match="was lost while it worked on this call"):
+            box.run("orphan")
+        assert box.run("echo") == "{}"
+        assert ends(int(journal.wait_for("child").split()[1])), "what it started goes with it"
+
+
 def test_a_call_that_waits_for_a_restart_can_be_cancelled():
     box = Box()
     with servers(box, by_hand("die"), restarts=Restarts(first_s=3_600, longest_s=3_600)):

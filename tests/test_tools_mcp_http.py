@@ -140,8 +140,18 @@ def test_a_forgotten_session_is_begun_again_and_the_call_is_made():
             box.run("huge", source="web")
         with pytest.raises(ToolError, match="was lost while it worked on this call"):
             box.run("drop", source="web")
-        assert box.run("echo", source="web").startswith("session-")
-    assert not server.sessions, "sessions are ended when they are left"
+        assert box.run("echo", source="web") == "session-3"
+    assert server.sessions == {"session-2"}, "a session is ended when it is left, unless the connection is gone"
+
+
+def test_a_server_that_does_not_let_go_is_left():
+    with hand_made() as server:
+        server.slow_to_leave = threading.Event()
+        with servers(Box(), at(server.url)) as running:
+            began = time.monotonic()
+            running.close()
+            assert time.monotonic() - began < 3.0
+        server.slow_to_leave.set()
 
 
 def test_headers_reach_the_server_and_no_message():

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx2
 
 from realtime_client.escape import shortened
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CONNECT_S = 10.0
 WRITE_S = 30.0
+LEAVE_S = 1.0
 _SESSION = "mcp-session-id"
 
 
@@ -90,5 +92,10 @@ async def http_streams(spec: McpServerSpec, ways: Ways, answered: Answered) -> A
         event_hooks={"response": [answered.take]},
     )
     client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
-    async with client, streamable_http_client(spec.url, http_client=client, max_sse_event_size=MOST_BYTES) as streams:
-        yield streams
+    streams = streamable_http_client(spec.url, http_client=client, max_sse_event_size=MOST_BYTES)
+    with anyio.CancelScope() as scope:
+        async with client, streams as (read, write):
+            try:
+                yield read, write
+            finally:
+                scope.deadline = anyio.current_time() + LEAVE_S  # it tells the server that the session is over

@@ -93,6 +93,8 @@ class Keeper:
             if not self.started.done():
                 self.started.set_exception(error or start_error(self.spec, Link(self.spec), None))
                 return
+            if self._ending().remaining_s() is not None:
+                return
             self._fault = str(error) if error else self._fault
             log.warning("server_lost", server=self.spec.name, why=self._fault)
             if not self._restarts.allowed(time.monotonic()):

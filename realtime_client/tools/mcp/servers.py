@@ -213,7 +213,11 @@ class McpServers:
         async with asyncio.TaskGroup() as tasks:
             for keeper in self._keepers:
                 tasks.create_task(keeper.keep(), name=f"mcp {keeper.spec.name}")
-            await asyncio.gather(*(keeper.started for keeper in self._keepers))
+            try:
+                await asyncio.gather(*(keeper.started for keeper in self._keepers))
+            except Exception:
+                self._ending = Deadline(CLOSE_S)  # the others go
+                raise
             self._started.set_result(None)
             await asyncio.Event().wait()
 
