@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -311,6 +312,14 @@ def test_a_server_that_exits_at_once_says_why():
             pass
 
 
+def test_of_several_bad_servers_one_is_told_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(ConnectError, match="MCP server bad"):
+        with servers(Box(), *(by_hand("exits", name=f"bad-{n}") for n in range(4))):
+            pass
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_one_bad_server_ends_the_others(journal: Journal):
     with pytest.raises(ConnectError, match="MCP server bad"):
         with servers(Box(), by_hand(journal=journal), by_hand("exits", name="bad")):
@@ -337,6 +346,7 @@ def test_a_call_under_way_fails_and_is_not_repeated_and_the_next_one_waits(journ
         ):
             box.run("die")
         assert box.run("echo", '{"a": 1}') == '{"a": 1}'
+        assert box.times == 1, "its tools are the same"
         assert int(journal.wait_for("start").split()[1]) != first
         assert journal.wait_for("call") == "call echo"
 

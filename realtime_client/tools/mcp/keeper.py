@@ -81,6 +81,7 @@ class Keeper:
         self._on_tools = on_tools
         self._ending = ending
         self._link: Link | None = None
+        self._told: Sequence[Tool] | None = None
         self._fault = ""
         self._given_up = False
         self._settled = asyncio.Event()  # it is up, or given up
@@ -119,7 +120,7 @@ class Keeper:
                     await link.list_tools()
                     opening.deadline, up = math.inf, True
                     self._is_up(link)
-                    await link.watch(lambda: self._on_tools(link.tools))
+                    await link.watch(lambda: self._publish(link))
                     self._forget(link)
         except Exception as error:  # noqa: BLE001 - the transports raise of all kinds, in groups
             cause = error
@@ -139,10 +140,16 @@ class Keeper:
     def _is_up(self, link: Link) -> None:
         self._link = link
         log.info("server_up", server=self.spec.name, protocol=link.protocol, tools=len(link.tools))
-        self._on_tools(link.tools)
+        self._publish(link)
         if not self.started.done():
             self.started.set_result(None)
         self._settled.set()
+
+    def _publish(self, link: Link) -> None:
+        """Tell the tools, unless they are those that were told."""
+        if link.tools != self._told:
+            self._told = link.tools
+            self._on_tools(link.tools)
 
     async def call(self, tool: str, arguments: Mapping[str, Any], progress: ProgressFnT) -> CallToolResult:
         """Call a tool; waits while the server is started again. Errors: ToolError.
