@@ -22,6 +22,8 @@ class HandMade(ThreadingHTTPServer):
         self.way = way
         self.sessions: set[str] = set()
         self.begun = 0
+        self.called: list[str] = []
+        self.held, self.release = threading.Event(), threading.Event()
         self.slow_to_leave: threading.Event | None = None
         self.seen: list[tuple[str, dict[str, str]]] = []
 
@@ -81,13 +83,19 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(
                 number,
                 result={
-                    "tools": [{"name": each, "inputSchema": {"type": "object"}} for each in ("echo", "huge", "drop")]
+                    "tools": [
+                        {"name": each, "inputSchema": {"type": "object"}} for each in ("echo", "huge", "drop", "hold")
+                    ]
                 },
             )
         else:
             self.call(number, body["params"])
 
     def call(self, number: Any, params: dict[str, Any]) -> None:
+        self.server.called.append(params["name"])
+        if params["name"] == "hold":
+            self.server.held.set()
+            self.server.release.wait(60)
         if params["name"] == "drop":
             self.connection.shutdown(2)
             self.close_connection = True

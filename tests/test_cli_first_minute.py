@@ -45,7 +45,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (
             [""],
             {"chat", "say", "run", "serve", "doctor", "devices", "models", "settings", "check", "compare", "report"}
-            | {"recover"},
+            | {"recover", "tools"},
         ),
         (["--"], {"--help", "--version"}),
         (["say", "--mod"], {"--model", "--modality"}),

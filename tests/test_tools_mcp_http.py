@@ -144,6 +144,18 @@ def test_a_forgotten_session_is_begun_again_and_the_call_is_made():
     assert server.sessions == {"session-2"}, "a session is ended when it is left, unless the connection is gone"
 
 
+def test_a_call_under_way_is_not_repeated_in_the_session_after_it():
+    box = Box()
+    with hand_made() as server, servers(box, at(server.url), restarts=QUICK):
+        held = Running(box, "hold", source="web")
+        assert server.held.wait(WAIT_S)
+        server.sessions.clear()
+        assert box.run("echo", source="web") == "session-2"
+        assert "was lost while it worked on this call" in str(held.wait().error)
+        server.release.set()
+        assert server.called.count("hold") == 1
+
+
 def test_a_server_that_does_not_let_go_is_left():
     with hand_made() as server:
         server.slow_to_leave = threading.Event()

@@ -162,7 +162,7 @@ class Keeper:
             try:
                 result = await link.call(tool, arguments, progress)
             except Exception as error:  # noqa: BLE001 - the transports raise of all kinds
-                if link.session_unknown:
+                if link.session_unknown and "session" in str(error).lower():
                     continue
                 raise ToolError(self._call_fault(link, error)) from None
             self._restarts.worked()
