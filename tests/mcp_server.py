@@ -130,7 +130,7 @@ def flood() -> None:
 def main() -> None:
     note("start", os.getpid())
     if "exits" in WAYS:
-        sys.stderr.write("first line\n\x1b[31mno \x07database\n")
+        sys.stderr.write(f"first line {os.environ.get('NOTES_TOKEN', '')}\n\x1b[31mno \x07database\n")
         sys.exit(3)
     if "deaf" in WAYS:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

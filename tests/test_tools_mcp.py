@@ -312,6 +312,13 @@ def test_a_server_that_exits_at_once_says_why():
             pass
 
 
+def test_what_a_server_was_given_is_not_shown_when_it_prints_it():
+    environ = {"PATH": os.environ["PATH"], "NOTES_TOKEN": "for-the-server-of-notes"}
+    with pytest.raises(ConnectError, match=r"it printed: first line \*\*\* / "):
+        with servers(Box(), by_hand("exits", env=("NOTES_TOKEN",)), environ=environ):
+            pass
+
+
 def test_of_several_bad_servers_one_is_told_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]):
     with pytest.raises(ConnectError, match="MCP server bad"):
         with servers(Box(), *(by_hand("exits", name=f"bad-{n}") for n in range(4))):

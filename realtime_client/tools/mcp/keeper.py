@@ -92,7 +92,8 @@ class Keeper:
         while True:
             error = await self._one_connection()
             if not self.started.done():
-                self.started.set_exception(error or start_error(self.spec, Link(self.spec), None))
+                assert error is not None  # or else it was up
+                self.started.set_exception(error)
                 return
             if self._ending().remaining_s() is not None:
                 return
@@ -113,10 +114,10 @@ class Keeper:
 
     async def _one_connection(self) -> RealtimeError | None:
         """Be connected until the connection is lost; returns why it could not be used, or None if it could."""
-        link, up, cause = Link(self.spec), False, None
+        link, up, cause = Link(self.spec, self._environ), False, None
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + self.spec.start_timeout_s) as opening:
-                async with linked(self.spec, self._environ, self._ways, self._ending, link):
+                async with linked(link, self.spec, self._environ, self._ways, self._ending):
                     await link.list_tools()
                     opening.deadline, up = math.inf, True
                     self._is_up(link)

@@ -38,10 +38,10 @@ log = logs.Log("tools")
 class Link:
     """An open connection. lost: set when it is over. said, answered: what the server printed, or answered over HTTP."""
 
-    def __init__(self, spec: McpServerSpec) -> None:
+    def __init__(self, spec: McpServerSpec, environ: Mapping[str, str]) -> None:
         self.lost = asyncio.Event()
         self.session_unknown = False
-        self.said = Said(spec.name)
+        self.said = Said(spec.name, [environ[name] for name in spec.env])
         self.answered = Answered(self._session_unknown)
         self.tools: tuple[Tool, ...] = ()
         self._name = spec.name
@@ -180,7 +180,7 @@ class RefusedRequestError(Exception):
 
 @asynccontextmanager
 async def linked(
-    spec: McpServerSpec, environ: Mapping[str, str], ways: Ways, ending: Callable[[], Deadline], link: Link
+    link: Link, spec: McpServerSpec, environ: Mapping[str, str], ways: Ways, ending: Callable[[], Deadline]
 ) -> AsyncIterator[None]:
     """Hold a connection open. link: is told of it. Errors: of all kinds, in groups."""
     from mcp import Client

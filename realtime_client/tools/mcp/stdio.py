@@ -14,7 +14,7 @@ import sys
 import time
 from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from realtime_client import logs
 from realtime_client.deadline import NO_DEADLINE, Deadline
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line, shortened
+from realtime_client.secret import Secrets
 
 from .lines import Lines, Overlong
 from .spec import McpServerSpec
@@ -48,10 +49,14 @@ log = logs.Log("tools")
 
 
 class Said:
-    """What a server printed that is no message: its last lines, and all of it, within reason, in the log."""
+    """What a server printed that is no message: its last lines, and all of it, within reason, in the log.
 
-    def __init__(self, server: str) -> None:
+    secrets: what it was given by name and may print.
+    """
+
+    def __init__(self, server: str, secrets: Iterable[str] = ()) -> None:
         self._server = server
+        self._secrets = Secrets(secrets)
         self._last: deque[str] = deque(maxlen=3)
         self._second, self._logged = 0, Counter[str]()
         self._noisy = False
@@ -64,7 +69,8 @@ class Said:
 
     def line(self, line: bytes | Overlong, *, stream: str) -> None:
         """Take a line. stream: where it was printed."""
-        text = one_line((line.head if isinstance(line, Overlong) else line).decode("utf-8", "replace"))
+        printed = (line.head if isinstance(line, Overlong) else line).decode("utf-8", "replace")
+        text = one_line(self._secrets.text(printed))
         if not text:
             return
         self._last.append(text)
