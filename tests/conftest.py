@@ -61,8 +61,16 @@ def _strict(report: Any) -> Any:
 # the test and in the helpers and fixtures of ours that it uses, so nobody has to keep it up.
 
 PEERS = {
-    *("LocalServer", "McpServers", "ServerProcess", "SessionPool"),
-    *("cli_helpers", "models_helpers", "recording_victim", "scripted_server", "talking_server", "text_server"),
+    *("LocalServer", "ServerProcess", "SessionPool"),
+    *(
+        "cli_helpers",
+        "mcp_helpers",
+        "models_helpers",
+        "recording_victim",
+        "scripted_server",
+        "talking_server",
+        "text_server",
+    ),
     *("agents", "asyncio", "http", "multiprocessing", "openai", "socket", "socketserver", "subprocess", "websockets"),
 }
 _HERE = Path(__file__).parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import select
+import shlex
 import sys
 import threading
 import time
@@ -29,6 +30,11 @@ def by_hand(*ways: str, name: str = "hand", journal: Journal | None = None, **mo
     told = () if journal is None else ("--journal", str(journal.path))
     command = (sys.executable, "-I", "-S", str(HERE / "mcp_server.py"), *ways, *told)
     return McpServerSpec(name=name, command=command, **more)
+
+
+def typed(*words: str) -> str:
+    """The same as a command line."""
+    return shlex.join((*by_hand().command, *words))
 
 
 def real(name: str) -> tuple[str, ...]:
@@ -123,6 +129,18 @@ class Running:
         self._thread.join(WAIT_S)
         assert not self._thread.is_alive(), "the call does not end"
         return self
+
+
+def ends(pid: int, within_s: float = 1.0) -> bool:
+    """Whether a process has ended, or does so soon: what is killed needs a moment."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], within_s)[0])
+    finally:
+        os.close(fd)
 
 
 def servers(box: Box, *specs: McpServerSpec, **more: Any) -> McpServers:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import signal
 import sys
 import threading
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mcp_helpers import WAIT_S, Box, Call, Journal, Running, by_hand, real, servers
+from mcp_helpers import WAIT_S, Box, Call, Journal, Running, by_hand, ends, real, servers
 
 from realtime_client import logs
 from realtime_client.errors import (
@@ -40,18 +39,6 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     made = Journal(tmp_path)
     yield made
     made.close()
-
-
-def ends(pid: int, within_s: float = 1.0) -> bool:
-    """Whether a process has ended, or does so soon: what is killed needs a moment."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], within_s)[0])
-    finally:
-        os.close(fd)
 
 
 # --- the official servers ---------------------------------------------------------------------------------------------

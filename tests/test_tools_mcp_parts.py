@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_helpers import HERE, WAIT_S, Journal
+from mcp_helpers import WAIT_S, Journal, ends, typed
 from mcp_types import CallToolResult
 
 from realtime_client.cli import main
@@ -305,11 +305,9 @@ def test_a_result_and_a_description_are_bounded():
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
-BY_HAND = f"{sys.executable} -I -S {HERE / 'mcp_server.py'}"
-
 
 def test_the_command_lists_what_servers_offer(capsys: pytest.CaptureFixture[str]):
-    assert main(["tools", "--mcp", f"{BY_HAND} reads", "--mcp", f"{BY_HAND} hostile"]) == 0
+    assert main(["tools", "--mcp", typed("reads"), "--mcp", typed("hostile")]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith("mcp-server: ")
@@ -321,7 +319,7 @@ def test_the_command_lists_what_servers_offer(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_command_for_programs(capsys: pytest.CaptureFixture[str]):
-    assert main(["tools", "--json", "--mcp", f"{BY_HAND} echo2"]) == 0
+    assert main(["tools", "--json", "--mcp", typed("echo2")]) == 0
     (server,) = json.loads(capsys.readouterr().out)["servers"]
     assert (server["name"], [tool["name"] for tool in server["tools"]]) == ("mcp-server", ["echo", "echo2"])
     assert server["tools"][0] == {"name": "echo", "description": "", "reads": False, "parameters": {"type": "object"}}
@@ -333,12 +331,12 @@ def test_the_command_for_programs(capsys: pytest.CaptureFixture[str]):
     [
         ((), 2, "name at least one server"),
         (("--mcp", "no-such-mcp"), 2, "there is no program no-such-mcp"),
-        (("--mcp", f"{BY_HAND} exits"), 3, "it printed: first line / [31mno database"),
+        (("--mcp", "EXITS"), 3, "it printed: first line / [31mno database"),
         (("--mcp", "http://127.0.0.1:9/mcp"), 3, "cannot be reached"),
     ],
 )
 def test_the_commands_errors(arguments: tuple[str, ...], code: int, says: str, capsys: pytest.CaptureFixture[str]):
-    assert main(["tools", *arguments]) == code
+    assert main(["tools", *(typed("exits") if word == "EXITS" else word for word in arguments)]) == code
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
     assert says in err
@@ -346,13 +344,20 @@ def test_the_commands_errors(arguments: tuple[str, ...], code: int, says: str, c
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):
     journal = Journal(tmp_path)
-    command = [sys.executable, "-m", "realtime_client", "tools", "--mcp", f"{BY_HAND} silent --journal {journal.path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "realtime_client",
+        "tools",
+        "--mcp",
+        typed("silent", "--journal", str(journal.path)),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     pid = int(journal.wait_for("start").split()[1])
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, out, err) == (130, b"", b"")
-    assert not Path(f"/proc/{pid}").exists()
+    assert ends(pid)
     journal.close()
 
 
