@@ -14,7 +14,14 @@ from wire_helpers import Replaying, Told, every_way, lines, read
 from realtime_client.changes import ToolSpec
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.ask import GONE, Ask, ModelInfo
-from realtime_client.chat.wires.ollama import Ollama, context_and_abilities, loaded, ps_request, show_request
+from realtime_client.chat.wires.ollama import (
+    Ollama,
+    OllamaReader,
+    context_and_abilities,
+    loaded,
+    ps_request,
+    show_request,
+)
 from realtime_client.history import Call, Entry, Image, Opaque, ProviderState, Result, Text
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
@@ -231,6 +238,21 @@ ROWS: dict[str, Row] = {
 def test_answers_are_read_however_they_are_cut(row: Row) -> None:
     for reads in every_way(row.data):
         assert read(Ollama().reader("s"), reads) == row.told, reads
+
+
+class Unhurried(OllamaReader):
+    """Reads every message as one that may hold anything."""
+
+    _plain = property(lambda _self: False, lambda _self, _plain: None)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_after_text_everything_is_read_as_it_is_elsewhere(row: Row) -> None:
+    hasty, unhurried = OllamaReader("s"), Unhurried("s")
+    for data in (lines(said("Hi"), said(" there")), row.data):
+        assert hasty.feed(data, 1.0) == unhurried.feed(data, 1.0)
+    assert hasty.end(2.0) == unhurried.end(2.0)
+    assert hasty.parts() == unhurried.parts()
 
 
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/json", "text/event-stream", ""])

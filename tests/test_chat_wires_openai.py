@@ -16,7 +16,7 @@ from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires import reader as reading
 from realtime_client.chat.wires.ask import GONE, Ask, ModelInfo
 from realtime_client.chat.wires.azure import ApiManagement, AzureOpenAI, gateway, resource
-from realtime_client.chat.wires.openai_chat import OpenAIChat
+from realtime_client.chat.wires.openai_chat import ChatReader, OpenAIChat
 from realtime_client.history import Call, Entry, Image, Opaque, ProviderState, Result, Text
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
@@ -383,6 +383,21 @@ ROWS: dict[str, Row] = {
 def test_answers_are_read_however_they_are_cut(row: Row) -> None:
     for reads in every_way(row.data):
         assert read(OpenAIChat().reader("s"), reads) == row.told, reads
+
+
+class Unhurried(ChatReader):
+    """Reads every message as one that may hold anything."""
+
+    _plain = property(lambda _self: False, lambda _self, _plain: None)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_after_text_everything_is_read_as_it_is_elsewhere(row: Row) -> None:
+    hasty, unhurried = ChatReader("s", "openai"), Unhurried("s", "openai")
+    for data in (sse(HI, HI), row.data):
+        assert hasty.feed(data, 1.0) == unhurried.feed(data, 1.0)
+    assert hasty.end(2.0) == unhurried.end(2.0)
+    assert hasty.parts() == unhurried.parts()
 
 
 @pytest.mark.parametrize(

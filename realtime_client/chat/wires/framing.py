@@ -101,9 +101,9 @@ class EventStream:
 
         Errors: TooLongError.
         """
-        if self._between and data[:6] == b"data: " and data[-2:] == b"\n\n":
-            told = data[6:-2]
-            if _CR not in told:  # as events come nearly always: one line each, and none of them cut
+        if self._between:
+            told = data.removeprefix(b"data: ").removesuffix(b"\n\n")
+            if len(told) + 8 == len(data) and _CR not in told:  # as events come nearly always: one line each, none cut
                 if _LF not in told:
                     return [("", told)]
                 each = told.split(b"\n\ndata: ")

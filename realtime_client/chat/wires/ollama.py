@@ -211,7 +211,22 @@ class _Line(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class _PlainMessage(msgspec.Struct, gc=False):
+    content: str
+    thinking: None = None
+    tool_calls: None = None
+
+
+class _PlainLine(msgspec.Struct, gc=False):
+    """What nearly all of an answer consists of: a piece of text. Whatever else a line may hold does not fit in here."""
+
+    message: _PlainMessage
+    done: bool = False
+    error: None = None
+
+
 _LINE = msgspec.json.Decoder(_Line)
+_decode_plain = msgspec.json.Decoder(_PlainLine).decode
 _REASONS: dict[str, pc.Reason] = {"stop": "stop", "": "stop", "length": "length"}
 
 
@@ -227,6 +242,18 @@ class OllamaReader(TaggedReader):
 
     def _message(self, name: str, data: bytes) -> None:
         del name
+        if self._plain:
+            try:
+                plain = _decode_plain(data)
+            except ValueError:
+                self._plain = False
+            else:
+                if not plain.done:
+                    self._text(plain.message.content)
+                    return
+        self._any_line(data)
+
+    def _any_line(self, data: bytes) -> None:
         line: _Line = decode_as(_LINE, data)
         if line.error or (line.message is None and not line.done):
             if self._refuse(decode(data)):
@@ -246,6 +273,7 @@ class OllamaReader(TaggedReader):
             self._thoughts.append(message.thinking)
         if message.content:
             self._content(message.content, last=last)
+            self._plain = not (last or self._tags.looking)
         for call in message.tool_calls or ():
             self._tool(call, again=last)
 

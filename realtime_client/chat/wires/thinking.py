@@ -55,11 +55,15 @@ def _overlap(text: str) -> int:
 
 
 class TaggedReader(Reader):
-    """A reader of answers whose text may begin with a thought in tags."""
+    """A reader of answers whose text may begin with a thought in tags.
+
+    _plain: the last message was a piece of the answer's text, so most likely the next one is, and can be read as such.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._tags = ThinkTags()
+        self._plain = False
 
     def _content(self, text: str, *, last: bool = False) -> None:
         """More of the text. last: the message ends the answer, so it may bring all of it once more."""
