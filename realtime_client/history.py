@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -89,11 +90,13 @@ class Opaque(_Part, frozen=True, tag="opaque"):
 Part = Text | Image | Call | Result | Opaque
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """One entry of a conversation.
 
     role: `system`, `user`, `assistant` or `tool`. parts: in order, as the provider gave them. status: completed or
     incomplete. response_id: the answer that it belongs to, '' for none. alternatives: other answers in its place.
+
+    What telling it again needs to know is worked out once for each: a long conversation is told with every turn.
     """
 
     id: str
@@ -107,6 +110,30 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def said(self) -> str:
         """All its words."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @cached_property
+    def tokens(self) -> int:
+        """What it takes of a model's context, estimated: its text, 8 for the entry, 1,000 for an image."""
+        images = sum(isinstance(part, Image) for part in self.parts)
+        size = sum(_part_bytes(part) for part in self.parts if not isinstance(part, Image))
+        return -(-size // _BYTES_A_TOKEN) + _TOKENS_AN_ENTRY + images * _TOKENS_AN_IMAGE
+
+    @cached_property
+    def tools(self) -> tuple[tuple[int, Call | Result], ...]:
+        """The calls of tools in it and their results, each with its place among the parts."""
+        return tuple((at, part) for at, part in enumerate(self.parts) if isinstance(part, Call | Result))
+
+    @property
+    def as_heard(self) -> Entry:
+        """The entry as the listener knows it, without alternatives and without empty parts; it may have none left."""
+        return self._otherwise_heard or self
+
+    @cached_property
+    def _otherwise_heard(self) -> Entry | None:
+        """What was heard, None where that is all: an entry that refers to itself would stay in memory for long."""
+        parts = _with_substance(_heard_parts(self.parts))
+        same = parts == self.parts and not self.alternatives
+        return None if same else msgspec.structs.replace(self, parts=parts, alternatives=())
 
     def answered_by(self, parts: tuple[Part, ...]) -> Entry:
         """The same entry with another answer in its place, a new one or an alternative; the old one becomes one."""
@@ -222,6 +249,8 @@ class History:
     def in_order(self, ids: Iterable[str] = ()) -> list[Entry]:
         """Return the entries in the order of `ids`; one that is not among them follows the one that came before it."""
         place = {entry_id: n for n, entry_id in enumerate(ids)}
+        if not place:
+            return list(self._entries.values())
         last = -1
         ranked: list[tuple[int, int, Entry]] = []
         for n, entry in enumerate(self._entries.values()):
@@ -269,13 +298,6 @@ def text_tokens(text: str) -> int:
     return -(-_utf8(text) // _BYTES_A_TOKEN)
 
 
-def entry_tokens(entry: Entry) -> int:
-    """Estimate what an entry takes of a model's context: its text, 8 for the entry, 1,000 for an image."""
-    images = sum(isinstance(part, Image) for part in entry.parts)
-    size = sum(_part_bytes(part) for part in entry.parts if not isinstance(part, Image))
-    return -(-size // _BYTES_A_TOKEN) + _TOKENS_AN_ENTRY + images * _TOKENS_AN_IMAGE
-
-
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """What to tell again. tokens: what it takes, estimated, with the instructions; left_out: entries not sent."""
 
@@ -291,7 +313,6 @@ def replay(
     instructions: str = "",
     most_tokens: int,
     most_entries: int = MOST_ENTRIES,
-    tokens_of: Callable[[Entry], int] = entry_tokens,
 ) -> Replay:
     """Choose what to tell again of a conversation, so that it fits a budget.
 
@@ -299,32 +320,32 @@ def replay(
     System entries come first, the newest that fit into half of what the instructions leave; then the newest of all
     others. The instructions themselves are always sent.
     """
-    told = _whole_pairs([each for entry in entries if (each := _as_heard(entry)).parts])
+    told = _whole_pairs([each for entry in entries if (each := entry.as_heard).parts])
     room = most_tokens - text_tokens(instructions)
     systems = [entry for entry in told if entry.role == "system"]
-    first = _newest(systems, room // 2, most_entries // 2, tokens_of)
-    room -= sum(map(tokens_of, first))
+    first = _newest(systems, room // 2, most_entries // 2)
+    room -= sum(entry.tokens for entry in first)
     others = [entry for entry in told if entry.role != "system"]
-    kept = _whole_pairs([*first, *_newest(others, room, most_entries - len(first), tokens_of)])
+    kept = _whole_pairs([*first, *_newest(others, room, most_entries - len(first))])
     return Replay(
         instructions=instructions,
         entries=tuple(kept),
-        tokens=text_tokens(instructions) + sum(map(tokens_of, kept)),
+        tokens=text_tokens(instructions) + sum(entry.tokens for entry in kept),
         left_out=len(entries) - len(kept),
     )
 
 
-def _as_heard(entry: Entry) -> Entry:
-    """The entry as the listener knows it, without alternatives and without empty parts."""
-    parts: list[Part] = []
-    for part in entry.parts:
+def _heard_parts(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts as the listener knows them, without those that are empty."""
+    heard: list[Part] = []
+    for part in parts:
         if isinstance(part, Text):
             if part.heard is not None:  # it is no longer what its provider made, so what that wanted back does not fit
                 part = Text(text=part.heard.text, spoken=part.spoken)  # noqa: PLW2901
             if not (part.text.strip() or part.media or part.provider_state):
                 continue
-        parts.append(part)
-    return msgspec.structs.replace(entry, parts=_with_substance(parts), alternatives=())
+        heard.append(part)
+    return heard
 
 
 def _with_substance(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -335,30 +356,28 @@ def _with_substance(parts: Sequence[Part]) -> tuple[Part, ...]:
 def _whole_pairs(entries: Sequence[Entry]) -> list[Entry]:
     """The entries without calls that no result follows, and without results that follow no call."""
     open_calls: dict[str, tuple[int, int]] = {}
-    paired: set[tuple[int, int]] = set()
+    lone: set[tuple[int, int]] = set()
     for n, entry in enumerate(entries):
-        for at, part in enumerate(entry.parts):
+        for at, part in entry.tools:
+            call = open_calls.pop(part.call_id, None) if isinstance(part, Result) else None
+            if call is not None:
+                lone.remove(call)
+                continue
+            lone.add((n, at))
             if isinstance(part, Call):
-                open_calls[part.call_id] = (n, at)
-            elif isinstance(part, Result) and part.call_id in open_calls:
-                paired |= {open_calls.pop(part.call_id), (n, at)}
-    whole: list[Entry] = []
-    for n, entry in enumerate(entries):
-        parts = [p for at, p in enumerate(entry.parts) if not isinstance(p, Call | Result) or (n, at) in paired]
-        if len(parts) == len(entry.parts):
-            whole.append(entry)
-        elif kept := _with_substance(parts):
-            whole.append(msgspec.structs.replace(entry, parts=kept))
-    return whole
+                open_calls[part.call_id] = n, at
+    whole = list(entries)
+    for n in {n for n, _ in lone}:
+        parts = _with_substance([part for at, part in enumerate(entries[n].parts) if (n, at) not in lone])
+        whole[n] = msgspec.structs.replace(entries[n], parts=parts)
+    return [entry for entry in whole if entry.parts] if lone else whole
 
 
-def _newest(
-    entries: Sequence[Entry], most_tokens: int, most_entries: int, tokens_of: Callable[[Entry], int]
-) -> list[Entry]:
+def _newest(entries: Sequence[Entry], most_tokens: int, most_entries: int) -> list[Entry]:
     """The last entries that fit, without a gap, in their order."""
     kept: list[Entry] = []
     for entry in reversed(entries):
-        most_tokens -= tokens_of(entry)
+        most_tokens -= entry.tokens
         if most_tokens < 0 or len(kept) >= most_entries:
             break
         kept.append(entry)

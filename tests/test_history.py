@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from realtime_client import history as history_module
 from realtime_client.history import (
     Call,
     Entry,
@@ -18,7 +19,6 @@ from realtime_client.history import (
     ProviderState,
     Result,
     Text,
-    entry_tokens,
     heard_text,
     replay,
     text_tokens,
@@ -60,7 +60,7 @@ def test_what_is_told_again_keeps_the_rules(
 ) -> None:
     chosen = replay(entries, instructions=instructions, most_tokens=most_tokens, most_entries=most_entries)
     assert chosen.instructions == instructions
-    taken = sum(map(entry_tokens, chosen.entries))
+    taken = sum(entry.tokens for entry in chosen.entries)
     assert taken <= max(0, most_tokens - text_tokens(instructions))
     assert chosen.tokens == taken + text_tokens(instructions)
     assert len(chosen.entries) <= most_entries
@@ -110,7 +110,7 @@ def test_the_newest_are_kept(entries: list[Entry], most_tokens: int) -> None:
     chosen = replay(spoken, most_tokens=most_tokens).entries
     fit, room = 0, most_tokens
     for entry in reversed(whole):
-        room -= entry_tokens(entry)
+        room -= entry.tokens
         if room < 0:
             break
         fit += 1
@@ -118,6 +118,23 @@ def test_the_newest_are_kept(entries: list[Entry], most_tokens: int) -> None:
     assert {entry.id for entry in chosen} <= {entry.id for entry in newest}
     for entry in newest:  # all of them but halves of what was cut off
         assert entry in chosen or any(isinstance(part, Call | Result) for part in entry.parts)
+
+
+@given(ENTRIES, st.integers(0, 300))
+def test_what_was_worked_out_once_holds_for_good(entries: list[Entry], most_tokens: int) -> None:
+    once, twice = (replay(entries, most_tokens=most_tokens) for _ in range(2))
+    fresh = replay(msgspec.json.decode(msgspec.json.encode(entries), type=list[Entry]), most_tokens=most_tokens)
+    assert once == twice == fresh
+
+
+def test_a_long_conversation_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    monkeypatch.setattr(history_module, "_utf8", lambda text: measured.append(text) or len(text))
+    entries = [says(str(n), "x" * 40, ("user", "assistant")[n % 2]) for n in range(100)]
+    for n in range(5):
+        entries.append(says(f"more{n}", "x" * 40))
+        assert len(replay(entries, most_tokens=10_000).entries) == len(entries)
+    assert len(measured) < 2 * len(entries)
 
 
 def says(entry_id: str, text: str, role: str = "user") -> Entry:

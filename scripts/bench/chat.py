@@ -5,6 +5,7 @@ A server in a process of its own speaks chat completions on loopback. Both read 
     python scripts/bench/chat.py [TIMES]
 
 first token   a session against a bare httpx2 stream of the same server, in turn
+history       how long `send_text` takes in a conversation of 1,024 entries
 cancel        until the server sees the end, and until the caller goes on; in mid-stream and before the head came
 accumulator   10,000 streams through it: what is left in memory
 streams       100 sessions, 20 pieces a second each, for 10 s: from the server's write to the observer's call
@@ -144,6 +145,20 @@ def first_token(url: str, times: int) -> None:
     print(f"  over it: p50 {(statistics.median(ours) - statistics.median(bare)) * 1000:.2f} ms (goal 2)")
 
 
+def long_history(url: str, times: int, entries: int = 1_024) -> None:
+    spent: list[float] = []
+    with session(url, history_entries=entries) as client:
+        for _ in range(entries // 2):
+            client.ask("/all", timeout_s=10)
+        for _ in range(times):
+            with client.updates(timeout_s=10) as updates:
+                began_s = time.monotonic()
+                client.send_text("/all")
+                spent.append(time.monotonic() - began_s)
+                assert any(update.kind == "response_done" for update in updates)
+    _print(f"send_text after {entries:,} entries of history", spent, goal="2 ms")
+
+
 def shown_first(url: str) -> None:
     began_s = time.monotonic()
     first: list[float] = []
@@ -257,6 +272,7 @@ def main() -> None:
         next_line = lambda: server.stdout.readline().strip()  # type: ignore[union-attr]  # noqa: E731
         url = f"http://127.0.0.1:{next_line()}/v1"
         first_token(url, times)
+        long_history(url, times)
         shown_first(url)
         cancel(url, times, next_line, "/hold")
         cancel(url, times, next_line, "/silent")
