@@ -326,7 +326,9 @@ def replay(
     first = _newest(systems, room // 2, most_entries // 2)
     room -= sum(entry.tokens for entry in first)
     others = [entry for entry in told if entry.role != "system"]
-    kept = _whole_pairs([*first, *_newest(others, room, most_entries - len(first))])
+    kept = [*first, *_newest(others, room, most_entries - len(first))]
+    if systems or len(kept) < len(told):
+        kept = _whole_pairs(kept)
     return Replay(
         instructions=instructions,
         entries=tuple(kept),

@@ -27,8 +27,9 @@ def select(entries: Sequence[Entry], *, instructions: str, most_tokens: int, mos
     A question that is longer than all that fits is sent alone: without it, a model would answer something else, and the
     server has words for what is too long.
     """
-    questions = [n for n, entry in enumerate(entries) if entry.role == "user" and entry.id != GO_ON]
-    begins = questions[-1] if questions else max(0, len(entries) - 1)
+    newest_first = range(len(entries) - 1, -1, -1)
+    questions = (n for n in newest_first if entries[n].role == "user" and entries[n].id != GO_ON)
+    begins = next(questions, max(0, len(entries) - 1))
     told = replay(entries, instructions=instructions, most_tokens=most_tokens, most_entries=most_entries)
     ids = [entry.id for entry in told.entries]
     if entries and entries[begins].id not in ids:
