@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import example, given
@@ -140,6 +143,36 @@ def test_two_breakers_of_one_store_know_the_same():
     one, other = (Breaker("one", store, BreakerPolicy(in_a_row=1)) for _ in range(2))
     one.failed(0.0, "down")
     assert not other.allows(1.0)
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before_s)
+
+
+@pytest.mark.usefixtures("restless")
+def test_of_threads_that_ask_at_once_one_alone_sends_the_probe():
+    threads, rounds = 8, 200
+    store = MemoryStore()
+    ready = threading.Barrier(threads, timeout=10)
+
+    def asks(n: int) -> int:
+        one = Breaker("one", store, BreakerPolicy(in_a_row=1, open_s=10))
+        sent = 0
+        for at_s in range(0, 20 * rounds, 20):
+            if n == 0:
+                one.failed(at_s, "down")
+            ready.wait()
+            sent += one.allows(at_s + 15)
+            ready.wait()
+        return sent
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert sum(pool.map(asks, range(threads))) == rounds
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

@@ -362,7 +362,8 @@ def test_what_was_kept_while_nobody_could_be_asked_is_sent_later():
     with TextServer(answers("Now.")) as server:
         there = place(server)
         until_s = time.monotonic() + 0.1
-        store.save(f"{there.base_url} {there.name}", BreakerState(state="open", until_s=until_s, reason="it was down"))
+        down = BreakerState(state="open", until_s=until_s, reason="it was down")
+        store.update(f"{there.base_url} {there.name}", lambda _new: (down, None))
         with ChatSession([there], chat_limits=ChatLimits(), breakers=store) as client:
             with client.updates(timeout_s=WAIT_S) as updates:
                 client.send_text("Hi?")

@@ -6,11 +6,14 @@ a row: a server that fails every other request is no better than one that is dow
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+import threading
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
 State = Literal["closed", "open", "half_open"]
+Found = TypeVar("Found")
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,23 +53,30 @@ class BreakerStore(Protocol):
     def load(self, key: str) -> BreakerState:
         """Return the state of a breaker, a new one for a key never seen."""
 
-    def save(self, key: str, state: BreakerState) -> None:
-        """Keep it."""
+    def update(self, key: str, change: Callable[[BreakerState], tuple[BreakerState, Found]]) -> Found:
+        """Put what `change` makes of a state in its place, as one step, and return what else it gives.
+
+        Nobody else changes the state meanwhile: of two that see it, only one may let its request through. `change` does
+        nothing but compute, so a store may call it again when another program was faster.
+        """
 
 
 class MemoryStore:
-    """Keeps the states in this program."""
+    """Keeps the states in this program, where sessions share them."""
 
     def __init__(self) -> None:
         self._states: dict[str, BreakerState] = {}
+        self._lock = threading.Lock()
 
     def load(self, key: str) -> BreakerState:
         """Return the state of a breaker, a new one for a key never seen."""
         return self._states.get(key, _NEW)
 
-    def save(self, key: str, state: BreakerState) -> None:
-        """Keep it."""
-        self._states[key] = state
+    def update(self, key: str, change: Callable[[BreakerState], tuple[BreakerState, Found]]) -> Found:
+        """Put what `change` makes of a state in its place, as one step, and return what else it gives."""
+        with self._lock:
+            self._states[key], found = change(self.load(key))
+        return found
 
 
 _NEW = BreakerState()
@@ -74,7 +84,7 @@ _MOST_OUTCOMES = 100
 
 
 class Breaker:
-    """The breaker of one key. Its caller holds a lock for the decision, never for the request."""
+    """The breaker of one key. Others of the same key and store, in other threads too, know and decide the same."""
 
     def __init__(self, key: str, store: BreakerStore, policy: BreakerPolicy | None = None) -> None:
         self.key = key
@@ -88,49 +98,48 @@ class Breaker:
 
     def allows(self, now_s: float) -> bool:
         """Whether a request may be tried now; one that is let through counts as a probe until its outcome is told."""
-        state = self.state
+        return self._store.update(self.key, lambda state: self._probed(state, now_s))
+
+    def _probed(self, state: BreakerState, now_s: float) -> tuple[BreakerState, bool]:
         if state.state == "closed":
-            return True
-        if state.state == "open":
-            if now_s < state.until_s:
-                return False
-            state = msgspec.structs.replace(state, state="half_open", probing=0)
-        if state.probing >= self._policy.probes:
-            if now_s < state.until_s:
-                return False
-            state = msgspec.structs.replace(state, probing=0)  # nobody told how they went: they are lost
+            return state, True
+        waits = now_s < state.until_s
+        if waits and (state.state == "open" or state.probing >= self._policy.probes):
+            return state, False
+        lost = state.state == "open" or state.probing >= self._policy.probes  # nobody told how those went, if any
+        probing = 1 if lost else state.probing + 1
         until_s = now_s + self._policy.lost_s
-        self._store.save(self.key, msgspec.structs.replace(state, probing=state.probing + 1, until_s=until_s))
-        return True
+        return msgspec.structs.replace(state, state="half_open", probing=probing, until_s=until_s), True
 
     def succeeded(self, now_s: float) -> None:
         """A request went well."""
-        state = self.state
+        self._change(lambda state: self._succeeded(state, now_s))
+
+    def _succeeded(self, state: BreakerState, now_s: float) -> BreakerState:
         if state.state == "half_open":
-            self._store.save(self.key, BreakerState(outcomes=((now_s, False),)))
-        elif state.state == "closed":
-            self._store.save(
-                self.key, msgspec.structs.replace(state, outcomes=self._outcomes(state, now_s, failed=False))
-            )
+            return BreakerState(outcomes=((now_s, False),))
+        if state.state == "closed":
+            return msgspec.structs.replace(state, outcomes=self._outcomes(state, now_s, failed=False))
+        return state
 
     def released(self) -> None:
         """A request was withdrawn, which says nothing about the provider."""
-        state = self.state
-        if state.probing:
-            self._store.save(self.key, msgspec.structs.replace(state, probing=state.probing - 1))
+        self._change(lambda state: msgspec.structs.replace(state, probing=max(0, state.probing - 1)))
 
     def failed(self, now_s: float, reason: str, *, retry_after_s: float | None = None) -> None:
         """A request failed in a way that is the provider's fault."""
-        state = self.state
+        self._change(lambda state: self._failed(state, now_s, reason, retry_after_s or 0.0))
+
+    def _failed(self, state: BreakerState, now_s: float, reason: str, asked_s: float) -> BreakerState:
         outcomes = self._outcomes(state, now_s, failed=True)
-        opens = state.state != "closed" or self._too_many(outcomes)
-        if not opens:
-            self._store.save(self.key, msgspec.structs.replace(state, outcomes=outcomes))
-            return
-        asked_s = min(retry_after_s or 0.0, self._policy.longest_s)
+        if state.state == "closed" and not self._too_many(outcomes):
+            return msgspec.structs.replace(state, outcomes=outcomes)
         before_s = state.until_s if state.state == "open" else 0.0
-        until_s = max(before_s, now_s + max(self._policy.open_s, asked_s))
-        self._store.save(self.key, BreakerState(state="open", outcomes=outcomes, until_s=until_s, reason=reason))
+        until_s = max(before_s, now_s + max(self._policy.open_s, min(asked_s, self._policy.longest_s)))
+        return BreakerState(state="open", outcomes=outcomes, until_s=until_s, reason=reason)
+
+    def _change(self, change: Callable[[BreakerState], BreakerState]) -> None:
+        self._store.update(self.key, lambda state: (change(state), None))
 
     def _outcomes(self, state: BreakerState, now_s: float, *, failed: bool) -> tuple[tuple[float, bool], ...]:
         since_s = now_s - self._policy.window_s
