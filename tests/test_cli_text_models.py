@@ -240,6 +240,19 @@ def test_each_failure_is_one_line_and_a_code(
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_what_a_filter_prints_is_no_part_of_the_result(
+    more: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "loud.py"
+    file.write_text("import sys\nprint('loaded')\ndef filter(text):\n    sys.stdout.write('seen\\n')\n    return text.upper()\n")
+    with TextServer(answers("Hello.")) as server:
+        assert say(server.url, "--filter", str(file), *more) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["text"] if more else out) == ("HELLO." if more else "HELLO.\n")
+    assert err == "loaded\nseen\n"
+
+
 def test_a_dead_host(capsys: pytest.CaptureFixture[str]):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import msgspec
@@ -95,8 +96,8 @@ def say(
     """
     if out is not None:
         _check_out(out, settings)
-    with command_session(settings, invocation) as (held, _state):
-        show = _show_nothing if as_json else _Printed()
+    with _standard_output() as output, command_session(settings, invocation) as (held, _state):
+        show = _show_nothing if as_json else _Printed(output)
         waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation))
         try:
             if speech is None:
@@ -107,13 +108,13 @@ def say(
                 turn = waiter.speak(Feeder(held.session, speech, fast=fast))
         except BaseException:
             if isinstance(show, _Printed) and show.something:
-                click.echo()  # what went wrong gets a line of its own
+                click.echo(file=output)  # what went wrong gets a line of its own
             raise
         written = out if out is not None and _write_out(out, turn, held.session.output_format) else None
         if as_json:
-            click.echo(json.dumps(_report(held, turn, written), ensure_ascii=sys.stdout.isatty()))
+            click.echo(json.dumps(_report(held, turn, written), ensure_ascii=output.isatty()), file=output)
         elif waiter.error is None or (isinstance(show, _Printed) and show.something):
-            click.echo()  # the end of the streamed text
+            click.echo(file=output)  # the end of the streamed text
         if invocation.verbose and is_text(settings):
             tell(describe_stats(held.session.stats()))
     if waiter.error is not None:
@@ -153,15 +154,24 @@ def read_stdin() -> str:
         raise UsageError("standard input is not text in UTF-8 (for an audio file: --audio FILE)") from None
 
 
+@contextlib.contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """Standard output for the answer alone: whatever else is printed meanwhile, by a filter say, goes to stderr."""
+    output = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield output
+
+
 class _Printed:
     """Prints an answer as it comes. something: of which there is some."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: TextIO) -> None:
         self.something = False
+        self._output = output
 
     def __call__(self, text: str) -> None:
-        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-        sys.stdout.flush()
+        self._output.write(printable(text) if self._output.isatty() else text)
+        self._output.flush()
         self.something = True
 
 
