@@ -309,3 +309,19 @@ def test_nothing_of_the_scenarios_for_realtime_changes():
     turns = [{"text": "What is two plus three?", "expect": {"contains": "5"}}]
     with TextServer(answers("It is ", "5.")) as server:
         passes(play_case(case(turns, session={"modality": "text"}), plan(server.url)))
+
+
+def test_what_is_told_on_the_way_is_a_line_of_the_run_once(tmp_path: Path):
+    (tmp_path / "s.yaml").write_text("name: one\nturns:\n  - text: Hi\n    expect: {contains: Now}\n")
+    path = tmp_path / "run"
+    with TextServer(*[refuses(503, retry_after="0.01"), answers("Now.")] * 2) as server:
+        done = realtime(
+            "run", str(tmp_path / "s.yaml"), "--repeat", "2", "--jobs", "1", "--out", str(path),
+            "--model", "openai/test", "--url", server.url, OPENAI_API_KEY=KEY,
+        )  # fmt: skip
+    told = "openai/test: HTTP 503; asking again at once"
+    results, _ = read_results(path / "results.jsonl")
+    assert [(result.status, result.notes) for result in results] == [("passed", [told])] * 2
+    lines = done.stderr.splitlines()[1:]
+    assert [line.partition(": ")[2] for line in lines] == [told], lines
+    assert lines[0].startswith("note    one")

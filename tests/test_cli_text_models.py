@@ -245,7 +245,9 @@ def test_what_a_filter_prints_is_no_part_of_the_result(
     more: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = tmp_path / "loud.py"
-    file.write_text("import sys\nprint('loaded')\ndef filter(text):\n    sys.stdout.write('seen\\n')\n    return text.upper()\n")
+    file.write_text(
+        "import sys\nprint('loaded')\ndef filter(text):\n    sys.stdout.write('seen\\n')\n    return text.upper()\n"
+    )
     with TextServer(answers("Hello.")) as server:
         assert say(server.url, "--filter", str(file), *more) == 0
     out, err = capsys.readouterr()

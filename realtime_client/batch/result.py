@@ -109,6 +109,7 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     values by name, in ms, over all steps. own_waiting: likewise. cost_usd: None when the model's prices are not known.
     recording: the session's folder relative to the run's, '' for none. worker: who ran it. usage: tokens by the names
     of `updates.Usage`. traffic: figures of the session: bytes_in, bytes_out, rtt_ms (mean round trip), underruns.
+    notes: what the session told on its way, such as a request that was made again; each line once.
     """
 
     case: str
@@ -135,6 +136,7 @@ class CaseResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     recording: str = ""
     worker: str = ""
     traffic: dict[str, float] = {}
+    notes: list[str] = []
 
 
 class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):

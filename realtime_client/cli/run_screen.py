@@ -25,6 +25,7 @@ from realtime_client.escape import one_line
 REFRESH_S = 0.2
 LINE_EVERY_S = 10.0
 SHOWN_RUNNING = 4
+MOST_NOTES = 100
 _WIDTH = 110
 
 
@@ -37,6 +38,7 @@ class RunScreen(RunListener):
         self.counts = {"passed": 0, "failed": 0, "error": 0}
         self.retries = 0
         self.running: dict[str, None] = {}
+        self._noted: set[str] = set()
         self.pause_ends_s = 0.0
         self.clock = clock
         self.began_s = clock.monotonic()
@@ -59,6 +61,10 @@ class RunScreen(RunListener):
         self.counts[result.status] += 1
         for line in bad_lines(result):
             self.say(line)
+        for note in result.notes:
+            if note not in self._noted and len(self._noted) < MOST_NOTES:
+                self._noted.add(note)
+                self.say(f"note    {result.case}: {note}")
 
     def again(self, case: Case, fault: Fault) -> None:
         """A case is begun again."""

@@ -120,6 +120,7 @@ class _Facts:
     own_server: bool = False
     recording: str = ""
     traffic: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     connected: bool = False
     written: bool = False
 
@@ -264,6 +265,7 @@ class _Attempt:
             facts.evidence.append(watch.evidence(turn, result))
         facts.connected = facts.connected or watch.answered
         facts.events = dict(watch.session_events)
+        facts.notes = list(watch.notes)
         facts.usage = add_usage([reply.usage for turn in watch.turns for reply in turn.replies])
         facts.traffic = {"bytes_in": stats.traffic.bytes_in, "bytes_out": stats.traffic.bytes_out}
         if stats.round_trip.mean_ms is not None:
@@ -333,6 +335,7 @@ class _Attempt:
             target=facts.where,
             recording=facts.recording,
             traffic=facts.traffic,
+            notes=[note for note in facts.notes if fault is None or note not in fault.message],
             worker=self._plan.worker,
         )
 

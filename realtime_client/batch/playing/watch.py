@@ -21,6 +21,7 @@ _EVENTS_KEPT = 512
 _MOST_REPLIES = 2_000
 _MOST_CALLS = 2_000
 _MOST_MODELS = 64
+_MOST_NOTES = 8
 _MOST_CHARACTERS = 1_000_000
 _FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta)
 
@@ -42,6 +43,7 @@ class Watch:
         self.stopped_at_ms = -1
         self.session_events: dict[str, float] = {}
         self.models: set[str] = set()  # that made answers, besides the session's own
+        self.notes: dict[str, None] = {}  # what people are told on the way, each line once
         self.confirmed = 0
         self.ended = False
         self.flood = ""
@@ -65,6 +67,7 @@ class Watch:
             up.UserTranscript: self._transcript,
             up.UserTranscriptFailed: self._transcript,
             up.Failure: self._failed,
+            up.Notice: self._noticed,
             up.SessionChanged: self._confirm,
             up.SessionEnded: self._end,
             up.ConnectionLost: self._end,
@@ -230,8 +233,15 @@ class Watch:
             turn.transcripts[update.item_id] = update.text.strip() if isinstance(update, up.UserTranscript) else ""
 
     def _failed(self, update: up.Failure, _at_s: float) -> None:
-        if self.turn is not None and not update.benign:
+        if update.benign:
+            return
+        self._noticed(update, _at_s)
+        if self.turn is not None:
             self.turn.failure = update
+
+    def _noticed(self, update: up.Failure | up.Notice, _at_s: float) -> None:
+        if len(self.notes) < _MOST_NOTES:
+            self.notes[update.message] = None
 
     def _confirm(self, update: up.SessionChanged, _at_s: float) -> None:
         self.confirmed += 1

@@ -47,6 +47,7 @@ class LocalServers:
 
 
 _own: list[OwnServer] = []
+_TOLD = ("failure", "notice")  # a case's result reports these
 
 
 def prepare(secrets: Mapping[str, str], log: WorkerLog, local: LocalServers | None = None) -> None:
@@ -65,7 +66,7 @@ def prepare(secrets: Mapping[str, str], log: WorkerLog, local: LocalServers | No
         logging.getLogger(logs.ROOT).addHandler(logging.NullHandler())
         return
     values = tuple(part for value in unspoken.values() for part in (value, *url_secrets(value)))
-    _open.enter_context(logs.configured(log.level, file=log.file, as_json=log.as_json, secrets=values))
+    _open.enter_context(logs.configured(log.level, file=log.file, as_json=log.as_json, secrets=values, told=_TOLD))
 
 
 def play_here(case: Case, plan: Plan) -> CaseResult:
