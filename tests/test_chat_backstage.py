@@ -105,6 +105,26 @@ def test_what_a_local_model_can_do_is_found_out():
             assert client.ask("Hi?", timeout_s=WAIT_S).text == "Hello."
 
 
+PICTURE = "data:image/png;base64,AAAA"
+
+
+def test_an_image_waits_until_it_is_known_whether_the_model_sees():
+    with TextServer(by_path(show=whole(SHOWN), chat=TALK)) as server:
+        for _ in range(5):
+            with ChatSession([place(server, "ollama", Ollama())], breakers=MemoryStore()) as client:
+                with pytest.raises(UsageError, match="takes no images"):
+                    client.send_text("Look.", images=[PICTURE])
+    assert not [request for request in server.requests if request.path == "/api/chat"]
+
+
+@pytest.mark.parametrize("shown", [whole({}), refuses(404)])
+def test_an_image_goes_to_a_model_of_which_nothing_is_known(shown: Any):
+    with TextServer(by_path(show=shown, chat=TALK)) as server:
+        with ChatSession([place(server, "ollama", Ollama())], breakers=MemoryStore()) as client:
+            assert client.ask("Look.", images=[PICTURE], timeout_s=WAIT_S).text == "Hello."
+            assert client.facts.abilities.images_in
+
+
 def test_why_nothing_comes_is_told():
     held = threading.Event()
 

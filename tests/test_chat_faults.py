@@ -291,6 +291,7 @@ def test_every_field_of_the_table_can_be_named() -> None:
         (judged(400, error(code="context_length_exceeded")), "openai", "longer than the model can read"),
         (judged(400, {"error": "m does not support tools"}), "ollama", "m takes no tools"),
         (judged(400, error("image input is not supported")), "openai", "m takes no images"),
+        (judged(500, {"error": "this model is missing data required for image input"}), "ollama", "m takes no images"),
         (judged(400, error()), "openai", ""),
         (faults.network("cannot reach localhost:11434"), "ollama", "is Ollama running?"),
         (faults.network("localhost said nothing within 60 s"), "ollama", ""),

@@ -121,6 +121,7 @@ def test_ask_for_several_answers_waits_for_all_of_them():
         client.watch(count)
         answer = client.ask("A colour?", answers=3, timeout_s=WAIT_S)
         assert {answer.text, *answer.alternatives} == {"Answer 0.", "Answer 1.", "Answer 2."}
+        assert "alternatives='<2>'" in repr(answer)
         assert client.ask("And one?", timeout_s=WAIT_S).alternatives == ()
 
 

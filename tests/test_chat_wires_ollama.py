@@ -303,6 +303,7 @@ def test_the_official_client_reads_the_same(row: Row, official: tuple[Replaying,
     [
         (400, '"m" does not support thinking', "fatal", "think"),
         (400, "m does not support tools", "fatal", ""),
+        (500, "this model is missing data required for image input", "fallback", ""),
         (401, "unauthorized", "fallback", ""),
         (404, "model 'm' not found", "fallback", ""),
         (429, "too many requests", "retry", ""),

@@ -240,6 +240,18 @@ def test_each_failure_is_one_line_and_a_code(
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [(error("out of luck", "bad_luck", ""), "bad_luck"), ({"error": {"message": "out of luck"}}, "out of luck")],
+    ids=["a code", "words"],
+)
+def test_the_reason_of_a_failure_is_its_code_or_its_words(told: Any, reason: str, capsys: pytest.CaptureFixture[str]):
+    with TextServer(stream(delta("Half"), sse(told))) as server:
+        assert say(server.url, "--json", "--request-retries", "0") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["text"], report["status"], report["reason"]) == ("Half", "failed", reason)
+
+
 @pytest.mark.parametrize("more", [(), ("--json",)])
 def test_what_a_filter_prints_is_no_part_of_the_result(
     more: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]

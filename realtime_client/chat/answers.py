@@ -440,5 +440,6 @@ class Answers:
             answer.began = True
             happened.append(up.ResponseStarted(response_id=answer.response_id, request_id=answer.request_id))
         failure = self._failure(fault, answer, action=fault.action, benign=False)
-        done = self.done(answer, "failed", reason=fault.code or fault.category, error=fault.line)
+        reason = failure.code or fault.message
+        done = self.done(answer, "failed", reason=reason, error=fault.line)
         return [*happened, failure, *done, *self._book.unanswered(answer, fault), *self._book.begin_next()]

@@ -19,6 +19,7 @@ from .wires.pieces import ErrorPiece, Piece
 from .wires.reader import Reader
 
 FACTS_WITHIN_S = 5.0
+_FACTS_AWAITED_S = 1.0
 _LOADED_WITHIN_S = 2.0
 
 
@@ -139,10 +140,11 @@ class Backstage:
             except (RefusedError, ValueError):
                 answer = None
             with self._lock:
-                self._running.pop(name, None)
                 over = self._over
             if answer is not None and not over:
                 tell(*answer)
+            with self._lock:
+                self._running.pop(name, None)
 
         worker = Worker(f"realtime-{name}", run, lambda _error: None)
         with self._lock:
@@ -150,6 +152,13 @@ class Backstage:
                 return
             self._running[name] = (question, worker)
         worker.start()
+
+    def wait_for_facts(self) -> None:
+        """Wait a moment for what is being found out about a model, if it is."""
+        with self._lock:
+            running = self._running.get("facts")
+        if running is not None and running[1].thread.ident:
+            running[1].thread.join(_FACTS_AWAITED_S)
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that run."""

@@ -89,7 +89,7 @@ class Conversation:
         """What is true of the session now."""
         at = self.answers.last_place
         place, abilities = self.answers.places[at], self._abilities.get(at)
-        images = place.wire.images and (abilities is None or "vision" in abilities)
+        images = place.wire.images and (not abilities or "vision" in abilities)  # old servers do not tell
         return up.Facts(
             model=place.name,
             modalities=("text",),

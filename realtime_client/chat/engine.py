@@ -182,6 +182,10 @@ class TextEngine:
         self._tell(decide)
         return results[0]
 
+    def wait_for_facts(self) -> None:
+        """Wait a moment for what a local server tells of its model, if it was asked."""
+        self._backstage.wait_for_facts()
+
     def say(self, text: str, images: Sequence[str], *, respond: bool, answers: int) -> Sent:
         """Say something; see `Conversation.say`. images: data URIs or addresses."""
         conversation = self.conversation

@@ -23,7 +23,10 @@ _KEY = re.compile(r"api[ _-]?key|unauthorized|unauthenticated|subscription key",
 _FILTERED = re.compile(r"content_?filter|content_?policy|responsible_?ai", re.IGNORECASE)
 _PAGE = re.compile(r"no answer, but: <(!doctype|html)", re.IGNORECASE)
 _NO_TOOLS = re.compile(r"does not support tools|tools? (is|are) not supported", re.IGNORECASE)
-_NO_IMAGES = re.compile(r"(image|vision)\w*.{0,40}not support|not support.{0,40}(image|vision)", re.IGNORECASE)
+_NO_IMAGES = re.compile(
+    r"(image|vision)\w*.{0,40}not support|not support.{0,40}(image|vision)|missing data required for image input",
+    re.IGNORECASE,
+)
 
 
 def hint(fault: Fault, provider: str, model: str) -> str:

@@ -50,6 +50,8 @@ class Writing:
         answers: so many are asked for at once; the first one is the answer, the others stand beside it
         (`Alternatives`).
         """
+        if images and not self.owns(threading.current_thread()):
+            self._engine.wait_for_facts()  # does the model see? It would answer all the same
         check_said(text, images, self._engine.conversation.facts)
         check_kind(answers, int, "the number of answers")
         return self._act(lambda: self._engine.say(text, images, respond=respond, answers=answers))

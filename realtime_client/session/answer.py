@@ -53,6 +53,7 @@ class Answer(msgspec.Struct, kw_only=True, frozen=True):
             "error": self.error,
             "heard": self.heard,
             "tool_calls": f"<{calls}>" if calls else "",
+            "alternatives": f"<{len(self.alternatives)}>" if self.alternatives else "",
         }
         return f"Answer({', '.join(f'{name}={value!r}' for name, value in shown.items() if value)})"
 

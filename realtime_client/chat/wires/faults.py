@@ -91,6 +91,7 @@ _BUSY_WORDS = re.compile(
     r"overloaded|rate limit|too many requests|try again|timed? ?out|unavailable|unexpected EOF|runner.*terminated",
     re.IGNORECASE,
 )
+_NO_EYES = "missing data required for image input"  # Ollama, as HTTP 500
 _STATUS_IN_CODE = re.compile(r"(?<!\S)[45]\d\d(?!\S)")
 
 
@@ -139,6 +140,8 @@ def _action(status: int | None, code: str, message: str) -> tuple[Action, bool]:
     if _QUESTION_REFUSED.search(code) or _TOO_LONG.search(code):
         return "fatal", False
     if _NOT_TODAY.search(code) or (_NOT_HERE.search(code) and status not in _ASKED_WRONGLY):
+        return "fallback", False
+    if _NO_EYES in message:
         return "fallback", False
     if status is None:
         again = bool(_BUSY.search(code) or (not code and _BUSY_WORDS.search(message)))
