@@ -1,18 +1,7 @@
 """Settings: what is in force, where each value came from, and which server that means."""
 
-from .load import (
-    DEFAULT,
-    DOTENV,
-    ENVIRONMENT,
-    FLAG,
-    SPECS,
-    URLS,
-    Settings,
-    Spec,
-    config_path,
-    load_settings,
-    recordings_folder,
-)
+from .layers import config_path, load_settings, recordings_folder
+from .settings import DEFAULT, DOTENV, ENVIRONMENT, FLAG, SPECS, URLS, Settings, Spec
 
 __all__ = [
     "DEFAULT",

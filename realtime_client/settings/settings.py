@@ -1,7 +1,6 @@
-"""Settings: what is in force, and where each value came from.
+"""The settings: one field each, with its default, how it is read, its flag, its variable and a line of help.
 
-A value is taken from the first of: flag, environment, `.env` in the current folder, the user's config file, default.
-Everything here is pure but for `load_settings`, which reads the two files.
+`SPECS` lists all of them, the limits of sessions included; `layers.py` finds out what is in force. Pure.
 """
 
 # ruff: noqa: RUF009  (each `_setting` is one dataclasses.field)
@@ -9,15 +8,12 @@ Everything here is pure but for `load_settings`, which reads the two files.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from realtime_client.chat.limits import ChatLimits, WhenFull
-from realtime_client.errors import UsageError
-from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import Secret, basic_credentials, shown_url, url_secrets
 from realtime_client.session.limits import Limits
 from realtime_client.settings import values as read
@@ -26,16 +22,11 @@ MODALITIES = ("audio", "text")
 TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")
 ECHO_MODES = ("auto", "headphones", "aec", "half-duplex")
 FORMATS = ("pcm16", "g711_ulaw", "g711_alaw")
-PREFIX = "REALTIME_"
-CONFIG_VARIABLE = "REALTIME_CONFIG"
-# Ours, but not settings: read here, by models/, by scripts/, and by the tests.
-_OTHER_VARIABLES = (CONFIG_VARIABLE, "REALTIME_MODELS_DIR", "REALTIME_PYTHON", "REALTIME_TEST_EXAMPLES")
 
 _T = TypeVar("_T")
 
 # Sources in order of precedence: the smaller the rank, the stronger.
 FLAG, ENVIRONMENT, DOTENV, CONFIG, DEFAULT = range(5)
-_ARGUMENT = "argument"  # how a flag is called that a program gives
 
 
 class Spec(NamedTuple):
@@ -245,7 +236,7 @@ class Settings:
 
     def value(self, name: str) -> Any:
         """Return the value of setting `name`, limits included."""
-        holder = self.limits if name in _LIMIT_NAMES else self.chat if name in _CHAT_NAMES else self
+        holder = self.limits if name in LIMIT_NAMES else self.chat if name in CHAT_NAMES else self
         return getattr(holder, name)
 
     def shown(self, name: str) -> Any:
@@ -298,8 +289,8 @@ _CHAT_HELP = {
     "when_full": "when more would wait: the answer waits (block), the oldest piece is dropped, or the answer fails",
 }
 _FLAG_WORDS = {"retries": "request_retries", "first_byte_s": "first_byte_timeout", "silence_s": "silence_timeout"}
-_LIMIT_NAMES = frozenset(Limits.__struct_fields__)
-_CHAT_NAMES = frozenset(ChatLimits.__struct_fields__)
+LIMIT_NAMES = frozenset(Limits.__struct_fields__)
+CHAT_NAMES = frozenset(ChatLimits.__struct_fields__)
 _MAY_BE_ZERO = ("retries", "retry_delay_s", "grace_s", "read_timeout_s", "ping_interval_s", "answer_timeout_s")
 
 
@@ -330,155 +321,4 @@ def _specs() -> Iterator[Spec]:
 
 
 SPECS: dict[str, Spec] = {spec.name: spec for spec in _specs()}
-_CONFIG_SPEC = Spec("config", read.path, CONFIG_VARIABLE, "", "the user's config file")
 _PATHS = tuple(name for name, spec in SPECS.items() if spec.is_path)
-
-
-class Layer(NamedTuple):
-    """One source of values: its rank, its name for people, and what it says (by setting name)."""
-
-    rank: int
-    label: str
-    values: Mapping[str, Any]
-
-
-def resolve(layers: list[Layer], warnings: tuple[str, ...] = ()) -> Settings:
-    """Build the settings: for each name, the value of the first layer that has one.
-
-    warnings: what people should know about the layers.     Errors: UsageError names the source of an invalid value; it
-    never shows a secret.
-    """
-    values: dict[str, Any] = {}
-    sources: dict[str, tuple[int, str]] = {}
-    for name, spec in SPECS.items():
-        for layer in layers:
-            raw = layer.values.get(name)
-            if raw is not None:
-                where = _where(layer, spec)
-                values[name] = _parsed(spec, raw, where)
-                sources[name] = (layer.rank, where)
-                break
-    limits = Limits(**{name: values.pop(name) for name in _LIMIT_NAMES & values.keys()})
-    chat = ChatLimits(**{name: values.pop(name) for name in _CHAT_NAMES & values.keys()})
-    return Settings(**values, limits=limits, chat=chat, sources=sources, warnings=warnings)
-
-
-def _where(layer: Layer, spec: Spec) -> str:
-    keys = {"flag": spec.flag or spec.name, _ARGUMENT: spec.name}
-    key = keys.get(layer.label, spec.name if layer.rank == CONFIG else spec.env)
-    return f"{layer.label} {key}"
-
-
-def _parsed(spec: Spec, raw: Any, where: str) -> Any:
-    try:
-        read.encodable(raw)
-        return spec.parse(raw)
-    except (TypeError, ValueError) as error:
-        text = shown_url(str(raw)) if spec.name in URLS else str(raw)
-        shown = "" if spec.is_secret else f" {text[:60]!r}"
-        raise UsageError(f"{where}: the value{shown} {error}") from None
-
-
-def load_settings(
-    flags: Mapping[str, Any] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-    arguments: bool = False,
-) -> Settings:
-    """Read all sources and return the settings in force.
-
-    flags: by setting name; None for a flag that was not given. arguments: they are those of a call, and named as such
-    where they are spoken of. environ: default the process's. folder: where `.env` is looked for, default the current
-    one. Errors: UsageError for a value or a file that cannot be used.
-    """
-    for name in flags or {}:
-        if name not in SPECS:
-            raise UsageError(f"there is no setting {name!r}{_nearest(name, SPECS)}")
-    environ = os.environ if environ is None else environ
-    config = config_path(environ)
-    dotenv = _read_dotenv((folder or Path()) / ".env")
-    return resolve(
-        [
-            Layer(FLAG, _ARGUMENT if arguments else "flag", flags or {}),
-            Layer(ENVIRONMENT, "environment", _by_name(environ)),
-            Layer(DOTENV, ".env", _by_name(dotenv)),
-            Layer(CONFIG, f"config file {config}:", _read_config(config, named=bool(environ.get(CONFIG_VARIABLE)))),
-        ],
-        (*_unknown("environment", environ), *_unknown(".env", dotenv)),
-    )
-
-
-def config_path(environ: Mapping[str, str] | None = None) -> Path:
-    """Return where the user's config file is, whether it exists or not. REALTIME_CONFIG names another one."""
-    named = (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
-    if named:
-        return cast("Path", _parsed(_CONFIG_SPEC, named, f"environment {CONFIG_VARIABLE}"))
-    return user_folder("config") / "config.toml"
-
-
-def _by_name(environ: Mapping[str, str | None]) -> dict[str, str]:
-    """Pick our variables; an empty one counts as not set, as everywhere in the field."""
-    return {spec.name: value for spec in SPECS.values() if spec.env and (value := environ.get(spec.env))}
-
-
-def _unknown(label: str, names: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each variable that looks like one of ours but is not: it would be ignored in silence."""
-    known = {spec.env for spec in SPECS.values() if spec.env.startswith(PREFIX)}
-    for name in sorted(names):
-        if name.startswith(PREFIX) and name not in known and name not in _OTHER_VARIABLES:
-            yield f"{label} {name[:60]}: there is no such setting{_nearest(name, known, PREFIX)}"
-
-
-def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], n=1)
-    near = [prefix + one for one in near]
-    return f"; did you mean {near[0]}?" if near else "; `realtime settings` lists all names"
-
-
-def _read_dotenv(path: Path) -> dict[str, str | None]:
-    try:
-        if not path.is_file():
-            return {}
-        from dotenv import dotenv_values
-
-        return dict(dotenv_values(path))
-    except (OSError, UnicodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); correct or remove it") from None
-
-
-def _read_config(path: Path, *, named: bool) -> dict[str, Any]:
-    """Read the config file; a missing one is empty, unless it was named."""
-    import tomllib
-
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        if isinstance(error, FileNotFoundError | NotADirectoryError) and not named:
-            return {}
-        reason = error.strerror if isinstance(error, OSError) else error
-        name = f"{CONFIG_VARIABLE}: " if named else ""
-        raise UsageError(f"{name}{path} cannot be read ({reason}); correct or remove it") from None
-    for key in data:
-        if key not in SPECS:
-            raise UsageError(f"{path}: there is no setting {key!r}{_nearest(key, SPECS)}")
-    return data
-
-
-def recordings_folder(settings: Settings, folder: Path | None = None) -> Path:
-    """Return the folder that holds the session folders.
-
-    record_dir if it is set; `recordings/` of the current folder (or `folder`) if there is one, as in the project's
-    own; else the user's data folder. Errors: UsageError when the user has none.
-    """
-    if settings.record_dir is not None:
-        return settings.record_dir
-    here = (folder or Path()) / "recordings"
-    if here.is_dir():
-        return read.absolute(here)
-    place = user_folder("data")
-    if NOWHERE in place.parents:
-        raise UsageError(
-            "there is no home folder to record into: set HOME, or name one with --record-dir, or --no-record"
-        )
-    return place / "recordings"
