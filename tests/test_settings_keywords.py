@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -14,8 +15,9 @@ from realtime_client.errors import UsageError
 from realtime_client.opening import connect, connect_text
 from realtime_client.secret import Secret
 from realtime_client.session.limits import Limits
-from realtime_client.settings import SPECS, Settings, load_settings
+from realtime_client.settings import SPECS, TOOL_LIMITS, Settings, load_settings
 from realtime_client.settings.keywords import Keywords
+from realtime_client.tools.limits import ToolLimits
 
 ROOT = Path(__file__).parents[1]
 HINTS = get_type_hints(Keywords)
@@ -25,6 +27,12 @@ EXAMPLES: dict[Any, Any] = {
 
 
 _SHAPED = {"header": "X-Trace=1", "log_level": "chat=debug"}  # texts of a form
+_LISTS = {
+    "tool_files": {Sequence[str | Path]: ["a.py", Path("/b.py")]},
+    "mcp": {Sequence[str]: ["cat"], Mapping[str, Mapping[str, Any]]: {"time": {"command": "cat"}}},
+    "mcp_env": {Sequence[str]: ["HOME"]},
+    "approve": {Sequence[str]: ["*=ask"]},
+}
 
 
 def members(hint: Any) -> set[Any]:
@@ -44,13 +52,19 @@ def test_a_keyword_takes_what_its_setting_takes(name: str):
     if spec.choices:
         assert taken == {*spec.choices, type(None)}
     for each in taken:
-        example = EXAMPLES.get(each, each)
+        example = _LISTS.get(name, EXAMPLES).get(each, EXAMPLES.get(each, each))
         if name in _SHAPED and each is not type(None):
             example = each(_SHAPED[name])
         load_settings({name: example}, environ={"REALTIME_CONFIG": "/dev/null"}, folder=Path("/"))
+    if name in _LISTS:
+        assert taken == {*_LISTS[name], type(None)}
+        return
     if spec.is_path or spec.is_secret or spec.is_switch:
         kind = {str, Path} if spec.is_path else {str, Secret} if spec.is_secret else {bool}
         assert taken == {*kind, type(None)}
+    if name in TOOL_LIMITS:
+        assert get_type_hints(ToolLimits)[TOOL_LIMITS[name]] in taken
+        return
     holder = next((each for each in (Limits, ChatLimits) if name in each.__struct_fields__), Settings)
     field = get_type_hints(holder)[name]
     assert members(field) - {str} <= taken, "what a setting holds can be given"

@@ -48,6 +48,7 @@ def test_every_setting_can_be_given_as_text_in_the_environment():
         text = spec.choices[-1] if spec.choices else ("1" if spec.is_switch else "7")
         environ[spec.env] = KEY if spec.is_secret else text
     environ["REALTIME_HEADER"], environ["REALTIME_TEMPERATURE"] = "X-Trace=7", "0.7"
+    environ["REALTIME_MCP_ENV"], environ["REALTIME_APPROVE"] = "HOME,LANG", "time/*=always, never"
     environ["REALTIME_SPEED"], environ["REALTIME_VOLUME"] = "1.5", "0.5"
     environ["REALTIME_SCREEN_INTERVAL_S"], environ["REALTIME_LOG_LEVEL"] = "1.5", "info,chat=debug"
     settings = load_settings(environ=environ)

@@ -15,10 +15,17 @@ from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.logs import LEVELS, ROOMS
 from realtime_client.session.limits import Limits
-from realtime_client.settings import SPECS, Settings, Spec, load_settings
+from realtime_client.settings import SPECS, TOOL_LIMITS, Settings, Spec, load_settings
 
 _SOUND = ("mic", "speaker", "echo", "volume")
 _LOGS = ("log_level", "log_file", "log_json")
+_FORMS = {
+    "header": "NAME=VALUE",
+    "tool_files": "FILE.py",
+    "mcp": "COMMAND|URL",
+    "mcp_env": "NAME",
+    "approve": "[PATTERN=]VERDICT",
+}
 _NAMES = {"voice": "NAME", "mic": "NAME|INDEX", "speaker": "NAME|INDEX"}
 _TEXT = ("brain", "fallback", "fallback_on_error", "streaming", "temperature", "think", "filter", "context")
 _OF_BRAINS = (
@@ -27,7 +34,8 @@ _OF_BRAINS = (
 )
 _LIMITS = Limits.__struct_fields__
 _TEXT_LIMITS = ChatLimits.__struct_fields__
-_TITLES = ("Options", "Session", "Text models", "Sound", "Logs", "Limits", "Limits of text models")
+_TOOLS = ("tool_files", "mcp", "mcp_env", "approve", *TOOL_LIMITS)
+_TITLES = ("Options", "Session", "Text models", "Tools", "Sound", "Logs", "Limits", "Limits of text models")
 
 
 class SectionedCommand(click.Command):
@@ -48,7 +56,7 @@ class SectionedCommand(click.Command):
 
 def _section(name: str) -> str:
     sections = {"Logs": _LOGS, "Limits": _LIMITS, "Limits of text models": _TEXT_LIMITS, "Sound": _SOUND}
-    for title, names in (sections | {"Text models": _TEXT}).items():
+    for title, names in (sections | {"Text models": _TEXT, "Tools": _TOOLS}).items():
         if name in names:
             return title
     return "Session" if name in SPECS or name == "by_text" else "Options"
@@ -60,8 +68,11 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `session_options`, without `filter`: a run chooses scenarios by `--filter`; and its servers have no brain."""
-    left_out = (*_SOUND, "filter", "brain")
+    """As `session_options`, without what a scenario has of its own (tools), and what a run does not take.
+
+    That is `filter` (`--filter` chooses scenarios), and `brain`: its servers have none.
+    """
+    left_out = (*_SOUND, "filter", "brain", *_TOOLS)
     return _with_settings(function, [spec for spec in SPECS.values() if spec.flag and spec.name not in left_out])
 
 
@@ -127,7 +138,7 @@ def _given(spec: Spec, value: Any) -> Any:
     if value is True and spec.negative:
         return False
     if isinstance(value, tuple):  # an option that may be repeated
-        return "\n".join(value) or None
+        return ("\n".join(value) if spec.name == "header" else value) or None
     return value
 
 
@@ -135,8 +146,9 @@ def _option(spec: Spec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     text = spec.help + (f" [{spec.env}]" if spec.env else "")
     if spec.is_switch:
         return click.option(spec.flag, spec.name, is_flag=True, default=None, help=text)
-    if spec.name == "header":
-        return click.option(spec.flag, spec.name, multiple=True, metavar="NAME=VALUE", help=text)
+    if spec.repeats:
+        form: Any = click.Path() if spec.name == "tool_files" else None
+        return click.option(spec.flag, spec.name, type=form, multiple=True, metavar=_FORMS[spec.name], help=text)
     kind: Any = click.Choice(spec.choices) if spec.choices else None
     if spec.is_path:  # for shells that complete names
         kind = click.Path()
@@ -180,7 +192,7 @@ def _metavar(spec: Spec) -> str | None:
         spec.name,
         "N"
         if spec.name
-        in (*_LIMITS, *_TEXT_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port", "temperature", "context")
+        in (*_LIMITS, *_TEXT_LIMITS, *TOOL_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port", "temperature", "context")
         else "TEXT",
     )
 

@@ -5,8 +5,9 @@ A test holds them against `SPECS`. None is as good as not given.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from realtime_client.secret import Secret
 
@@ -73,6 +74,10 @@ class Keywords(TypedDict, total=False):
     metrics_port: int | None
     screen_interval_s: float | None
     otel: bool | None
+    tool_files: Sequence[str | Path] | None
+    mcp: Sequence[str] | Mapping[str, Mapping[str, Any]] | None
+    mcp_env: Sequence[str] | None
+    approve: Sequence[str] | None
     open_timeout_s: float | None
     read_timeout_s: float | None
     write_timeout_s: float | None
@@ -99,3 +104,9 @@ class Keywords(TypedDict, total=False):
     answer_characters: int | None
     chunk_buffer: int | None
     when_full: Literal["block", "drop", "fail"] | None
+    tool_timeout_s: float | None
+    tools_at_once: int | None
+    tool_open_calls: int | None
+    approval_timeout_s: float | None
+    tool_result_characters: int | None
+    tool_argument_bytes: int | None

@@ -18,8 +18,21 @@ from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import shown_url
 from realtime_client.session.limits import Limits
 from realtime_client.settings import values as read
+from realtime_client.tools.limits import ToolLimits
 
-from .settings import CHAT_NAMES, CONFIG, DOTENV, ENVIRONMENT, FLAG, LIMIT_NAMES, SPECS, URLS, Settings, Spec
+from .settings import (
+    CHAT_NAMES,
+    CONFIG,
+    DOTENV,
+    ENVIRONMENT,
+    FLAG,
+    LIMIT_NAMES,
+    SPECS,
+    TOOL_LIMITS,
+    URLS,
+    Settings,
+    Spec,
+)
 
 PREFIX = "REALTIME_"
 CONFIG_VARIABLE = "REALTIME_CONFIG"
@@ -56,7 +69,8 @@ def resolve(layers: list[Layer], warnings: tuple[str, ...] = ()) -> Settings:
                 break
     limits = Limits(**{name: values.pop(name) for name in LIMIT_NAMES & values.keys()})
     chat = ChatLimits(**{name: values.pop(name) for name in CHAT_NAMES & values.keys()})
-    return Settings(**values, limits=limits, chat=chat, sources=sources, warnings=warnings)
+    tool_limits = ToolLimits(**{TOOL_LIMITS[name]: values.pop(name) for name in TOOL_LIMITS.keys() & values.keys()})
+    return Settings(**values, limits=limits, chat=chat, tool_limits=tool_limits, sources=sources, warnings=warnings)
 
 
 def _where(layer: Layer, spec: Spec) -> str:

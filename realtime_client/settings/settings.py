@@ -16,7 +16,9 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from realtime_client.chat.limits import ChatLimits, WhenFull
 from realtime_client.secret import Secret, basic_credentials, shown_url, url_secrets
 from realtime_client.session.limits import Limits
+from realtime_client.settings import tool_settings
 from realtime_client.settings import values as read
+from realtime_client.tools.limits import ToolLimits
 
 MODALITIES = ("audio", "text")
 TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")
@@ -27,6 +29,9 @@ _T = TypeVar("_T")
 
 # Sources in order of precedence: the smaller the rank, the stronger.
 FLAG, ENVIRONMENT, DOTENV, CONFIG, DEFAULT = range(5)
+
+
+_LISTS = (tool_settings.files, tool_settings.servers, tool_settings.names, tool_settings.rules)
 
 
 class Spec(NamedTuple):
@@ -51,7 +56,12 @@ class Spec(NamedTuple):
     @property
     def is_secret(self) -> bool:
         """True for a value that must not be shown."""
-        return self.parse in (read.secret, read.headers)
+        return self.parse in (read.secret, read.headers, tool_settings.servers)
+
+    @property
+    def repeats(self) -> bool:
+        """True for a flag that may be given several times."""
+        return self.parse in _LISTS or self.parse is read.headers
 
     @property
     def is_path(self) -> bool:
@@ -210,8 +220,30 @@ class Settings:
         flag="--screen-interval",
     )
     otel: bool = _setting(False, read.flag, "export OpenTelemetry spans, as the OTEL_* variables say")
+    tool_files: tuple[Path, ...] = _setting(
+        (),
+        tool_settings.files,
+        "Python file with functions that the model may call; may be repeated",
+        env="REALTIME_TOOLS",
+        flag="--tools",
+    )
+    mcp: Secret | None = _setting(
+        None,
+        tool_settings.servers,
+        "MCP server whose tools the model may call: a command, or a URL; may be repeated",
+    )
+    mcp_env: tuple[str, ...] = _setting(
+        (), tool_settings.names, "environment variable that the commands of --mcp are handed; may be repeated"
+    )
+    approve: tuple[str, ...] = _setting(
+        (),
+        tool_settings.rules,
+        "whether tools may run: ask, always or never, for those whose name fits the pattern; may be repeated, and the "
+        "first that fits decides",
+    )
     limits: Limits = dataclasses.field(default_factory=Limits)
     chat: ChatLimits = dataclasses.field(default_factory=ChatLimits)
+    tool_limits: ToolLimits = dataclasses.field(default_factory=ToolLimits)
     sources: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
@@ -221,10 +253,12 @@ class Settings:
             path = getattr(self, name)
             if path is not None:
                 object.__setattr__(self, name, read.absolute(Path(path)))
+        object.__setattr__(self, "tool_files", tuple(read.absolute(Path(path)) for path in self.tool_files))
 
     def __repr__(self) -> str:
         given = (f"{f.name}={self.shown(f.name)!r}" for f in dataclasses.fields(self) if f.name in SPECS)
-        return f"Settings({', '.join(given)}, limits={self.limits!r}, chat={self.chat!r})"
+        limits = f"limits={self.limits!r}, chat={self.chat!r}, tool_limits={self.tool_limits!r}"
+        return f"Settings({', '.join(given)}, {limits})"
 
     def source(self, name: str) -> str:
         """Return where the value of setting `name` came from, for example `environment REALTIME_MODEL`."""
@@ -236,6 +270,8 @@ class Settings:
 
     def value(self, name: str) -> Any:
         """Return the value of setting `name`, limits included."""
+        if name in TOOL_LIMITS:
+            return getattr(self.tool_limits, TOOL_LIMITS[name])
         holder = self.limits if name in LIMIT_NAMES else self.chat if name in CHAT_NAMES else self
         return getattr(holder, name)
 
@@ -244,13 +280,18 @@ class Settings:
         value = self.value(name)
         if value is None or isinstance(value, bool | int | float):
             return value
+        if isinstance(value, tuple):
+            return [str(each) for each in value]
+        if name == "mcp":
+            return tool_settings.shown_servers(value)
         return shown_url(value) if name in URLS else str(value)
 
     def secrets(self) -> tuple[str, ...]:
         """Return the secret values themselves, those in URLs included, for whoever must blank them out."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        keys = [value.reveal() for value in values if isinstance(value, Secret)]
+        keys = [value.reveal() for value in values if isinstance(value, Secret) and value is not self.mcp]
         keys += read.header_lines(self.header).values()
+        keys += tool_settings.server_secrets(self.mcp, self.mcp_env, os.environ)
         keys += [value for name in _KEYS_OF_OTHERS if (value := os.environ.get(name, "").strip())]
         urls = [text if "://" in text else f"http://{text}" for name in URLS if (text := getattr(self, name))]
         in_urls = [secret for url in urls for secret in url_secrets(url)]
@@ -288,6 +329,23 @@ _CHAT_HELP = {
     "chunk_buffer": "pieces of an answer that may wait for a slow screen or hook",
     "when_full": "when more would wait: the answer waits (block), the oldest piece is dropped, or the answer fails",
 }
+_TOOL_HELP = {
+    "tool_timeout_s": "longest work on one call of a tool",
+    "tools_at_once": "calls that are worked on at the same time; others wait",
+    "tool_open_calls": "calls that may wait, be asked about or worked on; more are refused",
+    "approval_timeout_s": "how long a question whether a call is allowed waits for an answer",
+    "tool_result_characters": "longest output of a tool; a longer one is cut",
+    "tool_argument_bytes": "longest arguments of a call that are read",
+}
+TOOL_LIMITS = {
+    "tool_timeout_s": "timeout_s",
+    "tools_at_once": "at_once",
+    "tool_open_calls": "open_calls",
+    "approval_timeout_s": "approval_s",
+    "tool_result_characters": "result_characters",
+    "tool_argument_bytes": "argument_bytes",
+}
+"""The fields of `ToolLimits`, by the settings that they are."""
 _FLAG_WORDS = {"retries": "request_retries", "first_byte_s": "first_byte_timeout", "silence_s": "silence_timeout"}
 LIMIT_NAMES = frozenset(Limits.__struct_fields__)
 CHAT_NAMES = frozenset(ChatLimits.__struct_fields__)
@@ -305,7 +363,7 @@ def _limit_spec(name: str) -> Spec:
     else:
         parse = read.count(0 if name in _MAY_BE_ZERO else 1, 2**31)
     flag = "--" + _FLAG_WORDS.get(name, name.removesuffix("_s")).replace("_", "-")
-    text = (_LIMIT_HELP | _CHAT_HELP).get(name, name.replace("_", " "))
+    text = (_LIMIT_HELP | _CHAT_HELP | _TOOL_HELP)[name]
     return Spec(name, parse, "REALTIME_" + name.upper(), flag, text, choices)
 
 
@@ -317,7 +375,7 @@ def _specs() -> Iterator[Spec]:
         for key, usual in (("env", "REALTIME_" + field.name.upper()), ("flag", "--" + field.name.replace("_", "-"))):
             values[key] = {"": usual, "-": ""}.get(values[key], values[key])
         yield Spec(name=field.name, **values)
-    yield from map(_limit_spec, (*Limits.__struct_fields__, *ChatLimits.__struct_fields__))
+    yield from map(_limit_spec, (*Limits.__struct_fields__, *ChatLimits.__struct_fields__, *TOOL_LIMITS))
 
 
 SPECS: dict[str, Spec] = {spec.name: spec for spec in _specs()}

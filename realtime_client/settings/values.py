@@ -6,7 +6,7 @@ Each function returns the value, or raises ValueError or TypeError with the end 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,9 +104,22 @@ def absolute(path: Path) -> Path:
 def encodable(raw: Any) -> None:
     """Refuse surrogates, into which Python turns bytes that are not UTF-8 in arguments and variables (PEP 383)."""
     try:
-        (raw.reveal() if isinstance(raw, Secret) else str(raw)).encode()
+        for text in _texts(raw):
+            text.encode()
     except UnicodeEncodeError:
         raise ValueError("is not text in UTF-8") from None
+
+
+def _texts(raw: Any) -> Iterator[str]:
+    """Yield all texts of a value."""
+    if isinstance(raw, list | tuple):
+        for each in raw:
+            yield from _texts(each)
+    elif isinstance(raw, Mapping):
+        for pair in raw.items():
+            yield from _texts(pair)
+    else:
+        yield raw.reveal() if isinstance(raw, Secret) else str(raw)
 
 
 def flag(raw: Any) -> bool:
