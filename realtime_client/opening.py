@@ -25,6 +25,7 @@ from realtime_client.settings import FLAG, SPECS, Settings, load_settings, recor
 from realtime_client.settings.keywords import Keywords
 from realtime_client.settings.providers import PROVIDERS, brains, chain, is_text
 from realtime_client.settings.target import endpoint, realtime_model, session_config, target
+from realtime_client.settings.tool_settings import server_specs
 from realtime_client.telemetry.session_log import SessionLog
 
 if TYPE_CHECKING:
@@ -35,10 +36,15 @@ if TYPE_CHECKING:
     from realtime_client.chat.session import ChatSession
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
+    from realtime_client.tools.approval import Policy
     from realtime_client.tools.tool import Tool
     from realtime_client.tools.toolbox import Toolbox
 
+    Offered = Tool | Callable[..., object]
+
 _log = Log("settings")
+_TOOLS_END_S = 1.0
+"""What a tool that works on a call may take to end when the session does; then it is left behind."""
 Prepared = Callable[[Session], object]
 S = TypeVar("S", bound=Session)
 
@@ -61,7 +67,7 @@ class Opened:
 
 
 def connect(
-    settings: Settings | None = None, *, tools: Sequence[Tool] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
 ) -> Connecting[RealtimeClient]:
     """Open a session, and close it with everything that belongs to it at the end of the block.
 
@@ -69,14 +75,15 @@ def connect(
     all of these: `connect(model="gpt-realtime-2.1", local=True, record=False)`. Without a server and a key among
     them, the built-in local server is started. A model with a provider's prefix (`ollama/llama3.2`) is a text model:
     then the session is a `ChatSession`; `connect_text` is typed so. Sessions are recorded unless `record` is false.
-    tools: what the model may call; they run beside the talk, and nobody is asked.
+    tools: functions that the model may call, or `Tool`s; they run beside the talk, and nobody is asked. Those of the
+    settings (`tool_files`, `mcp`) are run, too, as far as `approve`, or what the user had remembered, allows it.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
     return Connecting(_source(settings, values), tools)
 
 
 def connect_text(
-    settings: Settings | None = None, *, tools: Sequence[Tool] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
 ) -> Connecting[ChatSession]:
     """Do as `connect` for a text model, so that type checkers know what only a `ChatSession` has.
 
@@ -102,7 +109,7 @@ class Connecting(Generic[S]):
     text: it has to be one with a text model. loop: the program's event loop; its tools that are coroutines run there.
     """
 
-    def __init__(self, source: Callable[[], Settings], tools: Sequence[Tool] = (), *, text: bool = False) -> None:
+    def __init__(self, source: Callable[[], Settings], tools: Sequence[Offered] = (), *, text: bool = False) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._source = source
         self._tools = tools
@@ -141,23 +148,26 @@ def opened(
     prepared: Prepared | None = None,
     sound: LiveSound | None = None,
     heard_ms: HeardMs | None = None,
-    tools: Sequence[Tool] = (),
+    tools: Sequence[Offered] = (),
     offered: Sequence[ToolSpec] = (),
     asks: bool = False,
+    tell: Callable[[str], object] = bool,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Iterator[Opened]:
     """Hold a session open. prepared: gets the session before it connects, for example to close it.
 
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
     is, for those who listen in another way. tools: what the model may call; they are run. offered: what it may call
-    and the caller answers by itself. asks: somebody can be asked whether a call is allowed. loop: as that of
-    `Connecting`.
+    and the caller answers by itself. asks: somebody can be asked whether a call is allowed. tell: takes a line for
+    people about what takes its time. loop: as that of `Connecting`.
     """
     with ExitStack() as stack:
-        toolbox = _toolbox(settings, tools, stack)
+        toolbox = _toolbox(settings, tools, stack, tell)
+        if toolbox is None and not offered and (asks or settings.approve):
+            toolbox = _no_tools()  # of ours: the server's own are decided about all the same
         specs = offered if toolbox is None else (*toolbox.specs, *offered)
         session, recorder, whom = _session(settings, stack, sound, heard_ms, specs)
-        end_tools = stack.callback(_run_tools(session, toolbox, asks=asks, loop=loop))
+        end_tools = stack.callback(_run_tools(settings, session, toolbox, asks=asks, loop=loop))
         session.observe(SessionLog(session).observe)
         if settings.metrics_port or settings.otel:
             _observe(session, settings, sound, stack)
@@ -168,6 +178,10 @@ def opened(
         with _without_trace(session, recorder):
             stack.enter_context(session)
         stack.callback(end_tools)  # before the session does
+        if (tools or settings.tool_files or settings.mcp) and not session.facts.abilities.tools:
+            raise UsageError(
+                f"{session.model or 'this model'} calls no tools in this session: leave out --tools and --mcp"
+            )
         if sound is not None:
             stack.enter_context(sound.attached(session))
         folder = None if recorder is None else recorder.folder
@@ -177,26 +191,61 @@ def opened(
         yield Opened(session, greeting, folder, local, sound, date)
 
 
-def _toolbox(settings: Settings, tools: Sequence[Tool], stack: ExitStack) -> Toolbox | None:  # noqa: ARG001
-    """Return the tools that the model may call; None if there are none."""
-    if not tools:
+def _toolbox(
+    settings: Settings, tools: Sequence[Offered], stack: ExitStack, tell: Callable[[str], object]
+) -> Toolbox | None:
+    """Return the tools that the model may call; None if there are none. Servers of tools are started."""
+    servers = server_specs(settings.mcp, settings.mcp_env)
+    if not (tools or settings.tool_files or servers):
         return None
+    from realtime_client.tools.files import load_tools
+    from realtime_client.tools.functions import as_tool
     from realtime_client.tools.toolbox import Toolbox
 
-    return Toolbox(tools)
+    own = [as_tool(each) for each in tools]
+    toolbox = Toolbox((*own, *(tool for path in settings.tool_files for tool in load_tools(path))))
+    if servers:
+        from realtime_client.tools.mcp.servers import McpServers
+
+        running = McpServers(servers, toolbox, tell=tell)
+        stack.callback(running.close)
+        running.start()
+    return toolbox
+
+
+def _no_tools() -> Toolbox:
+    from realtime_client.tools.toolbox import Toolbox
+
+    return Toolbox()
+
+
+def tool_policy(settings: Settings) -> Policy:
+    """Return what decides which tools may run: the rules of the settings, then what the user had remembered."""
+    from realtime_client.tools.approval import Policy, Rule, rule
+    from realtime_client.tools.memory import FileMemory
+
+    servers = server_specs(settings.mcp)
+    of_servers = [Rule(f"{each.name}/*", each.approve) for each in servers if each.approve is not None]
+    return Policy([*map(rule, settings.approve), *of_servers], FileMemory())
 
 
 def _run_tools(
-    session: Session, toolbox: Toolbox | None, *, asks: bool, loop: asyncio.AbstractEventLoop | None
+    settings: Settings,
+    session: Session,
+    toolbox: Toolbox | None,
+    *,
+    asks: bool,
+    loop: asyncio.AbstractEventLoop | None,
 ) -> Callable[[], object]:
     """Run the calls of a session's tools; returns what ends that."""
     if toolbox is None:
         return bool
     from realtime_client.tools.runner import ToolRunner
 
-    runner = ToolRunner(session, toolbox, asks=asks, loop=loop)
+    policy = tool_policy(settings)
+    runner = ToolRunner(session, toolbox, policy, asks=asks, limits=settings.tool_limits, loop=loop)
     runner.start()
-    return runner.close
+    return lambda: runner.close(_TOOLS_END_S)
 
 
 def _session(

@@ -26,6 +26,7 @@ class FakeSession:
         self.fails: Exception | None = None
         self.sent: list[str] = []
         self.facts = up.Facts()
+        self.tooling: Any = None
         self.changes: list[Changes] = []
 
     def send_text(self, text: str, *, respond: bool = True) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.cli.chat_text import ChatText
+from realtime_client.cli.chat_tools import ChatTools
 from realtime_client.cli.figures import describe_stats
 from realtime_client.cli.heard import INTERRUPTED, HeardText
 from realtime_client.cli.screen import Screen
@@ -37,8 +38,8 @@ _HELP_END = """\
   .cancel        stop the running answer (so does Ctrl-C)
   .stats         show figures of the last turn and of the connection
   .quit .exit    end (so does Ctrl-D)
-Ctrl-C clears the line being typed; with none, it stops the answer; with nothing
-to stop, pressing it twice ends."""
+Ctrl-C clears the line being typed; with none, it stops the answer; with none
+running, it cancels what tools do; with nothing to stop, pressing it twice ends."""
 _TRANSCRIPTS = (".md", ".jsonl", ".srt", ".vtt")
 
 QUIT_WITHIN_S = 5.0
@@ -93,7 +94,8 @@ class Chat:
             up.Interrupted: self._interrupted,
         }
         self._text = ChatText(session, screen, self._ask)
-        self._shows |= self._text.shows
+        self._tools = ChatTools(session, screen, clock)
+        self._shows |= self._text.shows | self._tools.shows
         if voice is not None:
             self._shows |= {up.UserTranscript: voice.transcript, up.DeviceChanged: voice.device_changed}
 
@@ -162,7 +164,7 @@ class Chat:
 
     def _tool_call(self, update: up.ToolCall) -> None:
         self._brought = True
-        self._screen.notice(f"[calls {one_line(update.name)}({one_line(update.arguments, 200)})]")
+        self._tools.called(update)
 
     def _ended(self, update: up.SessionEnded) -> None:
         """The session has ended, and we did not end it. What went wrong is the program's last line."""
@@ -193,13 +195,13 @@ class Chat:
         self._quits_until_s = None
 
     def interrupt(self) -> None:
-        """Take a Ctrl-C with nothing typed: it stops an answer that runs or sounds.
+        """Take a Ctrl-C with nothing typed: it stops an answer that runs or sounds; else it cancels what tools do.
 
         With nothing to stop it asks for another one, which ends the chat if it follows within `QUIT_WITHIN_S`: that an
         answer ended just before must not end the chat.
         """
         try:
-            stopped = not self._is_stopping and self._stop_answer()
+            stopped = (not self._is_stopping and self._stop_answer()) or self._tools.cancel()
         except RealtimeError as error:
             self.error = error
             self._screen.stop()
@@ -216,9 +218,9 @@ class Chat:
         self._screen.stop()
 
     def goes_on(self) -> bool:
-        """Whether there is something to wait for when nothing more is typed: speech, an answer, or its sound."""
+        """Whether there is something to wait for when nothing more is typed: speech, an answer, its sound, a tool."""
         listens = self._voice is not None and self._voice.listens
-        return listens or self._awaits or self._session.answering or self._playing
+        return listens or self._awaits or self._session.answering or self._playing or self._tools.busy
 
     @property
     def _is_stopping(self) -> bool:
@@ -238,6 +240,8 @@ class Chat:
         if not _is_encodable(text):
             self._screen.echo(text)
             raise UsageError("what was typed is not text in UTF-8; nothing was sent")
+        if self._tools.answer(text):
+            return
         word, _, rest = text.partition(" ")
         if not (word.startswith(".") and word[1:2].isalpha()):
             self._talk(text)
@@ -275,7 +279,7 @@ class Chat:
 
     def _help(self, _rest: str) -> None:
         speaks = _HELP_VOICE if self._text.again is None else ""
-        shown = _HELP_TALK + self._text.help + speaks + _HELP_END
+        shown = _HELP_TALK + self._text.help + speaks + self._tools.help + _HELP_END
         self._screen.notice(shown if self._voice is None else f"{shown}\n{self._voice.help}")
 
     def _quit(self, _rest: str) -> None:
@@ -312,6 +316,7 @@ class Chat:
 
 
 _COMMANDS: dict[str, Callable[[Chat, str], None]] = {
+    ".tools": lambda chat, rest: chat._tools.command(rest),  # noqa: SLF001
     ".help": Chat._help,  # noqa: SLF001
     ".quit": Chat._quit,  # noqa: SLF001
     ".exit": Chat._quit,  # noqa: SLF001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -15,6 +16,7 @@ from realtime_client.cli.group import Invocation
 from realtime_client.cli.options import SectionedCommand, talk_options
 from realtime_client.cli.screen import Screen
 from realtime_client.cli.session import close_soon, command_session
+from realtime_client.cli.tool_prints import tool_prints
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.settings import DEFAULT, Settings
 from realtime_client.settings.providers import is_text
@@ -37,7 +39,8 @@ def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_te
     plugged in. With --text, or where there can be no sound, only text is asked for. If standard input is not a
     terminal, all of it is one prompt, and the answer goes to standard output.
 
-    Ctrl-C clears a half-typed line; else it stops the answer; else it asks for another one, which ends.
+    Ctrl-C clears a half-typed line; else it stops the answer; else it cancels what tools do; else it asks for another
+    one, which ends.
     """
     if by_voice and by_text:
         raise UsageError("--voice and --text exclude each other (to speak and read the answers: --modality text)")
@@ -67,7 +70,11 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
             settings = dataclasses.replace(settings, modality="text")  # a speaker that is plugged in asks again
         return settings, sound
 
-    with command_session(settings, invocation, screen.notice, sound=choose) as (held, state):
+    asks = sys.stdin.isatty()
+    with (
+        tool_prints(screen.aside) if settings.tool_files else contextlib.nullcontext(),
+        command_session(settings, invocation, screen.notice, sound=choose, asks=asks) as (held, state),
+    ):
         voice = None
         greeting = "type a line to talk, .help for more, .quit to end"
         if held.sound is not None:
@@ -76,7 +83,7 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
             voice = ChatVoice(held.sound, screen, lambda: held.session.answering)
             greeting = voice.greeting()
             screen.add_controls(voice)
-        chat = Chat(held.session, screen, held.recording, voice, asks=sys.stdin.isatty())
+        chat = Chat(held.session, screen, held.recording, voice, asks=asks)
 
         def on_signal(which: signal.Signals) -> bool:
             if which == signal.SIGINT and screen.interrupt():

@@ -13,6 +13,7 @@ from typing import Any
 
 from realtime_client.cli.hangup import hung_up, tell
 from realtime_client.cli.pending import Pending
+from realtime_client.cli.pins import Pins
 from realtime_client.cli.screen import (
     DIM,
     PLAIN,
@@ -56,6 +57,7 @@ class LineScreen:
         self._fault: BaseException | None = None
         self._cooked = _terminal_settings()
         self._row = ""
+        self._pins = Pins()
         self._stopped = False
         self._leaving = False  # the editor is ending: its loop takes nothing more
         self._interval_s = interval_s
@@ -111,6 +113,16 @@ class LineScreen:
         """Show the line just typed, which the editor has taken off the screen."""
         self.notice("".join(f"> {part}\n" for part in line.splitlines()).rstrip("\n"))
 
+    def pin(self, key: str, text: str, *, passing: bool = False) -> None:
+        """Keep a line above the editor."""
+        self._pins.put(key, text, passing=passing)
+        self._wake()
+
+    def unpin(self, key: str) -> None:
+        """Take the line away."""
+        self._pins.drop(key)
+        self._wake()
+
     def stop(self) -> None:
         """Make `run` return soon."""
         self._stopped = True
@@ -132,7 +144,9 @@ class LineScreen:
             return
         import termios
 
-        os.write(1, (_PASTE_OFF + _CURSOR_ON + (DISABLE if self._reports_on else "") + "\r\n").encode())
+        os.write(
+            sys.stdout.fileno(), (_PASTE_OFF + _CURSOR_ON + (DISABLE if self._reports_on else "") + "\r\n").encode()
+        )
         termios.tcsetattr(0, termios.TCSANOW, self._cooked)
 
     def run(
@@ -292,6 +306,8 @@ class LineScreen:
         editor.buffer.on_text_changed += lambda _buffer: self._on_typing()
         self._editor = editor
         growing = Window(FormattedTextControl(lambda: self._row), dont_extend_height=True, wrap_lines=True)
+        pins = FormattedTextControl(lambda: self._pins.shown(self._width() - 1, self._cells))
+        pinned = Window(pins, dont_extend_height=True, wrap_lines=True)
         status = Window(FormattedTextControl(self._styled_status), height=1)
 
         def where(window: Window, is_there: Callable[[], bool]) -> ConditionalContainer:
@@ -299,7 +315,14 @@ class LineScreen:
 
         return Application(
             layout=Layout(
-                HSplit([where(growing, lambda: bool(self._row)), editor, where(status, lambda: bool(self._status))]),
+                HSplit(
+                    [
+                        where(growing, lambda: bool(self._row)),
+                        where(pinned, lambda: bool(self._pins)),
+                        editor,
+                        where(status, lambda: bool(self._status)),
+                    ]
+                ),
                 focused_element=editor,
             ),
             key_bindings=self._keys(editor),

@@ -192,7 +192,17 @@ def _metavar(spec: Spec) -> str | None:
         spec.name,
         "N"
         if spec.name
-        in (*_LIMITS, *_TEXT_LIMITS, *TOOL_LIMITS, "speed", "max_output_tokens", "volume", "metrics_port", "temperature", "context")
+        in (
+            *_LIMITS,
+            *_TEXT_LIMITS,
+            *TOOL_LIMITS,
+            "speed",
+            "max_output_tokens",
+            "volume",
+            "metrics_port",
+            "temperature",
+            "context",
+        )
         else "TEXT",
     )
 

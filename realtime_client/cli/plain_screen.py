@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from realtime_client.cli.hangup import hung_up, tell
 from realtime_client.cli.screen import Controls, GoesOn, Interrupts, OnInterrupt, OnLine, OnTyping, dim
+from realtime_client.cli.tool_lines import RARELY_S
+from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.escape import printable
 
 _LINES_AHEAD = 64
@@ -20,8 +22,10 @@ _LOOK_S = 0.1
 class PlainScreen:
     """Lines in, text out: for a terminal that cannot move the cursor, or standard input and output that are files."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.hung_up = False
+        self._clock = clock
+        self._pinned_s: dict[str, float] = {}
         self._lock = threading.Lock()
         self._at_start = True
         self._done = threading.Event()
@@ -65,6 +69,23 @@ class PlainScreen:
 
     def echo(self, line: str) -> None:
         """Nothing: the terminal has shown it."""
+
+    def pin(self, key: str, text: str, *, passing: bool = False) -> None:
+        """Show a line; a passing one now and then."""
+        if not passing:
+            self.notice(text)
+            return
+        with self._lock:
+            now_s = self._clock.monotonic()
+            if now_s - self._pinned_s.setdefault(key, now_s) < RARELY_S:
+                return
+            self._pinned_s[key] = now_s
+        self.aside(text)
+
+    def unpin(self, key: str) -> None:
+        """Nothing is redrawn."""
+        with self._lock:
+            self._pinned_s.pop(key, None)
 
     def add_controls(self, controls: Controls) -> None:
         """Nothing: no row is redrawn, and there is no key."""

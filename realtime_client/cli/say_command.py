@@ -20,6 +20,8 @@ from realtime_client.cli.hangup import tell
 from realtime_client.cli.images import read_image
 from realtime_client.cli.options import SectionedCommand, session_options
 from realtime_client.cli.session import command_session, notice
+from realtime_client.cli.tool_lines import ToolLines
+from realtime_client.cli.tool_prints import tool_prints
 from realtime_client.cli.turn import Feeder, TurnWaiter
 from realtime_client.errors import ResponseFailedError, UsageError
 from realtime_client.escape import printable
@@ -96,9 +98,11 @@ def say(
     """
     if out is not None:
         _check_out(out, settings)
-    with _standard_output() as output, command_session(settings, invocation) as (held, _state):
+    prints = tool_prints(functools.partial(notice, invocation)) if settings.tool_files else contextlib.nullcontext()
+    with prints, _standard_output() as output, command_session(settings, invocation) as (held, _state):
         show = _show_nothing if as_json else _Printed(output)
-        waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation))
+        tools = ToolLines(held.session, functools.partial(_tell_apart, show, invocation))
+        waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation), tools.take)
         try:
             if speech is None:
                 turn = waiter.type(question, images)
@@ -112,7 +116,8 @@ def say(
             raise
         written = out if out is not None and _write_out(out, turn, held.session.output_format) else None
         if as_json:
-            click.echo(json.dumps(_report(held, turn, written), ensure_ascii=output.isatty()), file=output)
+            report = _report(held, turn, written, list(tools.calls.values()))
+            click.echo(json.dumps(report, ensure_ascii=output.isatty()), file=output)
         elif waiter.error is None or (isinstance(show, _Printed) and show.something):
             click.echo(file=output)  # the end of the streamed text
         if invocation.verbose and is_text(settings):
@@ -129,6 +134,8 @@ def say(
     if turn.empty:
         unread = f"; {turn.unreadable} messages could not be read" if turn.unreadable else ""
         raise ResponseFailedError(f"the answer is empty: it holds no text, no sound and no call{unread}")
+    if held.session.tooling is not None and not (turn.text.strip() or turn.audio):
+        raise ResponseFailedError("there is no answer: the model called tools, and said nothing to their results")
     if out is not None and written is None:
         raise ResponseFailedError(f"the answer has no sound: {out} is not written")
 
@@ -168,18 +175,37 @@ class _Printed:
     def __init__(self, output: TextIO) -> None:
         self.something = False
         self._output = output
+        self._ended = True  # nothing stands on the row of the terminal
+
+    def end_line(self) -> None:
+        """Begin a new row on a terminal, for a line that is no part of the answer."""
+        if not self._ended and self._output.isatty():
+            self._write("\n")
+            self._ended = True
 
     def __call__(self, text: str) -> None:
+        if self.something and self._ended:
+            text = text.removeprefix("\n")  # between two parts; it is there
+        self._write(text)
+        self.something, self._ended = True, False
+
+    def _write(self, text: str) -> None:
         self._output.write(printable(text) if self._output.isatty() else text)
         self._output.flush()
-        self.something = True
 
 
 def _show_nothing(_text: str) -> None:
     return
 
 
-def _report(held: Opened, turn: Answer, out: Path | None) -> dict[str, Any]:
+def _tell_apart(show: object, invocation: Invocation, text: str) -> None:
+    """Write a line to stderr, on a row of its own."""
+    if isinstance(show, _Printed):
+        show.end_line()
+    notice(invocation, text)
+
+
+def _report(held: Opened, turn: Answer, out: Path | None, calls: list[dict[str, Any]]) -> dict[str, Any]:
     recording = None if held.recording is None else str(held.recording)
     report: dict[str, Any] = {
         "text": turn.text,
@@ -191,6 +217,7 @@ def _report(held: Opened, turn: Answer, out: Path | None) -> dict[str, Any]:
         "timings": None if turn.timings is None else msgspec.to_builtins(turn.timings),
         "usage": None if turn.usage is None else msgspec.to_builtins(turn.usage),
         "tool_calls": len(turn.tool_calls),
+        "calls": calls,
         "unreadable": turn.unreadable,
         "session_id": held.session.session_id,
         "model": held.session.model,

@@ -65,6 +65,17 @@ class Screen(Protocol):
         """Show a line that was typed, unless the terminal did so itself."""
         ...
 
+    def pin(self, key: str, text: str, *, passing: bool = False) -> None:
+        """Keep a line in sight until `unpin`; another one under the same key takes its place.
+
+        Where no line can be redrawn, it is shown once; if passing, only now and then, and the first one not at all.
+        """
+        ...
+
+    def unpin(self, key: str) -> None:
+        """Take a line that was pinned off the screen, where that can be done."""
+        ...
+
     def stop(self) -> None:
         """Make `run` return soon."""
         ...

@@ -55,12 +55,14 @@ def command_session(
     log_to: Callable[[str], None] | None = None,
     *,
     sound: ChooseSound = lambda settings: (settings, None),
+    asks: bool = False,
 ) -> Iterator[tuple[Opened, Interruption]]:
     """Hold a session open while the block runs.
 
     A signal closes the session, which wakes whoever waits for it, until the block puts another action in charge.
     log_to: takes log lines in place of stderr. sound: chooses microphone and speaker, and returns with them the
-    settings that fit. It is called here because signals must be taken before any thread starts.
+    settings that fit. It is called here because signals must be taken before any thread starts. asks: whoever holds the
+    session asks people whether tools may run.
     """
     grace_s = settings.limits.close_timeout_s + _GRACE_S
     with logging_as_set(settings, log_to, told=_TOLD), interruption(grace_s) as state:
@@ -68,7 +70,8 @@ def command_session(
         try:
             settings, chosen = sound(settings)
             prepared = lambda session: state.handle(lambda _which: close_soon(session))  # noqa: E731
-            with opened(settings, prepared=prepared, sound=chosen) as held:
+            tell = lambda text: notice(invocation, text)  # noqa: E731
+            with opened(settings, prepared=prepared, sound=chosen, asks=asks, tell=tell) as held:
                 folder = held.recording
                 notice(invocation, held.greeting)
                 yield held, state

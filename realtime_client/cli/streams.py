@@ -6,6 +6,7 @@ be written there is dropped, and the command goes on.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -61,6 +62,20 @@ def prepare() -> bool:
     if sys.stdout is None or sys.stdout is sys.__stdout__:
         sys.stdout = _text(_Output(1, "wb", closefd=False), cast("io.TextIOWrapper | None", sys.stdout))
     return is_open
+
+
+def output(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return a stream that is standard output by another descriptor; that stays open when the stream is gone."""
+    return _text(_Output(number, "wb", closefd=False), like)
+
+
+def take_over(own: io.TextIOWrapper, other: io.TextIOWrapper) -> None:
+    """End a stream that `output` made; a fault that it met is standard output's, found when the command ends."""
+    with contextlib.suppress(OSError):
+        other.close()
+    raw, met = (getattr(each.buffer, "raw", None) for each in (own, other))
+    if isinstance(raw, _Output) and isinstance(met, _Output):
+        raw.fault = raw.fault or met.fault
 
 
 def _text(file: io.FileIO, like: io.TextIOWrapper | None) -> io.TextIOWrapper:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Self
 
+from realtime_client import updates as up
 from realtime_client.deadline import Deadline
 from realtime_client.errors import RealtimeError, TimeLimitError
 from realtime_client.session.answer import Answer, TurnFollower
@@ -49,14 +50,21 @@ class Feeder:
 class TurnWaiter:
     """Waits for one turn, and knows when to give up.
 
-    show: takes the answer's text. tell: takes a line for people about something that is not part of the answer.
-    timeout_s: counts from the moment when all has been sent; a slow reader's time does not count.
+    show: takes the answer's text. tell: takes a line for people about something that is not part of the answer. watch:
+    gets every update, before it counts. timeout_s: counts from the moment when all has been sent; a slow reader's time
+    does not count.
     """
 
     def __init__(
-        self, session: Session, timeout_s: float, show: Callable[[str], object], tell: Callable[[str], object]
+        self,
+        session: Session,
+        timeout_s: float,
+        show: Callable[[str], object],
+        tell: Callable[[str], object],
+        watch: Callable[[up.Update], object] = bool,
     ) -> None:
         self._session = session
+        self._watch = watch
         self._timeout_s = timeout_s
         self._turn = TurnFollower(
             None, session.output_format, show=show, tell=tell, tools_run=session.tooling is not None
@@ -99,7 +107,9 @@ class TurnWaiter:
 
     def _take_one(self, updates: Subscription) -> None:
         try:
-            self._turn.take(next(updates))
+            update = next(updates)
+            self._watch(update)
+            self._turn.take(update)
         except TimeoutError:
             pass  # the reasons to stop waiting are checked between updates
         except StopIteration:

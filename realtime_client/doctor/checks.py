@@ -167,7 +167,7 @@ def check_key(settings: Settings) -> Check:
 def check_handshake(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Handshake:
     """Open a session, measure the round trip, close it. Nothing is recorded."""
     limits = msgspec.structs.replace(settings.limits, ping_interval_s=0.05)
-    quick = dataclasses.replace(settings, record=False, limits=limits)
+    quick = dataclasses.replace(settings, record=False, limits=limits, tool_files=(), mcp=None)
     try:
         place = realtime_target.endpoint(settings)
         where = shown_url(place.url) if place.url else place.name

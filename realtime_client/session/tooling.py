@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+NOBODY = "nobody is here who could allow it"
+"""Why a call is refused that somebody would have to allow."""
+
+
+class ToolView(NamedTuple):
+    """A tool as people see it. origin: where it comes from. verdict: what becomes of a call: ask, always or never."""
+
+    name: str
+    origin: str
+    verdict: str
 
 
 class Tooling(Protocol):
@@ -22,4 +33,8 @@ class Tooling(Protocol):
     @property
     def busy(self) -> int:
         """How many calls wait, are asked about, or are worked on."""
+        ...
+
+    def tools(self) -> list[ToolView]:
+        """Return all tools that the model may call now."""
         ...

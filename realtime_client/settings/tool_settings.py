@@ -6,24 +6,25 @@ raises ValueError or TypeError with the end of a sentence, as in `values`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from realtime_client.errors import UsageError
-from realtime_client.secret import Secret, names_secret, shown_url, url_secrets
+from realtime_client.secret import Secret, names_secret
 from realtime_client.settings import values as read
+
+if TYPE_CHECKING:
+    from realtime_client.tools.mcp.spec import McpServerSpec
 
 NONE = "none"
 """In place of a list: nothing, whatever weaker sources say."""
 _MOST = 256
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
-
-Servers = list[str] | dict[str, dict[str, Any]]
 
 
 def files(raw: Any) -> tuple[Path, ...]:
@@ -55,19 +56,39 @@ def servers(raw: Any) -> Secret:
     """Read MCP servers: commands and URLs, one a line; or a table for each server. Keys may stand in all of these."""
     if isinstance(raw, Secret):
         raw = json.loads(raw.reveal())
-    if isinstance(raw, Mapping):
-        for name, table in raw.items():
-            if not _NAME.fullmatch(name):
-                raise ValueError("names a server otherwise than by letters, digits, _ and -, at most 40")
-            if not isinstance(table, Mapping):
-                raise ValueError(f"must hold a section for each server, such as [mcp.{name}]")
-        return Secret(_as_json(raw))
-    return Secret(_as_json([read.word(each) for each in _several(raw, "\n")]))
+    found = Secret(_as_json(raw if isinstance(raw, Mapping) else [read.word(each) for each in _several(raw, "\n")]))
+    try:
+        server_specs(found)
+    except UsageError as error:
+        raise ValueError(f"cannot be used: {error}") from None
+    return found
 
 
-def server_list(value: Secret | None) -> Servers:
-    """Return servers as `servers` read them: commands and URLs, or a table for each."""
-    return [] if value is None else cast("Servers", json.loads(value.reveal()))
+def server_specs(value: Secret | None, variables: Sequence[str] = ()) -> tuple[McpServerSpec, ...]:
+    """Return the servers that `servers` read. variables: which of the environment those are given that have no table.
+
+    Errors: UsageError.
+    """
+    if value is None:
+        return ()
+    from realtime_client.tools.mcp import spec
+
+    found = json.loads(value.reveal())
+    if isinstance(found, dict):
+        return spec.server_specs(sections=found)
+    return tuple(dataclasses.replace(each, env=tuple(variables)) for each in spec.server_specs(found))
+
+
+def shown_servers(value: Secret) -> list[str]:
+    """Return one line for each server, without what is secret."""
+    return [f"{each.name}: {each.shown}" for each in server_specs(value)]
+
+
+def server_secrets(value: Secret | None, variables: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Return what must not be shown of servers: their headers and keys, and the variables that they are given."""
+    found = server_specs(value, variables)
+    given = {name for each in found for name in each.env if names_secret(name)}
+    return [*(secret for each in found for secret in each.secrets), *(environ[n] for n in given if environ.get(n))]
 
 
 def _several(raw: Any, separators: str) -> list[Any]:
@@ -94,52 +115,3 @@ def _as_json(raw: Any) -> str:
         return json.dumps(raw)
     except (TypeError, ValueError):
         raise ValueError("holds something else than texts, numbers, lists and tables") from None
-
-
-# --- what is shown ----------------------------------------------------------------------------------------------------
-
-
-def shown_servers(value: Secret) -> list[str]:
-    """Return one line for each server: where it is, without what may be secret in that."""
-    found = server_list(value)
-    if isinstance(found, list):
-        return [_shown_place(each) for each in found]
-    return [f"{name}: {_shown_place(_place(table))}" for name, table in found.items()]
-
-
-def _place(table: Mapping[str, Any]) -> str:
-    return str(table.get("url") or table.get("command") or "")
-
-
-def _shown_place(text: str) -> str:
-    """A URL without its keys; of a command only the program, since any argument may be a key."""
-    if "://" in text:
-        return shown_url(text)
-    program, *more = text.split()[:2] or [""]
-    return f"{program} ..." if more else program
-
-
-def server_secrets(value: Secret | None, variables: Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what must not be shown of servers: headers, keys in URLs, and variables by whose name they are secrets."""
-    found = server_list(value)
-    tables = found.values() if isinstance(found, dict) else [{"url": each} for each in found]
-    for table in tables:
-        yield from url_secrets(_place(table))
-        yield from _values(table.get("headers"))
-        for name, text in _pairs(table.get("env")):
-            if names_secret(name):
-                yield text
-    for name in variables:
-        if names_secret(name) and environ.get(name):
-            yield environ[name]
-
-
-def _pairs(table: Any) -> Iterator[tuple[str, str]]:
-    for name, text in table.items() if isinstance(table, dict) else ():
-        if isinstance(text, str):
-            yield name, text
-
-
-def _values(table: Any) -> Iterator[str]:
-    for _, text in _pairs(table):
-        yield text.removeprefix("Bearer ").removeprefix("Basic ")

@@ -25,6 +25,7 @@ from realtime_client.escape import one_line
 from realtime_client.logs import Log
 from realtime_client.session.session import Session
 from realtime_client.session.threads import Worker, join_all
+from realtime_client.session.tooling import NOBODY, ToolView
 
 from .approval import Policy
 from .book import CallBook, Work
@@ -37,7 +38,6 @@ _log = Log("tools")
 _MOST_LEFT = 64
 """Threads of tools that go on though their call is over; beyond that no call is begun."""
 _MOST_REFUSED = 1_024
-_NOBODY = "nobody is here who could allow it"
 
 
 class ToolRunner:
@@ -207,7 +207,7 @@ class ToolRunner:
         elif verdict == "never":
             self._cut_off(work, "refused", "this tool is not allowed")
         elif not self._asks:
-            self._cut_off(work, "refused", _NOBODY)
+            self._cut_off(work, "refused", NOBODY)
         else:
             with self._changed:
                 self._book.asked(work, self._clock.monotonic())
@@ -231,7 +231,7 @@ class ToolRunner:
                 while len(self._remote) > self._limits.open_calls:
                     del self._remote[next(iter(self._remote))]
             return
-        reason = {"always": "", "never": "this tool is not allowed", "ask": _NOBODY}[verdict]
+        reason = {"always": "", "never": "this tool is not allowed", "ask": NOBODY}[verdict]
         with contextlib.suppress(RealtimeError):  # the session is over
             self._session.approve(asked.request_id, approve=not reason, reason=reason or None)
         self._decided(asked.request_id, asked.name, approved=not reason, reason=reason)
@@ -351,6 +351,11 @@ class ToolRunner:
         """How many calls wait, are asked about, or are worked on."""
         with self._changed:
             return len(self._book)
+
+    def tools(self) -> list[ToolView]:
+        """See `Tooling`."""
+        named = sorted(self._toolbox.named.items())
+        return [ToolView(name, tool.origin, self._policy.verdict(name, tool)) for name, tool in named]
 
     @property
     def left(self) -> int:
