@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from realtime_client import updates as up
 from realtime_client.cli.screen import Screen
-from realtime_client.cli.tool_lines import call_text, finished_text, progress_text, question
+from realtime_client.cli.tool_lines import call_text, finished_text, how_far, progress_text, question
 from realtime_client.deadline import Clock
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
@@ -85,9 +85,8 @@ class ChatTools:
         self._screen.pin(update.call_id, f"[{one_line(update.name, 64)} ...]", passing=True)
 
     def _progress(self, update: up.ToolProgress) -> None:
-        line = progress_text(update)
-        if self._note(update.call_id, at=line):
-            self._screen.pin(update.call_id, line, passing=True)
+        if self._note(update.call_id, at=how_far(update)):
+            self._screen.pin(update.call_id, progress_text(update), passing=True)
 
     def _note(self, call_id: str, **more: Any) -> bool:
         with self._lock:
@@ -187,5 +186,5 @@ class ChatTools:
     def _row(self, each: _Call, *, asked: bool) -> str:
         at = "is asked about" if asked else "waits"
         if each.since_s is not None:
-            at = f"{self._clock.monotonic() - each.since_s:.1f} s {each.at}".rstrip()
+            at = f"{self._clock.monotonic() - each.since_s:.1f} s{', ' if each.at else ''}{each.at}"
         return f"[call {each.number}: {call_text(each.call.name, each.call.arguments)}: {at}]"

@@ -23,6 +23,7 @@ _COMMANDS = {
     "devices": "List speakers and microphones, try them, and choose.",
     "models": "Weights of speech and text models: list, get, check, remove.",
     "tools": "What models could call: MCP servers, their tools, resources and prompts.",
+    "approvals": "What tools may do without a question: list it, forget it.",
     "settings": "Show what is in force and where each value came from.",
     "check": "Find every mistake in scenario files.",
     "compare": "What changed between two runs, and what is only chance.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from realtime_client.cli.wrapping import wrap
 from realtime_client.escape import one_line
 
 _MOST_PASSING = 4
@@ -38,7 +39,9 @@ class Pins:
         passing = [_cut(line, width, cells) for line, passes in lines if passes]
         more = len(passing) - _MOST_PASSING
         told = [f"[... and {more} more]"] if more > 0 else []
-        return "\n".join([*passing[:_MOST_PASSING], *told, *(line for line, passes in lines if not passes)])
+        rest = "\n".join(line for line, passes in lines if not passes)
+        rows, last = wrap(rest, width, cells)
+        return "\n".join([*passing[:_MOST_PASSING], *told, *rows, *([last] if last else [])])
 
 
 def _cut(line: str, width: int, cells: Callable[[str], int]) -> str:

@@ -45,9 +45,14 @@ def question(asked: up.ApprovalRequested, number: int = 1, of: int = 1) -> str:
 
 
 def progress_text(update: up.ToolProgress) -> str:
-    """Return how far a call is."""
-    parts = [part for part in (one_line(update.text, _SHORT), _share(update.done, update.total)) if part]
-    return f"[{one_line(update.name, _NAME)}: {', '.join(parts)}]" if parts else f"[{one_line(update.name, _NAME)} ...]"
+    """Return a line on how far a call is."""
+    at = how_far(update)
+    return f"[{one_line(update.name, _NAME)}: {at}]" if at else f"[{one_line(update.name, _NAME)} ...]"
+
+
+def how_far(update: up.ToolProgress) -> str:
+    """Return what a tool tells of its progress; '' for nothing."""
+    return ", ".join(part for part in (one_line(update.text, _SHORT), _share(update.done, update.total)) if part)
 
 
 def _share(done: float | None, total: float | None) -> str:

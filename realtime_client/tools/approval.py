@@ -33,6 +33,11 @@ def rule(text: str) -> Rule:
     return Rule(pattern or "*", verdict)  # type: ignore[arg-type]  # one of VERDICTS
 
 
+def fits(pattern: str, name: str, origin: str) -> bool:
+    """Whether a rule's pattern is about a tool."""
+    return any(fnmatch.fnmatchcase(text, pattern) for text in (name, f"{origin.removeprefix('mcp ')}/{name}"))
+
+
 class Memory(Protocol):
     """Keeps what was remembered on request."""
 
@@ -74,9 +79,8 @@ class Policy:
     def verdict(self, name: str, tool: Tool | None = None, *, origin: str = "") -> Verdict:
         """What becomes of a call. tool: None for one that the model's server runs, of `origin`."""
         origin = tool.origin if tool is not None else origin
-        short = origin.removeprefix("mcp ")
         for each in self._rules:
-            if any(fnmatch.fnmatchcase(text, each.pattern) for text in (name, f"{short}/{name}")):
+            if fits(each.pattern, name, origin):
                 return each.verdict
         kept = self._memory.get(key_of(name, tool, origin=origin))
         if kept is not None:
