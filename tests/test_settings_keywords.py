@@ -14,10 +14,9 @@ from realtime_client.chat.limits import ChatLimits
 from realtime_client.errors import UsageError
 from realtime_client.opening import connect, connect_text
 from realtime_client.secret import Secret
-from realtime_client.session.limits import Limits
+from realtime_client.session.limits import Limits, ToolLimits
 from realtime_client.settings import SPECS, TOOL_LIMITS, Settings, load_settings
 from realtime_client.settings.keywords import Keywords
-from realtime_client.tools.limits import ToolLimits
 
 ROOT = Path(__file__).parents[1]
 HINTS = get_type_hints(Keywords)

@@ -27,9 +27,9 @@ from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ToolError, UsageError
 from realtime_client.handover import StandbyClient
 from realtime_client.local.brain import CallTool, Say
+from realtime_client.session.limits import ToolLimits
 from realtime_client.tools.approval import InMemory, Policy, rule
 from realtime_client.tools.book import CallBook
-from realtime_client.tools.limits import ToolLimits
 from realtime_client.tools.runner import ToolRunner
 from realtime_client.tools.telling import Reporter, shortened
 from realtime_client.tools.tool import ToolContext

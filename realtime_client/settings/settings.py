@@ -15,10 +15,9 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from realtime_client.chat.limits import ChatLimits, WhenFull
 from realtime_client.secret import Secret, basic_credentials, shown_url, url_secrets
-from realtime_client.session.limits import Limits
+from realtime_client.session.limits import Limits, ToolLimits
 from realtime_client.settings import tool_settings
 from realtime_client.settings import values as read
-from realtime_client.tools.limits import ToolLimits
 
 MODALITIES = ("audio", "text")
 TURN_DETECTIONS = ("server_vad", "semantic_vad", "ptt", "none")

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from realtime_client import updates as up
+from realtime_client.session.limits import ToolLimits
 
-from .limits import ToolLimits
 from .tool import Tool, ToolContext
 
 Stage = Literal["called", "asked", "waiting", "running", "over"]

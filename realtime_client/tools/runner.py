@@ -23,13 +23,13 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import RealtimeError, ToolError
 from realtime_client.escape import one_line
 from realtime_client.logs import Log
+from realtime_client.session.limits import ToolLimits
 from realtime_client.session.session import Session
 from realtime_client.session.threads import Worker, join_all
 from realtime_client.session.tooling import NOBODY, ToolView
 
 from .approval import Policy
 from .book import CallBook, Work
-from .limits import ToolLimits
 from .telling import Reporter, error_result, sayable, shortened
 from .tool import BadArgumentsError, Tool, ToolCancelledError, ToolContext
 from .toolbox import Toolbox
