@@ -38,13 +38,14 @@ if TYPE_CHECKING:
 
     from .chat.session import ChatSession
     from .handover import StandbyClient
+    from .toolset import Offered
 
 S = TypeVar("S", bound=Session)
 T = TypeVar("T")
 
 
 def connect(
-    settings: Settings | None = None, *, tools: Sequence[opening.Offered] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
 ) -> Connecting[RealtimeClient]:
     """Open a session at `async with`, and close it with all that belongs to it; see `realtime_client.connect`.
 
@@ -54,7 +55,7 @@ def connect(
 
 
 def connect_text(
-    settings: Settings | None = None, *, tools: Sequence[opening.Offered] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
 ) -> Connecting[ChatSession]:
     """Do as `connect` for a text model; see `realtime_client.connect_text`."""
     return _connecting(opening.connect_text(settings, tools=tools, **values))

@@ -25,8 +25,8 @@ from realtime_client.settings import FLAG, SPECS, Settings, load_settings, recor
 from realtime_client.settings.keywords import Keywords
 from realtime_client.settings.providers import PROVIDERS, brains, chain, is_text
 from realtime_client.settings.target import endpoint, realtime_model, session_config, target
-from realtime_client.settings.tool_settings import server_specs
 from realtime_client.telemetry.session_log import SessionLog
+from realtime_client.toolset import no_tools, run_tools, toolbox_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,15 +36,9 @@ if TYPE_CHECKING:
     from realtime_client.chat.session import ChatSession
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
-    from realtime_client.tools.approval import Policy
-    from realtime_client.tools.tool import Tool
-    from realtime_client.tools.toolbox import Toolbox
-
-    Offered = Tool | Callable[..., object]
+    from realtime_client.toolset import Offered
 
 _log = Log("settings")
-_TOOLS_END_S = 1.0
-"""What a tool that works on a call may take to end when the session does; then it is left behind."""
 Prepared = Callable[[Session], object]
 S = TypeVar("S", bound=Session)
 
@@ -152,6 +146,7 @@ def opened(
     offered: Sequence[ToolSpec] = (),
     asks: bool = False,
     tell: Callable[[str], object] = bool,
+    starting: Callable[[Callable[[], object]], object] = bool,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Iterator[Opened]:
     """Hold a session open. prepared: gets the session before it connects, for example to close it.
@@ -159,15 +154,16 @@ def opened(
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
     is, for those who listen in another way. tools: what the model may call; they are run. offered: what it may call
     and the caller answers by itself. asks: somebody can be asked whether a call is allowed. tell: takes a line for
-    people about what takes its time. loop: as that of `Connecting`.
+    people about what takes its time. starting: gets what ends the wait for servers of tools, before they are started.
+    loop: as that of `Connecting`.
     """
     with ExitStack() as stack:
-        toolbox = _toolbox(settings, tools, stack, tell)
+        toolbox = toolbox_of(settings, tools, stack, tell=tell, starting=starting)
         if toolbox is None and not offered and (asks or settings.approve):
-            toolbox = _no_tools()  # of ours: the server's own are decided about all the same
+            toolbox = no_tools()
         specs = offered if toolbox is None else (*toolbox.specs, *offered)
         session, recorder, whom = _session(settings, stack, sound, heard_ms, specs)
-        end_tools = stack.callback(_run_tools(settings, session, toolbox, asks=asks, loop=loop))
+        end_tools = stack.callback(run_tools(settings, session, toolbox, asks=asks, loop=loop))
         session.observe(SessionLog(session).observe)
         if settings.metrics_port or settings.otel:
             _observe(session, settings, sound, stack)
@@ -189,63 +185,6 @@ def opened(
         greeting = f"{whom(session)}; " + ("nothing is recorded" if folder is None else f"recording into {folder}")
         date = session.server_date if isinstance(session, RealtimeClient) else ""
         yield Opened(session, greeting, folder, local, sound, date)
-
-
-def _toolbox(
-    settings: Settings, tools: Sequence[Offered], stack: ExitStack, tell: Callable[[str], object]
-) -> Toolbox | None:
-    """Return the tools that the model may call; None if there are none. Servers of tools are started."""
-    servers = server_specs(settings.mcp, settings.mcp_env)
-    if not (tools or settings.tool_files or servers):
-        return None
-    from realtime_client.tools.files import load_tools
-    from realtime_client.tools.functions import as_tool
-    from realtime_client.tools.toolbox import Toolbox
-
-    own = [as_tool(each) for each in tools]
-    toolbox = Toolbox((*own, *(tool for path in settings.tool_files for tool in load_tools(path))))
-    if servers:
-        from realtime_client.tools.mcp.servers import McpServers
-
-        running = McpServers(servers, toolbox, tell=tell)
-        stack.callback(running.close)
-        running.start()
-    return toolbox
-
-
-def _no_tools() -> Toolbox:
-    from realtime_client.tools.toolbox import Toolbox
-
-    return Toolbox()
-
-
-def tool_policy(settings: Settings) -> Policy:
-    """Return what decides which tools may run: the rules of the settings, then what the user had remembered."""
-    from realtime_client.tools.approval import Policy, Rule, rule
-    from realtime_client.tools.memory import FileMemory
-
-    servers = server_specs(settings.mcp)
-    of_servers = [Rule(f"{each.name}/*", each.approve) for each in servers if each.approve is not None]
-    return Policy([*map(rule, settings.approve), *of_servers], FileMemory())
-
-
-def _run_tools(
-    settings: Settings,
-    session: Session,
-    toolbox: Toolbox | None,
-    *,
-    asks: bool,
-    loop: asyncio.AbstractEventLoop | None,
-) -> Callable[[], object]:
-    """Run the calls of a session's tools; returns what ends that."""
-    if toolbox is None:
-        return bool
-    from realtime_client.tools.runner import ToolRunner
-
-    policy = tool_policy(settings)
-    runner = ToolRunner(session, toolbox, policy, asks=asks, limits=settings.tool_limits, loop=loop)
-    runner.start()
-    return lambda: runner.close(_TOOLS_END_S)
 
 
 def _session(

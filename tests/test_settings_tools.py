@@ -10,11 +10,11 @@ import pytest
 from cli_helpers import realtime
 
 from realtime_client.errors import UsageError
-from realtime_client.opening import tool_policy
 from realtime_client.recording.folder import SESSION
 from realtime_client.session.limits import ToolLimits
 from realtime_client.settings import SPECS, Settings, config_path, load_settings
 from realtime_client.settings.tool_settings import server_specs
+from realtime_client.toolset import tool_policy
 
 KEY = "sk-abcdefghijklmnop-1234"
 CONFIG = f"""

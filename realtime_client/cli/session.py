@@ -69,9 +69,14 @@ def command_session(
         folder = None
         try:
             settings, chosen = sound(settings)
-            prepared = lambda session: state.handle(lambda _which: close_soon(session))  # noqa: E731
-            tell = lambda text: notice(invocation, text)  # noqa: E731
-            with opened(settings, prepared=prepared, sound=chosen, asks=asks, tell=tell) as held:
+            with opened(
+                settings,
+                prepared=lambda session: state.handle(lambda _which: close_soon(session)),
+                sound=chosen,
+                asks=asks,
+                tell=lambda text: notice(invocation, text),
+                starting=lambda close: state.handle(lambda _which: _soon(close)),
+            ) as held:
                 folder = held.recording
                 notice(invocation, held.greeting)
                 yield held, state
@@ -82,12 +87,15 @@ def command_session(
 
 def close_soon(session: Session, after_s: float = 0.0) -> bool:
     """Close a session from where nobody may wait; returns True: the signal behind it ends the command."""
+    return _soon(session.close, after_s)
 
-    def close() -> None:
-        with contextlib.suppress(Exception):  # the thread that holds the session gets the same error and reports it
-            session.close()
 
-    closing = threading.Timer(after_s, close)
+def _soon(close: Callable[[], object], after_s: float = 0.0) -> bool:
+    def do() -> None:
+        with contextlib.suppress(Exception):  # the thread that holds it gets the same error and reports it
+            close()
+
+    closing = threading.Timer(after_s, do)
     closing.name, closing.daemon = "realtime-close", True
     closing.start()
     return True
