@@ -45,7 +45,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (
             [""],
             {"chat", "say", "run", "serve", "doctor", "devices", "models", "settings", "check", "compare", "report"}
-            | {"recover", "tools"},
+            | {"recover", "tools", "approvals"},
         ),
         (["--"], {"--help", "--version"}),
         (["say", "--mod"], {"--model", "--modality"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import stat
 import sys
@@ -692,3 +693,17 @@ def test_a_piped_chat_refuses_and_says_how_to_allow(tools):
     done = realtime("chat", "--local", "--text", "--no-record", "--tools", tools, stdin="send a mail to Bob")
     assert done.returncode == 0
     assert "--approve send_mail=always allows it" in done.stderr
+
+
+# --- MCP servers ------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_the_wait_for_a_server_that_does_not_answer(tmp_path):
+    os.mkfifo(tmp_path / "up")
+    server = f"sh -c 'echo up > {tmp_path}/up; exec sleep 60'"
+    with started("say", "Hi?", "--local", "--text", "--no-record", "--mcp", server) as process:
+        assert (tmp_path / "up").read_text() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=LIMIT_S) == 130
+        told = process.stderr.read()
+    assert re.fullmatch("(waiting for the MCP server .*\n)?", told)
