@@ -25,8 +25,8 @@ from realtime_client.changes import ToolSpec
 from realtime_client.local import LocalServer
 from realtime_client.local.brain import BrainTurn, CallTool, Say
 from realtime_client.local.parts import Parts
+from realtime_client.session.limits import ToolLimits
 from realtime_client.session.session import Session
-from realtime_client.tools.limits import ToolLimits
 from realtime_client.tools.tool import Tool, ToolContext
 
 WAIT_S = 30.0
