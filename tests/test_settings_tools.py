@@ -195,3 +195,13 @@ def test_rules_of_flags_come_before_those_of_servers(name, origin, verdict):
 
 def test_a_setting_made_by_a_program_has_absolute_paths():
     assert Settings(tool_files=(Path("a.py"),)).tool_files == (Path.cwd() / "a.py",)
+
+
+def test_a_run_takes_no_tools_of_the_settings(tmp_path):
+    config('tool_files = ["/none/there.py"]\n[mcp.time]\ncommand = "none-there"')
+    (tmp_path / "hello.yaml").write_text("name: hello\nturns:\n  - text: Hello\n")
+    done = realtime("run", "--local", "--fast", "--out", str(tmp_path / "run"), str(tmp_path / "hello.yaml"))
+    assert done.returncode == 0, done.stderr + done.stdout
+    (folder,) = (tmp_path / "run" / "sessions").iterdir()
+    written = json.loads((folder / SESSION).read_text())["settings"]
+    assert (written["tool_files"], written.get("mcp")) == ([], None)
