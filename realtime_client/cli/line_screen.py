@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
@@ -27,6 +26,7 @@ from realtime_client.cli.screen import (
 )
 from realtime_client.cli.status import Fragment, status_row
 from realtime_client.cli.talk_key import ASK, DISABLE, ENABLE, KeyReports
+from realtime_client.cli.terminal import keyboard, terminal, terminal_settings
 from realtime_client.escape import printable
 
 _STATUS_S = 0.1
@@ -55,7 +55,7 @@ class LineScreen:
         self._pending = Pending()
         self._interrupts = Interrupts()
         self._fault: BaseException | None = None
-        self._cooked = _terminal_settings()
+        self._cooked = terminal_settings()
         self._row = ""
         self._pins = Pins()
         self._stopped = False
@@ -327,8 +327,8 @@ class LineScreen:
             ),
             key_bindings=self._keys(editor),
             erase_when_done=True,
-            output=_terminal(self._lost),
-            input=_keyboard(self._keys_of),
+            output=terminal(self._lost),
+            input=keyboard(self._keys_of),
         )
 
     def _styled_status(self) -> Any:
@@ -363,47 +363,3 @@ class LineScreen:
 def _words(status: list[Fragment]) -> list[Fragment]:
     """Return a row without its levels."""
     return [fragment for fragment in status if not fragment[0].startswith("bar")]
-
-
-def _terminal_settings() -> Any:
-    """Return the terminal's current settings, None where they cannot be read."""
-    with contextlib.suppress(Exception):  # Windows has no such module
-        import termios
-
-        return termios.tcgetattr(0)
-    return None
-
-
-def _terminal(lost: Callable[[], None]) -> Any:
-    """Return the terminal without cursor position reports: nothing here needs them, and slow lines echo them.
-
-    lost: called instead of raising when it takes no more output.
-    """
-    if sys.platform == "win32":
-        from prompt_toolkit.output import create_output
-
-        return create_output()
-    from prompt_toolkit.output.vt100 import Vt100_Output
-
-    class Terminal(Vt100_Output):
-        def flush(self) -> None:
-            try:
-                super().flush()
-            except OSError:
-                lost()
-
-    output = Terminal.from_pty(sys.stdout, term=os.environ.get("TERM"))
-    output.enable_cpr = False
-    return output
-
-
-def _keyboard(sift: Callable[[str], str]) -> Any:
-    """Return the terminal's input, each piece of which goes through `sift` before it is taken for keys."""
-    from prompt_toolkit.input import create_input
-
-    keyboard: Any = create_input()
-    parser = getattr(keyboard, "vt100_parser", None)
-    if parser is not None:  # Windows has none, and no such reports either
-        feed = parser.feed
-        parser.feed = lambda data: feed(sift(data))
-    return keyboard
