@@ -16,9 +16,8 @@ from realtime_client.chat.limits import ChatLimits
 from realtime_client.errors import UsageError
 from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import shown_url
-from realtime_client.session.limits import Limits
+from realtime_client.session.limits import Limits, ToolLimits
 from realtime_client.settings import values as read
-from realtime_client.tools.limits import ToolLimits
 
 from .settings import (
     CHAT_NAMES,
