@@ -744,7 +744,7 @@ def test_help_has_the_flags_of_text_models_in_sections_of_their_own(command: str
     assert main([command, "--help"]) == 0
     sections = dict(re.findall(r"^(\w[\w ]*):\n((?:  .*\n?|\n)+)", capsys.readouterr().out, re.MULTILINE))
     flags = {title: set(re.findall(r"^  (--[\w-]+)", text, re.MULTILINE)) for title, text in sections.items()}
-    of_runs = set() if command == "run" else {"--filter"}  # there it chooses scenarios
+    of_runs = set() if command == "run" else {"--filter", "--brain"}  # there the one chooses scenarios
     assert flags["Text models"] == of_runs | {
         "--fallback", "--no-fallback-on-error", "--no-streaming", "--temperature", "--think", "--context"
     }  # fmt: skip
