@@ -242,6 +242,17 @@ def test_without_a_question_yes_is_said_to_the_model():
     assert (stage.session.sent, stage.session.decided) == (["yes"], [])
 
 
+def test_a_line_that_was_being_typed_when_the_question_came_is_meant_for_the_model():
+    stage = Stage()
+    stage.chat.typed()
+    stage.see(call(), asked())
+    stage.chat.line("yes")
+    assert (stage.session.sent, stage.session.decided) == (["yes"], [])
+    stage.chat.typed()
+    stage.chat.line("y")
+    assert stage.session.decided == [("c1", True, False)]
+
+
 def test_questions_are_asked_one_after_the_other_the_oldest_first():
     stage = Stage()
     stage.see(call("c1", "a"), call("c2", "b"), call("c3", "c"), asked("c1", "a"), asked("c2", "b"), asked("c3", "c"))

@@ -193,6 +193,7 @@ class Chat:
     def typed(self) -> None:
         """Something was typed: Ctrl-C has to ask again before it ends the chat."""
         self._quits_until_s = None
+        self._tools.typed()
 
     def interrupt(self) -> None:
         """Take a Ctrl-C with nothing typed: it stops an answer that runs or sounds; else it cancels what tools do.

@@ -21,6 +21,7 @@ HELP = """\
 _USAGE = ".tools lists the tools; .tools cancel [N] cancels all calls, or number N"
 _QUESTION = "question"
 _MOST_CALLS = 1_024
+_MID_LINE_S = 1.0
 _ANSWERS = {  # whether it is allowed, whether that is remembered
     **dict.fromkeys(("y", "yes"), (True, False)),
     **dict.fromkeys(("n", "no"), (False, False)),
@@ -49,6 +50,9 @@ class ChatTools:
         self._count = 0
         self._calls: dict[str, _Call] = {}
         self._questions: dict[str, up.ApprovalRequested] = {}
+        self._shown = ""  # the question that is shown
+        self._key_s: float | None = None  # when the last key of the present line was pressed
+        self._mid_line = False  # somebody was typing when the question came
         self.shows: dict[type[up.Update], Callable[[Any], None]] = {
             up.ToolStarted: self._started,
             up.ToolProgress: self._progress,
@@ -132,16 +136,28 @@ class ChatTools:
         if first is None:
             self._screen.unpin(_QUESTION)
         else:
+            if first.request_id != self._shown:
+                key_s = self._key_s
+                self._shown = first.request_id
+                self._mid_line = key_s is not None and self._clock.monotonic() - key_s < _MID_LINE_S
             self._screen.pin(_QUESTION, question(first, of=waiting))
 
     # What the person says
 
+    def typed(self) -> None:
+        """A key was pressed."""
+        self._key_s = self._clock.monotonic()
+
     def answer(self, text: str) -> bool:
-        """Take a line as the answer to the oldest question; False if it is none. Errors: UsageError."""
+        """Take a line as the answer to the oldest question; False if it is none. Errors: UsageError.
+
+        A line that was being typed when the question came is meant for the model.
+        """
+        mid_line, self._mid_line, self._key_s = self._mid_line, False, None
         approve, remember = _ANSWERS.get(text.lower(), (None, False))
         with self._lock:
             first = next(iter(self._questions), None)
-        if approve is None or first is None:
+        if approve is None or first is None or mid_line:
             return False
         self._screen.echo(text)
         self._answered(first)

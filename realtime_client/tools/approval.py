@@ -97,5 +97,5 @@ def key_of(name: str, tool: Tool | None, *, origin: str) -> str:
 
     A tool that says something else of itself later is another tool, and is asked about anew.
     """
-    told = json.dumps(None if tool is None else msgspec.to_builtins(tool.spec), sort_keys=True)
+    told = json.dumps(None if tool is None else [tool.home, msgspec.to_builtins(tool.spec)], sort_keys=True)
     return f"{origin} {name} {hashlib.sha256(told.encode()).hexdigest()[:16]}"

@@ -37,5 +37,5 @@ def _taken(thing: object, path: Path) -> Tool:
     except UsageError as error:
         line = getattr(getattr(thing, "__code__", None), "co_firstlineno", None)
         raise UsageError(f"{path}{f':{line}' if line else ''}: {error}") from error
-    tool.origin, tool.allowed = path.name, False
+    tool.origin, tool.home, tool.allowed = path.name, str(path.absolute()), False
     return tool

@@ -24,9 +24,10 @@ class ToolCancelledError(ToolError):
 class Tool(ABC):
     """One tool.
 
-    spec: what the model is told of it. origin: where it comes from, for people and for what is remembered of approvals:
-    `weather.py`, `mcp time`. reads: it only reads, and changes nothing; None where nobody says so. allowed: the program
-    itself offers it, so that nobody has to be asked. timeout_s: longest work on one call; None for the usual limit.
+    spec: what the model is told of it. origin: where it comes from, for people: `weather.py`, `mcp time`. home: where
+    exactly that is, for what is remembered of approvals: the file's path, the server's command or URL. reads: it only
+    reads, and changes nothing; None where nobody says so. allowed: the program itself offers it, so that nobody has to
+    be asked. timeout_s: longest work on one call; None for the usual limit.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Tool(ABC):
     ) -> None:
         self.spec = spec
         self.origin = origin
+        self.home = ""
         self.reads = reads
         self.allowed = allowed
         self.timeout_s = timeout_s

@@ -41,6 +41,7 @@ class McpTool(Tool):
             reads=True if hints and hints.read_only_hint is True and hints.destructive_hint is not True else None,
             timeout_s=keeper.spec.timeout_s,
         )
+        self.home = keeper.spec.shown
         self._offered_name = offered.name
         self._keeper = keeper
         self._submit = submit
