@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from realtime_client.chat.session import ChatSession
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
+    from realtime_client.tools.approval import Policy
+    from realtime_client.tools.toolbox import Toolbox
     from realtime_client.toolset import Offered
 
 _log = Log("settings")
@@ -143,7 +145,8 @@ def opened(
     sound: LiveSound | None = None,
     heard_ms: HeardMs | None = None,
     tools: Sequence[Offered] = (),
-    offered: Sequence[ToolSpec] = (),
+    toolbox: Toolbox | None = None,
+    policy: Policy | None = None,
     asks: bool = False,
     tell: Callable[[str], object] = bool,
     starting: Callable[[Callable[[], object]], object] = bool,
@@ -152,29 +155,32 @@ def opened(
     """Hold a session open. prepared: gets the session before it connects, for example to close it.
 
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
-    is, for those who listen in another way. tools: what the model may call; they are run. offered: what it may call
-    and the caller answers by itself. asks: somebody can be asked whether a call is allowed. tell: takes a line for
-    people about what takes its time. starting: gets what ends the wait for servers of tools, before they are started.
-    loop: as that of `Connecting`.
+    is, for those who listen in another way. tools: what the model may call; they are run. toolbox: in place of
+    those and of the settings' own, for callers that fill it. policy: decides which calls may run; default: as the
+    settings say. asks: somebody can be asked whether a call is allowed. tell: takes a line for people about what takes
+    its time. starting: gets what ends the wait for servers of tools, before they are started. loop: as that of
+    `Connecting`.
     """
     with ExitStack() as stack:
-        toolbox = toolbox_of(settings, tools, stack, tell=tell, starting=starting)
-        if toolbox is None and not offered and (asks or settings.approve):
+        as_set = toolbox is None
+        if toolbox is None:
+            toolbox = toolbox_of(settings, tools, stack, tell=tell, starting=starting)
+        if toolbox is None and (asks or settings.approve):
             toolbox = no_tools()
-        specs = offered if toolbox is None else (*toolbox.specs, *offered)
+        specs = () if toolbox is None else toolbox.specs
         session, recorder, whom = _session(settings, stack, sound, heard_ms, specs)
-        end_tools = stack.callback(run_tools(settings, session, toolbox, asks=asks, loop=loop))
         session.observe(SessionLog(session).observe)
         if settings.metrics_port or settings.otel:
             _observe(session, settings, sound, stack)
         if prepared is not None:
             prepared(session)
+        end_tools = stack.callback(run_tools(settings, session, toolbox, policy, asks=asks, loop=loop))
         if sound is not None:
             stack.callback(sound.close)
         with _without_trace(session, recorder):
             stack.enter_context(session)
         stack.callback(end_tools)  # before the session does
-        if (tools or settings.tool_files or settings.mcp) and not session.facts.abilities.tools:
+        if as_set and (tools or settings.tool_files or settings.mcp) and not session.facts.abilities.tools:
             raise UsageError(
                 f"{session.model or 'this model'} calls no tools in this session: leave out --tools and --mcp"
             )

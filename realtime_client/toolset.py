@@ -96,16 +96,17 @@ def run_tools(
     settings: Settings,
     session: Session,
     toolbox: Toolbox | None,
+    policy: Policy | None = None,
     *,
     asks: bool,
     loop: asyncio.AbstractEventLoop | None,
 ) -> Callable[[], object]:
-    """Run the calls of a session's tools; returns what ends that."""
+    """Run the calls of a session's tools; returns what ends that. policy: default, as the settings say."""
     if toolbox is None:
         return bool
     from realtime_client.tools.runner import ToolRunner
 
-    policy = tool_policy(settings)
+    policy = policy or tool_policy(settings)
     runner = ToolRunner(session, toolbox, policy, asks=asks, limits=settings.tool_limits, loop=loop)
     runner.start()
     return lambda: runner.close(_END_S)

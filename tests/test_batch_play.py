@@ -19,11 +19,10 @@ from realtime_client.batch.judging.prices import is_own
 from realtime_client.batch.plan import Plan, give_secrets
 from realtime_client.batch.playing import play as play_module
 from realtime_client.batch.playing.play import play_case
-from realtime_client.batch.playing.tools import tool_output
 from realtime_client.batch.playing.turn import PlayedTurn
 from realtime_client.batch.playing.watch import Watch
 from realtime_client.batch.result import CaseResult
-from realtime_client.batch.scenario import Case, Scenario, Step, Tool
+from realtime_client.batch.scenario import Case, Scenario, Step
 from realtime_client.client.arrival import Lateness
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
@@ -210,13 +209,6 @@ def test_observers_are_told_when_a_tool_begins_and_is_done(server, broken, statu
 def only(told: list[up.Update], kind: type[up.Update]) -> up.Update:
     (found,) = [update for update in told if isinstance(update, kind)]
     return found
-
-
-def test_what_tools_give_back():
-    assert tool_output(Tool(name="a", returns="plain"), "a") == "plain"
-    assert tool_output(Tool(name="a", returns=[1]), "a") == "[1]"
-    assert tool_output(Tool(name="a", error="broken"), "a") == '{"error": "broken"}'
-    assert "there is no tool" in tool_output(None, "a")
 
 
 def test_a_flag_beats_the_scenario_which_beats_the_environment(server, monkeypatch):

@@ -48,11 +48,20 @@ class CheckResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ToolUse(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One call of a tool. arguments: as the model wrote them. output: what was sent back."""
+    """One call of a tool. arguments: as the model wrote them. output: what was sent back.
+
+    status: as of `updates.ToolFinished`; '' where the session was over before the call was. error: why it is not
+    completed. at_ms: when it came, in ms after the end of what the user said or wrote. duration_ms: of the tool's work;
+    None where it did not begin.
+    """
 
     name: str
     arguments: str
     output: str = ""
+    status: str = ""
+    error: str = ""
+    at_ms: float | None = None
+    duration_ms: float | None = None
 
 
 class StepResult(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -79,11 +79,10 @@ class ToolRunner:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take the session's calls from now on."""
+        """Take the session's calls from now on. The keeper's thread begins with the first."""
         self._session.tooling = self
-        self._remove = self._session.observe(self.observe)
+        self._remove = self._session.observe(self.observe, direct=True)
         self._toolbox.on_change = self._tools_changed
-        self._keeper.start()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel what runs, and join the threads. A tool that does not end by then is left behind, and named."""
@@ -145,7 +144,9 @@ class ToolRunner:
     def _do(self, what: Callable[[], object]) -> None:
         """Let the keeper do something."""
         with self._changed:
-            if len(self._todo) < _MOST_REFUSED:
+            if len(self._todo) < _MOST_REFUSED and not self._closing:
+                if self._keeper.thread.ident is None:
+                    self._keeper.start()
                 self._todo.append(what)
                 self._changed.notify_all()
 
@@ -260,17 +261,20 @@ class ToolRunner:
                     report=Reporter(work.call, self._tell, self._clock),
                     loop=self._loop,
                 )
-                worker = Worker(f"realtime-tool-{next(self._numbers)}", self._task(work), self._failed)
-                self._threads[worker.thread] = work
-                worker.start()
+                if work.tool is not None and not work.tool.instant:
+                    worker = Worker(f"realtime-tool-{next(self._numbers)}", self._task(work), self._failed)
+                    self._threads[worker.thread] = work
+                    worker.start()
+        for work in begun:
+            if work.tool is not None and work.tool.instant:
+                self._work(work)
 
     # --- a worker -----------------------------------------------------------------------------------------------------
 
     def _task(self, work: Work) -> Callable[[], None]:
         def run() -> None:
             try:
-                self._tell(up.ToolStarted(call_id=work.call.call_id, name=work.call.name))
-                self._run(work)
+                self._work(work)
             finally:
                 with self._changed:
                     del self._threads[threading.current_thread()]
@@ -278,7 +282,8 @@ class ToolRunner:
 
         return run
 
-    def _run(self, work: Work) -> None:
+    def _work(self, work: Work) -> None:
+        self._tell(up.ToolStarted(call_id=work.call.call_id, name=work.call.name))
         tool, context = work.tool, work.context
         assert tool is not None
         assert context is not None

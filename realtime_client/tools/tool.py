@@ -27,7 +27,8 @@ class Tool(ABC):
     spec: what the model is told of it. origin: where it comes from, for people: `weather.py`, `mcp time`. home: where
     exactly that is, for what is remembered of approvals: the file's path, the server's command or URL. reads: it only
     reads, and changes nothing; None where nobody says so. allowed: the program itself offers it, so that nobody has to
-    be asked. timeout_s: longest work on one call; None for the usual limit.
+    be asked. timeout_s: longest work on one call; None for the usual limit. instant: its work never waits and
+    hardly computes, so that it needs no thread of its own.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Tool(ABC):
         reads: bool | None = None,
         allowed: bool = False,
         timeout_s: float | None = None,
+        instant: bool = False,
     ) -> None:
         self.spec = spec
         self.origin = origin
@@ -45,6 +47,7 @@ class Tool(ABC):
         self.reads = reads
         self.allowed = allowed
         self.timeout_s = timeout_s
+        self.instant = instant
 
     @property
     def name(self) -> str:

@@ -31,12 +31,13 @@ from realtime_client.session.session import Session
 from realtime_client.settings import Settings
 from realtime_client.settings.providers import is_text
 from realtime_client.settings.target import input_format, target
+from realtime_client.tools.toolbox import Toolbox
 
 from .listener import PatientListener, ScriptedListener
 from .player import Player
 from .session import check_played_in_writing, scenario_settings
 from .sound import AUDIBLE, make_clip
-from .tools import offered
+from .tools import CannedTool
 from .watch import Watch, add_usage, whole
 
 _LOOK_S = 0.25
@@ -164,13 +165,13 @@ class _Attempt:
         """Open the session, play the steps, close it."""
         self._make_clips(settings)
         listener = self._listener
-        tools = offered(self._case.scenario.tools)
+        tools = Toolbox(CannedTool(tool) for tool in self._case.scenario.tools)
         news = threading.Event()
         prepared = functools.partial(self._prepare, news=news)
         stamping.set()
         with ExitStack() as stack:
             with self._turn_to_open():
-                one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, offered=tools)
+                one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools)
                 held = stack.enter_context(one)
             self._note_session(held, settings)
             try:

@@ -1,7 +1,7 @@
-"""Playing the steps of one case into an open session. One thread does it all: it speaks, waits and answers tools.
+"""Playing the steps of one case into an open session. One thread does it all: it speaks and waits.
 
-While it waits it looks after what has a moment of its own: the microphone's blocks and the tools' results. It wakes for
-news of the session, for the next such moment, and a few times a second to see whether it is to stop.
+While it waits it looks after what has a moment of its own: the microphone's blocks. It wakes for news of the session,
+for the next such moment, and a few times a second to see whether it is to stop. Tools run elsewhere (`opened`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from realtime_client.session.session import Session
 from .listener import Part, PatientListener, ScriptedListener
 from .microphone import ScriptedMicrophone
 from .sound import AUDIBLE, StepSound, make_clip
-from .tools import ScriptedTools
 from .turn import PlayedTurn
 from .watch import Watch
 
@@ -62,7 +61,6 @@ class Player:
         self._clock = clock
         self._fast = isinstance(listener, PatientListener)
         self._tail_ms = session.facts.ending_silence_ms
-        self._tools = ScriptedTools(session, case.scenario.tools, clock)
         speaks = any(getattr(step, kind) is not None for step in case.scenario.turns for kind in AUDIBLE)
         live = speaks and bool(self._tail_ms) and not self._fast
         self.microphone = ScriptedMicrophone(
@@ -197,9 +195,9 @@ class Player:
         return not (self._session.answering or self._pending()) and self._listening_s() <= 0
 
     def _pending(self) -> bool:
-        """Whether the server owes something that its gate does not know about."""
+        """Whether something is owed that the session's gate does not know about: by the server, or by a tool."""
         watch = self._watch
-        return bool(self._tools.busy or watch.calls or (self._tail_ms and watch.owes_answer))
+        return bool(watch.open_calls or (self._tail_ms and watch.owes_answer))
 
     def _listening_s(self) -> float:
         return 0.0 if isinstance(self._listener, PatientListener) else self._listener.remaining_s()
@@ -366,7 +364,7 @@ class Player:
                 return True
             if deadline.expired:
                 return False
-            wait_s = min(_LOOK_S, self.microphone.due_in_s(), self._tools.due_in_s())
+            wait_s = min(_LOOK_S, self.microphone.due_in_s())
             hint_s = wakes_in_s()
             if hint_s > 0:
                 wait_s = min(wait_s, hint_s)
@@ -378,10 +376,8 @@ class Player:
         if self._watch.ended or self._session.stop.is_set():
             raise self._why_over()
         self.microphone.tend()
-        self._tools.begin(self._watch.take_calls())
         if self._told.expired:
             self._tell_played()
-        self._tools.send_due()
 
     def _why_over(self) -> Exception:
         return self._session.over()

@@ -49,6 +49,31 @@ class Reply:
 
 
 @dataclass(slots=True)
+class Call:
+    """One call of a tool. called_s: when it came. The rest is as of `ToolUse`, once it is known."""
+
+    name: str
+    arguments: str
+    called_s: float
+    output: str = ""
+    status: str = ""
+    error: str = ""
+    duration_ms: float | None = None
+
+    def use(self, from_s: float) -> ToolUse:
+        """Return it as the result has it. from_s: the end of what the user said or wrote."""
+        return ToolUse(
+            name=self.name,
+            arguments=self.arguments,
+            output=self.output,
+            status=self.status,
+            error=self.error,
+            at_ms=round((self.called_s - from_s) * 1000, 3),
+            duration_ms=self.duration_ms,
+        )
+
+
+@dataclass(slots=True)
 class PlayedTurn:
     """One step while it is played, and afterwards.
 
@@ -74,7 +99,7 @@ class PlayedTurn:
     stopped_s: float | None = None
     replies: list[Reply] = field(default_factory=list)
     transcripts: dict[str, str | None] = field(default_factory=dict)
-    tools: list[ToolUse] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     events: dict[str, float] = field(default_factory=dict)
     failure: up.Failure | None = None
     confirms_at: int | None = None
@@ -89,19 +114,16 @@ class PlayedTurn:
         """Whether it waits for an answer."""
         return self.kind in ("text", "speak", "audio") if self.step.answer is None else self.step.answer
 
+    @property
+    def from_s(self) -> float:
+        """What the times of its answers and calls count from."""
+        known = (self.left_s, self.base_s, self.sent_s, self.began_s)
+        return next(moment_s for moment_s in known if moment_s is not None)
+
     def kept(self) -> list[Reply]:
         """The replies that count: those that the same turn's own words did not replace."""
         last = len(self.replies) - 1
         return [reply for n, reply in enumerate(self.replies) if n == last or not reply.cut_by_own]
-
-
-@dataclass(frozen=True, slots=True)
-class PendingCall:
-    """A call of a tool that waits for its result."""
-
-    turn: PlayedTurn
-    use: ToolUse
-    call_id: str
 
 
 def joined(texts: Iterable[str]) -> str:

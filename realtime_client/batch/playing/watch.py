@@ -12,9 +12,9 @@ from typing import Any
 
 from realtime_client import updates as up
 from realtime_client.batch.judging.checks import Evidence
-from realtime_client.batch.result import StepResult, ToolUse
+from realtime_client.batch.result import StepResult
 
-from .turn import PendingCall, PlayedTurn, Reply, heard_of, joined, latencies_of, own_waiting_of
+from .turn import Call, PlayedTurn, Reply, heard_of, joined, latencies_of, own_waiting_of
 
 _TURN_DETECTED = "turn_detected"
 _EVENTS_KEPT = 512
@@ -23,7 +23,7 @@ _MOST_CALLS = 2_000
 _MOST_MODELS = 64
 _MOST_NOTES = 8
 _MOST_CHARACTERS = 1_000_000
-_FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta)
+_FREQUENT = (up.AudioDelta, up.TextDelta, up.UserTranscriptDelta, up.ToolCallDelta, up.ToolProgress)
 
 
 class Watch:
@@ -36,7 +36,7 @@ class Watch:
     def __init__(self, ms: Callable[[int], int], changed: Callable[[], object]) -> None:
         self.lock = threading.Lock()
         self.turns: list[PlayedTurn] = []
-        self.calls: list[PendingCall] = []
+        self.open_calls: dict[str, Call] = {}  # that have no result yet
         self.speech_open = False
         self._commit_due = False
         self._unanswered_commits = 0
@@ -52,7 +52,7 @@ class Watch:
         self._wait_s: float | None = None
         self._replies: dict[str, tuple[PlayedTurn, Reply]] = {}
         self._items: dict[str, PlayedTurn] = {}
-        self._calls_seen: set[str] = set()
+        self._calls: dict[str, Call] = {}
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             up.ResponseStarted: self._response_started,
             up.TextDelta: self._text,
@@ -61,6 +61,8 @@ class Watch:
             up.Interrupted: self._interrupted,
             up.AnswerSource: self._source,
             up.ToolCall: self._tool_call,
+            up.ToolFinished: self._tool_finished,
+            up.ToolResult: self._tool_result,
             up.SpeechStarted: self._speech_started,
             up.SpeechStopped: self._speech_stopped,
             up.InputCommitted: self._committed,
@@ -87,12 +89,6 @@ class Watch:
         """A step begins: what comes belongs to it."""
         with self.lock:
             self.turns.append(turn)
-
-    def take_calls(self) -> list[PendingCall]:
-        """Return the calls that nobody has begun to answer yet, and forget them."""
-        with self.lock:
-            calls, self.calls = self.calls, []
-        return calls
 
     # --- news ---------------------------------------------------------------------------------------------------------
 
@@ -201,15 +197,24 @@ class Watch:
         with self.lock:
             return any(reply.known_text or reply.status == "completed" for _, reply in self._replies.values())
 
-    def _tool_call(self, update: up.ToolCall, _at_s: float) -> None:
+    def _tool_call(self, update: up.ToolCall, at_s: float) -> None:
         found = self._found(update.response_id)
-        if len(update.arguments) > _MOST_CHARACTERS or len(self._calls_seen) >= _MOST_CALLS:
+        if len(update.arguments) > _MOST_CHARACTERS or len(self._calls) >= _MOST_CALLS:
             self.flood = "more calls of tools, or longer ones, than any conversation has"
-        elif found is not None and update.call_id not in self._calls_seen:
-            self._calls_seen.add(update.call_id)
-            use = ToolUse(name=update.name, arguments=update.arguments)
-            found[0].tools.append(use)
-            self.calls.append(PendingCall(found[0], use, update.call_id))
+        elif found is not None and update.call_id not in self._calls:
+            call = self._calls[update.call_id] = Call(update.name, update.arguments, at_s)
+            self.open_calls[update.call_id] = call
+            found[0].calls.append(call)
+
+    def _tool_finished(self, update: up.ToolFinished, _at_s: float) -> None:
+        call = self._calls.get(update.call_id)
+        if call is not None:
+            call.status, call.duration_ms, call.error = update.status, update.duration_ms, update.error or ""
+
+    def _tool_result(self, update: up.ToolResult, _at_s: float) -> None:
+        call = self.open_calls.pop(update.call_id, None)
+        if call is not None:
+            call.output = update.output
 
     def _speech_started(self, _update: up.SpeechStarted, _at_s: float) -> None:
         self.speech_open = True
@@ -278,7 +283,7 @@ class Watch:
                 cut_ms=None if cut is None else cut.heard_ms,
                 status=replies[-1].status if replies else "",
                 audio_ms=sum(self._ms(reply.audio_bytes) for reply in replies),
-                tools=list(turn.tools),
+                tools=[call.use(turn.from_s) for call in turn.calls],
                 latencies=latencies_of(turn, replies),
                 own_waiting=own_waiting_of(turn, replies),
             )
