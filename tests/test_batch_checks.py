@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from realtime_client.batch.faults import JudgeError
 from realtime_client.batch.judging import judge as judging
 from realtime_client.batch.judging import language, words
-from realtime_client.batch.judging.checks import Evidence, Means, Verdict, check
+from realtime_client.batch.judging.checks import check
+from realtime_client.batch.judging.evidence import Evidence, Means, Verdict
 from realtime_client.batch.judging.prices import FREE, TABLE, cost_usd, prices_of
 from realtime_client.batch.result import CheckResult, ToolUse
 from realtime_client.batch.scenario import Expect, Judge, Prices

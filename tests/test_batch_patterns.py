@@ -15,7 +15,8 @@ from run_players import wait_until
 
 from realtime_client.batch.faults import CheckError, fault_of
 from realtime_client.batch.judging import patterns
-from realtime_client.batch.judging.checks import Evidence, Means, check
+from realtime_client.batch.judging.checks import check
+from realtime_client.batch.judging.evidence import Evidence, Means
 from realtime_client.batch.scenario import Expect
 
 ENDLESS, LETTERS = "(a+)+$", "a" * 60 + "!"

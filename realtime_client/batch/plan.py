@@ -26,7 +26,8 @@ class Plan:
     one does. local: `settings.url` is a built-in server's: its answers cost nothing. ears: how many spoken turns its
     ears transcribe at a time, 0 where that is not known. retries: how often a case is begun again after a fault of the
     endpoint; a failed check is never tried again. backoff_s: the wait before the first retry, doubled for each further
-    one, up to backoff_max_s (unless the server asks for longer). worker: who runs it, for the result.
+    one, up to backoff_max_s (unless the server asks for longer). worker: who runs it, for the result. approve: rules by
+    which a scenario's own tools may run, as of `tools.approval.rule`; None: scenarios with such tools are not played.
 
     Keys do not travel with it, nor URLs and proxies that hold a password or a key: where it is unpickled they come from
     `give_secrets` or from that machine's own environment. missing: settings that should hold a key and found none
@@ -41,6 +42,7 @@ class Plan:
     backoff_s: float = 0.5
     backoff_max_s: float = 30.0
     worker: str = ""
+    approve: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
 
     def secrets(self) -> dict[str, str]:

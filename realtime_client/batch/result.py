@@ -173,3 +173,15 @@ class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     jobs: int = 0
     ears: int = 0
     abandoned: list[str] = []
+
+
+def tool_uses(result: CaseResult) -> list[ToolUse]:
+    """Return all calls of tools of a case, in order."""
+    return [use for step in result.steps for use in step.tools]
+
+
+def ending(use: ToolUse) -> str:
+    """Return how a call ended, for people: `completed in 12 ms`, `refused: nobody is here who could allow it`."""
+    status = {"": "not over", "timed_out": "timed out"}.get(use.status, use.status)
+    took = "" if use.duration_ms is None else f" in {use.duration_ms:.0f} ms"
+    return f"{status}{took}" + (f": {use.error}" if use.error else "")

@@ -24,12 +24,77 @@ class Described(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_d
     """Base of all parts of a scenario: unknown keys are mistakes."""
 
 
-class ToolCheck(Described):
-    """A tool is called. arguments: those given must be equal (numbers by value), others may be there too."""
+class Lengths(Described):
+    """The least and the greatest length of time that passes."""
+
+    min: Annotated[Duration | None, Meta(description="the least length of time that passes")] = None
+    max: Annotated[Duration | None, Meta(description="the greatest length of time that passes")] = None
+
+
+class Times(Described):
+    """The least and the greatest number of times."""
+
+    min: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="at least so often")] = None
+    max: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="at most so often")] = None
+
+
+class ValueCheck(Described):
+    """What an argument, or a tool's result, is like; all of it must be true.
+
+    equals, contains, lacks, matches: as of an answer; a value that is no text is looked at as its JSON. A number given
+    to `equals` must be met within `tolerance`. min, max: it is a number in this range.
+    """
+
+    equals: Annotated[str | float | bool | None, Meta(description="it is this; text but for case and spaces")] = None
+    tolerance: Annotated[
+        Annotated[float, Meta(ge=0)] | None, Meta(description="by how much it may differ from the number in `equals`")
+    ] = None
+    contains: Annotated[Texts | None, Meta(description="it holds these words (case does not matter)")] = None
+    lacks: Annotated[Texts | None, Meta(description="it holds none of these words")] = None
+    matches: Annotated[Texts | None, Meta(description="regular expressions found in it")] = None
+    min: Annotated[float | None, Meta(description="it is a number, at least this")] = None
+    max: Annotated[float | None, Meta(description="it is a number, at most this")] = None
+
+
+class ToolCall(Described):
+    """A call of a tool. arguments: those given must be equal (numbers by value), others may be there too."""
 
     name: Annotated[str, Meta(description="the tool's name")]
     arguments: Annotated[dict[str, Any], Meta(description="arguments with these values; others may be there too")] = {}
-    times: Annotated[int | None, Meta(description="how often it is called; default: at least once")] = None
+
+
+class ToolCheck(ToolCall):
+    """A tool is called so, at least once or so often. One call must meet all that is said of it.
+
+    where: what single arguments are like. within: the call comes at the latest so long after the end of what the user
+    says or writes. duration: how long the tool works on it.
+    """
+
+    where: Annotated[dict[str, ValueCheck], Meta(description="what arguments are like, by name")] = {}
+    result: Annotated[ValueCheck | None, Meta(description="what it returns")] = None
+    status: Annotated[
+        Literal["completed", "failed", "timed_out", "cancelled", "refused", "invalid"] | None,
+        Meta(description="how the call ends"),
+    ] = None
+    within: Annotated[Duration | None, Meta(description="at the latest so long after the user's end")] = None
+    duration: Annotated[Lengths | None, Meta(description="how long the tool works on it")] = None
+    times: Annotated[int | Times | None, Meta(description="how often it is called so; default: at least once")] = None
+
+
+Calls = list[str | ToolCall]
+
+
+class ToolsCheck(Described):
+    """All calls together; a call is given by its tool's name, or with arguments.
+
+    order: they come in this order; others may come between them, unless `adjacent`. exactly: these calls come, each as
+    often as it stands there, in any order, and no other. only: no other tools are called.
+    """
+
+    order: Annotated[Calls | None, Meta(description="these calls come in this order")] = None
+    adjacent: Annotated[bool | None, Meta(description="no other call comes between those of `order`")] = None
+    exactly: Annotated[Calls | None, Meta(description="these calls come, in any order, and no other")] = None
+    only: Annotated[list[str] | None, Meta(description="no other tools than these are called")] = None
 
 
 class EventCheck(Described):
@@ -60,13 +125,6 @@ class Judge(Described):
     model: Annotated[str | None, Meta(description="which model decides; default: the session's")] = None
 
 
-class Lengths(Described):
-    """The least and the greatest length of time that passes."""
-
-    min: Annotated[Duration | None, Meta(description="the least length of time that passes")] = None
-    max: Annotated[Duration | None, Meta(description="the greatest length of time that passes")] = None
-
-
 class Expect(Described):
     """What must be true; every entry is a check of its own, and has a value.
 
@@ -79,6 +137,7 @@ class Expect(Described):
     equals: Annotated[str | None, Meta(description="the answer is this, but for case, spaces and punctuation")] = None
     wer: Annotated[ErrorRate | None, Meta(description="word error rate of a transcript")] = None
     tool: Annotated[ToolCheck | list[ToolCheck] | None, Meta(description="a tool is called")] = None
+    tools: Annotated[ToolsCheck | None, Meta(description="order of all calls of tools, and which there are")] = None
     no_tool: Annotated[bool | str | None, Meta(description="no tool is called (true), or not this one")] = None
     event: Annotated[EventCheck | list[EventCheck] | None, Meta(description="an event comes, in time")] = None
     no_event: Annotated[Events | None, Meta(description="these events do not come")] = None
@@ -137,18 +196,33 @@ class Step(Described):
 
 
 class Tool(Described):
-    """A function that the model may call, and what it returns here.
+    """A function that the model may call, and what it returns here; or `file`: tools of a Python file, which run.
 
     returns: any value (sent as JSON, text as it is). error: it fails with this message instead. delay: how long it
-    takes.
+    takes. only: of a file, the names of those that are offered.
     """
 
-    name: Annotated[str, Meta(description="letters, digits, _ and -")]
+    name: Annotated[str | None, Meta(description="letters, digits, _ and -")] = None
+    file: Annotated[str | None, Meta(description="a Python file with tools, relative to this one")] = None
+    only: Annotated[list[str] | None, Meta(description="of a file: the tools that are offered; default: all")] = None
     description: Annotated[str, Meta(description="what it does, told to the model")] = ""
     parameters: Annotated[dict[str, Any], Meta(description="JSON schema of its arguments")] = {}
     returns: Annotated[Any, Meta(description="what it returns: any value, sent as JSON, text as it is")] = "done"
     error: Annotated[str | None, Meta(description="it fails with this message instead")] = None
     delay: Annotated[Duration | None, Meta(description="how long it takes")] = None
+
+
+class McpServer(Described):
+    """An MCP server: `command` that is started, or `url`. Its keys are those of `[mcp.NAME]` in the config file."""
+
+    command: Annotated[Texts | None, Meta(description="the program and its arguments")] = None
+    args: Annotated[list[str] | None, Meta(description="more arguments")] = None
+    url: Annotated[str | None, Meta(description="http or https address of the server")] = None
+    env: Annotated[list[str] | None, Meta(description="names of environment variables that it is given")] = None
+    headers: Annotated[dict[str, str] | None, Meta(description="sent with every request to `url`")] = None
+    cwd: Annotated[str | None, Meta(description="folder that the command starts in, relative to this file")] = None
+    timeout: Annotated[Duration | None, Meta(description="longest work on one call")] = None
+    start_timeout: Annotated[Duration | None, Meta(description="until it has told its tools")] = None
 
 
 class Prices(Described):
@@ -168,9 +242,11 @@ class Scenario(Described):
     """One conversation.
 
     session: settings of the session by name, as `realtime settings` lists them (model, voice, instructions, modality,
-    turn_detection …). tools: what the model may call. variables: values for `${name}` in any text. parameters: a CSV or
-    JSONL file, or rows; the scenario runs once for each, its columns are variables. timeout: longest wait for one
-    answer (default 60 s). prices: for the cost, where the built-in table does not know the model.
+    turn_detection …). tools: what the model may call; the name of a Python file alone is all of its tools. mcp: servers
+    whose tools it may call: a command, a URL, a list of these, or servers by name. variables: values for `${name}` in
+    any text. parameters: a CSV or JSONL file, or rows; the scenario runs once for each, its columns are variables.
+    timeout: longest wait for one answer (default 60 s). prices: for the cost, where the built-in table does not know
+    the model.
     """
 
     name: Annotated[str, Meta(description="unique in a run; reports and comparisons go by it")]
@@ -178,6 +254,7 @@ class Scenario(Described):
     tags: Annotated[list[str], Meta(description="words to choose scenarios by")] = []
     session: Annotated[dict[str, Any], Meta(description="settings of the session, as `realtime settings` lists")] = {}
     tools: Annotated[list[Tool], Meta(description="functions that the model may call")] = []
+    mcp: Annotated[Texts | dict[str, McpServer], Meta(description="MCP servers: commands, URLs, or by name")] = []
     variables: Annotated[dict[str, Any], Meta(description="values for ${name} in any text")] = {}
     parameters: Annotated[
         str | list[dict[str, Any]],
@@ -196,8 +273,8 @@ class Case(msgspec.Struct, kw_only=True, frozen=True):
     `NAME[ROW]#1`, ... It is data, never a path. row: of the parameters, from 1. repeat: from 0. file: where it stands,
     for messages. folder: what relative audio files are relative to. places: path in the scenario, list indices from 0
     (`turns.1.expect.cost`) -> (line, column), both from 1; `place()` reads them. elsewhere: for paths that were
-    included: the file where they stand. files: audio files by name as the steps give it -> content, where the case
-    travels to another machine (else read from the folder).
+    included: the file where they stand. files: files of sound and of tools by name as the scenario gives it -> content,
+    where the case travels to another machine (else read from the folder).
     """
 
     id: str
@@ -210,6 +287,12 @@ class Case(msgspec.Struct, kw_only=True, frozen=True):
     places: dict[str, tuple[int, int]] = {}
     elsewhere: dict[str, str] = {}
     files: dict[str, bytes] = {}
+
+
+def foreign(scenario: Scenario) -> str:
+    """Return the path of the first thing that runs code of the scenario's own (a file, an MCP server); '' for none."""
+    files = (f"tools.{index}.file" for index, tool in enumerate(scenario.tools) if tool.file is not None)
+    return next(files, "mcp" if scenario.mcp else "")
 
 
 def place(case: Case, path: str) -> str:

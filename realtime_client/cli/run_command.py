@@ -53,6 +53,7 @@ class RunOptions:
     as_json: bool
     executor: str | None
     processes: int | None
+    approve: tuple[str, ...]
 
 
 def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
@@ -118,6 +119,13 @@ def tags_of(_context: click.Context, _option: click.Parameter, begun: str) -> li
     metavar="P",
     help="worker processes [one for each core, more beyond 50 jobs a core]",
 )
+@click.option(
+    "--approve",
+    multiple=True,
+    metavar="[PATTERN=]VERDICT",
+    help="play scenarios with tools of their own (Python files, MCP servers), which run on this machine: those whose "
+    "name fits a pattern with the verdict `always`, and those that only read; the first rule that fits counts",
+)
 @run_options
 def command(*, settings: Settings, invocation: Invocation, **options: Any) -> None:
     """Play the scenarios in PATH (files or folders) and check what comes back.
@@ -142,7 +150,11 @@ def command(*, settings: Settings, invocation: Invocation, **options: Any) -> No
 def chosen_cases(options: RunOptions) -> list[Case]:
     """Return the cases to play. Errors: UsageError after every mistake in the files was printed."""
     from realtime_client.batch.loading.load import cases, load
+    from realtime_client.batch.playing.tools import check_allowed
+    from realtime_client.tools.approval import rule
 
+    for text in options.approve:
+        rule(text)
     for flag, given in (("--tag", options.tags), ("--filter", options.names)):
         if not all(word.strip() for word in given):
             raise UsageError(f"{flag} is empty: name what is to be played, or leave it out")
@@ -161,6 +173,9 @@ def chosen_cases(options: RunOptions) -> list[Case]:
     )
     if loaded.templates and not templates:
         raise UsageError("no scenario has such a tag or name")
+    for template in templates:
+        for case in template.cases[:1]:
+            check_allowed(case, approved=bool(options.approve))
     return cases(dataclasses.replace(loaded, templates=templates), options.repeat)
 
 
@@ -203,6 +218,7 @@ class _Command:
                     executor=options.executor,
                     processes=options.processes,
                     quiet_workers=live,
+                    approve=options.approve or None,
                 )
             )
             folder = (RunFolder.resume if options.resume else RunFolder.create)(self._path, info)

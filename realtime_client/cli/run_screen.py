@@ -228,6 +228,8 @@ def summary_text(summary: Summary, path: Path) -> str:
         lines += ["", *_table(["scenario", "passed", "failed", "errors", "rate"], _scenario_rows(summary))]
     if whole.latencies:
         lines += ["", *_latencies(whole)]
+    if whole.tool_calls:
+        lines += ["", *_tools(whole)]
     for warning in summary.warnings:
         lines += ["", *textwrap.wrap(one_line(f"warning: {warning}", 1_000), _WIDTH)]
     if whole.cost_usd is not None:
@@ -247,6 +249,18 @@ def _latencies(whole: Figures) -> list[str]:
         rows.append([name.replace("_", " "), *values, str(spread.count), *beside])
     own_head = ["own waiting p50", "p95"] * bool(whole.own_waiting)
     return _table(["latency, ms", "p50", "p95", "p99", "max", "count", *own_head], rows)
+
+
+def _tools(whole: Figures) -> list[str]:
+    """How long the tools worked on their calls."""
+    rows = [
+        [one_line(name, 50), *(f"{value:.0f}" for value in (each.p50, each.p95, each.p99, each.max)), str(each.count)]
+        for name, each in whole.tools.items()
+    ]
+    failures = [f"{whole.tool_failures} of {whole.tool_calls} calls of tools were not completed"]
+    return (_table(["tool, ms", "p50", "p95", "p99", "max", "count"], rows) if rows else []) + failures * bool(
+        whole.tool_failures
+    )
 
 
 def _verdict(summary: Summary) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from realtime_client.batch.result import CaseResult, CheckResult, RunInfo, StepResult
+from realtime_client.batch.result import CaseResult, CheckResult, RunInfo, StepResult, ending
 from realtime_client.batch.results.summary import Figures, warnings
 from realtime_client.batch.results.summary import figures as figures_of
 from realtime_client.version import __version__
@@ -248,7 +248,8 @@ def _step(step: StepResult) -> Markup:
             tag(
                 "p",
                 tag("code", code(f"{tool.name}({tool.arguments})", 1_000)),
-                " → ",
+                tag("small", f" {code(ending(tool), 300)} ", class_=None if tool.status == "completed" else "failed"),
+                "→ ",
                 tag("code", code(tool.output, 1_000)),
             )
             for tool in step.tools[:50]
@@ -328,10 +329,20 @@ def _about(info: RunInfo, results: Sequence[CaseResult]) -> Markup:
         "run",
         "Run",
         table(("Check", "held", "failed"), rows, caption="Checks by kind", class_="figures") if rows else None,
+        _tools(figures_of(results)),
         tag("details", tag("summary", "Options"), tag("pre", json_code(info.options), dir="ltr"))
         if info.options
         else None,
     )
+
+
+def _tools(figures: Figures) -> Markup | None:
+    """How often each tool worked on a call, and for how long."""
+    rows = [
+        (code(name, 80), f"{spread.count:,}", ms(spread.p50), ms(spread.p95), ms(spread.max))
+        for name, spread in list(figures.tools.items())[:500]
+    ]
+    return table(("Tool", "calls", "p50", "p95", "max"), rows, caption="Tools", class_="figures") if rows else None
 
 
 def links_to(results: Sequence[CaseResult], folder: Path, out: Path, report: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from realtime_client.escape import shortened
 from realtime_client.opening import opened
 from realtime_client.settings import FLAG, Settings
 
-from .checks import Evidence, Verdict
+from .evidence import Evidence, Verdict
 
 JUDGE_MARK = "You judge one answer of a voice assistant."
 INSTRUCTIONS = (

@@ -76,6 +76,12 @@ def word_error_rate(reference: str, heard: str) -> float:
     return edit_distance(right, got) / len(right)
 
 
+def same(text: str, other: str) -> bool:
+    """Return whether two texts are the same, but for case, spaces and punctuation, if there is anything else in one."""
+    wanted = plain_words(other)
+    return plain_words(text) == wanted if wanted else normal(text) == normal(other)
+
+
 def holds(text: str, words: str) -> bool:
     """Return whether a text holds these words: whole ones, whatever their case and the spaces between them.
 

@@ -4,7 +4,8 @@ What wins, from the weakest: what a file includes (a later one over an earlier o
 beside `scenarios`), what a scenario includes, the scenario's own keys. How two values of one key are combined:
 
     session, variables, prices, expect    by their keys, the stronger wins; `latency` within `expect` likewise
-    tools                                 by name, the stronger wins
+    mcp                                   by the names of the servers, if both have names, the stronger wins
+    tools                                 by name (or file), the stronger wins
     tags                                  both
     all others (turns, parameters ...)    the stronger alone
 
@@ -22,7 +23,7 @@ from .problem import BAD, Mark, Problems
 from .yaml_tree import Node, parse, read_text
 
 MAX_INCLUDES = 1_000  # of one file: included files include others
-_BY_KEY = ("session", "variables", "prices", "expect", "latency")
+_BY_KEY = ("session", "variables", "prices", "expect", "latency", "mcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,8 @@ def merge(base: Node, own: Node) -> Node:
 
 
 def _together(key: str, weaker: Node, stronger: Node) -> Node:
+    if key == "tools":
+        weaker, stronger = listed(weaker), listed(stronger)
     if key in _BY_KEY and isinstance(weaker.value, dict) and isinstance(stronger.value, dict):
         return merge(weaker, stronger)
     if isinstance(weaker.value, list) and isinstance(stronger.value, list):
@@ -202,9 +205,19 @@ def _together(key: str, weaker: Node, stronger: Node) -> Node:
     return stronger
 
 
+def listed(tools: Node) -> Node:
+    """Return `tools: FILE.py` as the list that it stands for; anything else as it is."""
+    if not isinstance(tools.value, str):
+        return tools
+    entry = Node({"file": tools}, tools.mark, keys={"file": tools.mark})
+    return replace(tools, value=[entry], inner=None)
+
+
 def _tool_name(node: Node) -> str:
-    name = node.value.get("name") if isinstance(node.value, dict) else None
-    return str(name.value) if name is not None else ""
+    known = node.value if isinstance(node.value, dict) else {}
+    if "file" in known:
+        return f"{Path(known['file'].mark.file).parent}/{known['file'].value}"
+    return str(known["name"].value) if "name" in known else ""
 
 
 def _without(node: Node, *names: str) -> Node:

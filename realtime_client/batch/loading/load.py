@@ -23,7 +23,7 @@ import msgspec
 from realtime_client.batch.scenario import Case, Scenario
 from realtime_client.errors import UsageError
 
-from .include import Draft, Files
+from .include import Draft, Files, listed
 from .problem import BAD, Mark, Problem, Problems
 from .rows import Row, read_rows
 from .rules import Rules, name_problem
@@ -80,15 +80,16 @@ def cases(loaded: Loaded, repeat: int = 1) -> list[Case]:
 
 
 def with_files(case: Case) -> Case:
-    """Return the case with its audio files in it, to travel to another machine. Errors: UsageError."""
+    """Return the case with its files of sound and of tools in it, to travel to another machine. Errors: UsageError."""
     names = {step.audio for step in case.scenario.turns if step.audio is not None}
+    names |= {tool.file for tool in case.scenario.tools if tool.file is not None}
     files: dict[str, bytes] = {}
     for name in sorted(names - case.files.keys()):
         path = Path(case.folder) / name
         try:
             files[name] = path.read_bytes()
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read the audio file {path}: {error}") from error
+            raise UsageError(f"cannot read the file {path}: {error}") from error
     return msgspec.structs.replace(case, files=case.files | files) if files else case
 
 
@@ -186,13 +187,15 @@ class _Loading:
         filled = {k: v if k in _UNFILLED else fill(v, values, self._problems) for k, v in node.value.items()}
         if isinstance(filled.get("variables", wrap(0, node.mark)).value, dict):
             filled["variables"] = wrap(values, filled["variables"].mark)
+        if "tools" in filled:
+            filled["tools"] = listed(filled["tools"])
         shaper = Shaper(self._problems)
         shaped = shaper.shape(replace(node, value=filled), Scenario)
         Rules(self._problems, shaper.values, lambda file, path: self._sound(file, shaper.values[path])).check(shaped)
         if not name or len(self._problems) > before or not is_whole(shaped):
             return None
         shaped.pop("parameters", None)
-        _move_audio(shaped, shaper, draft.folder)
+        _move_files(shaped, shaper, draft.folder)
         return Case(
             id=name if number is None else f"{name}[{number}]",
             scenario=msgspec.convert(shaped, Scenario),
@@ -239,12 +242,13 @@ def _looked_at(path: Path) -> tuple[str, tuple[str, ...]]:
         return str(error), ()
 
 
-def _move_audio(shaped: dict[str, Any], shaper: Shaper, folder: Path) -> None:
-    """Name the audio files of included turns relative to the scenario's own folder."""
-    for index, turn in enumerate(shaped.get("turns", [])):
-        place = shaper.values.get(f"turns.{index}.audio")
-        if turn.get("audio") and place is not None and Path(place.file).parent != folder:
-            turn["audio"] = os.path.relpath(Path(place.file).parent / turn["audio"], folder)
+def _move_files(shaped: dict[str, Any], shaper: Shaper, folder: Path) -> None:
+    """Name the files of sound and of tools that are included relative to the scenario's own folder."""
+    for part, key in (("turns", "audio"), ("tools", "file")):
+        for index, entry in enumerate(shaped.get(part, [])):
+            place = shaper.values.get(f"{part}.{index}.{key}")
+            if entry.get(key) and place is not None and Path(place.file).parent != folder:
+                entry[key] = os.path.relpath(Path(place.file).parent / entry[key], folder)
 
 
 __all__ = ["Loaded", "Problem", "Template", "cases", "load", "with_files"]

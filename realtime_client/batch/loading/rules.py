@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from realtime_client.batch.judging.words import normal, plain_words
 from realtime_client.batch.scenario import STEP_KINDS, seconds
@@ -16,8 +15,10 @@ from realtime_client.session.stats import LATENCIES as ANSWER_LATENCIES
 from realtime_client.settings.providers import provider_of
 
 from .languages import LANGUAGE_CODES
+from .parts import Part, dict_of, dicts_of, each_part, each_text, pattern_problem, text_of
 from .problem import BAD, Mark, Problems, near
 from .session_rules import setting_problem
+from .tool_rules import call_problems, tool_names, tool_problems
 
 LATENCIES = (*ANSWER_LATENCIES, "interruption")
 SPOKEN = ("speak", "audio")
@@ -26,12 +27,9 @@ _ANSWERED = ("text", "speak", "audio")
 _WITHOUT_ANSWER = ("event", "no_event", "wer")  # what can be expected of a turn whose answer is not waited for
 _WITH_SOUND = ("first_audio", "speech_to_audio")
 _NAME = re.compile(r"[^\W_](?:[^/\\\[\]#<>\"|:*?\x00-\x1f\x7f]{0,98}[^\s/\\\[\]#<>\"|:*?\x00-\x1f\x7f])?")
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ASSERTION = re.compile(r"[$^]|\\[AbBzZ]|\(\?[(<!=]")  # with one of these, a match of an empty text says nothing
 _BY_HAND = ("none", "ptt")
 _OF_DEVICES = ("device_changed", "speaker_attached", "audible", "captured")  # a run has no sound devices
 _LONGEST_S = 86_400.0
-_Part = dict[str, Any]
 
 
 def name_problem(name: str) -> str:
@@ -48,20 +46,23 @@ class Rules:
         self._problems = problems
         self._marks = marks
         self._audio = audio
-        self._tools: list[str] = []
-        self._session: _Part = {}
+        self._tools: list[str] | None = []
+        self._session: Part = {}
 
-    def check(self, scenario: _Part) -> None:
+    def check(self, scenario: Part) -> None:
         """Note every mistake."""
-        self._session = _dict(scenario, "session")
-        self._tools = [tool["name"] for tool in _dicts(scenario, "tools") if _text(tool, "name")]
-        turns = _dicts(scenario, "turns")
+        self._session = dict_of(scenario, "session")
+        self._tools = tool_names(scenario)
+        turns = dicts_of(scenario, "turns")
         for name, value in self._session.items():
             if value is not BAD:
                 self._add(f"session.{name}", *setting_problem(name, value))
-        self._check_tools(_dicts(scenario, "tools"))
+        for path, message, hint in tool_problems(scenario, self._marks):
+            self._add(path, message, hint)
+        for index, tool in enumerate(dicts_of(scenario, "tools")):
+            self._duration(tool, "delay", f"tools.{index}")
         self._duration(scenario, "timeout", "", above_zero=True)
-        for name, price in _dict(scenario, "prices").items():
+        for name, price in dict_of(scenario, "prices").items():
             if isinstance(price, int | float) and price < 0:
                 self._add(f"prices.{name}", f"`{name}` cannot be less than nothing")
         if not turns and scenario.get("turns") is not BAD:
@@ -69,12 +70,12 @@ class Rules:
         for index, turn in enumerate(turns):
             self._check_turn(turn, f"turns.{index}", turns[:index])
         self._check_expect(scenario, "expect")
-        self._check_scenario_wer(_dict(scenario, "expect"), turns)
-        model = _text(self._session, "model")
+        self._check_scenario_wer(dict_of(scenario, "expect"), turns)
+        model = text_of(self._session, "model")
         if provider_of(model) is not None:
             self._check_in_writing(model, turns)
 
-    def _check_in_writing(self, model: str, turns: list[_Part]) -> None:
+    def _check_in_writing(self, model: str, turns: list[Part]) -> None:
         """A text model takes no sound, and makes none."""
         for index, turn in enumerate(turns):
             for kind in SOUNDING:
@@ -82,7 +83,7 @@ class Rules:
                     self._add(
                         f"turns.{index}.{kind}", f"`{kind}` is sound, and {model} takes text only", "write `text`"
                     )
-            if _dict(turn, "after").get("heard") is not None:
+            if dict_of(turn, "after").get("heard") is not None:
                 self._add(
                     f"turns.{index}.after.heard", f"`heard` waits for sound, and {model} makes none", "use `time`"
                 )
@@ -95,23 +96,7 @@ class Rules:
             path = path.rpartition(".")[0]
         self._problems.add(self._marks[path], message, hint)
 
-    def _check_tools(self, tools: list[_Part]) -> None:
-        seen: set[str] = set()
-        for index, tool in enumerate(tools):
-            path, name = f"tools.{index}", _text(tool, "name")
-            if name and not _TOOL_NAME.fullmatch(name):
-                self._add(f"{path}.name", f"{name[:80]!r} cannot be the name of a tool", "letters, digits, _ and -")
-            elif name in seen:
-                self._add(f"{path}.name", f"the tool {name!r} is here twice")
-            seen.add(name)
-            if "returns" in tool and tool.get("error") is not None:
-                self._add(f"{path}.error", "a tool has `returns` or `error`, not both")
-            if _dict(tool, "parameters").get("type", "object") != "object":
-                hint = "write {type: object, properties: {...}}"
-                self._add(f"{path}.parameters", "`parameters` must be the JSON schema of an object", hint)
-            self._duration(tool, "delay", path)
-
-    def _check_turn(self, turn: _Part, path: str, before: list[_Part]) -> None:
+    def _check_turn(self, turn: Part, path: str, before: list[Part]) -> None:
         kinds = [kind for kind in STEP_KINDS if turn.get(kind) is not None]
         empty = [key for key, value in turn.items() if value is None]
         for key in empty:
@@ -127,28 +112,28 @@ class Rules:
         kind = kinds[0] if len(kinds) == 1 else ""
         self._check_content(turn, kind, path)
         if turn.get("after") is not None:
-            self._check_after(_dict(turn, "after"), f"{path}.after", before)
-        expect = _dict(turn, "expect")
+            self._check_after(dict_of(turn, "after"), f"{path}.after", before)
+        expect = dict_of(turn, "expect")
         if kind and not waits_for_answer(turn, kind):
             self._check_unanswered(expect, kind, f"{path}.expect")
         self._check_expect(turn, f"{path}.expect")
         if kind:
             self._check_turn_wer(expect, kind, f"{path}.expect.wer")
-        if kind and kind not in SPOKEN and "speech_to_audio" in _dict(expect, "latency"):
+        if kind and kind not in SPOKEN and "speech_to_audio" in dict_of(expect, "latency"):
             self._add(f"{path}.expect.latency.speech_to_audio", f"nothing is spoken in a turn of kind `{kind}`")
 
-    def _check_content(self, turn: _Part, kind: str, path: str) -> None:
+    def _check_content(self, turn: Part, kind: str, path: str) -> None:
         for key in ("text", "speak", "audio"):
             if isinstance(turn.get(key), str) and not turn[key].strip():
                 self._add(f"{path}.{key}", f"`{key}` is empty")
         if turn.get("voice") is not None and kind != "speak" and kind:
             self._add(f"{path}.voice", f"`voice` belongs to `speak`, not to `{kind}`")
-        if _text(turn, "audio").strip():
+        if text_of(turn, "audio").strip():
             self._add(f"{path}.audio", self._audio(turn["audio"], f"{path}.audio"))
         for key in ("silence", "pause", "timeout"):
             self._duration(turn, key, path, above_zero=True)
 
-    def _check_after(self, after: _Part, path: str, before: list[_Part]) -> None:
+    def _check_after(self, after: Part, path: str, before: list[Part]) -> None:
         kinds = [kind for kind in ("event", "heard", "time") if after.get(kind) is not None]
         if len(kinds) != 1:
             self._add(path, f"`after` has one of event, heard, time; this one has {' and '.join(kinds) or 'none'}")
@@ -156,47 +141,47 @@ class Rules:
             self._add(path, "the first turn has nothing to come after")
         for key in ("heard", "time", "plus"):
             self._duration(after, key, path)
-        if _text(after, "event"):
+        if text_of(after, "event"):
             self._event(after["event"], f"{path}.event")
         if "heard" in kinds and self._silent():
             self._add(f"{path}.heard", "the answers are text only, so nothing is heard of them")
 
-    def _check_unanswered(self, expect: _Part, kind: str, path: str) -> None:
+    def _check_unanswered(self, expect: Part, kind: str, path: str) -> None:
         for key in expect:
             if key not in _WITHOUT_ANSWER and expect[key] is not None:
                 why = "a turn with `answer: false`" if kind in _ANSWERED else f"a turn of kind `{kind}`"
                 self._add(f"{path}.{key}", f"{why} waits for no answer, so nothing can be said of one")
 
-    def _check_expect(self, part: _Part, path: str) -> None:
+    def _check_expect(self, part: Part, path: str) -> None:
         if part.get("expect", BAD) is None:
             self._add(path, "`expect` is empty, so nothing is checked", "write a check, or leave it out")
-        expect = _dict(part, "expect")
+        expect = dict_of(part, "expect")
         self._check_values(expect, path)
         self._check_patterns(expect, path)
         for key in ("contains", "lacks", "matches", "no_event", "no_tool", "language", "equals"):
-            for at, text in _texts(expect, key, path):
+            for at, text in each_text(expect, key, path):
                 if not (text.strip() if key == "matches" else normal(text)):
                     self._add(at, f"`{key}` has an empty text")
-        self._check_tool_names(expect, path)
-        for at, check in _either(expect, "event", path):
+        self._check_calls(expect, path)
+        for at, check in each_part(expect, "event", path):
             if isinstance(check.get("name"), str) and not check["name"].strip():
                 self._add(f"{at}.name", "`name` is empty")
-            self._event(_text(check, "name").strip(), f"{at}.name")
+            self._event(text_of(check, "name").strip(), f"{at}.name")
             self._duration(check, "within", at)
-        for at, name in _texts(expect, "no_event", path):
+        for at, name in each_text(expect, "no_event", path):
             self._event(name, at)
-        self._check_latency(_dict(expect, "latency"), f"{path}.latency")
+        self._check_latency(dict_of(expect, "latency"), f"{path}.latency")
         for key in ("audio", "heard"):
             if expect.get(key) is not None:
-                self._lengths(_dict(expect, key), f"{path}.{key}", key)
-        language = _text(expect, "language")
+                self._lengths(dict_of(expect, key), f"{path}.{key}", key)
+        language = text_of(expect, "language")
         if language.strip() and language not in LANGUAGE_CODES:
             self._add(f"{path}.language", f"{language[:20]!r} is no language code of ISO 639-1", "two letters, as en")
-        for at, judge in _either(expect, "judge", path):
+        for at, judge in each_part(expect, "judge", path):
             if isinstance(judge.get("criteria"), str) and not judge["criteria"].strip():
                 self._add(f"{at}.criteria", "`criteria` is empty")
 
-    def _check_values(self, part: _Part, path: str) -> None:
+    def _check_values(self, part: Part, path: str) -> None:
         """A check without a value checks nothing, and would pass whatever came."""
         for key, value in part.items():
             at = f"{path}.{key}"
@@ -208,34 +193,22 @@ class Rules:
                 self._add(
                     at, "`no_tool: false` checks nothing", "write `tool` for a call that must come, or leave it out"
                 )
-            for inside, entry in _either(part, key, path):
+            for inside, entry in each_part(part, key, path):
                 self._check_values({name: one for name, one in entry.items() if name != "arguments"}, inside)
 
-    def _check_patterns(self, expect: _Part, path: str) -> None:
-        for at, pattern in _texts(expect, "matches", path):
-            try:
-                fits_nothing = re.compile(pattern).fullmatch("") is not None
-            except (re.error, OverflowError, RecursionError) as error:
-                self._add(at, f"this is not a regular expression: {error}")
-                continue
-            if pattern.strip() and fits_nothing and not _ASSERTION.search(pattern):
-                self._add(at, "this fits every text, because it also fits an empty one", "say what must be there")
+    def _check_patterns(self, expect: Part, path: str) -> None:
+        for at, pattern in each_text(expect, "matches", path):
+            self._add(at, *pattern_problem(pattern))
 
-    def _check_tool_names(self, expect: _Part, path: str) -> None:
-        for at, check in _either(expect, "tool", path):
-            self._offered(check.get("name"), f"{at}.name")
-            times = check.get("times")
-            if isinstance(times, int) and times < 1:
-                self._add(f"{at}.times", "`times` counts from 1", "write `no_tool` for never")
-        if normal(_text(expect, "no_tool")):
-            self._offered(expect["no_tool"], f"{path}.no_tool")
+    def _check_calls(self, expect: Part, path: str) -> None:
+        for at, message, hint in call_problems(expect, path, self._tools):
+            self._add(at, message, hint)
+        for at, check in each_part(expect, "tool", path):
+            self._duration(check, "within", at)
+            if isinstance(check.get("duration"), dict):
+                self._bounds(check["duration"], f"{at}.duration", "duration")
 
-    def _offered(self, name: object, path: str) -> None:
-        if isinstance(name, str) and name not in self._tools:
-            hint = near(name, self._tools) or "add it to `tools`"
-            self._add(path, f"the scenario offers no tool {name[:80]!r}", hint)
-
-    def _check_latency(self, latency: _Part, path: str) -> None:
+    def _check_latency(self, latency: Part, path: str) -> None:
         for name in latency:
             if name not in LATENCIES:
                 self._add(f"{path}.{name}", f"there is no latency {name[:80]!r}", near(name, LATENCIES))
@@ -246,7 +219,12 @@ class Rules:
                 self._add(f"{path}.{name}", "without turn detection the server does not tell when speech stops", hint)
             self._duration(latency, name, path, above_zero=True)
 
-    def _lengths(self, lengths: _Part, path: str, key: str) -> None:
+    def _lengths(self, lengths: Part, path: str, key: str) -> None:
+        self._bounds(lengths, path, key)
+        if self._silent():
+            self._add(path, "the answers are text only, so they have no sound")
+
+    def _bounds(self, lengths: Part, path: str, key: str) -> None:
         for end in ("min", "max"):
             self._duration(lengths, end, path)
         least, most = (lengths.get(end) for end in ("min", "max"))
@@ -254,11 +232,9 @@ class Rules:
             self._add(path, f"`{key}` needs `min` or `max`")
         elif isinstance(least, str) and isinstance(most, str) and seconds(least) > seconds(most):
             self._add(f"{path}.min", f"`min` ({least}) is more than `max` ({most})")
-        if self._silent():
-            self._add(path, "the answers are text only, so they have no sound")
 
-    def _check_turn_wer(self, expect: _Part, kind: str, path: str) -> None:
-        wer = _dict(expect, "wer")
+    def _check_turn_wer(self, expect: Part, kind: str, path: str) -> None:
+        wer = dict_of(expect, "wer")
         if not wer:
             return
         if wer.get("of", "user") == "user" and kind not in SPOKEN:
@@ -272,8 +248,8 @@ class Rules:
         else:
             self._reference(wer, path, "add `reference`: the answer's right words")
 
-    def _check_scenario_wer(self, expect: _Part, turns: list[_Part]) -> None:
-        wer = _dict(expect, "wer")
+    def _check_scenario_wer(self, expect: Part, turns: list[Part]) -> None:
+        wer = dict_of(expect, "wer")
         if not wer:
             return
         spoken = [kind for turn in turns for kind in SPOKEN if turn.get(kind) is not None]
@@ -286,7 +262,7 @@ class Rules:
             if "audio" in spoken:
                 self._reference(wer, "expect.wer", "add `reference`: all words that are spoken")
 
-    def _reference(self, wer: _Part, path: str, hint: str) -> None:
+    def _reference(self, wer: Part, path: str, hint: str) -> None:
         if wer.get("reference") is None:
             self._add(path, "there is nothing to compare the transcript with", hint)
         elif isinstance(wer["reference"], str) and not plain_words(wer["reference"]):
@@ -308,7 +284,7 @@ class Rules:
     def _silent(self) -> bool:
         return self._session.get("modality") == "text"
 
-    def _duration(self, part: _Part, key: str, path: str, *, above_zero: bool = False) -> None:
+    def _duration(self, part: Part, key: str, path: str, *, above_zero: bool = False) -> None:
         text = part.get(key)
         if not isinstance(text, str) or (path.endswith("latency") and key not in LATENCIES):
             return
@@ -320,7 +296,7 @@ class Rules:
             self._add(at, f"`{key}` must be longer than nothing")
 
 
-def waits_for_answer(turn: _Part, kind: str) -> bool:
+def waits_for_answer(turn: Part, kind: str) -> bool:
     """Return whether an answer is waited for in a turn, as `Step` says."""
     answer = turn.get("answer")
     return kind in _ANSWERED if answer is None else bool(answer)
@@ -334,37 +310,3 @@ def event_names() -> tuple[str, ...]:
 
     kinds = (cls.kind for cls in updates.Update.__subclasses__() if cls is not updates.SentMessage)
     return (*SERVER_EVENT_NAMES, *(kind for kind in kinds if kind not in _OF_DEVICES))
-
-
-def _text(part: _Part, key: str) -> str:
-    value = part.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _dict(part: _Part, key: str) -> _Part:
-    value = part.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _dicts(part: _Part, key: str) -> list[_Part]:
-    """Return the entries of a list, an empty one in place of a BAD one, so that the others keep their numbers."""
-    value = part.get(key)
-    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
-
-
-def _texts(part: _Part, key: str, path: str) -> Iterator[tuple[str, str]]:
-    """Yield path and text of a text, or of each text in a list."""
-    value = part.get(key)
-    if isinstance(value, str):
-        yield f"{path}.{key}", value
-    elif isinstance(value, list):
-        yield from ((f"{path}.{key}.{i}", text) for i, text in enumerate(value) if isinstance(text, str))
-
-
-def _either(part: _Part, key: str, path: str) -> Iterator[tuple[str, _Part]]:
-    """Yield path and entry of one mapping, or of each mapping in a list."""
-    value = part.get(key)
-    if isinstance(value, dict):
-        yield f"{path}.{key}", value
-    elif isinstance(value, list):
-        yield from ((f"{path}.{key}.{i}", item) for i, item in enumerate(value) if isinstance(item, dict))

@@ -39,10 +39,15 @@ def schema() -> _Part:
     _never_empty(defs)
     _one_of(defs["Step"], STEP_KINDS)
     _one_of(defs["After"], ("event", "heard", "time"))
+    _one_of(defs["Tool"], ("name", "file"))
+    _one_of(defs["McpServer"], ("command", "url"))
     scenario = defs["Scenario"]
     turn = {"if": {"required": ["include"]}, "then": {"$ref": "#/$defs/Include"}, "else": {"$ref": "#/$defs/Step"}}
     scenario["properties"]["turns"]["items"] = turn
     scenario["properties"]["include"] = _INCLUDE
+    tools = scenario["properties"]["tools"]
+    about = tools.pop("description")
+    scenario["properties"]["tools"] = {"description": about, "anyOf": [{"type": "string", "minLength": 1}, tools]}
     defs["Include"] = {
         "description": "The turns of another file, in this place.",
         "type": "object",

@@ -16,12 +16,13 @@ import msgspec
 from realtime_client import updates as up
 from realtime_client.batch.faults import StoppedError, fault_of
 from realtime_client.batch.judging import language, patterns
-from realtime_client.batch.judging.checks import Evidence, Means, check, pattern
+from realtime_client.batch.judging.checks import check
+from realtime_client.batch.judging.evidence import Evidence, Means, many, pattern
 from realtime_client.batch.judging.judge import ask_judge
 from realtime_client.batch.judging.prices import FREE, cost_usd, is_own, prices_of
 from realtime_client.batch.plan import LONGEST_ASKED_S, Plan
 from realtime_client.batch.result import CaseResult, CheckResult, Fault, StepResult
-from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, place
+from realtime_client.batch.scenario import Case, Expect, Prices, Scenario, ValueCheck, place
 from realtime_client.client.arrival import lateness, stamping
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
@@ -31,13 +32,13 @@ from realtime_client.session.session import Session
 from realtime_client.settings import Settings
 from realtime_client.settings.providers import is_text
 from realtime_client.settings.target import input_format, target
-from realtime_client.tools.toolbox import Toolbox
+from realtime_client.tools.approval import Policy, rule
 
 from .listener import PatientListener, ScriptedListener
 from .player import Player
 from .session import check_played_in_writing, scenario_settings
 from .sound import AUDIBLE, make_clip
-from .tools import CannedTool
+from .tools import check_allowed, toolbox_of
 from .watch import Watch, add_usage, whole
 
 _LOOK_S = 0.25
@@ -103,8 +104,18 @@ def check_needs(scenario: Scenario) -> None:
     for expect in expectations(scenario):
         if expect.language is not None:
             language.check_installed()
-        for text in [expect.matches] if isinstance(expect.matches, str) else expect.matches or []:
+        for text in _patterns(expect):
             pattern(text)
+
+
+def _patterns(expect: Expect) -> Iterator[str]:
+    """Yield every regular expression."""
+    values: list[Expect | ValueCheck | None] = [expect]
+    for _, call in many(expect.tool or []):
+        values += [*call.where.values(), call.result]
+    for value in values:
+        if value is not None:
+            yield from (text for _, text in many(value.matches or []))
 
 
 @dataclass(kw_only=True)
@@ -149,6 +160,7 @@ class _Attempt:
             if self._stop.is_set():
                 raise StoppedError("stopped before its beginning")
             self._plan.check()
+            check_allowed(self._case, approved=self._plan.approve is not None)
             check_needs(self._case.scenario)
             settings = scenario_settings(self._plan.settings, self._case.scenario)
             self._facts.model, self._facts.written = settings.model, is_text(settings)
@@ -165,13 +177,14 @@ class _Attempt:
         """Open the session, play the steps, close it."""
         self._make_clips(settings)
         listener = self._listener
-        tools = Toolbox(CannedTool(tool) for tool in self._case.scenario.tools)
         news = threading.Event()
         prepared = functools.partial(self._prepare, news=news)
         stamping.set()
+        policy = Policy(map(rule, self._plan.approve or ()))
         with ExitStack() as stack:
+            toolbox = stack.enter_context(toolbox_of(self._case))  # before anything is measured
             with self._turn_to_open():
-                one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, tools=tools)
+                one = opened(settings, prepared=prepared, heard_ms=listener.heard_ms, toolbox=toolbox, policy=policy)
                 held = stack.enter_context(one)
             self._note_session(held, settings)
             try:
@@ -187,7 +200,7 @@ class _Attempt:
                 )
                 player.play()
             finally:
-                self._gather(held.session)
+                self._gather(held.session, frozenset(toolbox.named))
 
     @contextmanager
     def _turn_to_open(self) -> Iterator[None]:
@@ -254,8 +267,8 @@ class _Attempt:
         if held.recording is not None:
             facts.recording = _relative(held.recording, settings.record_dir)
 
-    def _gather(self, session: Session) -> None:
-        """Collect what is known before the session is closed."""
+    def _gather(self, session: Session, offered: frozenset[str]) -> None:
+        """Collect what is known before the session is closed. offered: the names of the tools."""
         facts, watch = self._facts, self._watch
         assert watch is not None
         stats = session.stats()
@@ -263,7 +276,7 @@ class _Attempt:
         for turn in watch.turns:
             result = watch.result(turn, facts.start_s)
             facts.steps.append(result)
-            facts.evidence.append(watch.evidence(turn, result))
+            facts.evidence.append(watch.evidence(turn, result, offered))
         facts.connected = facts.connected or watch.answered
         facts.events = dict(watch.session_events)
         facts.notes = list(watch.notes)

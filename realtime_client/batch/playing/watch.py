@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from realtime_client import updates as up
-from realtime_client.batch.judging.checks import Evidence
+from realtime_client.batch.judging.evidence import Evidence
 from realtime_client.batch.result import StepResult
 
 from .turn import Call, PlayedTurn, Reply, heard_of, joined, latencies_of, own_waiting_of
@@ -288,8 +288,8 @@ class Watch:
                 own_waiting=own_waiting_of(turn, replies),
             )
 
-    def evidence(self, turn: PlayedTurn, result: StepResult) -> Evidence:
-        """Return what the checks of a turn judge."""
+    def evidence(self, turn: PlayedTurn, result: StepResult, offered: frozenset[str] | None = None) -> Evidence:
+        """Return what the checks of a turn judge. offered: the names of the tools, None if they are not known."""
         with self.lock:
             replies = turn.kept()
             sent_s = turn.began_s if turn.sent_s is None else turn.sent_s
@@ -302,6 +302,7 @@ class Watch:
                 answered=any(reply.done_s is not None for reply in replies),
                 waited=turn.waits,
                 tools=result.tools,
+                offered=offered,
                 events={kind: (at_s - sent_s) * 1000 for kind, at_s in turn.events.items()},
                 latencies={name: [value] for name, value in result.latencies.items()},
                 audio_ms=result.audio_ms,
@@ -327,6 +328,7 @@ def whole(evidence: list[Evidence], events: dict[str, float], start_s: float) ->
         answered=any(each.answered for each in evidence) and all(e.answered for e in evidence if e.waited),
         waited=any(each.waited for each in evidence),
         tools=[use for each in evidence for use in each.tools],
+        offered=next((each.offered for each in evidence), None),
         events={kind: (at_s - start_s) * 1000 for kind, at_s in events.items()},
         latencies=latencies,
         audio_ms=sum(each.audio_ms for each in evidence),

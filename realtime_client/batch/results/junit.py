@@ -9,12 +9,15 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from realtime_client.batch.result import CaseResult, RunInfo
+from realtime_client.batch.result import CaseResult, RunInfo, StepResult, ToolUse, ending
+from realtime_client.escape import one_line, shortened
 
 from .results import check_line, failed_checks
 
 # What XML 1.0 (section 2.2) cannot contain; references to it are not allowed either.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_MOST_CALLS = 50
 
 
 def junit_xml(info: RunInfo, results: Sequence[CaseResult]) -> bytes:
@@ -88,8 +91,19 @@ def _testcase(suite: ET.Element, result: CaseResult) -> None:
         element = ET.SubElement(case, "failure", type=_xml(failed[0].kind if failed else "check"))
         element.set("message", _line(lines[0] if len(lines) == 1 else f"{lines[0]} (and {len(lines) - 1} more)"))
         element.text = _xml("\n".join(lines))
+    lines = [_call(step, use) for step in result.steps for use in step.tools]
+    if len(lines) > _MOST_CALLS:
+        lines[_MOST_CALLS:] = [f"and {len(lines) - _MOST_CALLS} more calls"]
     if result.recording:
-        ET.SubElement(case, "system-out").text = _xml(f"recording: {result.recording}")
+        lines.append(f"recording: {result.recording}")
+    if lines:
+        ET.SubElement(case, "system-out").text = _xml("\n".join(lines))
+
+
+def _call(step: StepResult, use: ToolUse) -> str:
+    """One line about a call of a tool."""
+    call = f"turn {step.n}: {use.name}({shortened(use.arguments, 200)}) {ending(use)}"
+    return one_line(f"{call} -> {shortened(use.output, 200)}" if use.output else call, 600)
 
 
 def _xml(text: str) -> str:

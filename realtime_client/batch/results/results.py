@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.batch.result import VERSION, CaseResult, CheckResult, RunInfo
+from realtime_client.batch.result import VERSION, CaseResult, CheckResult, RunInfo, tool_uses
 from realtime_client.errors import RecordingError
 
 _decode = msgspec.json.Decoder(CaseResult).decode
@@ -36,6 +36,8 @@ _COLUMNS = [
     "checks",
     "failed_checks",
     "fault",
+    "tool_calls",
+    "tool_failures",
 ]
 
 
@@ -151,6 +153,10 @@ def _value(result: CaseResult, column: str) -> object:
         return len(result.checks)
     if column == "failed_checks":
         return "; ".join(map(check_line, failed_checks(result)))
+    if column == "tool_calls":
+        return len(tool_uses(result))
+    if column == "tool_failures":
+        return sum(use.status != "completed" for use in tool_uses(result))
     if column == "fault":
         return f"{result.fault.kind}: {result.fault.message}" if result.fault else ""
     value = getattr(result, column)

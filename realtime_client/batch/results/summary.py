@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from realtime_client.batch.result import VERSION, CaseResult, RunInfo
+from realtime_client.batch.result import VERSION, CaseResult, RunInfo, tool_uses
 
 PERCENTILE = "nearest rank"
 _NOT_NOTICED_MS = 20.0
@@ -38,7 +38,8 @@ class Figures(msgspec.Struct, kw_only=True):
 
     pass_rate: passed of all, 0 to 1; pass_low, pass_high: its interval at 95 %. latencies: ms, by name. own_waiting:
     ms, by the same names; see `StepResult`. duration_s: of a case. cost_usd: of the cases whose price is known,
-    priced: how many those are; None when there is none.
+    priced: how many those are; None when there is none. tool_calls: how many calls of tools there were;
+    tool_failures: of those, how many were not completed. tools: how long each tool worked on a call, in ms.
     """
 
     cases: int
@@ -57,6 +58,9 @@ class Figures(msgspec.Struct, kw_only=True):
     cost_usd: float | None
     priced: int
     usage: dict[str, int]
+    tool_calls: int = 0
+    tool_failures: int = 0
+    tools: dict[str, Spread] = {}
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -107,6 +111,7 @@ def figures(results: Sequence[CaseResult]) -> Figures:
     by_status = {status: sum(r.status == status for r in results) for status in ("passed", "failed", "error")}
     low, high = wilson(by_status["passed"], len(results))
     costs = [r.cost_usd for r in results if r.cost_usd is not None]
+    calls = [use for result in results for use in tool_uses(result)]
     usage: dict[str, int] = {}
     for result in results:
         for name, count in result.usage.items():
@@ -128,6 +133,9 @@ def figures(results: Sequence[CaseResult]) -> Figures:
         cost_usd=round(math.fsum(costs), 9) if costs else None,
         priced=len(costs),
         usage=usage,
+        tool_calls=len(calls),
+        tool_failures=sum(use.status != "completed" for use in calls),
+        tools=_spreads([{use.name: [use.duration_ms]} for use in calls if use.duration_ms is not None]),
     )
 
 

@@ -34,17 +34,17 @@ def stage(
     executor: str | None = None,
     processes: int | None = None,
     quiet_workers: bool = False,
+    approve: tuple[str, ...] | None = None,
 ) -> Iterator[Stage]:
     """Set up what a run needs, and take it down at the end of the block.
 
-    folder: the run's. executor: None for worker processes on this
-    machine, else the address of a Dask scheduler, `dask://HOST:PORT` or `tls://HOST:PORT`. quiet_workers: worker
-    processes write nothing to standard error. Errors: UsageError; MissingExtraError; ConnectError when there is no
-    such scheduler.
+    folder: the run's. executor: None for worker processes on this machine, else the address of a Dask scheduler,
+    `dask://HOST:PORT` or `tls://HOST:PORT`. quiet_workers: worker processes write nothing to standard error. approve:
+    as of `Plan`. Errors: UsageError; MissingExtraError; ConnectError when there is no such scheduler.
     """
     own = dataclasses.replace(settings, metrics_port=0)  # one port for all is the run's
     local = not is_text(own) and target(own) == "local"
-    plan = Plan(settings=own, fast=fast, retries=retries, local=local)
+    plan = Plan(settings=own, fast=fast, retries=retries, local=local, approve=approve)
     if executor is not None:
         from .remote import dask_stage
 
