@@ -72,6 +72,7 @@ GOOD_AND_BAD = [
         {"tools": CALL},
     ),
     ({"tool": {"name": "get_weather"}}, {"tool": {"name": "get_time"}}, {"tools": CALL}),
+    ({"tools": {"exactly": ["get_weather"]}}, {"tools": {"exactly": ["get_weather", "get_time"]}}, {"tools": CALL}),
     ({"no_tool": "get_time"}, {"no_tool": True}, {"tools": CALL}),
     (
         {"event": {"name": "response.done", "within": "700 ms"}},

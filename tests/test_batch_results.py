@@ -95,7 +95,7 @@ def test_the_table_has_a_row_a_case():
 def test_own_waiting_has_columns_behind_the_latencies():
     waits = result_of(CASES[0], own_waiting={"first_text": [0.5, 3.0, 1.5]})
     head, row, none = csv_table([waits, result_of(CASES[1])]).splitlines()
-    assert head.endswith(",fault,first_text_ms,first_text_own_waiting_ms")
+    assert head.endswith(",fault,tool_calls,tool_failures,first_text_ms,first_text_own_waiting_ms")
     assert row.endswith(",1,1.5")
     assert none.endswith(",2,")
 

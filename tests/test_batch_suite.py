@@ -21,6 +21,7 @@ SAYS = {
     "equals": 'the answer is not "good night": "Goodbye!"',
     "wer": 'the word error rate is 1.00, above 0.5: "see you later" came as "Goodbye!"',
     "tool": 'get_weather was called with city = "Oslo", expected "Rome"',
+    "tools": "expected exactly get_weather, get_weather, but get_weather did not come: get_weather(",
     "no_tool": 'expected no call of get_weather: get_weather({"city": "Oslo"})',
     "event": "interrupted did not come",
     "no_event": "response.done came after ",
@@ -70,6 +71,32 @@ def test_the_suite_is_green(project, tmp_path):
     same = realtime("compare", str(tmp_path / "run"), str(tmp_path / "run"))
     assert same.returncode == 0
     assert "0 worse, 0 better, 0 not proven" in same.stdout
+
+
+SAYS_OF_TOOLS = {
+    "where of a call": 'get_weather: city does not match "^Ber": "Oslo"',
+    "result of a call": "get_weather: the result is 21.5, expected at least 25",
+    "status of a call": "get_weather completed, expected failed",
+    "within of a call": "get_weather was called after ",
+    "duration of a call": "get_weather worked for ",
+    "times of a call": "expected 2 to 3 calls of get_weather, 1 came: get_weather(",
+    "order of all calls": "expected get_news, get_weather in this order, but no get_weather comes after get_news: ",
+    "adjacent of all calls": "expected get_weather, get_weather in this order, one right after the other, but ",
+    "exactly of all calls": 'expected exactly get_weather, get_news({"city": "Rome"}), but get_news({"city": "Rome"}) '
+    'did not come and get_news({"city": "Oslo"}) is too much: ',
+    "only of all calls": 'expected no tools but get_news, but get_weather({"city": "Oslo"}) came: ',
+}
+
+
+def test_whatever_is_said_of_calls_fails_where_it_must(project, tmp_path):
+    file = project / "scripts/scenarios/_failing/tools.yaml"
+    code, results, printed = play(tmp_path / "run", str(file))
+    assert code == 1, printed
+    said = {result.scenario: [check.message for check in result.checks if not check.ok] for result in results}
+    assert set(said) == {f"fails {what}" for what in SAYS_OF_TOOLS}
+    for what, message in SAYS_OF_TOOLS.items():
+        (line,) = said[f"fails {what}"]
+        assert line.startswith(message)
 
 
 def test_each_kind_of_check_fails_where_it_must(project, tmp_path):

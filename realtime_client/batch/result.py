@@ -180,6 +180,11 @@ def tool_uses(result: CaseResult) -> list[ToolUse]:
     return [use for step in result.steps for use in step.tools]
 
 
+def is_failure(use: ToolUse) -> bool:
+    """Return whether a call is over, and not completed."""
+    return use.status not in ("completed", "")
+
+
 def ending(use: ToolUse) -> str:
     """Return how a call ended, for people: `completed in 12 ms`, `refused: nobody is here who could allow it`."""
     status = {"": "not over", "timed_out": "timed out"}.get(use.status, use.status)

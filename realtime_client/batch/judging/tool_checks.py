@@ -25,9 +25,9 @@ def tool(value: Any, evidence: Evidence, means: Means) -> Iterator[Found]:
         called = [use for use in evidence.tools if use.name == wanted.name]
         problems = [_difference(wanted, use, means) for use in called]
         fitting = problems.count("")
-        why = next((problem for problem in reversed(problems) if problem), f"{expected} was not called: {seen}")
+        why = next((problem for problem in reversed(problems) if problem), "")
         if wanted.times is None:
-            yield Found(fitting > 0, expected, seen, why, index=index)
+            yield Found(fitting > 0, expected, seen, why or f"{expected} was not called: {seen}", index=index)
             continue
         least, most, often = _range(wanted.times)
         message = f"expected {often} calls of {expected}, {fitting} came: {seen}"
@@ -37,7 +37,7 @@ def tool(value: Any, evidence: Evidence, means: Means) -> Iterator[Found]:
                 not missing, expected, seen, f"expected {often} calls of {expected}, but {missing}", index=index
             )
         else:
-            message += f"; {why}" if called and fitting < least else ""
+            message += f"; {why}" if why and fitting < least else ""
             yield Found(least <= fitting <= most, expected, seen, message, index=index)
 
 
@@ -89,14 +89,14 @@ def _difference(wanted: ToolCheck, use: ToolUse, means: Means) -> str:
             return f"{use.name} was called without {name!r}: {quoted(use.arguments)}"
         problem = _odd(value, given[name], _text(given[name]), means, typed=True)
         if problem:
-            return f"{use.name} was called with {name} that {problem}"
+            return f"{use.name}: {name} {problem}"
     if wanted.status is not None and use.status != wanted.status:
         error = f": {use.error}" if use.error else ""
         return f"{use.name} {_ended(use)}, expected {wanted.status}{error}"
     if wanted.result is not None:
         problem = _odd(wanted.result, _scalar(use.output), use.output, means, typed=False)
         if problem:
-            return f"{use.name} returned what {problem}"
+            return f"{use.name}: the result {problem}"
     return _times_differ(wanted, use)
 
 
@@ -269,11 +269,11 @@ def _matched(wanted: Sequence[str | ToolCall], uses: Sequence[ToolUse]) -> dict[
 def _expected(wanted: ToolCheck) -> str:
     """A call as it is wanted."""
     parts = [_named(wanted)]
-    parts += [f"with {name} that {_wanted(value)}" for name, value in wanted.where.items()]
+    parts += [f"where {name} {_wanted(value)}" for name, value in wanted.where.items()]
     if wanted.result is not None:
-        parts.append(f"returning what {_wanted(wanted.result)}")
+        parts.append(f"whose result {_wanted(wanted.result)}")
     if wanted.status is not None:
-        parts.append(wanted.status)
+        parts.append(f"that is {wanted.status}")
     if wanted.within is not None:
         parts.append(f"within {wanted.within}")
     if wanted.duration is not None:

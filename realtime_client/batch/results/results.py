@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.batch.result import VERSION, CaseResult, CheckResult, RunInfo, tool_uses
+from realtime_client.batch.result import VERSION, CaseResult, CheckResult, RunInfo, is_failure, tool_uses
 from realtime_client.errors import RecordingError
 
 _decode = msgspec.json.Decoder(CaseResult).decode
@@ -156,7 +156,7 @@ def _value(result: CaseResult, column: str) -> object:
     if column == "tool_calls":
         return len(tool_uses(result))
     if column == "tool_failures":
-        return sum(use.status != "completed" for use in tool_uses(result))
+        return sum(map(is_failure, tool_uses(result)))
     if column == "fault":
         return f"{result.fault.kind}: {result.fault.message}" if result.fault else ""
     value = getattr(result, column)

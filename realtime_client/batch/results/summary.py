@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from realtime_client.batch.result import VERSION, CaseResult, RunInfo, tool_uses
+from realtime_client.batch.result import VERSION, CaseResult, RunInfo, is_failure, tool_uses
 
 PERCENTILE = "nearest rank"
 _NOT_NOTICED_MS = 20.0
@@ -134,7 +134,7 @@ def figures(results: Sequence[CaseResult]) -> Figures:
         priced=len(costs),
         usage=usage,
         tool_calls=len(calls),
-        tool_failures=sum(use.status != "completed" for use in calls),
+        tool_failures=sum(is_failure(use) for use in calls),
         tools=_spreads([{use.name: [use.duration_ms]} for use in calls if use.duration_ms is not None]),
     )
 
