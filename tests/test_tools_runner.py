@@ -123,6 +123,19 @@ def test_no_more_work_at_once_than_allowed_and_all_get_their_turn():
     assert most[1] <= 3
 
 
+def test_instant_tools_all_get_their_turn_without_threads_of_their_own():
+    names: set[str] = set()
+
+    def work(arguments: Any, _context: ToolContext) -> str:
+        names.add(threading.current_thread().name)
+        return str(arguments["n"])
+
+    brain = Scripted([CallTool("work", f'{{"n": {n}}}') for n in range(50)], [Say("All done.")])
+    with running(brain, Own("work", work, instant=True), limits=ToolLimits(at_once=3)) as (session, _, _updates):
+        assert session.ask("Do it all", timeout_s=WAIT_S).text == "All done."
+    assert names == {"realtime-tools"}
+
+
 def fail(error: BaseException) -> Any:
     def work(_arguments: Any, _context: ToolContext) -> Any:
         raise error

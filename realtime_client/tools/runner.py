@@ -124,6 +124,10 @@ class ToolRunner:
                 with self._changed:
                     self._book.interrupted(update.response_id)
             case up.ApprovalRequested(remote=True):
+                with self._changed:  # now: who is told of it may decide at once
+                    self._remote[update.request_id] = update
+                    while len(self._remote) > self._limits.open_calls:
+                        del self._remote[next(iter(self._remote))]
                 self._do(lambda: self._judge_remote(update))
             case up.SessionEnded():
                 self._end()
@@ -227,11 +231,10 @@ class ToolRunner:
         """Decide about a call that the model's server makes."""
         verdict = self._policy.verdict(asked.name, None, origin=asked.origin)
         if verdict == "ask" and self._asks:
-            with self._changed:
-                self._remote[asked.request_id] = asked
-                while len(self._remote) > self._limits.open_calls:
-                    del self._remote[next(iter(self._remote))]
             return
+        with self._changed:
+            if self._remote.pop(asked.request_id, None) is None:
+                return  # somebody has decided
         reason = {"always": "", "never": "this tool is not allowed", "ask": NOBODY}[verdict]
         with contextlib.suppress(RealtimeError):  # the session is over
             self._session.approve(asked.request_id, approve=not reason, reason=reason or None)
@@ -261,13 +264,14 @@ class ToolRunner:
                     report=Reporter(work.call, self._tell, self._clock),
                     loop=self._loop,
                 )
-                if work.tool is not None and not work.tool.instant:
+                if work.tool is None or not work.tool.instant:
                     worker = Worker(f"realtime-tool-{next(self._numbers)}", self._task(work), self._failed)
                     self._threads[worker.thread] = work
                     worker.start()
         for work in begun:
             if work.tool is not None and work.tool.instant:
                 self._work(work)
+                self._do(bool)  # another call may begin
 
     # --- a worker -----------------------------------------------------------------------------------------------------
 
