@@ -6,8 +6,9 @@
     server's making of a 100 ms piece to the program's hand, and memory a session.
 (c) 50 runs killed (SIGKILL) at random moments and resumed: cases with two results, cases lost.
 (d) 500 short scenarios all at once against local servers: how many pass, and time.
+(e) 500 short scenarios whose model calls a canned tool, at most 8 at a time: time, and first text after the result.
 
-    python scripts/bench/runs.py [a|b|c|d|all] [COUNT]
+    python scripts/bench/runs.py [a|b|c|d|e|all] [COUNT]
 """
 
 from __future__ import annotations
@@ -53,6 +54,18 @@ turns:
   - text: What is two plus three?
     expect: {contains: "5"}
 """
+WITH_TOOL = """
+name: short
+session: {modality: text}
+tools:
+  - name: get_weather
+    description: the weather in a city
+    parameters: {type: object, properties: {city: {type: string}}, required: [city]}
+    returns: sunny
+turns:
+  - text: What is the weather in Oslo?
+    expect: {contains: sunny, tool: {name: get_weather, times: 1}}
+"""
 COMMAND = [sys.executable, "-m", "realtime_client", "run"]
 LENGTH_S = 40
 STARTS_A_SECOND = 15
@@ -61,10 +74,10 @@ STARTS_A_SECOND = 15
 # --- (a) short ones ---------------------------------------------------------------------------------------------------
 
 
-def short(folder: Path, count: int, jobs: int = 32) -> float:
+def short(folder: Path, count: int, jobs: int = 32, text: str = SHORT) -> float:
     """Seconds of the whole command for so many short scenarios; prints what came of it."""
     scenario, out = folder / "short.yaml", folder / f"run{count}"
-    scenario.write_text(SHORT)
+    scenario.write_text(text)
     options = ["--local", "--fast", "--jobs", str(jobs), "--repeat", str(count), "--out", str(out)]
     began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
@@ -92,6 +105,11 @@ def bench_short(count: int) -> None:
 def bench_all_at_once(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         short(Path(name), count, jobs=count)
+
+
+def bench_with_tool(count: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        short(Path(name), count, jobs=8, text=WITH_TOOL)
 
 
 # --- (b) all at once --------------------------------------------------------------------------------------------------
@@ -247,6 +265,8 @@ def main() -> None:
         bench_kills(count or 50)
     if what in ("d", "all"):
         bench_all_at_once(count or 500)
+    if what in ("e", "all"):
+        bench_with_tool(count or 500)
 
 
 if __name__ == "__main__":
