@@ -58,7 +58,7 @@ def test_a_conversation_with_checks_latencies_and_usage(fast, tmp_path):
     turns = [
         {"text": "Hello", "expect": {"contains": "Hello", "latency": {"first_text": "5 s", "answer": "5 s"}}},
         {"pause": "10 ms"},
-        {"text": "And now?", "expect": {"contains": ["And now?", "(4)"], "status": "completed", "no_tool": "add"}},
+        {"text": "And now?", "expect": {"contains": ["And now?", "(4)"], "status": "completed", "no_tool": True}},
     ]
     prices = {"input_text": 1.0, "output_text": 2.0}
     whole = {"no_event": ["error", "failure"], "event": [{"name": "response_done"}, {"name": "finish"}], "cost": 1}

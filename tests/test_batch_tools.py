@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from cli_helpers import realtime
 from test_batch_play import case, passes, plan
+from tool_helpers import Scripted
 
 from realtime_client.batch.judging.checks import check
 from realtime_client.batch.judging.evidence import Evidence, Means
@@ -23,6 +24,8 @@ from realtime_client.batch.results.results import csv_table
 from realtime_client.batch.results.summary import figures
 from realtime_client.batch.scenario import Expect
 from realtime_client.local import LocalServer
+from realtime_client.local.brain import CallTool, Say
+from realtime_client.local.parts import Parts
 from realtime_client.report.run_page import run_page
 
 WEATHER = {
@@ -346,6 +349,15 @@ def test_a_turn_waits_for_a_tool_as_long_as_its_own_time_limit(server):
     result = played(case([{**ASKS, "timeout": "500 ms"}], tools=[slow]), plan(server.url))
     assert (result.status, result.fault.kind) == ("error", "TimeLimitError")
     assert result.steps[0].tools[0].status == "", "it is not over"
+
+
+def test_a_call_of_what_nobody_offers_gets_an_error_that_the_model_reads():
+    brain = Scripted([CallTool("open_door", "{}")], [Say("I cannot do that.")])
+    turns = [{"text": "Open the door.", "expect": {"tool": {"name": "open_door", "status": "invalid"}}}]
+    with LocalServer(parts=Parts(brain=brain)) as server:
+        result = passes(played(case(turns), plan(server.url)))
+    assert "there is no tool open_door" in result.steps[0].tools[0].output
+    assert result.steps[0].answer == "I cannot do that."
 
 
 def test_a_session_without_calls_has_no_thread_for_tools(server):
