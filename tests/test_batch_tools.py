@@ -360,7 +360,7 @@ def test_a_call_of_what_nobody_offers_gets_an_error_that_the_model_reads():
     assert result.steps[0].answer == "I cannot do that."
 
 
-def test_a_session_without_calls_has_no_thread_for_tools(server):
+def test_a_session_without_tools_has_no_thread_for_them(server):
     import threading
 
     names: set[str] = set()
@@ -368,7 +368,7 @@ def test_a_session_without_calls_has_no_thread_for_tools(server):
     from realtime_client.batch.playing.play import play_case
 
     play_case(
-        case([{"text": "What is two plus three?"}], tools=[WEATHER]),
+        case([{"text": "What is two plus three?"}]),
         how,
         observers=[lambda *_: names.update(thread.name for thread in threading.enumerate())],
     )

@@ -79,10 +79,12 @@ class ToolRunner:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take the session's calls from now on. The keeper's thread begins with the first."""
+        """Take the session's calls from now on. Without tools, the keeper's thread begins with the first call."""
         self._session.tooling = self
         self._remove = self._session.observe(self.observe, direct=True)
         self._toolbox.on_change = self._tools_changed
+        if len(self._toolbox):
+            self._do(bool)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel what runs, and join the threads. A tool that does not end by then is left behind, and named."""
