@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from realtime_client.batch.loading.load import load, with_files
 from realtime_client.batch.playing.play import play_case
 from realtime_client.batch.result import CaseResult
 from realtime_client.local import LocalServer
-
-needs_mcp = pytest.mark.skipif(find_spec("realtime_client.tools.mcp") is None, reason="MCP servers are not there")
 
 OWN = '''
 from realtime_client.tools import tool
@@ -53,7 +50,6 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@needs_mcp
 def test_the_scenarios_with_real_tools_are_green(project, tmp_path):
     suite = project / "scripts/scenarios/_tools"
     loaded = load([suite])
@@ -129,13 +125,11 @@ def test_a_file_that_cannot_be_used_is_no_verdict(content, only, message, server
     assert message in problem(result)
 
 
-@needs_mcp
 def test_a_server_that_cannot_be_started_is_no_verdict(server, tmp_path):
     one = case([ADD], mcp={"gone": {"command": "no-such-program-here"}}, folder=tmp_path)
     assert "no-such-program-here" in problem(play_case(one, plan(server.url, approve=("always",))))
 
 
-@needs_mcp
 @pytest.mark.parametrize(
     ("mcp", "place", "message"),
     [
