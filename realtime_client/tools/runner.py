@@ -193,6 +193,8 @@ class ToolRunner:
 
     def _judge(self, work: Work) -> None:
         """Decide what becomes of a call."""
+        if work.stage == "over":
+            return
         call = work.call
         tool = work.tool = self._toolbox.get(call.name)
         if tool is None:
