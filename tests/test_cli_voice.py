@@ -115,6 +115,42 @@ def test_typed_text_stops_the_voice(sound_card: SoundCard):
         assert tape.duration_s < 30
 
 
+TOOLS = """\
+from pathlib import Path
+from realtime_client.tools import Progress, ToolContext, tool
+
+@tool
+def get_weather(context: ToolContext) -> str:
+    \"\"\"Tell the weather.\"\"\"
+    yield Progress("asking", 1, 2)
+    while not Path("GO").exists() and not context.wait(0.02):
+        pass
+    return "warm"
+"""
+
+
+@again_after_a_stall
+def test_one_talks_on_while_a_tool_works(sound_card: SoundCard, tmp_path: Path):
+    tools, go = tmp_path / "tools.py", tmp_path / "go"
+    tools.write_text(TOOLS.replace("GO", str(go)))
+    with sound_card.hear() as tape, voice_chat("--tools", str(tools)) as terminal:
+        terminal.type("what is the weather\r")
+        terminal.wait_for("[allow get_weather({}) from tools.py? y, n, always, never]")
+        terminal.type("y\r")
+        terminal.wait_for("[get_weather: asking, 50%]")
+        say(terminal, sound_card, "Count to five.")
+        terminal.wait_for("One, two, three, four, five.")
+        terminal.wait_for("assistant speaks")
+        terminal.wait_for("nobody speaks")
+        loud = len(tape.loud(400))
+        assert loud > 24_000, "half a second of sound at least"
+        go.touch()
+        terminal.wait_for("[get_weather done in ")
+        terminal.wait_for("The tool says: warm.")
+        wait_until(lambda: len(tape.loud(400)) > loud + 4_800, what="the result is heard")
+        leave(terminal)
+
+
 @again_after_a_stall
 def test_a_muted_microphone_says_nothing(sound_card: SoundCard):
     with voice_chat() as terminal:
