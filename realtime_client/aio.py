@@ -45,20 +45,28 @@ T = TypeVar("T")
 
 
 def connect(
-    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None,
+    *,
+    tools: Sequence[Offered] = (),
+    asks: bool = False,
+    **values: Unpack[Keywords],
 ) -> Connecting[RealtimeClient]:
     """Open a session at `async with`, and close it with all that belongs to it; see `realtime_client.connect`.
 
     `session = await connect()` opens it for longer than a block, for the cells of a notebook, until `close()`.
     """
-    return _connecting(opening.connect(settings, tools=tools, **values))
+    return _connecting(opening.connect(settings, tools=tools, asks=asks, **values))
 
 
 def connect_text(
-    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None,
+    *,
+    tools: Sequence[Offered] = (),
+    asks: bool = False,
+    **values: Unpack[Keywords],
 ) -> Connecting[ChatSession]:
     """Do as `connect` for a text model; see `realtime_client.connect_text`."""
-    return _connecting(opening.connect_text(settings, tools=tools, **values))
+    return _connecting(opening.connect_text(settings, tools=tools, asks=asks, **values))
 
 
 def _connecting(way: opening.Connecting[S]) -> Connecting[S]:

@@ -63,7 +63,11 @@ class Opened:
 
 
 def connect(
-    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None,
+    *,
+    tools: Sequence[Offered] = (),
+    asks: bool = False,
+    **values: Unpack[Keywords],
 ) -> Connecting[RealtimeClient]:
     """Open a session, and close it with everything that belongs to it at the end of the block.
 
@@ -73,19 +77,24 @@ def connect(
     then the session is a `ChatSession`; `connect_text` is typed so. Sessions are recorded unless `record` is false.
     tools: functions that the model may call, or `Tool`s; they run beside the talk, and nobody is asked. Those of the
     settings (`tool_files`, `mcp`) are run, too, as far as `approve`, or what the user had remembered, allows it.
+    asks: this program answers `ApprovalRequested` by `Session.approve`; else what would be asked about is refused.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
-    return Connecting(_source(settings, values), tools)
+    return Connecting(_source(settings, values), tools, asks=asks)
 
 
 def connect_text(
-    settings: Settings | None = None, *, tools: Sequence[Offered] = (), **values: Unpack[Keywords]
+    settings: Settings | None = None,
+    *,
+    tools: Sequence[Offered] = (),
+    asks: bool = False,
+    **values: Unpack[Keywords],
 ) -> Connecting[ChatSession]:
     """Do as `connect` for a text model, so that type checkers know what only a `ChatSession` has.
 
     Errors: those of `connect`; UsageError for a realtime model.
     """
-    return Connecting(_source(settings, values), tools, text=True)
+    return Connecting(_source(settings, values), tools, asks=asks, text=True)
 
 
 def _source(settings: Settings | None, values: Mapping[str, Any]) -> Callable[[], Settings]:
@@ -105,10 +114,18 @@ class Connecting(Generic[S]):
     text: it has to be one with a text model. loop: the program's event loop; its tools that are coroutines run there.
     """
 
-    def __init__(self, source: Callable[[], Settings], tools: Sequence[Offered] = (), *, text: bool = False) -> None:
+    def __init__(
+        self,
+        source: Callable[[], Settings],
+        tools: Sequence[Offered] = (),
+        *,
+        asks: bool = False,
+        text: bool = False,
+    ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._source = source
         self._tools = tools
+        self._asks = asks
         self._text = text
         self._held: AbstractContextManager[Opened] | None = None
 
@@ -122,7 +139,7 @@ class Connecting(Generic[S]):
             raise UsageError(f"{settings.model} is no text model; their names begin with {', '.join(PROVIDERS)} and /")
         for warning in settings.warnings:
             _log.warning(warning)
-        self._held = opened(settings, prepared=prepared, tools=self._tools, loop=self.loop)
+        self._held = opened(settings, prepared=prepared, tools=self._tools, asks=self._asks, loop=self.loop)
         return self._held.__enter__().session  # type: ignore[return-value]  # of `connect`, too, as its settings say
 
     def __exit__(
