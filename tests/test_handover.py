@@ -100,35 +100,6 @@ def test_a_server_that_goes_before_it_has_greeted():
             assert client.ask("Hi?", timeout_s=WAIT_S).text == "Hello."
 
 
-def test_a_half_given_answer_is_gone_on_with():
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive("response.create")
-        peer.send(type="response.created", event_id="e", response={"id": "resp_1", "status": "in_progress"})
-        item = {"id": "item_a", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-        peer.send(type="response.output_item.added", event_id="e", response_id="resp_1", output_index=0, item=item)
-        peer.send(type="conversation.item.added", event_id="e", item=item)
-        part = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
-        peer.send(type="response.output_text.delta", event_id="e", delta="One, two, ", **part)
-        peer.receive("session.update")
-        peer.drop()
-
-    with ScriptedServer(script) as realtime, TextServer(answers("three.")) as text:
-        with standby(realtime.url, text) as client, client.updates(timeout_s=WAIT_S) as updates:
-            client.send_text("Count to three.")
-            next(update for update in updates if isinstance(update, up.TextDelta))
-            client.update_session(RealtimeConfig(instructions="x"))
-            source = next(u for u in updates if isinstance(u, up.AnswerSource))
-            done = next(u for u in updates if isinstance(u, up.ResponseDone))
-        assert (source.response_id, source.item_id, source.offset) == ("resp_1", "item_a", 10)
-        assert "in the middle of an answer" in source.reason
-        assert (done.response_id, done.status, done.text) == ("resp_1", "completed", "One, two, three.")
-        assert done.item_ids == ("item_a",)
-        said = [message["content"] for message in text.requests[0].json["messages"]]
-        assert said[1:3] == ["Count to three.", "One, two, "]
-        assert len(said) == 4, "it is told to go on"
-
-
 def breaks_off(*, spoken: bool = False, cut: bool = False):
     """A server that goes in the middle of an answer. cut: after the user has interrupted it."""
 
@@ -149,6 +120,23 @@ def breaks_off(*, spoken: bool = False, cut: bool = False):
         peer.drop()
 
     return script
+
+
+def test_a_half_given_answer_is_gone_on_with():
+    with ScriptedServer(breaks_off()) as realtime, TextServer(answers("three.")) as text:
+        with standby(realtime.url, text) as client, client.updates(timeout_s=WAIT_S) as updates:
+            client.send_text("Count to three.")
+            next(update for update in updates if isinstance(update, up.TextDelta))
+            client.update_session(RealtimeConfig(instructions="x"))
+            source = next(u for u in updates if isinstance(u, up.AnswerSource))
+            done = next(u for u in updates if isinstance(u, up.ResponseDone))
+        assert (source.response_id, source.item_id, source.offset) == ("resp_1", "item_a", 10)
+        assert "in the middle of an answer" in source.reason
+        assert (done.response_id, done.status, done.text) == ("resp_1", "completed", "One, two, three.")
+        assert done.item_ids == ("item_a",)
+        said = [message["content"] for message in text.requests[0].json["messages"]]
+        assert said[1:3] == ["Count to three.", "One, two, "]
+        assert len(said) == 4, "it is told to go on"
 
 
 def test_of_a_spoken_answer_the_rest_comes_in_writing(tmp_path):
