@@ -10,7 +10,8 @@ from typing import Any
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import decode_client, encode
 from realtime_client.protocol.server.conversation import ServerConversation
-from realtime_client.protocol.server.work import StartResponse, Transcribe
+from realtime_client.protocol.server.remote_tools import RemoteTool
+from realtime_client.protocol.server.work import CallRemote, ListRemote, StartResponse, Transcribe
 
 Json = dict[str, Any]
 
@@ -18,7 +19,13 @@ SECOND = bytes(48_000)
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(16)).decode()
 TOOLS: list[Json] = [
     {"type": "function", "name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}},
-    {"type": "mcp", "server_label": "shop", "server_url": "https://example.org/mcp"},
+    {
+        "type": "mcp",
+        "server_label": "shop",
+        "server_url": "https://example.org/mcp",
+        "require_approval": {"never": {"read_only": True}},
+    },
+    {"type": "mcp", "server_label": "gone", "server_url": "https://example.com/mcp"},
 ]
 
 
@@ -35,6 +42,8 @@ class _Session:
         self.server = ServerConversation(model="gpt-realtime", expires_at=2_000_000_000, **options)
         self.frames = self._taken(self.server.start())
         self.asked: list[str] = []
+        self.listings: list[str] = []
+        self.calls: list[str] = []
         self.heard: list[Transcribe] = []
 
     def send(self, kind: str, **fields: Any) -> list[Json]:
@@ -42,10 +51,19 @@ class _Session:
 
     def take(self, out: list[Any]) -> list[Json]:
         self.asked += [step.response_id for step in out if isinstance(step, StartResponse)]
+        self.listings += [step.item_id for step in out if isinstance(step, ListRemote)]
+        self.calls += [step.item_id for step in out if isinstance(step, CallRemote)]
         self.heard += [step for step in out if isinstance(step, Transcribe)]
         frames = self._taken(out)
         self.frames += frames
         return [json.loads(frame) for frame in frames]
+
+    @property
+    def requests(self) -> list[str]:
+        """The ids of calls that wait to be allowed."""
+        said = [json.loads(frame) for frame in self.frames]
+        done = [frame["item"] for frame in said if frame["type"] == "conversation.item.done"]
+        return [item["id"] for item in done if item["type"] == "mcp_approval_request"]
 
     def _taken(self, out: list[Any]) -> list[bytes]:
         return [encode(step) for step in out if isinstance(step, ev.ServerEvent)]
@@ -90,7 +108,6 @@ def _written() -> Iterator[bytes]:
     it.hear("a word")
     it.item(type="function_call", name="add", arguments="{}", call_id="call_1")
     it.item(type="function_call_output", call_id="call_1", output="2")
-    it.item(type="mcp_approval_response", id="m1", approval_request_id="r1", approve=False)
     it.send("conversation.item.create", item=_message("user", "input_text", text="!"), previous_item_id="root")
     it.say("Hello ")
     it.take(it.server.say(it.asked[-1], "you."))
@@ -134,12 +151,24 @@ def _spoken() -> Iterator[bytes]:
 
 
 def _tools() -> Iterator[bytes]:
-    """A function call, and a remote server that is not asked."""
+    """A function call; two remote servers, of which one cannot be used; and calls of the other's tools."""
     it = _Session()
     it.set(tools=TOOLS)
+    shop, gone = it.listings
+    it.take(it.server.listed(shop, [RemoteTool(name="buy"), RemoteTool(name="look", reads=True)]))
+    it.take(it.server.not_listed(gone, "cannot be reached"))
     it.say("One moment. ", SECOND)
+    it.server.brief(it.asked[-1])
     it.take(it.server.call(it.asked[-1], "add", '{"a": 1, "b": 2, "c": 3, "d": 4}'))
+    for _ in range(2):
+        it.take(it.server.call(it.asked[-1], "look", '{"at": "the newest things that there are"}'))
+        it.take(it.server.call(it.asked[-1], "buy", '{"what": "tea"}'))
+    it.take(it.server.returned(it.calls[0], "tea"))
     it.finish()
+    it.take(it.server.broke(it.calls[1], "it is closed"))
+    for number, request_id in enumerate(it.requests):
+        it.item(type="mcp_approval_response", approval_request_id=request_id, approve=bool(number))
+    it.take(it.server.returned(it.calls[2], "bought"))
     yield from it.frames
 
 

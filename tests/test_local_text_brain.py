@@ -33,9 +33,10 @@ from realtime_client.errors import UsageError
 from realtime_client.history import Call, Opaque, ProviderState, Text
 from realtime_client.local import BrainError, BrainTurn, LocalServer, Parts, Say, TextBrain, Utterance
 from realtime_client.local.engine import _Running
+from realtime_client.local.helpers import Helpers
 from realtime_client.local.server_process import brain_values
 from realtime_client.local.told import Calls
-from realtime_client.local.words import Thinking
+from realtime_client.local.words import think
 from realtime_client.settings import load_settings
 from realtime_client.settings.providers import brains
 
@@ -499,16 +500,16 @@ def test_words_that_nobody_wants_are_not_asked_for() -> None:
             asked.append("closed")
 
     may_begin = threading.Event()
-    thinking = Thinking()
+    helpers = Helpers()
 
     def begin() -> Never:
         assert may_begin.wait(WAIT_S)
         return Never()
 
-    words = thinking.begin(begin, lambda: None)
+    words = think(helpers, begin, lambda: None)
     words.close()
     may_begin.set()
-    assert thinking.close(Deadline(WAIT_S)) == []
+    assert helpers.close(Deadline(WAIT_S)) == []
     assert asked == ["closed"]
 
 

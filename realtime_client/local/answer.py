@@ -10,6 +10,7 @@ import msgspec
 from realtime_client.audio.g711 import encode
 from realtime_client.audio.resample import resample
 from realtime_client.changes import ToolSpec
+from realtime_client.protocol.items import Item
 from realtime_client.protocol.server.work import ContextItem, ResponseBrief
 from realtime_client.updates import AudioFormat
 
@@ -30,6 +31,7 @@ class AnswerPiece(msgspec.Struct, frozen=True):
     duration_s: float
 
 
+_Names = dict[tuple[str | None, str | None], str]
 Piece = AnswerPiece | CallTool | Spent | CutShort | Nothing
 
 
@@ -51,7 +53,7 @@ def produce(
 
 def turn_of(brief: ResponseBrief, wall_s: float) -> BrainTurn:
     """Translate a conversation of the protocol into what a brain reads."""
-    choice, most = brief.settings["tool_choice"], brief.settings["max_output_tokens"]
+    most = brief.settings["max_output_tokens"]
     tools = tuple(
         ToolSpec(
             name=tool["name"],
@@ -61,15 +63,63 @@ def turn_of(brief: ResponseBrief, wall_s: float) -> BrainTurn:
         for tool in brief.settings["tools"]
         if tool["type"] == "function"
     )
+    tools += tuple(
+        ToolSpec(name=offer.name, description=offer.tool.description, parameters=offer.tool.input_schema)
+        for offer in brief.remote
+    )
+    tools, choice = _chosen(brief, tools)
     return BrainTurn(
-        utterances=tuple(filter(None, map(_utterance, brief.context))),
+        utterances=tuple(_utterances(brief)),
         instructions=brief.settings["instructions"],
         tools=tools,
-        tool_choice=str(choice.get("name") or "required") if isinstance(choice, dict) else choice,
+        tool_choice=choice,
         wall_s=wall_s,
         spoken=brief.spoken,
         max_tokens=most if isinstance(most, int) else None,
     )
+
+
+def _chosen(brief: ResponseBrief, tools: tuple[ToolSpec, ...]) -> tuple[tuple[ToolSpec, ...], str]:
+    """Return the tools that may be called now, and a brain's tool_choice.
+
+    A server's tools may be chosen all together; where it has none, no call can be demanded.
+    """
+    choice = brief.settings["tool_choice"]
+    if isinstance(choice, dict) and choice["type"] == "mcp":
+        label, name = choice["server_label"], choice.get("name")
+        names = [each.name for each in brief.remote if each.label == label and name in (None, each.tool.name)]
+        return (tuple(tool for tool in tools if tool.name in names), "required") if names else (tools, "auto")
+    if isinstance(choice, dict):
+        return tools, str(choice["name"])
+    return tools, choice if tools or choice != "required" else "auto"
+
+
+def _utterances(brief: ResponseBrief) -> Iterator[Utterance]:
+    """Yield what was said and done, in order.
+
+    A call of a remote tool is told once it is over, or was refused: until then there is nothing to say about it.
+    """
+    names: _Names = {(offer.label, offer.tool.name): offer.name for offer in brief.remote}
+    asked = {each.item.id: each.item for each in brief.context if each.item.type == "mcp_approval_request"}
+    for context in brief.context:
+        item = context.item
+        if item.type == "mcp_call":
+            output = item.output if item.error is None else f"The tool failed: {item.error['message']}"
+            if output is not None:
+                yield from _remote_call(item, item.approval_request_id or item.id or "", output, names)
+        elif item.type == "mcp_approval_response":
+            request = asked.get(item.approval_request_id)
+            if request is not None and not item.approve:
+                refused = f"The user did not allow this call: {item.reason or 'no reason was given'}."
+                yield from _remote_call(request, request.id or "", refused, names)
+        elif (said := _utterance(context)) is not None:
+            yield said
+
+
+def _remote_call(item: Item, call_id: str, output: str, names: _Names) -> Iterator[Utterance]:
+    name = names.get((item.server_label, item.name), item.name or "")
+    yield Utterance(role="call", text=item.arguments or "", name=name, call_id=call_id)
+    yield Utterance(role="output", text=output, call_id=call_id)
 
 
 def _utterance(context: ContextItem) -> Utterance | None:

@@ -54,7 +54,10 @@ class Say(msgspec.Struct, frozen=True):
 
 
 class CallTool(msgspec.Struct, frozen=True):
-    """Ask the client to run one of its tools. arguments: JSON text. call_id: '' lets the server choose one."""
+    """Call a tool: the client runs its own, the server those of MCP servers.
+
+    arguments: JSON text. call_id: '' lets the server choose one.
+    """
 
     name: str
     arguments: str

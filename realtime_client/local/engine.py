@@ -10,21 +10,33 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realtime_client.deadline import Clock
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import decode_client
 from realtime_client.protocol.server.conversation import ServerConversation
-from realtime_client.protocol.server.work import Listen, Relisten, StartResponse, StopResponse, Transcribe, Work
+from realtime_client.protocol.server.work import (
+    Listen,
+    Relisten,
+    RemoteWork,
+    StartResponse,
+    StopResponse,
+    Transcribe,
+    Work,
+)
 
 from .answer import AnswerPiece, Piece, produce, turn_of
 from .brain import BrainError, CallTool, CutShort, Said, Spent
 from .ear_pool import EarPool
-from .inbox import Ended, Inbox, Thought, Transcribed
+from .helpers import Helpers
+from .inbox import Ended, Inbox, Result, Thought, ToolReturned, ToolsListed, Transcribed
 from .parts import Parts
 from .vad import SpeechBegan, TurnDetector, VoiceDetector
-from .words import Nothing, Thinking
+from .words import Nothing, think
+
+if TYPE_CHECKING:
+    from .remote import McpSession
 
 _log = logging.getLogger(__name__)
 _LEAD_S = 2.0
@@ -67,8 +79,9 @@ class Engine:
     """Runs one conversation until its inbox ends.
 
     send: takes each server message; may block, and raises when the connection is lost. pace: how much faster than real
-    time an answer comes after its first two seconds; 0 for as fast as possible. expires_at_s: monotonic moment at which
-    the session is over.
+    time an answer comes after its first two seconds; 0 for as fast as possible. helpers: threads for brains that wait
+    and for remote tools. remote_tools: whether MCP servers are asked. expires_at_s: monotonic moment at which the
+    session is over.
     """
 
     def __init__(
@@ -79,7 +92,8 @@ class Engine:
         *,
         parts: Parts,
         ears: EarPool,
-        thinking: Thinking,
+        helpers: Helpers,
+        remote_tools: bool,
         clock: Clock,
         pace: float,
         expires_at_s: float,
@@ -90,7 +104,9 @@ class Engine:
         self._send = send
         self._parts = parts
         self._ears = ears
-        self._thinking = thinking
+        self._helpers = helpers
+        self._remote_tools = remote_tools
+        self._mcp: McpSession | None = None
         self._clock = clock
         self._pace = pace
         self._expires_at_s = expires_at_s
@@ -109,6 +125,8 @@ class Engine:
         finally:
             for response_id in list(self._running):
                 self._stop(response_id)
+            if self._mcp is not None:
+                self._mcp.end()
 
     def _loop(self) -> Ended:
         while True:
@@ -121,16 +139,20 @@ class Engine:
                 return message
             if isinstance(message, bytes):
                 self._receive(message)
-            elif isinstance(message, Transcribed):
-                self._take_heard(message)
-            elif isinstance(message, Thought) and message.response_id in self._running:
-                self._running[message.response_id].goes_on(self._clock.monotonic())
+            elif message is not None:
+                self._take_result(message)
             now_s = self._clock.monotonic()
             if now_s >= self._expires_at_s:
                 return self._expire()
-            self._carry_out(self._conversation.tick(now_s))
+            self._tick(now_s)
             for response_id in list(self._running):
                 self._continue(response_id, now_s)
+
+    def _tick(self, now_s: float) -> None:
+        out = self._conversation.tick(now_s)
+        self._carry_out(out)
+        if out:
+            self._begin_waiting()  # a server may have been given up that was asked for its tools
 
     def _wait_s(self) -> float | None:
         """Return for how long there is nothing to do but wait for the inbox."""
@@ -149,12 +171,42 @@ class Engine:
             self._ears.warm_up()
         self._carry_out(self._conversation.receive(event))
 
+    def _take_result(self, result: Result) -> None:
+        if isinstance(result, Transcribed):
+            self._take_heard(result)
+        elif isinstance(result, ToolsListed):
+            self._take_tools(result)
+        elif isinstance(result, ToolReturned):
+            self._take_returned(result)
+        elif result.response_id in self._running:
+            self._running[result.response_id].goes_on(self._clock.monotonic())
+
+    def _take_tools(self, listed: ToolsListed) -> None:
+        if listed.tools is None:
+            _log.warning("%s", listed.message)
+            out = self._conversation.not_listed(listed.item_id, listed.message)
+        else:
+            out = self._conversation.listed(listed.item_id, listed.tools)
+        self._carry_out(out)
+        self._begin_waiting()
+
+    def _take_returned(self, returned: ToolReturned) -> None:
+        if returned.output is None:
+            out = self._conversation.broke(returned.item_id, returned.message)
+        else:
+            out = self._conversation.returned(returned.item_id, returned.output)
+        self._carry_out(out)
+
     def _take_heard(self, heard: Transcribed) -> None:
         if heard.text is None:
             out = self._conversation.not_heard(heard.item_id, heard.content_index, heard.message)
         else:
             out = self._conversation.heard(heard.item_id, heard.content_index, heard.text)
         self._carry_out(out)
+        self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        """Start the answers that waited for what is known now; those that wait for more go on waiting."""
         waiting, self._waiting = self._waiting, []
         for response_id in waiting:
             self._begin(response_id)
@@ -182,6 +234,15 @@ class Engine:
                 self._begin(step.response_id)
             elif isinstance(step, StopResponse):
                 self._stop(step.response_id)
+            elif isinstance(step, RemoteWork):
+                self._ask_mcp(step)
+
+    def _ask_mcp(self, work: RemoteWork) -> None:
+        if self._mcp is None:
+            from .remote import McpSession  # most sessions have no remote tools
+
+            self._mcp = McpSession(self._helpers, self._inbox.put_result, allowed=self._remote_tools)
+        self._mcp.take(work)
 
     def _queue_audio(self, audio: bytes) -> None:
         """Cut incoming audio into pieces, so that a big append does not hold up the answer."""
@@ -215,7 +276,7 @@ class Engine:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _begin(self, response_id: str) -> None:
-        """Start an answer, or let it wait for the transcript of the audio that it answers."""
+        """Start an answer, or let it wait for the transcript of what it answers, or for a list of tools."""
         brief = self._conversation.brief(response_id)
         if brief is not None:
             turn, brain = turn_of(brief, self._clock.wall()), self._parts.brain
@@ -224,7 +285,7 @@ class Engine:
                 if not getattr(brain, "blocks", False):
                     return brain.reply(turn)
                 thought = Thought(response_id=response_id)
-                return self._thinking.begin(lambda: brain.reply(turn), lambda: self._inbox.put_result(thought))
+                return think(self._helpers, lambda: brain.reply(turn), lambda: self._inbox.put_result(thought))
 
             pieces = produce(brief, begin, self._parts)
             self._running[response_id] = _Running(pieces, self._clock.monotonic())

@@ -8,6 +8,7 @@ from collections import deque
 import msgspec
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
+from realtime_client.protocol.server.remote_tools import RemoteTool
 
 MAX_FRAMES = 256
 MAX_FRAME_BYTES = 32 * 2**20
@@ -28,6 +29,22 @@ class Thought(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str
 
 
+class ToolsListed(msgspec.Struct, frozen=True, kw_only=True):
+    """An MCP server's answer. tools is None when it cannot be used; message says why."""
+
+    item_id: str
+    tools: tuple[RemoteTool, ...] | None
+    message: str = ""
+
+
+class ToolReturned(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a call of a remote tool. output is None when it failed; message says why."""
+
+    item_id: str
+    output: str | None
+    message: str = ""
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing more comes. code: how to close the connection, None when the client is gone already."""
 
@@ -35,7 +52,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-Result = Transcribed | Thought
+Result = Transcribed | Thought | ToolsListed | ToolReturned
 Message = bytes | Result | Ended
 
 

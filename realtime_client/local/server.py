@@ -20,12 +20,12 @@ from . import beta as beta_shape
 from .ear_pool import EarPool
 from .engine import Engine
 from .gate import Gate, KeyWanted
+from .helpers import Helpers
 from .http import Answer, Refused, Request, read_body, read_request
 from .inbox import Ended
 from .keys import Keys
 from .lobby import Lobby
 from .parts import Parts
-from .words import Thinking
 
 if TYPE_CHECKING:
     import socket
@@ -50,6 +50,9 @@ class LocalServer:
     seconds (0: as fast as possible). max_sessions: beyond it HTTP 503. session_s: how long one session may last.
     shared_port: other processes of this user may listen on it, too, and the system shares out the clients; keys_in: the
     folder in which they share ephemeral keys. A context manager; `start` and `close` do the same by hand.
+
+    MCP servers of a session are asked by a server on loopback alone: another one would lend its own network to whoever
+    reaches it.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class LocalServer:
         self._session_s = session_s
         self._limits = limits or ServerLimits()
         self._ears = EarPool(self._parts.ear)
-        self._thinking = Thinking()
+        self._helpers = Helpers()
         self._lock = threading.Lock()
         self._live: dict[threading.Thread, Stream] = {}
         self._sessions: set[Connection] = set()
@@ -156,7 +159,7 @@ class LocalServer:
             stuck = list(self._live.values())
         for stream in stuck:
             stream.cut()
-        left = self._join_live(deadline) + self._ears.close(deadline) + self._thinking.close(deadline)
+        left = self._join_live(deadline) + self._ears.close(deadline) + self._helpers.close(deadline)
         if self._accept.is_alive():
             left.append(self._accept)
         if hasattr(self._parts.brain, "close"):
@@ -316,7 +319,8 @@ class LocalServer:
             send_beta if admitted.beta else send,
             parts=self._parts,
             ears=self._ears,
-            thinking=self._thinking,
+            helpers=self._helpers,
+            remote_tools=self.loopback,
             clock=self._clock,
             pace=self._pace,
             expires_at_s=self._clock.monotonic() + self._session_s,

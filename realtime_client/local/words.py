@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.deadline import Deadline
-
 from .brain import Said
 from .channel import Channel
+from .helpers import Helpers
 
 _MOST_AHEAD = 2**16  # pieces; whoever sends them must not wait for the voice, which is slower
 
@@ -101,34 +100,8 @@ def _close(said: Any) -> None:
         said.close()
 
 
-class Thinking:
-    """The threads in which brains answer, of one server. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
-
-    def begin(self, begin: Callable[[], Iterator[Said]], wake: Callable[[], object]) -> Words:
-        """Ask a brain in a thread of its own."""
-        words = Words(begin, wake)
-
-        def think() -> None:
-            try:
-                words.make()
-            finally:
-                with self._lock:
-                    self._threads.discard(threading.current_thread())
-
-        thread = threading.Thread(target=think, name="realtime-serve-brain", daemon=True)
-        with self._lock:
-            thread.start()
-            self._threads.add(thread)
-        return words
-
-    def close(self, deadline: Deadline) -> list[threading.Thread]:
-        """Wait for all of them, whose words were closed; returns those that still run."""
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(deadline.remaining_s())
-        return [thread for thread in threads if thread.is_alive()]
+def think(helpers: Helpers, begin: Callable[[], Iterator[Said]], wake: Callable[[], object]) -> Words:
+    """Ask a brain in a thread of its own."""
+    words = Words(begin, wake)
+    helpers.begin("realtime-serve-brain", words.make)
+    return words

@@ -12,15 +12,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from realtime_client.protocol import events as ev
-from realtime_client.protocol.items import Item
 from realtime_client.protocol.session import audio_format
 from realtime_client.updates import Usage
 
 from .checks import Refusal
 from .input_buffer import MIN_COMMIT_MS
-from .item_list import Entry, snapshot, with_audio
+from .item_list import snapshot, with_audio
 from .misread import event_id_of, misread
-from .replies import ServerReplies, voice_locked
+from .remote import ServerRemote
+from .remote_tools import told
+from .replies import voice_locked
 from .settings import default_session, merge_session, session_kind
 from .state import Json, Output, ServerLimits, random_id
 from .tokens import stated
@@ -31,7 +32,7 @@ class _TranscriptionError(ev.ErrorDetail, omit_defaults=True):
     """Says no null: here the protocol knows neither event_id nor, to the strictest of clients, a param that is null."""
 
 
-class ServerConversation(ServerReplies):
+class ServerConversation(ServerRemote):
     """One session's state machine. Not thread-safe: one owner calls it.
 
     kind: realtime or transcription. model: its name, '' lets the first session.update choose. start: settings with
@@ -42,9 +43,9 @@ class ServerConversation(ServerReplies):
 
     def start(self) -> Output:
         """Greet: session.created."""
-        self._emit(ev.SessionCreated(session=self._settings))
+        self._emit(ev.SessionCreated(session=told(self._settings)))
         self._relisten()
-        self._list_remote_tools([], self._settings.get("tools") or [])
+        self._ask_servers()
         return self._take()
 
     def receive(self, event: ev.ClientEvent | ev.UnknownEvent | ev.MalformedEvent) -> Output:
@@ -109,19 +110,24 @@ class ServerConversation(ServerReplies):
         return self._take()
 
     def brief(self, response_id: str) -> ResponseBrief | None:
-        """Return what an answer is to be made from; None while audio it needs is not transcribed yet."""
+        """Return what an answer is to be made from.
+
+        None while audio that it needs is not transcribed yet, or an MCP server that it may use has not told its tools.
+        """
         run = self._runs.get(response_id)
         if run is None:
             return None
         context = self._context(run)
-        if any(entry.listening for entry in context):
+        if any(entry.listening for entry in context) or self._remote.waits(run.settings):
             return None
+        run.remote = self._remote.offers(run.settings)
         return ResponseBrief(
             response_id=response_id,
             settings=run.settings,
             context=tuple(ContextItem(item=snapshot(e.item), said=e.said()) for e in context),
             format=run.format,
             spoken=run.spoken,
+            remote=tuple(run.remote.values()),
         )
 
     def say(self, response_id: str, text: str = "", audio: bytes = b"") -> Output:
@@ -136,11 +142,18 @@ class ServerConversation(ServerReplies):
         return self._take()
 
     def call(self, response_id: str, name: str, arguments: str, *, call_id: str = "") -> Output:
-        """The model calls a tool. arguments: JSON text. call_id: '' for a new one."""
+        """The model calls a tool: the client's, or one of those that `brief` names as remote.
+
+        arguments: JSON text. call_id: '' for a new one.
+        """
         run = self._runs.get(response_id)
         if run is None:
             return []
-        run.call(name, arguments, call_id)
+        offer = run.remote.get(name)
+        if offer is None:
+            run.call(name, arguments, call_id)
+        else:
+            self._call_remote(run, offer, arguments, call_id)
         return self._take()
 
     def spent(self, response_id: str, spent: Usage) -> None:
@@ -174,22 +187,23 @@ class ServerConversation(ServerReplies):
 
     def next_tick_s(self) -> float | None:
         """Return the moment at which `tick` has something to do, None for never (as far as is known now)."""
-        return self._idle_at_s
+        moments = (self._idle_at_s, self._remote.due_s())
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def tick(self, now_s: float) -> Output:
         """Let time pass. Call it after every batch of work, and at `next_tick_s`.
 
-        The idle timeout of server_vad counts from response.done plus the time its audio takes to play.
+        The idle timeout of server_vad counts from response.done plus the time its audio takes to play. The time
+        of a remote tool begins with the first tick after it was called.
         """
+        self._end_overdue(now_s)
         if self._idle_after_s is not None:
             self._idle_at_s = now_s + self._idle_after_s
             self._idle_after_s = None
-        if self._idle_at_s is None or now_s < self._idle_at_s:
-            return []
-        self._idle_at_s = None
-        if self._active is not None or self._speech_item is not None:
-            return []
-        self._time_out()
+        if self._idle_at_s is not None and now_s >= self._idle_at_s:
+            self._idle_at_s = None
+            if self._active is None and self._speech_item is None:
+                self._time_out()
         return self._take()
 
     # --- client messages ----------------------------------------------------------------------------------------------
@@ -212,8 +226,8 @@ class ServerConversation(ServerReplies):
         old, new = before["audio"]["input"], merged["audio"]["input"]
         if old["format"] != new["format"] or old["turn_detection"] != new["turn_detection"]:
             self._relisten()
-        self._emit(ev.SessionUpdated(session=merged))
-        self._list_remote_tools(before.get("tools") or [], merged.get("tools") or [])
+        self._emit(ev.SessionUpdated(session=told(merged)))
+        self._ask_servers()
 
     def _on_append(self, event: ev.InputAudioBufferAppend) -> None:
         listening = self.turn_detection is not None
@@ -246,7 +260,11 @@ class ServerConversation(ServerReplies):
                 code="invalid_tool_call_id",
                 param="item.call_id",
             )
+        if entry.item.type == "mcp_approval_response":
+            self._check_decision(entry.item)
         self._add(entry, event.previous_item_id)
+        if entry.item.type == "mcp_approval_response":
+            self._decide(entry.item)
 
     def _on_item_retrieve(self, event: ev.ConversationItemRetrieve) -> None:
         self._emit(ev.ConversationItemRetrieved(item=with_audio(self._find(event.item_id, "retrieve"))))
@@ -308,20 +326,6 @@ class ServerConversation(ServerReplies):
             raise voice_locked("session.audio.output.voice")
         if self._active is not None and new["speed"] != old["speed"]:
             raise Refusal("Speed can only change between responses.", param="session.audio.output.speed")
-
-    def _list_remote_tools(self, before: list[Json], after: list[Json]) -> None:
-        """Tell that remote MCP servers cannot be asked: this server calls none."""
-        known = {tool["server_label"] for tool in before if tool["type"] == "mcp"}
-        for tool in after:
-            if tool["type"] != "mcp" or tool["server_label"] in known:
-                continue
-            entry = Entry(Item(type="mcp_list_tools", id=self._new_id("mcpl"), server_label=tool["server_label"]))
-            entry.item.tools = []
-            previous = self.items.insert(entry)
-            self._emit(ev.ConversationItemAdded(item=snapshot(entry.item), previous_item_id=previous))
-            self._emit(ev.McpListToolsInProgress(item_id=entry.id))
-            self._emit(ev.McpListToolsFailed(item_id=entry.id))
-            self._emit(ev.ConversationItemDone(item=snapshot(entry.item), previous_item_id=previous))
 
     _handlers: ClassVar[dict[type[ev.ClientEvent], Callable[[ServerConversation, Any], None]]] = {
         ev.SessionUpdate: _on_session_update,

@@ -303,7 +303,8 @@ def text_size(item: Item) -> int:
     texts = [item.arguments, item.output, item.reason]
     for part in item.content or ():
         texts += (part.text, part.transcript, part.image_url)
-    return _ITEM_BYTES + sum(len(text) for text in texts if text)
+    size = _ITEM_BYTES + sum(len(text) for text in texts if text)
+    return size + (len(msgspec.json.encode(item.tools)) if item.tools else 0)  # which are bounded
 
 
 def with_audio(entry: Entry) -> Item:

@@ -27,6 +27,7 @@ class ServerReplies(ServerState):
         if self._settings["type"] != "realtime":
             raise Refusal("A transcription session has no responses.", param="type")
         settings = merge_response(self._settings, overrides)
+        self._remote.check_known(settings)
         out_of_band = settings["conversation"] == "none"
         if not out_of_band and self._active is not None:
             raise Refusal(

@@ -18,6 +18,7 @@ from realtime_client.protocol.session import audio_format
 from realtime_client.updates import AudioFormat
 
 from .item_list import Entry, ItemList, snapshot
+from .remote_tools import Offer
 from .tokens import audio_tokens, text_tokens
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ResponseRun:
         self._items = items
         self._new_id = new_id
         self._emit = emit
+        self.remote: dict[str, Offer] = {}  # tools of MCP servers, by what the model calls them
         self._open: Entry | None = None
 
     # --- what the engine produces -------------------------------------------------------------------------------------
@@ -128,6 +130,29 @@ class ResponseRun:
         self.text_tokens += text_tokens(name + arguments)
         self._finish_item(entry, "completed")
 
+    def call_remote(self, item: Item, *, piece_chars: int = 24) -> Entry:
+        """Add a call of a remote tool (an mcp_call), which goes on until `end_remote`."""
+        arguments, item.arguments = item.arguments or "", ""
+        entry = self._add_remote(item)
+        at: Json = {"response_id": self.id, "item_id": entry.id, "output_index": len(self.output) - 1}
+        for start in range(0, len(arguments), piece_chars):
+            self._emit(ev.ResponseMcpCallArgumentsDelta(**at, delta=arguments[start : start + piece_chars]))
+        self._emit(ev.ResponseMcpCallArgumentsDone(**at, arguments=arguments))
+        item.arguments = arguments
+        self.text_tokens += text_tokens((item.name or "") + arguments)
+        return entry
+
+    def ask(self, item: Item) -> Entry:
+        """Add the question whether a remote tool may be called (an mcp_approval_request)."""
+        entry = self._add_remote(item)
+        self.text_tokens += text_tokens((item.name or "") + (item.arguments or ""))
+        self._finish_item(entry, None)
+        return entry
+
+    def end_remote(self, entry: Entry) -> None:
+        """A call of a remote tool is over; the response may be, too."""
+        self._finish_item(entry, None)
+
     def close_message(self, status: str) -> None:
         """End the open message, if there is one. status: completed or incomplete."""
         entry, self._open = self._open, None
@@ -190,6 +215,14 @@ class ResponseRun:
         item.id = self._new_id("item")
         item.object = "realtime.item"
         item.status = "in_progress"
+        return self._announce(item)
+
+    def _add_remote(self, item: Item) -> Entry:
+        """Begin an item of a remote tool; such items have no status. Closes the open message first."""
+        self.close_message("completed")
+        return self._announce(item)
+
+    def _announce(self, item: Item) -> Entry:
         entry = Entry(item)
         self.output.append(entry)
         index = len(self.output) - 1
@@ -199,7 +232,7 @@ class ResponseRun:
             self._emit(ev.ConversationItemAdded(item=snapshot(item), previous_item_id=previous))
         return entry
 
-    def _finish_item(self, entry: Entry, status: str) -> None:
+    def _finish_item(self, entry: Entry, status: str | None) -> None:
         entry.item.status = status
         self._items.resize(entry)
         index = self.output.index(entry)

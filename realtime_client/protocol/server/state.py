@@ -16,6 +16,7 @@ from realtime_client.updates import OWN_SESSION
 from .checks import Refusal
 from .input_buffer import InputBuffer, odd_bytes
 from .item_list import Clip, Entry, ItemList, check_item, snapshot
+from .remote_book import RemoteBook
 from .response import ResponseRun
 from .settings import default_session, merge_session
 from .tokens import Counted, RateMeter
@@ -82,6 +83,7 @@ class ServerState:
         self._speech_item: str | None = None
         self._runs: dict[str, ResponseRun] = {}
         self._active: ResponseRun | None = None
+        self._remote = RemoteBook()
         self._rates = RateMeter()
         self._counted: list[Counted] = []
         self._spoke = False
@@ -92,7 +94,7 @@ class ServerState:
 
     @property
     def settings(self) -> Json:
-        """The effective session settings, as session.updated states them. Not to be changed."""
+        """The effective session settings, with what is not told again of MCP servers. Not to be changed."""
         return self._settings
 
     @property

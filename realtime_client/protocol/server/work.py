@@ -9,6 +9,8 @@ import msgspec
 from realtime_client.protocol.items import Item
 from realtime_client.updates import AudioFormat
 
+from .remote_tools import Offer, RemoteServer
+
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """Something for the engine to do. Subclasses are the complete list."""
@@ -57,6 +59,41 @@ class StopResponse(Work, frozen=True):
     response_id: str
 
 
+class RemoteWork(Work, frozen=True):
+    """Something to do about the MCP servers of the session: never in the session's own thread, for they may wait."""
+
+
+class ListRemote(RemoteWork, frozen=True):
+    """Ask a server for its tools; answer with `ServerConversation.listed` or `not_listed`, once."""
+
+    item_id: str
+    server: RemoteServer
+
+
+class LeaveRemote(RemoteWork, frozen=True):
+    """End the connection to a server; what is under way there is not wanted any longer."""
+
+    label: str
+
+
+class CallRemote(RemoteWork, frozen=True):
+    """Call a tool of a server that was listed; answer with `ServerConversation.returned` or `broke`, once.
+
+    arguments: JSON text, as the model wrote it.
+    """
+
+    item_id: str
+    label: str
+    name: str
+    arguments: str
+
+
+class StopRemote(RemoteWork, frozen=True):
+    """This call is not wanted any longer."""
+
+    item_id: str
+
+
 class ContextItem(msgspec.Struct, frozen=True, kw_only=True):
     """One item as the model reads it. said: its text, or what was heard in its audio."""
 
@@ -68,7 +105,8 @@ class ResponseBrief(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer is to be made from.
 
     settings: the effective response settings (instructions, tools, tool_choice, audio.output, ...). context: the items
-    it answers to, in order. spoken: audio with transcript, or text alone.
+    it answers to, in order. spoken: audio with transcript, or text alone. remote: the tools of MCP
+    servers that it may call.
     """
 
     response_id: str
@@ -76,3 +114,4 @@ class ResponseBrief(msgspec.Struct, frozen=True, kw_only=True):
     context: tuple[ContextItem, ...]
     format: AudioFormat
     spoken: bool
+    remote: tuple[Offer, ...] = ()
