@@ -76,7 +76,8 @@ def connect(
     them, the built-in local server is started. A model with a provider's prefix (`ollama/llama3.2`) is a text model:
     then the session is a `ChatSession`; `connect_text` is typed so. Sessions are recorded unless `record` is false.
     tools: functions that the model may call, or `Tool`s; they run beside the talk, and nobody is asked. Those of the
-    settings (`tool_files`, `mcp`) are run, too, as far as `approve`, or what the user had remembered, allows it.
+    settings (`tool_files`, `mcp`) are run, too, as far as `approve`, or what the user had remembered, allows it; so it
+    is with calls of `server_mcp`.
     asks: this program answers `ApprovalRequested` by `Session.approve`; else what would be asked about is refused.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
@@ -182,7 +183,7 @@ def opened(
         as_set = toolbox is None
         if toolbox is None:
             toolbox = toolbox_of(settings, tools, stack, tell=tell, starting=starting)
-        if toolbox is None and (asks or settings.approve):
+        if toolbox is None and (asks or settings.approve or settings.server_mcp):
             toolbox = no_tools()
         specs = () if toolbox is None else toolbox.specs
         session, recorder, whom = _session(settings, stack, sound, heard_ms, specs)
@@ -221,6 +222,9 @@ def _session(
     if settings.rank("brain") == FLAG and (is_text(settings) or target(settings) != "local"):
         do = f"leave out {settings.model}" if is_text(settings) else "add --local"
         raise UsageError(f"{settings.source('brain')}: only the built-in local server takes a brain: {do}")
+    if settings.rank("server_mcp") == FLAG and is_text(settings):
+        what = settings.source("server_mcp")
+        raise UsageError(f"{what}: only servers of realtime models call tools: use --mcp with {settings.model}")
     if is_text(settings):
         places = chain(settings)
         endpoints = [(place.base_url, place.headers) for place in places]

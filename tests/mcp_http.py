@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import uvicorn
 
 WAYS = ("401", "403", "500", "404", "page", "json", "empty", "moved", "gzip")
 
@@ -134,3 +137,18 @@ def hand_made(way: str = "") -> Iterator[HandMade]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def served(app: object, port: int = 0, **more: object) -> Iterator[str]:
+    """Serve an application in a thread; gives its URL."""
+    listening = socket.create_server(("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, **more))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        yield f"http{'s' if more else ''}://127.0.0.1:{listening.getsockname()[1]}/mcp"
+    finally:
+        server.should_exit = True
+        thread.join(30.0)
+        listening.close()

@@ -29,6 +29,10 @@ _SHAPED = {"header": "X-Trace=1", "log_level": "chat=debug"}  # texts of a form
 _LISTS = {
     "tool_files": {Sequence[str | Path]: ["a.py", Path("/b.py")]},
     "mcp": {Sequence[str]: ["cat"], Mapping[str, Mapping[str, Any]]: {"time": {"command": "cat"}}},
+    "server_mcp": {
+        Sequence[str]: ["wiki=https://wiki.example/mcp"],
+        Mapping[str, str | Mapping[str, Any]]: {"wiki": "https://wiki.example/mcp"},
+    },
     "mcp_env": {Sequence[str]: ["HOME"]},
     "approve": {Sequence[str]: ["*=ask"]},
 }

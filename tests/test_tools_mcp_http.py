@@ -7,15 +7,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import trustme
-import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_helpers import WAIT_S, Box, Call, Running, servers
-from mcp_http import hand_made
+from mcp_http import hand_made, served
 
 from realtime_client.errors import (
     AuthenticationError,
@@ -36,21 +33,6 @@ QUICK = Restarts(first_s=0.0)
 
 def at(url: str, **more: object) -> McpServerSpec:
     return McpServerSpec(name="web", url=url, **more)
-
-
-@contextmanager
-def served(app: object, port: int = 0, **more: object) -> Iterator[str]:
-    """Serve an application in a thread; gives its URL."""
-    listening = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, **more))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    try:
-        yield f"http{'s' if more else ''}://127.0.0.1:{listening.getsockname()[1]}/mcp"
-    finally:
-        server.should_exit = True
-        thread.join(WAIT_S)
-        listening.close()
 
 
 class Official:

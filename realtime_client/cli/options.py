@@ -24,6 +24,7 @@ _FORMS = {
     "tool_files": "FILE.py",
     "mcp": "COMMAND|URL",
     "mcp_env": "NAME",
+    "server_mcp": "LABEL=URL",
     "approve": "[PATTERN=]VERDICT",
 }
 _NAMES = {"voice": "NAME", "mic": "NAME|INDEX", "speaker": "NAME|INDEX"}
@@ -34,7 +35,7 @@ _OF_BRAINS = (
 )
 _LIMITS = Limits.__struct_fields__
 _TEXT_LIMITS = ChatLimits.__struct_fields__
-_TOOLS = ("tool_files", "mcp", "mcp_env", "approve", *TOOL_LIMITS)
+_TOOLS = ("tool_files", "mcp", "mcp_env", "server_mcp", "approve", *TOOL_LIMITS)
 _TITLES = ("Options", "Session", "Text models", "Tools", "Sound", "Logs", "Limits", "Limits of text models")
 
 

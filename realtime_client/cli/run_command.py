@@ -138,7 +138,9 @@ def command(*, settings: Settings, invocation: Invocation, **options: Any) -> No
     failed, but a session was lost or ended without a verdict; 130 interrupted.
     """
     chosen = RunOptions(**options)
-    settings = dataclasses.replace(settings, tool_files=(), mcp=None)  # those of a chat: scenarios name their own
+    settings = dataclasses.replace(
+        settings, tool_files=(), mcp=None, server_mcp=None
+    )  # those of a chat: scenarios name their own
     cases = chosen_cases(chosen)
     if chosen.junit is not None:
         _try_to_write(chosen.junit)

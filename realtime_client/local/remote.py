@@ -19,7 +19,7 @@ from realtime_client.errors import RealtimeError, ToolError
 from realtime_client.escape import one_line
 from realtime_client.protocol.server.remote_tools import RemoteTool
 from realtime_client.protocol.server.work import CallRemote, LeaveRemote, ListRemote, RemoteWork, StopRemote
-from realtime_client.tools.limits import ToolLimits
+from realtime_client.session.limits import ToolLimits
 from realtime_client.tools.mcp.servers import McpServers
 from realtime_client.tools.mcp.spec import McpServerSpec
 from realtime_client.tools.telling import sayable, shortened

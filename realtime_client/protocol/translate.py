@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from realtime_client import updates as up
+from realtime_client.escape import one_line
 
 from . import events as ev
 from .answers import AnswerState, Cut
@@ -136,6 +137,9 @@ def item_done(item: Item, previous: str | None) -> list[up.Update]:
         previous_item_id=previous,
         has_audio=item.has_audio,
     )
+    if item.type == "mcp_list_tools" and item.error:
+        why = one_line(str(item.error.get("message")), 500)
+        return [done, up.Notice(message=f"no tools of {one_line(item.server_label or '', 64)}: {why}")]
     if item.type != "mcp_approval_request":
         return [done]
     asked = up.ApprovalRequested(

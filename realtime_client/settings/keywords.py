@@ -77,6 +77,7 @@ class Keywords(TypedDict, total=False):
     tool_files: Sequence[str | Path] | None
     mcp: Sequence[str] | Mapping[str, Mapping[str, Any]] | None
     mcp_env: Sequence[str] | None
+    server_mcp: Sequence[str] | Mapping[str, str | Mapping[str, Any]] | None
     approve: Sequence[str] | None
     open_timeout_s: float | None
     read_timeout_s: float | None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from realtime_client.chat.limits import ChatLimits, WhenFull
 from realtime_client.secret import Secret, basic_credentials, shown_url, url_secrets
 from realtime_client.session.limits import Limits, ToolLimits
-from realtime_client.settings import tool_settings
+from realtime_client.settings import remote_settings, tool_settings
 from realtime_client.settings import values as read
 
 MODALITIES = ("audio", "text")
@@ -30,7 +30,8 @@ _T = TypeVar("_T")
 FLAG, ENVIRONMENT, DOTENV, CONFIG, DEFAULT = range(5)
 
 
-_LISTS = (tool_settings.files, tool_settings.servers, tool_settings.names, tool_settings.rules)
+_SERVERS = (tool_settings.servers, remote_settings.remote_servers)
+_LISTS = (tool_settings.files, *_SERVERS, tool_settings.names, tool_settings.rules)
 
 
 class Spec(NamedTuple):
@@ -55,7 +56,7 @@ class Spec(NamedTuple):
     @property
     def is_secret(self) -> bool:
         """True for a value that must not be shown."""
-        return self.parse in (read.secret, read.headers, tool_settings.servers)
+        return self.parse in (read.secret, read.headers, *_SERVERS)
 
     @property
     def repeats(self) -> bool:
@@ -234,6 +235,11 @@ class Settings:
     mcp_env: tuple[str, ...] = _setting(
         (), tool_settings.names, "environment variable that the commands of --mcp are handed; may be repeated"
     )
+    server_mcp: Secret | None = _setting(
+        None,
+        remote_settings.remote_servers,
+        "MCP server whose tools the model's server calls by itself, as LABEL=URL; may be repeated",
+    )
     approve: tuple[str, ...] = _setting(
         (),
         tool_settings.rules,
@@ -283,14 +289,19 @@ class Settings:
             return [str(each) for each in value]
         if name == "mcp":
             return tool_settings.shown_servers(value)
+        if name == "server_mcp":
+            return remote_settings.shown_remote(value)
         return shown_url(value) if name in URLS else str(value)
 
     def secrets(self) -> tuple[str, ...]:
         """Return the secret values themselves, those in URLs included, for whoever must blank them out."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        keys = [value.reveal() for value in values if isinstance(value, Secret) and value is not self.mcp]
+        keys = [
+            value.reveal() for value in values if isinstance(value, Secret) and value not in (self.mcp, self.server_mcp)
+        ]
         keys += read.header_lines(self.header).values()
         keys += tool_settings.server_secrets(self.mcp, self.mcp_env, os.environ)
+        keys += remote_settings.remote_secrets(self.server_mcp, os.environ)
         keys += [value for name in _KEYS_OF_OTHERS if (value := os.environ.get(name, "").strip())]
         urls = [text if "://" in text else f"http://{text}" for name in URLS if (text := getattr(self, name))]
         in_urls = [secret for url in urls for secret in url_secrets(url)]

@@ -6,6 +6,7 @@ Conventions: OPENAI_BASE_URL names an API root to which `/realtime` is added, ht
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
@@ -27,6 +28,7 @@ from realtime_client.protocol.session import (
 )
 from realtime_client.secret import Secret
 from realtime_client.settings import FLAG, Settings
+from realtime_client.settings.remote_settings import remote_tools
 from realtime_client.settings.values import header_lines
 from realtime_client.updates import AudioFormat
 
@@ -245,7 +247,8 @@ def voices() -> tuple[str, ...]:
 def session_config(settings: Settings, tools: Sequence[ToolSpec] = ()) -> RealtimeConfig:
     """Return the session.update that the settings ask for; what they leave open stays the server's choice.
 
-    tools: what the model may call.
+    tools: what the model may call, beside those that its server calls by itself. Errors: UsageError for a variable that
+    such a server needs and that is not set.
     """
     session = RealtimeConfig(
         output_modalities=[settings.modality],
@@ -267,8 +270,9 @@ def session_config(settings: Settings, tools: Sequence[ToolSpec] = ()) -> Realti
         session.instructions = settings.instructions
     if settings.max_output_tokens is not None:
         session.max_output_tokens = settings.max_output_tokens
-    if tools:
-        session.tools = [function_tool(tool) for tool in tools]
+    remote = remote_tools(settings.server_mcp, os.environ)
+    if tools or remote:
+        session.tools = [*map(function_tool, tools), *remote]
     return session
 
 

@@ -29,12 +29,12 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 
 def files(raw: Any) -> tuple[Path, ...]:
     """Read names of files; in one text they are separated as in PATH."""
-    return tuple(read.path(each) for each in _several(raw, rf"[\n{os.pathsep}]"))
+    return tuple(read.path(each) for each in several(raw, rf"[\n{os.pathsep}]"))
 
 
 def names(raw: Any) -> tuple[str, ...]:
     """Read names of environment variables, separated by commas."""
-    found = tuple(name for each in _several(raw, "[,\n]") for name in each.split(","))
+    found = tuple(name for each in several(raw, "[,\n]") for name in each.split(","))
     for name in found:
         if not _VARIABLE.fullmatch(name):
             raise ValueError("must be names of environment variables")
@@ -46,7 +46,7 @@ def rules(raw: Any) -> tuple[str, ...]:
     from realtime_client.tools.approval import rule
 
     try:
-        found = [rule(part) for each in _several(raw, "[,\n]") for part in each.split(",")]
+        found = [rule(part) for each in several(raw, "[,\n]") for part in each.split(",")]
     except UsageError as error:
         raise ValueError(f"holds {error}") from None
     return tuple("=".join(each) for each in found)
@@ -56,7 +56,7 @@ def servers(raw: Any) -> Secret:
     """Read MCP servers: commands and URLs, one a line; or a table for each server. Keys may stand in all of these."""
     if isinstance(raw, Secret):
         raw = json.loads(raw.reveal())
-    found = Secret(_as_json(raw if isinstance(raw, Mapping) else [read.word(each) for each in _several(raw, "\n")]))
+    found = Secret(as_json(raw if isinstance(raw, Mapping) else [read.word(each) for each in several(raw, "\n")]))
     try:
         server_specs(found)
     except UsageError as error:
@@ -91,8 +91,8 @@ def server_secrets(value: Secret | None, variables: Sequence[str], environ: Mapp
     return [*(secret for each in found for secret in each.secrets), *(environ[n] for n in given if environ.get(n))]
 
 
-def _several(raw: Any, separators: str) -> list[Any]:
-    """Take a list, or a text that holds one."""
+def several(raw: Any, separators: str) -> list[Any]:
+    """Take a list, or a text that holds one. Errors: ValueError, TypeError."""
     if isinstance(raw, str):
         raw = [part.strip() for part in re.split(separators, raw)]
         raw = [part for part in raw if part]
@@ -110,7 +110,8 @@ def _several(raw: Any, separators: str) -> list[Any]:
     return found
 
 
-def _as_json(raw: Any) -> str:
+def as_json(raw: Any) -> str:
+    """Return what a table or a list is in JSON. Errors: ValueError."""
     try:
         return json.dumps(raw)
     except (TypeError, ValueError):
