@@ -50,7 +50,7 @@ FIELDS: dict[str, str] = {
     "response.output_audio.done": _PLACE,
     "response.function_call_arguments.delta": f"{_CALL} delta",
     "response.function_call_arguments.done": f"{_CALL} name arguments",
-    "response.mcp_call_arguments.delta": "response_id item_id output_index delta",
+    "response.mcp_call_arguments.delta": "response_id item_id output_index delta obfuscation",
     "response.mcp_call_arguments.done": "response_id item_id output_index arguments",
     "response.mcp_call.in_progress": "item_id output_index",
     "response.mcp_call.completed": "item_id output_index",
@@ -65,7 +65,7 @@ ITEMS: dict[str, str] = {
     "function_call": "id object type status name arguments call_id",
     "function_call_output": "id object type status call_id output",
     "mcp_list_tools": "id type server_label tools",
-    "mcp_call": "id type server_label name arguments",
+    "mcp_call": "id type server_label name arguments output",
     "mcp_approval_request": "id type server_label name arguments",
     "mcp_approval_response": "id type approval_request_id approve",
 }

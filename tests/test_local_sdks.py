@@ -129,13 +129,21 @@ def test_the_beta_shape(url: str, questions: Path) -> None:
     assert all(400 < audio_ms < 5_000 for audio_ms in facts["audio_ms"])
 
 
+REMOTE = [
+    *(f"mcp_list_tools.{step}" for step in ("in_progress", "completed", "failed")),
+    *(f"response.mcp_call.{step}" for step in ("in_progress", "completed", "failed")),
+    *(f"response.mcp_call_arguments.{step}" for step in ("delta", "done")),
+]
+
+
 def has_image(frame: Json) -> bool:
     return any(part["type"] == "input_image" for part in frame.get("item", {}).get("content", ()))
 
 
 def is_remote_or_transcription(frame: Json) -> bool:
-    item_type, session_type = frame.get("item", {}).get("type", ""), frame.get("session", {}).get("type")
-    return item_type.startswith("mcp_") or session_type == "transcription"
+    items = [frame.get("item", {}), *frame.get("response", {}).get("output", ())]
+    remote = any(item.get("type", "").startswith("mcp_") for item in items)
+    return remote or frame.get("session", {}).get("type") == "transcription"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +154,7 @@ def is_remote_or_transcription(frame: Json) -> bool:
             "pipecat",
             "judge.py",
             is_remote_or_transcription,
-            {"input_audio_buffer.timeout_triggered", "mcp_list_tools.in_progress", "mcp_list_tools.failed"},
+            {"input_audio_buffer.timeout_triggered", *REMOTE},
         ),
     ],
 )

@@ -41,6 +41,7 @@ _HELP_END = """\
 Ctrl-C clears the line being typed; with none, it stops the answer; with none
 running, it cancels what tools do; with nothing to stop, pressing it twice ends."""
 _TRANSCRIPTS = (".md", ".jsonl", ".srt", ".vtt")
+_REMOTE = ("mcp_call", "mcp_approval_request")
 
 QUIT_WITHIN_S = 5.0
 # Control sequences (ECMA-48: CSI, OSC, two-character ones), then control characters without tab and line feed.
@@ -116,9 +117,10 @@ class Chat:
         self._text.started()
 
     def _item_added(self, update: up.ItemAdded) -> None:
-        """Show what was typed, after what came before it."""
+        """Show what was typed, after what came before it; a call of the server's own is something that came."""
         if update.local and update.role == "user":
             self._screen.echo(update.text)
+        self._brought |= update.item_type in _REMOTE
 
     def _delta(self, update: up.TextDelta) -> None:
         self._heard.add(update)

@@ -27,7 +27,11 @@ _IMAGE_HELP = f"""\
                  your next message
 """
 _MOST_IMAGES = 8
-_STAGES = {"loading": "loading the model", "prompt": "reading the prompt"}
+_STAGES = {
+    "loading": "loading the model",
+    "prompt": "reading the prompt",
+    "response.mcp_call.in_progress": "the model's server runs a tool",
+}
 _BREAKERS = {"open": "is left alone for a while", "half_open": "is tried again", "closed": "answers again"}
 
 Ask = Callable[[Callable[[], object]], None]

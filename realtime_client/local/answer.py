@@ -97,16 +97,15 @@ def _chosen(brief: ResponseBrief, tools: tuple[ToolSpec, ...]) -> tuple[tuple[To
 def _utterances(brief: ResponseBrief) -> Iterator[Utterance]:
     """Yield what was said and done, in order.
 
-    A call of a remote tool is told once it is over, or was refused: until then there is nothing to say about it.
+    A call of a remote tool that was not allowed is told as one that brought that. One that waits is not told.
     """
     names: _Names = {(offer.label, offer.tool.name): offer.name for offer in brief.remote}
     asked = {each.item.id: each.item for each in brief.context if each.item.type == "mcp_approval_request"}
     for context in brief.context:
         item = context.item
         if item.type == "mcp_call":
-            output = item.output if item.error is None else f"The tool failed: {item.error['message']}"
-            if output is not None:
-                yield from _remote_call(item, item.approval_request_id or item.id or "", output, names)
+            output = (item.output or "") if item.error is None else f"The tool failed: {item.error['message']}"
+            yield from _remote_call(item, item.approval_request_id or item.id or "", output, names)
         elif item.type == "mcp_approval_response":
             request = asked.get(item.approval_request_id)
             if request is not None and not item.approve:

@@ -183,7 +183,7 @@ class Engine:
 
     def _take_tools(self, listed: ToolsListed) -> None:
         if listed.tools is None:
-            _log.warning("%s", listed.message)
+            _log.info("%s", listed.message)
             out = self._conversation.not_listed(listed.item_id, listed.message)
         else:
             out = self._conversation.listed(listed.item_id, listed.tools)

@@ -107,9 +107,9 @@ class Contents:
             return (Call(call_id=item.call_id or "", name=item.name or "", arguments=item.arguments or "{}"),)
         if item.type == "function_call_output" and item.call_id:
             return (Result(call_id=item.call_id, output=item.output or ""),)
-        if item.type == "mcp_call" and item.id and item.output is not None:
+        if item.type == "mcp_call" and item.id and (item.output or item.error):  # it is over
             call = Call(call_id=item.id, name=item.name or "", arguments=item.arguments or "{}")
-            return (call, Result(call_id=item.id, output=item.output, name=item.name or ""))
+            return (call, Result(call_id=item.id, output=item.said, name=item.name or ""))
         return ()
 
     def _content(self, part: ContentPart) -> Part:

@@ -96,10 +96,11 @@ class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def said(self) -> str:
-        """All its text and transcripts, joined."""
+        """All its text and transcripts, joined; of a call what came of it, or its arguments."""
         if self.content is not None:
             return "".join(part.said for part in self.content)
-        return self.output or self.arguments or ""
+        why = self.error.get("message") if self.error and self.type == "mcp_call" else None
+        return self.output or (why if isinstance(why, str) else "") or self.arguments or ""
 
     @property
     def has_audio(self) -> bool:

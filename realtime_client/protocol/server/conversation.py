@@ -124,7 +124,7 @@ class ServerConversation(ServerRemote):
         return ResponseBrief(
             response_id=response_id,
             settings=run.settings,
-            context=tuple(ContextItem(item=snapshot(e.item), said=e.said()) for e in context),
+            context=tuple(ContextItem(item=snapshot(e.item), said=e.said()) for e in self._remote.over(context)),
             format=run.format,
             spoken=run.spoken,
             remote=tuple(run.remote.values()),

@@ -320,6 +320,10 @@ def with_audio(entry: Entry) -> Item:
 
 
 def snapshot(item: Item) -> Item:
-    """Return a copy that later changes do not reach; messages carry snapshots."""
+    """Return a copy that later changes do not reach; messages carry snapshots.
+
+    Of a remote call the strictest of clients wants an output in any case.
+    """
     parts = None if item.content is None else [msgspec.structs.replace(part) for part in item.content]
-    return msgspec.structs.replace(item, content=parts)
+    output = "" if item.type == "mcp_call" and item.output is None else item.output
+    return msgspec.structs.replace(item, content=parts, output=output)

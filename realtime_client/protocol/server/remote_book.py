@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .checks import Json, Refusal
@@ -73,6 +74,10 @@ class RemoteBook:
                     "servers that session.update has named.",
                     param=f"response.tools[{index}].server_label",
                 )
+
+    def over(self, context: Iterable[Entry]) -> Iterator[Entry]:
+        """Leave out calls that are under way: there is nothing to tell a model of them yet."""
+        return (entry for entry in context if entry.id not in self.calls)
 
     def due_s(self) -> float | None:
         """When the first time limit is over; at once for one that has not begun yet, None for never."""

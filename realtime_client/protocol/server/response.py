@@ -136,7 +136,8 @@ class ResponseRun:
         entry = self._add_remote(item)
         at: Json = {"response_id": self.id, "item_id": entry.id, "output_index": len(self.output) - 1}
         for start in range(0, len(arguments), piece_chars):
-            self._emit(ev.ResponseMcpCallArgumentsDelta(**at, delta=arguments[start : start + piece_chars]))
+            delta = arguments[start : start + piece_chars]
+            self._emit(ev.ResponseMcpCallArgumentsDelta(**at, delta=delta, obfuscation=""))
         self._emit(ev.ResponseMcpCallArgumentsDone(**at, arguments=arguments))
         item.arguments = arguments
         self.text_tokens += text_tokens((item.name or "") + arguments)
