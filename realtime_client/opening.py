@@ -24,6 +24,7 @@ from realtime_client.session.session import Session
 from realtime_client.settings import FLAG, SPECS, Settings, load_settings, recordings_folder
 from realtime_client.settings.keywords import Keywords
 from realtime_client.settings.providers import PROVIDERS, brains, chain, is_text
+from realtime_client.settings.remote_settings import remote_specs
 from realtime_client.settings.target import endpoint, realtime_model, session_config, target
 from realtime_client.telemetry.session_log import SessionLog
 from realtime_client.toolset import no_tools, run_tools, toolbox_of
@@ -222,7 +223,7 @@ def _session(
     if settings.rank("brain") == FLAG and (is_text(settings) or target(settings) != "local"):
         do = f"leave out {settings.model}" if is_text(settings) else "add --local"
         raise UsageError(f"{settings.source('brain')}: only the built-in local server takes a brain: {do}")
-    if settings.rank("server_mcp") == FLAG and is_text(settings):
+    if settings.rank("server_mcp") == FLAG and is_text(settings) and remote_specs(settings.server_mcp):
         what = settings.source("server_mcp")
         raise UsageError(f"{what}: only servers of realtime models call tools: use --mcp with {settings.model}")
     if is_text(settings):

@@ -285,6 +285,24 @@ def test_a_name_that_nobody_offers_is_a_function_of_the_client():
     assert events[0]["item"]["type"] == "function_call"
 
 
+@pytest.mark.parametrize("required", ["never", "always"])
+def test_a_brain_reads_its_calls_under_its_own_ids(required: str):
+    """It keeps what its provider wants back with them."""
+    drive = Shop(shop(require_approval=required))
+    response_id = drive.respond()
+    assert drive.conversation.brief(response_id) is not None
+    drive.take(drive.conversation.call(response_id, "look", "{}", call_id="call_1"))
+    drive.take(drive.conversation.call(response_id, "look", "{}", call_id="call_1"))  # a brain may err
+    drive.take(drive.conversation.finish(response_id))
+    if required == "always":
+        drive.decide("call_1", True)
+    works = [work for work in drive.work if isinstance(work, CallRemote)]
+    drive.take(drive.conversation.returned(works[0].item_id, "tea"))
+    brief = drive.conversation.brief(drive.respond())
+    assert brief is not None
+    assert [said.call_id for said in turn_of(brief, 0.0).utterances] == ["call_1", "call_1"]
+
+
 def test_a_call_has_a_time_limit():
     drive = Shop()
     drive.call("look")

@@ -17,12 +17,12 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import ToolAnnotations
 from mcp_helpers import WAIT_S
 from mcp_http import hand_made, served
-from tool_helpers import until
+from tool_helpers import Scripted, until
 
 from realtime_client import updates as up
 from realtime_client.changes import Changes, ToolSpec
 from realtime_client.errors import MissingExtraError, UsageError
-from realtime_client.local import LocalServer
+from realtime_client.local import CallTool, LocalServer, Parts, Say
 from realtime_client.opening import connect, opened
 from realtime_client.settings import load_settings
 from realtime_client.settings.target import session_config
@@ -244,6 +244,43 @@ def test_every_message_is_as_the_official_types_have_it(shop: Shop, url: str):
         assert done["output"][0]["content"][0]["text"] == "The tool says: tea is on its way."
 
 
+def test_the_official_client_takes_it(shop: Shop, url: str):
+    from openai import OpenAI
+
+    with LocalServer(pace=0) as server:
+        client = OpenAI(api_key="k", websocket_base_url=server.url.removesuffix("/realtime"))
+        with client.realtime.connect(model="demo") as connection:
+            tools: Any = [tool(url, require_approval="never")]
+            connection.session.update(session={"type": "realtime", "output_modalities": ["text"], "tools": tools})
+            part: Any = {"type": "input_text", "text": "What is the weather in Oslo?"}
+            connection.conversation.item.create(item={"type": "message", "role": "user", "content": [part]})
+            connection.response.create()
+            kinds = []
+            for event in connection:
+                kinds.append(event.type)
+                if event.type == "response.mcp_call.completed":
+                    connection.response.create()
+                elif event.type == "response.output_text.done":
+                    assert event.text == "The tool says: sunny in Oslo."
+                    break
+    assert "error" not in kinds
+    assert "mcp_list_tools.completed" in kinds
+
+
+def test_a_brain_is_offered_the_tools_and_told_what_came_of_them(url: str):
+    brain = Scripted([Say("One moment."), CallTool("weather", '{"city": "Oslo"}', "call_1")], [Say("Sunny.")])
+    with LocalServer(parts=Parts(brain=brain), pace=0) as server:
+        with connect(**values(url) | {"local": False, "url": server.url}) as session:
+            assert session.ask("How is it in Oslo?", timeout_s=WAIT_S).text == "Sunny."
+    first, second = (brain.turns.get(timeout=WAIT_S) for _ in range(2))
+    assert next((each.name, each.description) for each in first.tools) == ("weather", "The weather of a city.")
+    assert [(said.role, said.text, said.call_id) for said in second.utterances[1:]] == [
+        ("assistant", "One moment.", ""),
+        ("call", '{"city": "Oslo"}', "call_1"),
+        ("output", "sunny in Oslo", "call_1"),
+    ]
+
+
 def test_a_server_that_others_can_reach_asks_nobody(shop: Shop, url: str):
     with LocalServer("0.0.0.0", token="t", pace=0) as server:
         headers = {"Authorization": "Bearer t"}
@@ -303,6 +340,7 @@ def test_a_server_by_flag_or_keyword(given: Any):
     ("given", "says"),
     [
         (["https://shop.example"], "LABEL=URL"),
+        ("sk-kkkkkkkkkkkkkkkk", "LABEL=URL"),
         (["a b=https://shop.example"], "LABEL=URL"),
         (["shop=shop.example"], "needs the URL of a server"),
         (["shop=ftp://shop.example"], "needs the URL of a server"),
@@ -323,6 +361,11 @@ def test_settings_that_cannot_be_used(given: Any, says: str):
         load_settings({"server_mcp": given}, environ={}, folder=Path("/"))
     assert "\n" not in str(caught.value)
     assert "kkkk" not in str(caught.value)
+
+
+def test_none_is_for_a_session_without_any(tmp_path: Path):
+    settings = load_settings({"server_mcp": "none"}, environ=config_of(tmp_path), folder=tmp_path)
+    assert "tools" not in session_config(settings).to_wire()
 
 
 def test_text_models_refuse_it_in_one_line():

@@ -50,6 +50,7 @@ def test_every_setting_can_be_given_as_text_in_the_environment():
     environ["REALTIME_HEADER"], environ["REALTIME_TEMPERATURE"] = "X-Trace=7", "0.7"
     environ["REALTIME_MCP_ENV"], environ["REALTIME_APPROVE"] = "HOME,LANG", "time/*=always, never"
     environ["REALTIME_SPEED"], environ["REALTIME_VOLUME"] = "1.5", "0.5"
+    environ["REALTIME_SERVER_MCP"] = "wiki=https://wiki.example/mcp"
     environ["REALTIME_SCREEN_INTERVAL_S"], environ["REALTIME_LOG_LEVEL"] = "1.5", "info,chat=debug"
     settings = load_settings(environ=environ)
     assert all(settings.source(name) == f"environment {spec.env}" for name, spec in SPECS.items())

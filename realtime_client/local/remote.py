@@ -29,7 +29,7 @@ from .helpers import Helpers
 from .inbox import ToolReturned, ToolsListed
 
 _log = logging.getLogger(__name__)
-_START_S = 15.0
+_START_S = 10.0
 _LONGEST_ERROR = 2_000
 _MOST_STARTING = 16
 _NO_THREAD = "this computer has no more threads"

@@ -22,6 +22,7 @@ _KEYS = ("url", "authorization_env", "allowed_tools", "require_approval")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _WORDS = ("always", "never")
+_FORM = "a server is given as LABEL=URL, with a label of letters, digits, _ and -, at most 64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ def remote_servers(raw: Any) -> Secret:
         found = dict(raw)
     else:
         pairs = [read.word(each).partition("=") for each in several(raw, "\n")]
+        if not all(equals for _, equals, _ in pairs):
+            raise ValueError(f"cannot be used: {_FORM}")
         found = {label: url for label, _, url in pairs}
         if len(found) < len(pairs):
             raise ValueError("holds two servers of one label")
@@ -95,7 +98,7 @@ def _tool(spec: RemoteSpec, environ: Mapping[str, str]) -> McpTool:
 
 def _spec(label: str, content: Any) -> RemoteSpec:
     if not _LABEL.fullmatch(label):
-        raise UsageError("a server is given as LABEL=URL, with a label of letters, digits, _ and -, at most 64")
+        raise UsageError(_FORM)
     where = f"[server_mcp.{label}]"
     if isinstance(content, str):
         content = {"url": content}

@@ -10,7 +10,7 @@ from .item_list import Entry
 from .remote_tools import Offer, RemoteServer, RemoteTool, offers
 from .response import ResponseRun
 
-LIST_S = 20.0
+LIST_S = 15.0
 CALL_S = 60.0
 MOST_CALLS = 16
 _MOST_ASKED = 256
