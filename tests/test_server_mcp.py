@@ -86,8 +86,13 @@ def values(url: str, required: Any = REQUIRED, **more: Any) -> Json:
 
 @contextmanager
 def talking(settings: Json, *, asks: bool = False) -> Iterator[tuple[Any, Iterator[up.Update]]]:
-    with opened(load_settings(settings), asks=asks) as it, closing(it.session.updates(timeout_s=WAIT_S)) as updates:
-        yield it.session, updates
+    """A session, and its updates from the first one on."""
+    read: list[Any] = []
+    with opened(
+        load_settings(settings), asks=asks, prepared=lambda it: read.append(it.updates(timeout_s=WAIT_S))
+    ) as it:
+        with closing(read[0]):
+            yield it.session, read[0]
 
 
 def texts(updates: Iterator[up.Update], count: int) -> list[str]:
@@ -107,7 +112,7 @@ def texts(updates: Iterator[up.Update], count: int) -> list[str]:
 
 
 def test_a_tool_that_only_reads_is_called_without_a_question(shop: Shop, url: str):
-    with connect(**values(url)) as session, closing(session.updates(timeout_s=WAIT_S)) as updates:
+    with talking(values(url)) as (session, updates):
         answer = session.ask("What is the weather in Oslo?", timeout_s=WAIT_S)
         assert answer.text == "The tool says: sunny in Oslo."
         kinds = []
@@ -242,6 +247,17 @@ def test_every_message_is_as_the_official_types_have_it(shop: Shop, url: str):
         client.send("response.create")
         done = client.until("response.done")["response"]
         assert done["output"][0]["content"][0]["text"] == "The tool says: tea is on its way."
+
+
+def test_an_answer_that_waits_for_a_list_begins_when_the_server_is_left():
+    with socket.create_server(("127.0.0.1", 0)) as silent, LocalServer(pace=0) as server, raw(server.url) as client:
+        tools = [tool(f"http://127.0.0.1:{silent.getsockname()[1]}/mcp")]
+        client.send("session.update", session={"type": "realtime", "output_modalities": ["text"], "tools": tools})
+        client.say("Count to three")
+        client.send("response.create")
+        client.until("response.created")
+        client.send("session.update", session={"type": "realtime", "tools": []})
+        assert client.until("response.output_text.done")["text"] == "One, two, three. "
 
 
 def test_the_official_client_takes_it(shop: Shop, url: str):

@@ -43,6 +43,7 @@ _LEAD_S = 2.0
 _LISTEN_MS = 500
 _LONG = 2**20
 _MOST_NODES = 200_000
+_LISTS_END = (ev.McpListToolsCompleted, ev.McpListToolsFailed)
 TOO_MANY = ev.MalformedEvent(type="", error=f"it has more than {_MOST_NODES} objects and arrays")
 
 
@@ -144,15 +145,9 @@ class Engine:
             now_s = self._clock.monotonic()
             if now_s >= self._expires_at_s:
                 return self._expire()
-            self._tick(now_s)
+            self._carry_out(self._conversation.tick(now_s))
             for response_id in list(self._running):
                 self._continue(response_id, now_s)
-
-    def _tick(self, now_s: float) -> None:
-        out = self._conversation.tick(now_s)
-        self._carry_out(out)
-        if out:
-            self._begin_waiting()  # a server may have been given up that was asked for its tools
 
     def _wait_s(self) -> float | None:
         """Return for how long there is nothing to do but wait for the inbox."""
@@ -188,7 +183,6 @@ class Engine:
         else:
             out = self._conversation.listed(listed.item_id, listed.tools)
         self._carry_out(out)
-        self._begin_waiting()
 
     def _take_returned(self, returned: ToolReturned) -> None:
         if returned.output is None:
@@ -236,6 +230,8 @@ class Engine:
                 self._stop(step.response_id)
             elif isinstance(step, RemoteWork):
                 self._ask_mcp(step)
+        if any(isinstance(step, _LISTS_END) for step in out):
+            self._begin_waiting()
 
     def _ask_mcp(self, work: RemoteWork) -> None:
         if self._mcp is None:
