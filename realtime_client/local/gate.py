@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from realtime_client.loopback import is_loopback
 from realtime_client.protocol.server.checks import Json
 
 from .http import Refused, Request
@@ -121,6 +121,6 @@ def _is_loopback(origin: str) -> bool:
     """Return whether a page of this origin comes from this machine."""
     try:
         host = urlsplit(origin).hostname or ""
-        return host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+    return host.endswith(".localhost") or is_loopback(host)  # browsers take the former for this machine (RFC 6761)

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from realtime_client.cores import usable_cores
 from realtime_client.errors import RealtimeError, UsageError
+from realtime_client.loopback import is_loopback
 
-from .server import is_loopback
 from .server_process import ServerProcess
 from .shared_ears import shared_ears
 

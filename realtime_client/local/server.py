@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import sys
 import threading
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import ConnectionLostError, ShutdownError, UsageError
+from realtime_client.loopback import is_loopback
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.codec import encode
 from realtime_client.protocol.server.conversation import ServerConversation, ServerLimits
@@ -326,14 +326,6 @@ class LocalServer:
             expires_at_s=self._clock.monotonic() + self._session_s,
             translate=from_beta if admitted.beta else None,
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server that listens on this address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _describe(threads: list[threading.Thread]) -> str:

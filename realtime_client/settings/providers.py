@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from realtime_client.chat.place import Place
 from realtime_client.chat.wires.ask import Wire
 from realtime_client.errors import UsageError
+from realtime_client.loopback import is_loopback
 from realtime_client.secret import Secret, basic_credentials
 from realtime_client.settings import FLAG, Settings
 
@@ -140,7 +141,7 @@ def place(settings: Settings, name: str) -> Place:
         settings = dataclasses.replace(settings, **shown)
     headers = _bearer(own) if own and not provider.keys else provider.headers(settings)
     parts = urlsplit(base)
-    loopback = (parts.hostname or "") in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
+    loopback = is_loopback(parts.hostname or "")
     return Place(
         provider=prefix,
         model=model,

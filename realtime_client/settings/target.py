@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 from realtime_client.changes import ToolSpec
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import UsageError
+from realtime_client.loopback import is_loopback
 from realtime_client.protocol.facts import function_tool
 from realtime_client.protocol.session import (
     Audio,
@@ -98,7 +99,7 @@ def endpoint(settings: Settings, *, local_url: str = "", local_token: str = "") 
         url=urlunsplit(parts),
         headers=_headers(settings, kind, key),
         proxy=proxy_of(settings),
-        name=host if parts.scheme == "wss" or _is_loopback(host) else f"{host} (not encrypted)",
+        name=host if parts.scheme == "wss" or is_loopback(host) else f"{host} (not encrypted)",
         trust=str(settings.ca_file) if settings.ca_file else None,
     )
 
@@ -226,10 +227,6 @@ def proxy_of(settings: Settings) -> str | bool | None:
             "password write / as %2F and @ as %40)"
         )
     return settings.proxy
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def input_format(settings: Settings) -> AudioFormat:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from realtime_client.batch.scenario import Prices
+from realtime_client.loopback import is_loopback
 from realtime_client.updates import OWN_SESSION, Usage
 
 _MILLION = 1_000_000
@@ -63,7 +64,7 @@ def is_own(host: str, session_id: str) -> bool:
 
     The server says that it is one by its sessions' ids; of a host elsewhere that is not believed.
     """
-    return (host in {"localhost", "::1"} or host.startswith("127.")) and session_id.startswith(f"{OWN_SESSION}_")
+    return is_loopback(host) and session_id.startswith(f"{OWN_SESSION}_")
 
 
 def cost_usd(usage: Usage, prices: Prices) -> float | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 from urllib.parse import urlsplit
+
+from realtime_client.loopback import is_loopback
 
 from .checks import Check, Json, Refusal, a_boolean, an_array, an_object, fields, kind_of, missing, one_of, text, texts
 
@@ -122,14 +123,7 @@ def _is_safe(url: str) -> bool:
         return False
     if not host or port == 0 or re.search(r"\s", url):
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
 
 def tool_choice(value: Any, param: str) -> None:

@@ -14,7 +14,7 @@ import httpx2
 
 from realtime_client.escape import shortened
 
-from .spec import McpServerSpec, is_loopback
+from .spec import McpServerSpec
 from .stdio import MOST_BYTES
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def http_streams(spec: McpServerSpec, ways: Ways, answered: Answered) -> A
     """Give the messages of the server. It is asked when the first one is sent."""
     from mcp.client.streamable_http import streamable_http_client
 
-    near = is_loopback(spec.url)
+    near = spec.near
     client = httpx2.AsyncClient(
         headers={"accept-encoding": "identity"} | {name: value.reveal() for name, value in spec.headers.items()},
         timeout=httpx2.Timeout(None, connect=CONNECT_S, write=WRITE_S),  # a call has a limit of its own

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line, shortened
+from realtime_client.loopback import is_loopback
 from realtime_client.secret import MASK, Secret, basic_credentials, names_secret, shown_url, url_secrets
 from realtime_client.tools.approval import VERDICTS, Verdict
 
@@ -53,8 +54,13 @@ class McpServerSpec:
         """The command or the URL for people, on one line, without what is secret in it."""
         if self.command:
             return one_line(shlex.join(_shown_words(self.command)), 200)
-        open_wire = urlsplit(self.url).scheme == "http" and not is_loopback(self.url)
+        open_wire = urlsplit(self.url).scheme == "http" and not self.near
         return one_line(shown_url(self.url), 200) + (" (not encrypted)" if open_wire else "")
+
+    @property
+    def near(self) -> bool:
+        """Whether its URL leads to this machine."""
+        return is_loopback(urlsplit(self.url).hostname or "")
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -62,12 +68,6 @@ class McpServerSpec:
         credentials = basic_credentials(self.url) if self.url else ""
         found = [each.reveal() for each in self.headers.values()] + [*url_secrets(self.url), credentials]
         return tuple(dict.fromkeys(each for each in found if each))
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def server_specs(flags: Iterable[str] = (), sections: Mapping[str, Any] | None = None) -> tuple[McpServerSpec, ...]:
