@@ -453,7 +453,7 @@ class AnswerFollows(Update, frozen=True):
 
 
 class Progress(Update, frozen=True):
-    """A step of work the server does by itself (remote tools). what: the step; item_id: whose."""
+    """A step of work the server does by itself (remote tools). what: the step; item_id: whose; text: more of it."""
 
     kind: ClassVar[str] = "progress"
     what: str

@@ -127,7 +127,7 @@ def test_the_model_is_asked_to_go_on_after_remote_tools(scene: Scene, end: str) 
     scene.remote_call("m1")
     scene.remote_call("m2")
     (progress,) = scene.get("response.mcp_call.in_progress", item_id="m1", output_index=0)
-    assert progress == up.Progress(what="response.mcp_call.in_progress", item_id="m1")
+    assert progress == up.Progress(what="response.mcp_call.in_progress", item_id="m1", text="t")
     scene.get("response.mcp_call.completed", item_id="m1", output_index=0)
     scene.done()
     assert scene.sent() == []

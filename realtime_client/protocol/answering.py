@@ -184,7 +184,11 @@ class Answering:
         happened: list[up.Update] = []
         for answer in remote_ended(self.book, event.item_id):
             happened += self.reply_if_settled(answer)
-        return [*happened, translate.progress(event)]
+        return [*happened, *self.mcp_progress(event)]
+
+    def mcp_progress(self, event: Any) -> list[up.Update]:
+        """A step of a remote tool's work."""
+        return [translate.progress(event, self.approvals.name_of(event.item_id))]
 
     def remote_item(self, item: Item) -> None:
         """An item of a remote tool took its place; it may stand outside of all answers."""

@@ -19,6 +19,7 @@ class Approvals:
     def __init__(self) -> None:
         self._asked: dict[str, AnswerState | None] = {}
         self._allowed: dict[str, AnswerState | None] = {}
+        self._names: dict[str, str] = {}  # of the tools that were called
 
     def asked(self, request_id: str, answer: AnswerState | None) -> None:
         """A call waits to be allowed. answer: the one that makes it, None where that is not known."""
@@ -46,11 +47,17 @@ class Approvals:
             answer.wants_reply |= not answer.cut
         return answer
 
+    def name_of(self, item_id: str) -> str:
+        """The tool that a call is of; '' when that is not known."""
+        return self._names.get(item_id, "")
+
     def called(self, item: Item, answer: AnswerState | None) -> None:
         """A remote tool is called. answer: the one that does, None for a call that stands outside of all answers.
 
         Such a call belongs to the answer that asked: it names its question, or is taken for the oldest one's.
         """
+        self._names[item.id or ""] = item.name or ""
+        forget_oldest(self._names, _MOST)
         request_id = item.approval_request_id
         if request_id is None and answer is None:
             request_id = next(iter(self._allowed), None)

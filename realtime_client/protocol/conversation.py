@@ -397,6 +397,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.InputTranscriptionDelta: _of_answers(AnswerBook.transcription_delta),
     ev.ResponseFunctionCallArgumentsDelta: _of_answers(AnswerBook.arguments_delta),
     ev.InputTranscriptionCompleted: Conversation._transcription_completed,
+    ev.ResponseMcpCallInProgress: _answering(Answering.mcp_progress),
     ev.ResponseMcpCallCompleted: _answering(Answering.mcp_ended),
     ev.ResponseMcpCallFailed: _answering(Answering.mcp_ended),
     ev.SessionCreated: Conversation._session_created,

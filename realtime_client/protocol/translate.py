@@ -57,9 +57,9 @@ def _malformed(event: ev.MalformedEvent) -> up.Update:
     return up.Malformed(event_type=event.type, error=event.error, audio=event.type in _AUDIO_DELTAS)
 
 
-def progress(event: Any) -> up.Update:
-    """A step of a remote tool's work."""
-    return up.Progress(what=event.type, item_id=event.item_id)
+def progress(event: Any, tool: str = "") -> up.Update:
+    """A step of a remote tool's work. tool: its name, as far as it is known."""
+    return up.Progress(what=event.type, item_id=event.item_id, text=tool)
 
 
 STATELESS: dict[type, Callable[[Any], up.Update]] = {
@@ -67,7 +67,6 @@ STATELESS: dict[type, Callable[[Any], up.Update]] = {
     ev.InputAudioBufferTimeoutTriggered: _timed_out,
     ev.InputTranscriptionFailed: _transcription_failed,
     ev.InputTranscriptionSegment: _transcription_segment,
-    ev.ResponseMcpCallInProgress: progress,
     ev.McpListToolsInProgress: progress,
     ev.McpListToolsCompleted: progress,
     ev.McpListToolsFailed: progress,
