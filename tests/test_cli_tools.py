@@ -253,6 +253,15 @@ def test_a_line_that_was_being_typed_when_the_question_came_is_meant_for_the_mod
     assert stage.session.decided == [("c1", True, False)]
 
 
+def test_a_line_that_was_meant_for_a_question_before_answers_no_other_one_with_its_id():
+    stage = Stage()
+    stage.see(call(), asked(arguments='{"harmless": 1}'))
+    stage.chat.typed()
+    stage.see(finished("refused", error="nobody answered"), call(), asked(arguments='{"wipe": 1}'))
+    stage.chat.line("y")
+    assert (stage.session.sent, stage.session.decided) == (["y"], [])
+
+
 def test_questions_are_asked_one_after_the_other_the_oldest_first():
     stage = Stage()
     stage.see(call("c1", "a"), call("c2", "b"), call("c3", "c"), asked("c1", "a"), asked("c2", "b"), asked("c3", "c"))

@@ -50,7 +50,7 @@ class ChatTools:
         self._count = 0
         self._calls: dict[str, _Call] = {}
         self._questions: dict[str, up.ApprovalRequested] = {}
-        self._shown = ""  # the question that is shown
+        self._shown: up.ApprovalRequested | None = None  # the question that is shown; another may have its id
         self._key_s: float | None = None  # when the last key of the present line was pressed
         self._mid_line = False  # somebody was typing when the question came
         self.shows: dict[type[up.Update], Callable[[Any], None]] = {
@@ -136,9 +136,9 @@ class ChatTools:
         if first is None:
             self._screen.unpin(_QUESTION)
         else:
-            if first.request_id != self._shown:
+            if first is not self._shown:
                 key_s = self._key_s
-                self._shown = first.request_id
+                self._shown = first
                 self._mid_line = key_s is not None and self._clock.monotonic() - key_s < _MID_LINE_S
             self._screen.pin(_QUESTION, question(first, of=waiting))
 

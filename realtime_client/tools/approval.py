@@ -19,7 +19,10 @@ VERDICTS = ("ask", "always", "never")
 
 
 class Rule(NamedTuple):
-    """A verdict on the tools whose name, or origin and name (`time/get_current_time`), a pattern fits."""
+    """A verdict on the tools whose name, or origin and name (`time/get_current_time`), a pattern fits.
+
+    The first slash of a pattern stands between origin and name: names are strangers', and may have slashes in them.
+    """
 
     pattern: str
     verdict: Verdict
@@ -35,7 +38,10 @@ def rule(text: str) -> Rule:
 
 def fits(pattern: str, name: str, origin: str) -> bool:
     """Whether a rule's pattern is about a tool."""
-    return any(fnmatch.fnmatchcase(text, pattern) for text in (name, f"{origin.removeprefix('mcp ')}/{name}"))
+    where, slash, what = pattern.partition("/")
+    if not slash:
+        return fnmatch.fnmatchcase(name, pattern)
+    return fnmatch.fnmatchcase(origin.removeprefix("mcp "), where) and fnmatch.fnmatchcase(name, what)
 
 
 class Memory(Protocol):
@@ -79,9 +85,14 @@ class Policy:
     def verdict(self, name: str, tool: Tool | None = None, *, origin: str = "") -> Verdict:
         """What becomes of a call. tool: None for one that the model's server runs, of `origin`."""
         origin = tool.origin if tool is not None else origin
+        own = name if tool is None else tool.name  # the model calls it otherwise where another one has its name
         for each in self._rules:
             if fits(each.pattern, name, origin):
                 return each.verdict
+            if ("/" in each.pattern or each.verdict != "always") and fits(each.pattern, own, origin):
+                return each.verdict
+        if self._memory.get(key_of(name, tool, origin=origin, approve=False)) is False:
+            return "never"
         kept = self._memory.get(key_of(name, tool, origin=origin))
         if kept is not None:
             return "always" if kept else "never"
@@ -89,13 +100,15 @@ class Policy:
 
     def remember(self, name: str, tool: Tool | None, *, origin: str, approve: bool) -> None:
         """Decide so about this tool from now on."""
-        self._memory.put(key_of(name, tool, origin=origin), approve=approve)
+        self._memory.put(key_of(name, tool, origin=origin, approve=approve), approve=approve)
 
 
-def key_of(name: str, tool: Tool | None, *, origin: str) -> str:
+def key_of(name: str, tool: Tool | None, *, origin: str, approve: bool = True) -> str:
     """Under what a decision is remembered: where the tool is from, its name, and what the model is told of it.
 
-    A tool that says something else of itself later is another tool, and is asked about anew.
+    A tool that says something else of itself later is another tool, and is asked about anew. What was refused stays so,
+    whatever it says of itself.
     """
-    told = json.dumps(None if tool is None else [tool.home, msgspec.to_builtins(tool.spec)], sort_keys=True)
+    about = [] if tool is None else [tool.home, *([msgspec.to_builtins(tool.spec)] if approve else [])]
+    told = json.dumps(about or None, sort_keys=True)
     return f"{origin} {name} {hashlib.sha256(told.encode()).hexdigest()[:16]}"

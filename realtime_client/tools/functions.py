@@ -18,7 +18,7 @@ from realtime_client.errors import ToolError, UsageError
 from realtime_client.session.arguments import seconds
 
 from .parameters import Parameters
-from .tool import Tool, ToolContext
+from .tool import Tool, ToolCancelledError, ToolContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -186,18 +186,30 @@ def _drained(pieces: Generator[object, Any, object], context: ToolContext) -> ob
 
 def _awaited(work: Awaitable[object] | AsyncGenerator[object, None], context: ToolContext) -> object:
     """Wait in this thread for what runs in an event loop; when it is cancelled, until it has really ended."""
-    if context.loop is not None and context.loop.is_closed():
+    loop = context.loop
+    if loop is not None and loop.is_closed():
         if inspect.iscoroutine(work):
             work.close()
         raise ToolError("the program's event loop is closed")
     try:
-        if context.loop is not None:
-            return asyncio.run_coroutine_threadsafe(_followed(work, context), context.loop).result()
+        if loop is not None:
+            future = asyncio.run_coroutine_threadsafe(_followed(work, context), loop)
+            context.on_cancel(lambda: _let_go(future, loop))
+            return future.result()
         with asyncio.Runner() as runner:
             return runner.run(_followed(work, context))
     except (asyncio.CancelledError, concurrent.futures.CancelledError):
         context.check_cancelled()
         raise ToolError("it cancelled itself") from None
+
+
+def _let_go(future: concurrent.futures.Future[object], loop: asyncio.AbstractEventLoop) -> None:
+    """Do not wait for what will never end: the program has stopped its event loop."""
+    if loop.is_closed():
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            future.set_exception(ToolCancelledError("the program's event loop is closed"))
+    elif not loop.is_running():
+        future.cancel()
 
 
 async def _followed(work: Awaitable[object] | AsyncGenerator[object, None], context: ToolContext) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -114,8 +115,9 @@ def _decision(key: str, approve: bool) -> Remembered:  # noqa: FBT001  # as the 
 def _read(path: Path) -> dict[str, bool]:
     """Return what the file says; nothing where there is none. Errors: UnreadableError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # of a pipe, at once
+            is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            data = file.read(_MOST_BYTES + 1) if is_file else b""
         found: Any = json.loads(data) if len(data) <= _MOST_BYTES else None
     except (FileNotFoundError, NotADirectoryError):
         return {}

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import RealtimeError, ToolError
+from realtime_client.errors import ClosedError, QueueFullError, RealtimeError, ToolError
 from realtime_client.escape import one_line
 from realtime_client.logs import Log
 from realtime_client.session.limits import ToolLimits
@@ -30,7 +30,7 @@ from realtime_client.session.tooling import NOBODY, ToolView
 
 from .approval import Policy
 from .book import CallBook, Work
-from .telling import Reporter, error_result, sayable, shortened
+from .telling import Reporter, error_result, sayable, shortened, words
 from .tool import BadArgumentsError, Tool, ToolCancelledError, ToolContext
 from .toolbox import Toolbox
 
@@ -38,6 +38,9 @@ _log = Log("tools")
 _MOST_LEFT = 64
 """Threads of tools that go on though their call is over; beyond that no call is begun."""
 _MOST_REFUSED = 1_024
+_ALIKE = "a call of the model's server that waits to be allowed has its id"
+"""Who allows the one must not allow the other with it."""
+_AGAIN_S = 0.05
 
 
 class ToolRunner:
@@ -130,7 +133,7 @@ class ToolRunner:
                     self._remote[update.request_id] = update
                     while len(self._remote) > self._limits.open_calls:
                         del self._remote[next(iter(self._remote))]
-                self._do(lambda: self._judge_remote(update))
+                self._do(lambda: self._judge_remote(update), may_drop=True)
             case up.SessionEnded():
                 self._end()
             case _:
@@ -144,13 +147,13 @@ class ToolRunner:
         if work is not None:
             self._do(lambda: self._judge(work))
             return
-        refused = Work(call)
-        self._do(lambda: self._tell_over(refused, "refused", f"more than {self._limits.open_calls} calls are open"))
+        refused, why = Work(call), f"more than {self._limits.open_calls} calls are open"
+        self._do(lambda: self._tell_over(refused, "refused", why), may_drop=True)
 
-    def _do(self, what: Callable[[], object]) -> None:
-        """Let the keeper do something."""
+    def _do(self, what: Callable[[], object], *, may_drop: bool = False) -> None:
+        """Let the keeper do something. may_drop: the other side says how often; else there is a bound."""
         with self._changed:
-            if len(self._todo) < _MOST_REFUSED and not self._closing:
+            if not (self._closing or (may_drop and len(self._todo) >= _MOST_REFUSED)):
                 if self._keeper.thread.ident is None:
                     self._keeper.start()
                 self._todo.append(what)
@@ -204,10 +207,10 @@ class ToolRunner:
         try:
             work.checked = self._checked(tool, call.arguments)
         except BadArgumentsError as error:
-            self._cut_off(work, "invalid", str(error))
+            self._cut_off(work, "invalid", words(error))
             return
         except Exception as error:  # noqa: BLE001 - a tool is the user's, or a server's
-            self._cut_off(work, "invalid", f"the arguments cannot be judged: {type(error).__name__}: {error}")
+            self._cut_off(work, "invalid", f"the arguments cannot be judged: {type(error).__name__}: {words(error)}")
             return
         verdict = self._policy.verdict(call.name, tool)
         if verdict == "always":
@@ -219,7 +222,12 @@ class ToolRunner:
             self._cut_off(work, "refused", NOBODY)
         else:
             with self._changed:
-                self._book.asked(work, self._clock.monotonic())
+                alike = call.call_id in self._remote
+                if not alike:
+                    self._book.asked(work, self._clock.monotonic())
+            if alike:
+                self._cut_off(work, "refused", _ALIKE)
+                return
             self._tell(
                 up.ApprovalRequested(
                     request_id=call.call_id, name=call.name, arguments=call.arguments, origin=tool.origin
@@ -233,6 +241,9 @@ class ToolRunner:
 
     def _judge_remote(self, asked: up.ApprovalRequested) -> None:
         """Decide about a call that the model's server makes."""
+        alike = self._book.get(asked.request_id)
+        if alike is not None and alike.stage == "asked":
+            self._cut_off(alike, "refused", _ALIKE)
         verdict = self._policy.verdict(asked.name, None, origin=asked.origin)
         if verdict == "ask" and self._asks:
             return
@@ -259,7 +270,8 @@ class ToolRunner:
             if self._closing:
                 return
             waits = len(self._threads) - sum(each.stage == "running" for each in self._threads.values()) >= _MOST_LEFT
-            begun = [] if waits else list(self._book.begin(self._clock.monotonic()))
+            begun = list(self._book.begin(self._clock.monotonic()))
+            refused, begun = (begun, []) if waits else ([], begun)
             for work in begun:
                 work.context = ToolContext(
                     work.call.call_id,
@@ -272,6 +284,9 @@ class ToolRunner:
                     worker = Worker(f"realtime-tool-{next(self._numbers)}", self._task(work), self._failed)
                     self._threads[worker.thread] = work
                     worker.start()
+        for work in refused:
+            self._cut_off(work, "failed", f"{_MOST_LEFT} tools go on though their calls are over: none is begun")
+            self._do(bool)  # the next one
         for work in begun:
             if work.tool is not None and work.tool.instant:
                 self._work(work)
@@ -301,12 +316,12 @@ class ToolRunner:
                 raise ToolError(f"it returned {type(output).__name__}, not text")
             output.encode()
         except ToolCancelledError as error:
-            self._over(work, "cancelled", str(error))
+            self._over(work, "cancelled", words(error))
         except ToolError as error:
-            self._over(work, "failed", str(error))
+            self._over(work, "failed", words(error))
         except BaseException as error:  # noqa: BLE001 - a tool is the user's, or a server's
             _log.debug("a tool failed", tool=one_line(work.call.name, 64), exc_info=True)
-            self._over(work, "failed", f"{type(error).__name__}: {error}")
+            self._over(work, "failed", f"{type(error).__name__}: {words(error)}")
         else:
             self._over(work, "completed", output)
 
@@ -348,10 +363,23 @@ class ToolRunner:
             return
         partial = work.context.output_so_far if work.context is not None and not fine else ""
         output = text if fine else error_result(sayable(text), status, sayable(partial))
-        with contextlib.suppress(RealtimeError):  # the session is over, or its server forgot the call
-            self._session.send_tool_result(
-                call.call_id, shortened(output, self._limits.result_characters), respond=not work.silent
-            )
+        self._send(work, shortened(output, self._limits.result_characters))
+
+    def _send(self, work: Work, output: str) -> None:
+        """Send a result. When the network stands still, or another connection comes, it is sent later."""
+        stop = self._session.stop
+
+        def again() -> None:
+            if not stop.wait(_AGAIN_S):
+                self._send(work, output)
+
+        try:
+            self._session.send_tool_result(work.call.call_id, output, respond=not work.silent)
+        except (QueueFullError, ClosedError):
+            if not stop.is_set():
+                self._do(again)
+        except RealtimeError:
+            pass  # the session is over, or its server forgot the call
 
     def _tell(self, update: up.Update) -> None:
         with contextlib.suppress(RealtimeError):  # the session is over
@@ -381,7 +409,7 @@ class ToolRunner:
         with self._changed:
             remote = self._remote.pop(request_id, None)
             work = self._book.get(request_id)
-            if work is not None and work.stage != "asked":
+            if work is not None and (remote is not None or work.stage != "asked"):
                 work = None
             if work is not None and approve:
                 self._book.allowed(work)

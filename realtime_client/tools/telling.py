@@ -44,6 +44,14 @@ def error_result(message: str, status: str, partial: str = "") -> str:
     return msgspec.json.encode(shown | ({"partial_output": partial} if partial else {})).decode()
 
 
+def words(error: BaseException) -> str:
+    """What an error says, even if it cannot say it: its class is the tool's."""
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001 - of any kind
+        return f"its words cannot be had ({type(another).__name__})"
+
+
 def sayable(text: str) -> str:
     """The text without halves of surrogate pairs, which cannot be sent."""
     return text.encode("utf-8", "backslashreplace").decode()

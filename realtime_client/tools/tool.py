@@ -11,6 +11,10 @@ from typing import Any
 from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
 from realtime_client.errors import ToolError
+from realtime_client.escape import one_line
+from realtime_client.logs import Log
+
+_log = Log("tools")
 
 
 class BadArgumentsError(ToolError):
@@ -151,7 +155,10 @@ class ToolContext:
             self._cancelled.set()
             hooks, self._hooks = self._hooks, []
         for hook in hooks:
-            hook()
+            try:
+                hook()
+            except Exception:  # noqa: BLE001 - the tool's own; whoever cancels has others to tell
+                _log.debug("a tool's hook failed", tool=one_line(self.name, 64), exc_info=True)
 
 
 _MOST_PARTIAL = 1_000_000
