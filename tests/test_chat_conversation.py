@@ -12,7 +12,7 @@ from realtime_client.changes import Changes, ToolSpec
 from realtime_client.chat.continuation import INSTRUCTION
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.orders import Wishes
-from realtime_client.chat.pending_calls import STILL_AT_WORK
+from realtime_client.chat.pending_calls import HAS_COME, STILL_AT_WORK
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.faults import Fault, classify, malformed
 from realtime_client.errors import UsageError
@@ -222,9 +222,47 @@ def test_the_talk_goes_on_while_a_tool_works_and_each_result_stands_behind_its_c
     assert results(talk) == ["user", "assistant", STILL_AT_WORK, "user"]
     talk.answer("I do not know it.")
     talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
-    assert results(talk) == ["user", "assistant", "noon", "user", "assistant"]
+    assert results(talk) == ["user", "assistant", "noon", "user", "assistant", "user"]
+    assert talk.begun[-1].ask.entries[-1].said == HAS_COME, "some models refuse a request that ends with an answer"
     talk.answer("It is noon.")
     assert talk.history[-1] == "assistant: It is noon."
+
+
+def test_a_result_that_comes_during_an_answer_is_spoken_about_after_it():
+    talk = Talk()
+    talk.say("What time is it?")
+    talk.call("clock", "call_1")
+    talk.say("And my name?")
+    talk.text("I do not ")
+    talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
+    talk.finish("I do not know it.")
+    assert results(talk) == ["user", "assistant", "noon", "user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("again", ["retry", "edit"])
+def test_a_result_for_a_question_that_was_asked_again_asks_for_nothing(again: str):
+    talk = Talk()
+    talk.say("What time is it?")
+    talk.call("clock", "call_1")
+    conversation = talk.conversation
+    talk.do(conversation.retry if again == "retry" else lambda: conversation.edit("What day is it?"))
+    talk.text("It is ")
+    talk.do(lambda: conversation.tool_result("call_1", "noon", respond=True))
+    talk.finish("It is Monday.")
+    assert len(talk.begun) == 2
+    assert not talk.all(up.AnswerFollows)
+    assert not conversation.answering
+
+
+def test_a_retry_that_is_cancelled_leaves_the_call_whose_result_came_meanwhile():
+    talk = Talk()
+    talk.say("What time is it?")
+    talk.call("clock", "call_1")
+    talk.do(talk.conversation.retry)
+    talk.do(lambda: talk.conversation.tool_result("call_1", "noon", respond=True))
+    talk.do(talk.conversation.cancel)
+    talk.say("Well?")
+    assert results(talk) == ["user", "assistant", "noon", "user"]
 
 
 def test_a_turn_that_fails_while_a_tool_works_leaves_the_call_open():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +16,7 @@ from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.wires import pieces as pc
 from realtime_client.chat.wires.faults import Fault, malformed
 from realtime_client.errors import UsageError
-from realtime_client.history import Call, Result
+from realtime_client.history import Call, Entry, Result
 
 FAULTS = [
     busy(), busy(retry_after_s=3.0), cut(), refused(), malformed("what is this"),
@@ -137,6 +138,19 @@ def test_every_answer_that_begins_ends_once_and_is_what_was_shown(steps: list[tu
     assert all(breaker.state.probing == 0 for breaker in talk.conversation.answers.breakers), "nobody is locked out"
 
 
+def assert_in_order(entries: Sequence[Entry]) -> None:
+    """Each call is followed by its result before anything else."""
+    open_: list[str] = []
+    for entry in entries:
+        for _, part in entry.tools:
+            if isinstance(part, Call):
+                open_.append(part.call_id)
+            else:
+                open_.remove(part.call_id)
+        assert entry.role in ("assistant", "tool") or not open_
+    assert not open_
+
+
 @settings(max_examples=200, deadline=None)
 @given(STEPS, st.integers(1, 3))
 def test_what_is_asked_can_be_sent(steps: list[tuple[str, int]], models: int):
@@ -149,6 +163,7 @@ def test_what_is_asked_can_be_sent(steps: list[tuple[str, int]], models: int):
         calls = [part.call_id for entry in entries for part in entry.parts if isinstance(part, Call)]
         results = [part.call_id for entry in entries for part in entry.parts if isinstance(part, Result)]
         assert Counter(calls) == Counter(results)
+        assert_in_order(begin.ask.entries)
         assert entries
         assert story.talk.conversation.answers.places[begin.place].wire.request(begin.ask).body
 

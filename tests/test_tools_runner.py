@@ -19,7 +19,7 @@ from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
 from realtime_client.chat.limits import ChatLimits
 from realtime_client.chat.orders import Wishes
-from realtime_client.chat.pending_calls import STILL_AT_WORK
+from realtime_client.chat.pending_calls import HAS_COME, STILL_AT_WORK
 from realtime_client.chat.place import Place
 from realtime_client.chat.session import ChatSession
 from realtime_client.chat.wires.openai_chat import OpenAIChat
@@ -294,6 +294,7 @@ def test_a_text_model_is_talked_to_while_a_tool_works():
             ("tool", 'done with {"n": 0}'),
             ("user", "And?"),
             ("assistant", "Still looking."),
+            ("user", HAS_COME),
         ]
 
 

@@ -35,12 +35,13 @@ _MOST_QUEUED = 64
 class _Request(msgspec.Struct):
     """An answer that is asked for and not begun.
 
-    answers: how many at once; branches: what stands there already.
+    answers: how many at once; branches: what stands there already. about_results: tools have brought something.
     """
 
     request_id: str
     answers: int = 1
     branches: Branches | None = None
+    about_results: bool = False
 
 
 class Conversation:
@@ -178,16 +179,18 @@ class Conversation:
         branches: Branches | None = None,
         *,
         request_id: str | None = None,
+        about_results: bool = False,
     ) -> tuple[str, list[up.Update]]:
         """Ask for an answer, queued behind a running one; returns the request's id.
 
-        request_id: of a request that was made elsewhere and is answered here.
+        request_id: of a request that was made elsewhere and is answered here. about_results: it is about what tools
+        brought.
         Errors: UsageError when nothing was said yet, or more is asked for than can be.
         """
         self._check_room(answers)
         if not len(self.history):
             raise UsageError("there is nothing to answer yet: say something first")
-        request = _Request(request_id or self._name("req"), answers, branches)
+        request = _Request(request_id or self._name("req"), answers, branches, about_results)
         self._asked.append(request)
         return request.request_id, self.begin_next()
 
@@ -207,7 +210,9 @@ class Conversation:
         response_id, name = call
         entry = Entry(id=self._name("item"), role="tool", parts=(Result(call_id=call_id, output=output, name=name),))
         self.history.put(entry)
-        self.kept.turn.open.append(entry.id)
+        is_said = self.kept.holds_call(call_id)  # else it was taken back: asked again, or in other words
+        if is_said:
+            self.kept.turn.open.append(entry.id)
         told = up.ToolResult(call_id=call_id, name=name, output=output, item_id=entry.id, response_id=response_id)
         if respond:
             self.kept.wants_reply.add(response_id)
@@ -215,7 +220,9 @@ class Conversation:
         if not is_last or response_id not in self.kept.wants_reply:
             return entry.id, [told]
         self.kept.wants_reply.discard(response_id)
-        request_id, happened = self.respond()
+        if not is_said:
+            return entry.id, [told]
+        request_id, happened = self.respond(about_results=True)
         return entry.id, [up.AnswerFollows(response_id=response_id, request_id=request_id), told, *happened]
 
     def cancel(self) -> tuple[bool, list[up.Update]]:
@@ -337,7 +344,7 @@ class Conversation:
         if not len(self.history):  # what was to be answered was taken back
             return self._drop_asked(self._asked, "what was to be answered is no longer part of the conversation")
         request = self._asked.popleft()
-        entries = with_results(self.history.in_order(), self.kept.open_calls)
+        entries = with_results(self.history.in_order(), self.kept.open_calls, about_results=request.about_results)
         item_id = self._name("item")
         if request.answers > 1 or request.branches is not None:
             self.kept.branch(item_id, request.branches)

@@ -82,6 +82,11 @@ class Kept:
                 if image is not None:
                     self.history.keep(image)
 
+    def holds_call(self, call_id: str) -> bool:
+        """Whether a call is part of the conversation now."""
+        entries = reversed(self.history.in_order())
+        return any(part.call_id == call_id for entry in entries for _, part in entry.tools if isinstance(part, Call))
+
     def check_said(self) -> None:
         """Refuse to ask again when nothing was asked. Errors: UsageError."""
         if not (self.turn.kept or self.turn.failed or any(each.role == "user" for each in self.history.in_order())):
