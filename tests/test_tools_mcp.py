@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mcp_helpers import WAIT_S, Box, Call, Journal, Running, by_hand, ends, real, servers
@@ -25,8 +27,9 @@ from realtime_client.errors import (
     ToolError,
     UsageError,
 )
+from realtime_client.tools.mcp import link as link_module
 from realtime_client.tools.mcp.keeper import Restarts
-from realtime_client.tools.mcp.link import MOST_LISTED
+from realtime_client.tools.mcp.link import MOST_LISTED, Link
 from realtime_client.tools.mcp.spec import McpServerSpec
 from realtime_client.tools.tool import BadArgumentsError, ToolCancelledError
 from realtime_client.tools.toolbox import Toolbox
@@ -456,3 +459,23 @@ def test_a_publisher_that_fails_takes_no_server_down():
     with McpServers([by_hand()], fail) as running:
         assert running.prompts()[0].server == "hand"
         os.sched_yield()
+
+
+def test_a_server_whose_tools_never_stop_changing_is_asked_ever_more_rarely(monkeypatch: pytest.MonkeyPatch):
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 9:
+            raise asyncio.CancelledError
+
+    async def list_tools() -> None:
+        link._changed.set()
+
+    link = Link(by_hand(), {})
+    link.list_tools = list_tools  # type: ignore[method-assign]
+    link._changed.set()
+    monkeypatch.setattr(link_module, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(link._follow(bool))
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]

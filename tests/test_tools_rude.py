@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted_server import Peer, ScriptedServer
-from tool_helpers import WAIT_S, Own, Scripted, running, until
+from tool_helpers import WAIT_S, Gate, Own, Scripted, running, until
 
 from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
+from realtime_client.cli.tool_lines import how_far
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ClosedError, QueueFullError, RealtimeError, ToolError, UsageError
@@ -65,6 +67,28 @@ def test_a_hook_that_fails_keeps_no_other_from_being_told_and_ends_no_session():
     with running(Scripted(CALL, [Say("Well.")]), Own("work", work), limits=limits) as (session, _, _updates):
         assert session.ask("Work", timeout_s=WAIT_S).text == "Well."
     assert told.is_set()
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (("half", None), (None, None)),
+        ((1, "all"), (1, None)),
+        ((float("nan"), float("inf")), (None, None)),
+        ((10**400, 10**401), (None, None)),
+        ((Decimal("1.5"), 3), (1.5, 3)),
+    ],
+)
+def test_progress_is_a_figure_or_none(told: Any, shown: tuple[float | None, float | None]):
+    def work(_arguments: Any, context: ToolContext) -> str:
+        context.progress("at it", *told)
+        return "x"
+
+    with running(Scripted(CALL, [Say("Well.")]), Own("work", work)) as (session, _, updates):
+        session.observe(lambda update, _at_s: how_far(update) if isinstance(update, up.ToolProgress) else None)
+        assert session.ask("Work", timeout_s=WAIT_S).text == "Well."
+        progress = until(updates, up.ToolProgress)
+        assert (progress.done, progress.total) == shown
 
 
 def test_tools_that_never_end_are_bounded_and_the_calls_after_them_are_answered(monkeypatch: pytest.MonkeyPatch):
@@ -238,3 +262,23 @@ def test_a_pipe_in_the_place_of_what_is_remembered_holds_nobody_up(tmp_path: Pat
     memory.put("mcp time now 0", approve=True)
     with pytest.raises(UnreadableError):
         memory.all()
+
+
+def test_a_cancel_reaches_all_tools_and_waits_for_nothing_though_no_result_can_be_sent():
+    gates, go = [Gate(), Gate()], threading.Event()
+    brain = Scripted([CallTool("work", f'{{"n": {n}}}') for n in range(2)])
+    with running(brain, Own("work", lambda a, c: gates[a["n"]](a, c))) as (session, runner, updates):
+        send = session.send_tool_result
+
+        def send_late(call_id: str, output: str, *, respond: bool = True) -> str:
+            assert go.wait(WAIT_S)
+            return send(call_id, output, respond=respond)
+
+        session.send_tool_result = send_late  # type: ignore[method-assign]
+        session.send_text("Work")
+        assert all(gate.begun.wait(WAIT_S) for gate in gates)
+        assert runner.cancel() == 2
+        assert not go.is_set()
+        assert all(gate.cancelled.is_set() for gate in gates)
+        go.set()
+        assert len({until(updates, up.ToolResult).call_id for _ in gates}) == 2

@@ -148,7 +148,7 @@ class ToolRunner:
             self._do(lambda: self._judge(work))
             return
         refused, why = Work(call), f"more than {self._limits.open_calls} calls are open"
-        self._do(lambda: self._tell_over(refused, "refused", why), may_drop=True)
+        self._do(lambda: self._send(refused, self._tell_over(refused, "refused", why)), may_drop=True)
 
     def _do(self, what: Callable[[], object], *, may_drop: bool = False) -> None:
         """Let the keeper do something. may_drop: the other side says how often; else there is a bound."""
@@ -328,25 +328,30 @@ class ToolRunner:
     # --- the end of a call --------------------------------------------------------------------------------------------
 
     def _cut_off(self, work: Work, status: str, message: str | None) -> None:
-        """End a call from outside. message: for the model, None to send no result."""
+        """End a call from outside. message: for the model, None to send no result.
+
+        The keeper sends it: who cancels waits for no network, and the next tool is told at once.
+        """
         context = work.context
         if not self._claim(work):
             return
         if context is not None:
             context.cancel()
-        self._tell_over(work, status, message)
+        output = self._tell_over(work, status, message or "")
+        if message is not None:
+            self._do(lambda: self._send(work, output))
 
     def _over(self, work: Work, status: str, text: str) -> None:
         """End a call from its worker."""
         if self._claim(work):
-            self._tell_over(work, status, text)
+            self._send(work, self._tell_over(work, status, text))
 
     def _claim(self, work: Work) -> bool:
         with self._changed:
             return self._book.end(work)
 
-    def _tell_over(self, work: Work, status: str, text: str | None) -> None:
-        """Tell how a call ended, and send its result. text: the output, or why there is none."""
+    def _tell_over(self, work: Work, status: str, text: str) -> str:
+        """Tell how a call ended; returns its result for the model. text: the output, or why there is none."""
         fine = status == "completed"
         took = None if work.began_s is None else round((self._clock.monotonic() - work.began_s) * 1000, 3)
         call = work.call
@@ -356,14 +361,12 @@ class ToolRunner:
                 name=call.name,
                 status=status,
                 duration_ms=took,
-                error=None if fine else one_line(text or "", 1_000),
+                error=None if fine else one_line(text, 1_000),
             )
         )
-        if text is None:
-            return
         partial = work.context.output_so_far if work.context is not None and not fine else ""
         output = text if fine else error_result(sayable(text), status, sayable(partial))
-        self._send(work, shortened(output, self._limits.result_characters))
+        return shortened(output, self._limits.result_characters)
 
     def _send(self, work: Work, output: str) -> None:
         """Send a result. When the network stands still, or another connection comes, it is sent later."""

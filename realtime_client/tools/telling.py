@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ class Reporter:
 
     def __call__(self, text: str, done: float | None, total: float | None) -> None:
         """Tell it, if it is time; that all is done is told in any case, once."""
+        done, total = number(done), number(total)
         now = self._clock.monotonic()
         with self._lock:
             news = done is not None and done == total and not self._whole
@@ -36,6 +38,15 @@ class Reporter:
             self._next_s = now + PROGRESS_EVERY_S
         call, line = self._call, one_line(text, 1_000)
         self._tell(up.ToolProgress(call_id=call.call_id, name=call.name, text=line, done=done, total=total))
+
+
+def number(value: object) -> float | None:
+    """A figure that a tool tells, None for what is none: the annotations of a tool's code bind nobody."""
+    try:
+        finite = math.isfinite(value)  # type: ignore[arg-type]  # judged here
+        return (value if isinstance(value, int | float) else float(value)) if finite else None  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def error_result(message: str, status: str, partial: str = "") -> str:

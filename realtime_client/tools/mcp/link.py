@@ -29,7 +29,7 @@ MOST_LISTED = 1_000
 _MOST_PAGES = 100
 _LIST_S = 30.0
 _LISTEN_AGAIN_S = (1.0, 60.0)
-_SETTLES_S = 0.05  # a server that changes several things tells each
+_SETTLES_S = (0.05, 5.0)  # a server that changes several things tells each; one that never stops is asked rarely
 Kind = Literal["tools", "resources", "resource_templates", "prompts"]
 
 log = logs.Log("tools")
@@ -119,9 +119,14 @@ class Link:
     async def _follow(self, on_tools: Callable[[], object]) -> None:
         from mcp import MCPError
 
+        least_s, most_s = _SETTLES_S
+        settles_s = least_s
         while True:
+            listed_s = anyio.current_time()
             await self._changed.wait()
-            await asyncio.sleep(_SETTLES_S)
+            calm = anyio.current_time() - listed_s > settles_s
+            settles_s = least_s if calm else min(2 * settles_s, most_s)
+            await asyncio.sleep(settles_s)
             self._changed.clear()
             try:
                 with anyio.fail_after(_LIST_S):
