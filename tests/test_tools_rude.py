@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted_server import Peer, ScriptedServer
+from text_server import DONE, TextServer, answers, delta, stream
 from tool_helpers import WAIT_S, Gate, Own, Scripted, running, until
 
 from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
+from realtime_client.chat.limits import ChatLimits
+from realtime_client.chat.orders import Wishes
+from realtime_client.chat.place import Place
+from realtime_client.chat.session import ChatSession
+from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.cli.tool_lines import how_far
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
@@ -159,6 +166,35 @@ def test_a_result_that_cannot_be_sent_yet_is_sent_later(error: RealtimeError):
         session.send_tool_result = send_later  # type: ignore[method-assign]
         assert session.ask("Work", timeout_s=WAIT_S).text == "Well."
         assert until(updates, up.ToolResult).output == "x"
+
+
+def test_ids_that_a_text_model_gives_twice_are_told_apart():
+    gate = Gate()
+
+    def calling(n: int) -> Any:
+        made = {"name": "work", "arguments": f'{{"n": {n}}}'}
+        call = {"index": 0, "id": "call_0", "type": "function", "function": made}
+        return stream(delta(tool_calls=[call]), delta(finish="tool_calls"), DONE)
+
+    tool = Own("work", lambda a, c: gate(a, c) if a["n"] == 1 else "second")
+    with TextServer(calling(1), calling(2), answers("Two is done."), answers("All is done.")) as server:
+        place = Place(provider="openai", model="m", base_url=server.url, wire=OpenAIChat())
+        toolbox = Toolbox([tool])
+        session = ChatSession([place], wishes=Wishes(tools=toolbox.specs), chat_limits=ChatLimits(retries=0))
+        runner = ToolRunner(session, toolbox)
+        runner.start()
+        with session, closing(session.updates(timeout_s=WAIT_S)) as updates:
+            session.send_text("Do one")
+            assert gate.begun.wait(WAIT_S)
+            session.send_text("Do two")
+            assert until(updates, up.ToolResult).output == "second"
+            while until(updates, up.ResponseDone).text != "Two is done.":
+                pass
+            gate.go.set()
+            assert until(updates, up.ResponseDone).text == "All is done."
+            runner.close()
+        told = [each["content"] for each in server.requests[3].json["messages"] if each["role"] == "tool"]
+        assert told == ['done with {"n": 1}', "second"]
 
 
 # --- what was not allowed ---------------------------------------------------------------------------------------------

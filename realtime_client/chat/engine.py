@@ -313,6 +313,7 @@ class TextEngine:
             self._cannot_be_asked(stream, _unspeakable(error))
             return
         reader = place.wire.reader(stream)
+        reader.taken = {part.call_id for entry in command.ask.entries for _, part in entry.tools}
         try:
             filters = Filters(self._filters)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a filter is the user's

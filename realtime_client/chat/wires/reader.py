@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import msgspec
@@ -58,13 +58,15 @@ class Reader(ABC):
     """Reads one answer. `head`, then `feed` for what comes, then `end`; each returns the pieces that came of it.
 
     over: the last piece was given, there is nothing to wait for. finished: the server has said that the answer is over;
-    its figures may still come. began: something of the answer was given. usage: the last that was stated.
+    its figures may still come. began: something of the answer was given. usage: the last that was stated. taken: ids
+    that calls of the conversation have: many servers number the calls of each answer anew.
     """
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self.over = self.finished = self.began = False
         self.usage: Usage | None = None
+        self.taken: Container[str] = ()
         self._frames = self._framing()
         self._whole: list[bytes] | None = []  # what is no stream of messages, or not yet known to be one
         self._size = 0  # of the body so far
@@ -280,7 +282,7 @@ class Reader(ABC):
 
     def _new_id(self, call_id: str) -> str:
         """The call's id, or one made here where it has none, or one that another call has."""
-        if call_id and all(each.call_id != call_id for each in self._calls):
+        if call_id and call_id not in self.taken and all(each.call_id != call_id for each in self._calls):
             return call_id
         return f"{call_id or 'call'}_{self.stream}_{len(self._calls)}"
 
