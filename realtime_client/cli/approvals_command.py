@@ -19,7 +19,7 @@ from realtime_client.tools.memory import FileMemory, Remembered, UnreadableError
 def command(ctx: click.Context) -> None:
     """What was answered with `always` or `never` when a tool was to run; without a word, list it.
 
-    It holds for a tool of that name, from there, that says the same of itself.
+    It holds for a tool of that name, from there; `always` only as long as it says the same of itself.
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(listed)
