@@ -1,6 +1,6 @@
 """Running the tools that a model calls, beside the talk.
 
-    audio thread           tells of calls, interruptions and the end   -> the book, under a lock
+    who brings an update   tells of calls, interruptions and the end   -> the book, under a lock
     `realtime-tools`       judges calls, asks whether they are allowed, watches the time limits
     `realtime-tool-N`      one call each: the tool's own work, then its result
 
@@ -20,18 +20,19 @@ from collections.abc import Callable
 from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
-from realtime_client.errors import ClosedError, QueueFullError, RealtimeError, ToolError
+from realtime_client.errors import RealtimeError, ToolError
 from realtime_client.escape import one_line
 from realtime_client.logs import Log
 from realtime_client.session.limits import ToolLimits
 from realtime_client.session.session import Session
 from realtime_client.session.threads import Worker, join_all
-from realtime_client.session.tooling import NOBODY, ToolView
+from realtime_client.session.tooling import ToolView
 
 from .approval import Policy
 from .book import CallBook, Work
-from .telling import Reporter, error_result, sayable, shortened, words
-from .tool import BadArgumentsError, Tool, ToolCancelledError, ToolContext
+from .judging import Judge
+from .telling import Reporter, Teller, words
+from .tool import ToolCancelledError, ToolContext
 from .toolbox import Toolbox
 
 _log = Log("tools")
@@ -65,8 +66,9 @@ class ToolRunner:
         self._session = session
         self._toolbox = toolbox
         self._policy = policy or Policy()
-        self._asks = asks
         self._limits = limits or ToolLimits()
+        self._judges = Judge(toolbox, self._policy, self._limits, asks=asks)
+        self._teller = Teller(session, self._limits, clock)
         self._loop = loop
         self._clock = clock
         self._numbers = itertools.count(1)
@@ -148,7 +150,7 @@ class ToolRunner:
             self._do(lambda: self._judge(work))
             return
         refused, why = Work(call), f"more than {self._limits.open_calls} calls are open"
-        self._do(lambda: self._send(refused, self._tell_over(refused, "refused", why)), may_drop=True)
+        self._do(lambda: self._send(refused, self._teller.over(refused, "refused", why)), may_drop=True)
 
     def _do(self, what: Callable[[], object], *, may_drop: bool = False) -> None:
         """Let the keeper do something. may_drop: the other side says how often; else there is a bound."""
@@ -199,66 +201,48 @@ class ToolRunner:
         if work.stage == "over":
             return
         call = work.call
-        tool = work.tool = self._toolbox.get(call.name)
-        if tool is None:
-            there = ", ".join(sorted(self._toolbox.named)[:20]) or "none"
-            self._cut_off(work, "invalid", f"there is no tool {call.name[:64]}; there are: {there}")
-            return
-        try:
-            work.checked = self._checked(tool, call.arguments)
-        except BadArgumentsError as error:
-            self._cut_off(work, "invalid", words(error))
-            return
-        except Exception as error:  # noqa: BLE001 - a tool is the user's, or a server's
-            self._cut_off(work, "invalid", f"the arguments cannot be judged: {type(error).__name__}: {words(error)}")
-            return
-        verdict = self._policy.verdict(call.name, tool)
-        if verdict == "always":
+        judged = self._judges.of(call)
+        work.tool, work.checked = judged.tool, judged.checked
+        if judged.outcome == "run":
             with self._changed:
                 self._book.allowed(work)
-        elif verdict == "never":
-            self._cut_off(work, "refused", "this tool is not allowed")
-        elif not self._asks:
-            self._cut_off(work, "refused", NOBODY)
+        elif judged.outcome == "ask":
+            self._ask(work, "" if judged.tool is None else judged.tool.origin)
         else:
-            with self._changed:
-                alike = call.call_id in self._remote
-                if not alike:
-                    self._book.asked(work, self._clock.monotonic())
-            if alike:
-                self._cut_off(work, "refused", _ALIKE)
-                return
-            self._tell(
-                up.ApprovalRequested(
-                    request_id=call.call_id, name=call.name, arguments=call.arguments, origin=tool.origin
-                )
-            )
+            self._cut_off(work, judged.outcome, judged.why)
 
-    def _checked(self, tool: Tool, arguments: str) -> object:
-        if len(arguments) > self._limits.argument_bytes:
-            raise BadArgumentsError(f"the arguments are longer than {self._limits.argument_bytes} bytes")
-        return tool.check(arguments)
+    def _ask(self, work: Work, origin: str) -> None:
+        """Ask whether a call is allowed."""
+        call = work.call
+        with self._changed:
+            alike = call.call_id in self._remote
+            if not alike:
+                self._book.asked(work, self._clock.monotonic())
+        if alike:
+            self._cut_off(work, "refused", _ALIKE)
+            return
+        asked = up.ApprovalRequested(request_id=call.call_id, name=call.name, arguments=call.arguments, origin=origin)
+        self._teller.tell(asked)
 
     def _judge_remote(self, asked: up.ApprovalRequested) -> None:
         """Decide about a call that the model's server makes."""
         alike = self._book.get(asked.request_id)
         if alike is not None and alike.stage == "asked":
             self._cut_off(alike, "refused", _ALIKE)
-        verdict = self._policy.verdict(asked.name, None, origin=asked.origin)
-        if verdict == "ask" and self._asks:
+        judged = self._judges.of_remote(asked)
+        if judged.outcome == "ask":
             return
         with self._changed:
             if self._remote.pop(asked.request_id, None) is None:
                 return  # somebody has decided
-        reason = {"always": "", "never": "this tool is not allowed", "ask": NOBODY}[verdict]
         with contextlib.suppress(RealtimeError):  # the session is over
-            self._session.approve(asked.request_id, approve=not reason, reason=reason or None)
-        self._decided(asked.request_id, asked.name, approved=not reason, reason=reason)
+            self._session.approve(asked.request_id, approve=not judged.why, reason=judged.why or None)
+        self._teller.decided(asked.request_id, asked.name, approved=not judged.why, reason=judged.why)
 
     def _time_is_over(self, work: Work) -> None:
         if work.stage == "asked":
             reason = f"nobody has answered within {self._limits.approval_s:g} s whether it is allowed"
-            self._decided(work.call.call_id, work.call.name, approved=False, reason=reason)
+            self._teller.decided(work.call.call_id, work.call.name, approved=False, reason=reason)
             self._cut_off(work, "refused", reason)
         else:
             seconds = (work.due_s or 0.0) - (work.began_s or 0.0)
@@ -277,7 +261,7 @@ class ToolRunner:
                     work.call.call_id,
                     work.call.name,
                     facts=lambda: self._session.facts,
-                    report=Reporter(work.call, self._tell, self._clock),
+                    report=Reporter(work.call, self._teller.tell, self._clock),
                     loop=self._loop,
                 )
                 if work.tool is None or not work.tool.instant:
@@ -306,7 +290,7 @@ class ToolRunner:
         return run
 
     def _work(self, work: Work) -> None:
-        self._tell(up.ToolStarted(call_id=work.call.call_id, name=work.call.name))
+        self._teller.tell(up.ToolStarted(call_id=work.call.call_id, name=work.call.name))
         tool, context = work.tool, work.context
         assert tool is not None
         assert context is not None
@@ -337,56 +321,23 @@ class ToolRunner:
             return
         if context is not None:
             context.cancel()
-        output = self._tell_over(work, status, message or "")
+        output = self._teller.over(work, status, message or "")
         if message is not None:
             self._do(lambda: self._send(work, output))
 
     def _over(self, work: Work, status: str, text: str) -> None:
         """End a call from its worker."""
         if self._claim(work):
-            self._send(work, self._tell_over(work, status, text))
+            self._send(work, self._teller.over(work, status, text))
 
     def _claim(self, work: Work) -> bool:
         with self._changed:
             return self._book.end(work)
 
-    def _tell_over(self, work: Work, status: str, text: str) -> str:
-        """Tell how a call ended; returns its result for the model. text: the output, or why there is none."""
-        fine = status == "completed"
-        took = None if work.began_s is None else round((self._clock.monotonic() - work.began_s) * 1000, 3)
-        call = work.call
-        self._tell(
-            up.ToolFinished(
-                call_id=call.call_id,
-                name=call.name,
-                status=status,
-                duration_ms=took,
-                error=None if fine else one_line(text, 1_000),
-            )
-        )
-        partial = work.context.output_so_far if work.context is not None and not fine else ""
-        output = text if fine else error_result(sayable(text), status, sayable(partial))
-        return shortened(output, self._limits.result_characters)
-
     def _send(self, work: Work, output: str) -> None:
         """Send a result. When the network stands still, or another connection comes, it is sent later."""
-        stop = self._session.stop
-
-        def again() -> None:
-            if not stop.wait(_AGAIN_S):
-                self._send(work, output)
-
-        try:
-            self._session.send_tool_result(work.call.call_id, output, respond=not work.silent)
-        except (QueueFullError, ClosedError):
-            if not stop.is_set():
-                self._do(again)
-        except RealtimeError:
-            pass  # the session is over, or its server forgot the call
-
-    def _tell(self, update: up.Update) -> None:
-        with contextlib.suppress(RealtimeError):  # the session is over
-            self._session.tell(update)
+        if not self._teller.send(work, output) and not self._session.stop.wait(_AGAIN_S):
+            self._do(lambda: self._send(work, output))
 
     # --- what the user wants ------------------------------------------------------------------------------------------
 
@@ -425,7 +376,7 @@ class ToolRunner:
             return False
         if remember:
             self._policy.remember(name, tool, origin=origin, approve=approve)
-        self._decided(request_id, name, approved=approve, reason=reason or "")
+        self._teller.decided(request_id, name, approved=approve, reason=reason or "")
         if work is None:
             return False  # the session sends it
         if approve:
@@ -433,9 +384,6 @@ class ToolRunner:
         else:
             self._cut_off(work, "refused", reason or "the user did not allow it")
         return True
-
-    def _decided(self, request_id: str, name: str, *, approved: bool, reason: str) -> None:
-        self._tell(up.ApprovalDecided(request_id=request_id, name=name, approved=approved, reason=reason))
 
     def cancel(self, call_id: str | None = None) -> int:
         """Cancel one call, or all that wait or are worked on; returns how many there were."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable
@@ -10,7 +11,12 @@ import msgspec
 
 from realtime_client import updates as up
 from realtime_client.deadline import Clock
+from realtime_client.errors import ClosedError, QueueFullError, RealtimeError
 from realtime_client.escape import one_line
+from realtime_client.session.limits import ToolLimits
+from realtime_client.session.session import Session
+
+from .book import Work
 
 PROGRESS_EVERY_S = 0.1
 
@@ -73,3 +79,49 @@ def shortened(output: str, most: int) -> str:
     if len(output) <= most:
         return output
     return f"{output[:most]}\n[cut: {most:,} of {len(output):,} characters]"
+
+
+class Teller:
+    """Tells a session what becomes of calls, and sends their results; a session that is over takes neither."""
+
+    def __init__(self, session: Session, limits: ToolLimits, clock: Clock) -> None:
+        self._session = session
+        self._limits = limits
+        self._clock = clock
+
+    def tell(self, update: up.Update) -> None:
+        """Tell observers and the recording."""
+        with contextlib.suppress(RealtimeError):  # the session is over
+            self._session.tell(update)
+
+    def decided(self, request_id: str, name: str, *, approved: bool, reason: str) -> None:
+        """Tell that a call may run, or not."""
+        self.tell(up.ApprovalDecided(request_id=request_id, name=name, approved=approved, reason=reason))
+
+    def over(self, work: Work, status: str, text: str) -> str:
+        """Tell how a call ended; returns its result for the model. text: the output, or why there is none."""
+        fine = status == "completed"
+        took = None if work.began_s is None else round((self._clock.monotonic() - work.began_s) * 1000, 3)
+        call = work.call
+        self.tell(
+            up.ToolFinished(
+                call_id=call.call_id,
+                name=call.name,
+                status=status,
+                duration_ms=took,
+                error=None if fine else one_line(text, 1_000),
+            )
+        )
+        partial = work.context.output_so_far if work.context is not None and not fine else ""
+        output = text if fine else error_result(sayable(text), status, sayable(partial))
+        return shortened(output, self._limits.result_characters)
+
+    def send(self, work: Work, output: str) -> bool:
+        """Send a result; False when it has to be sent again, because the network stands still or is changed."""
+        try:
+            self._session.send_tool_result(work.call.call_id, output, respond=not work.silent)
+        except (QueueFullError, ClosedError):
+            return False
+        except RealtimeError:
+            pass  # the session is over, or its server forgot the call
+        return True
