@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from realtime_client.session.session import Session
-from realtime_client.settings import Settings
+from realtime_client.settings import FLAG, Settings
 from realtime_client.settings.tool_settings import server_specs
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def toolbox_of(
 ) -> Toolbox | None:
     """Return the tools that the model may call; None if there are none. Servers run until the stack is closed.
 
-    tell: takes a line about servers that take their time. starting: gets what closes them, before they start.
+    tell: takes a line about servers that take their time, and about rules that fit no tool. starting: gets what closes
+    the servers, before they start.
     Errors: UsageError; MissingExtraError; ConnectError and its kinds for a server.
     """
     servers = server_specs(settings.mcp, settings.mcp_env)
@@ -51,7 +52,18 @@ def toolbox_of(
     toolbox = Toolbox((*own, *(tool for path in settings.tool_files for tool in load_tools(path))))
     if servers:
         _start(servers, toolbox, stack, tell, starting)
+    if settings.rank("approve") == FLAG:  # a file may have rules for what is not there today
+        for text in _unused(settings.approve, toolbox):
+            tell(f"no tool fits --approve {text}")
     return toolbox
+
+
+def _unused(rules: Sequence[str], toolbox: Toolbox) -> list[str]:
+    """Return the rules that are about none of the tools: a mistyped one protects from nothing."""
+    from realtime_client.tools.approval import fits, rule
+
+    named = toolbox.named.items()
+    return [text for text in rules if not any(fits(rule(text).pattern, name, tool.origin) for name, tool in named)]
 
 
 def _start(

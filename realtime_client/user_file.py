@@ -23,7 +23,9 @@ def run_file(path: Path) -> ModuleType:
     # Under a name of its own among the modules: dataclasses look there for what their annotations mean.
     name = f"{path.stem}_{zlib.crc32(str(path.absolute()).encode(errors='surrogateescape')):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if not path.is_file():
+        raise UsageError(f"{path}: {'this is a folder' if path.is_dir() else 'there is no such file'}")
+    if spec is None or spec.loader is None:
         raise UsageError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     module.__dict__["print"] = _print

@@ -93,7 +93,7 @@ def test_filters_follow_each_other():
         ("filter = 3", "has no function"),
         ("1 / 0", "ZeroDivisionError"),
         ("def f(:", "SyntaxError"),
-        (None, "not a Python file"),
+        (None, "there is no such file"),
     ],
 )
 def test_a_file_that_has_no_filter(tmp_path: Path, text: str | None, says: str):

@@ -444,7 +444,10 @@ def test_say_shows_the_calls_on_stderr_and_the_answer_after_the_results_on_stdou
 def test_say_refuses_what_would_be_asked_about_and_says_how_to_allow_it(tools):
     done = say(tools, "send a mail to Bob")
     assert f"[send_mail refused: {NOBODY}; --approve send_mail=always allows it]" in done.stderr
-    allowed = say(tools, "send a mail to Bob", "--approve", "send_mail=always")
+    allowed = say(tools, "send a mail to Bob", "--approve", "send_mial=never", "--approve", "tools.py/*=always")
+    assert [line for line in allowed.stderr.splitlines() if "no tool fits" in line] == [
+        "no tool fits --approve send_mial=never"
+    ]
     assert allowed.stdout == "The tool says: sent to Bob.\n"
 
 

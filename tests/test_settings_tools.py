@@ -68,11 +68,11 @@ def test_a_list_is_read_from_texts_and_lists(name, raw, value):
     ("name", "raw", "says"),
     [
         ("approve", "weather=perhaps", "'weather=perhaps' is no rule: PATTERN=VERDICT"),
-        ("approve", ["=always"], "is no rule"),
+        ("approve", ("a=never", "=always"), "the value 'a=never, =always' cannot be used: '=always' is no rule"),
         ("approve", 3, "must be a list, or text in quotes"),
         ("approve", [3], "must be a list of texts"),
         ("approve", ["a=ask"] * 300, "holds more than 256 entries"),
-        ("mcp_env", "A=B", "must be names of environment variables"),
+        ("mcp_env", ("A=B",), "the value 'A=B' must be names of environment variables, without values"),
         ("tool_files", ["a\0b"], "is not the name of a file"),
         ("tool_files", [""], "must be a list of texts"),
         ("tool_files", ["\udcff.py"], "is not text in UTF-8"),

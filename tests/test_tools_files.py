@@ -133,11 +133,14 @@ def test_files_with_mistakes(tmp_path: Path, text: str, says: str):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["none.py", "folder", "text.txt"])
-def test_what_is_no_python_file(tmp_path: Path, name: str):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("none.py", "there is no such file"), ("folder", "this is a folder"), ("text.txt", "not a Python file")],
+)
+def test_what_is_no_python_file(tmp_path: Path, name: str, says: str):
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.txt").write_text("tools = []")
-    with pytest.raises(UsageError, match="not a Python file"):
+    with pytest.raises(UsageError, match=says):
         load_tools(tmp_path / name)
 
 

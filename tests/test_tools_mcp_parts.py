@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -326,10 +327,35 @@ def test_the_command_for_programs(capsys: pytest.CaptureFixture[str]):
     assert server["prompts"] == [{"name": "p[2J", "description": "d", "arguments": ["a"]}]
 
 
+def test_the_command_lists_what_files_and_settings_offer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from realtime_client.tools import tool\n@tool(reads=True)\ndef echo(a: int, b: int = 1) -> int:\n"
+        "    'Add.'\n    print('ran')\n    return a\nprint('loaded')\n"
+    )
+    config = tmp_path / "config.toml"
+    command = shlex.split(typed("echo2"))
+    config.write_text(f"tool_files = [{json.dumps(str(mine))}]\n[mcp.two]\ncommand = {json.dumps(command)}\n")
+    monkeypatch.setenv("REALTIME_CONFIG", str(config))
+    assert main(["tools"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:2] == [str(mine), "  echo(a, [b])  only reads: Add."]
+    assert [line.split("(")[0] for line in out.splitlines()[3:5]] == ["  two_echo", "  echo2"]
+    assert (err.splitlines()[0], err.splitlines()[-1]) == ("loaded", "3 tools, 0 resources, 1 prompts")
+    assert main(["tools", "--json", "--mcp", "none"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["servers"] == []
+    (file,) = found["files"]
+    assert (file["name"], file["file"], [each["name"] for each in file["tools"]]) == ("mine.py", str(mine), ["echo"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ((), 2, "name at least one server"),
+        (("--tools", "none.py"), 2, "none.py: there is no such file"),
+        ((), 2, "there are no tools; name some: --tools FILE.py"),
         (("--mcp", "no-such-mcp"), 2, "there is no program no-such-mcp"),
         (("--mcp", "EXITS"), 3, "it printed: first line / [31mno database"),
         (("--mcp", "http://127.0.0.1:9/mcp"), 3, "cannot be reached"),

@@ -22,7 +22,7 @@ _COMMANDS = {
     "doctor": "Check key, server, sound and everything else a session needs.",
     "devices": "List speakers and microphones, try them, and choose.",
     "models": "Weights of speech and text models: list, get, check, remove.",
-    "tools": "What models could call: MCP servers, their tools, resources and prompts.",
+    "tools": "What models could call: tools of files and of MCP servers.",
     "approvals": "What tools may do without a question: list it, forget it.",
     "settings": "Show what is in force and where each value came from.",
     "check": "Find every mistake in scenario files.",

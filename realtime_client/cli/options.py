@@ -35,7 +35,8 @@ _OF_BRAINS = (
 )
 _LIMITS = Limits.__struct_fields__
 _TEXT_LIMITS = ChatLimits.__struct_fields__
-_TOOLS = ("tool_files", "mcp", "mcp_env", "server_mcp", "approve", *TOOL_LIMITS)
+_TOOL_SOURCES = ("tool_files", "mcp", "mcp_env")
+_TOOLS = (*_TOOL_SOURCES, "server_mcp", "approve", *TOOL_LIMITS)
 _TITLES = ("Options", "Session", "Text models", "Tools", "Sound", "Logs", "Limits", "Limits of text models")
 
 
@@ -94,6 +95,11 @@ def provider_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say where a provider is and who asks. It is called as `session_options` does."""
     names = ("url", "token", "header", "proxy", "ca_file", "open_timeout_s", *_LOGS)
     return _with_settings(function, [SPECS[name] for name in names])
+
+
+def tool_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where tools come from. It is called with `settings` and `invocation`."""
+    return _with_settings(function, [SPECS[name] for name in (*_TOOL_SOURCES, *_LOGS)])
 
 
 def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -217,4 +223,5 @@ __all__ = [
     "server_options",
     "session_options",
     "talk_options",
+    "tool_options",
 ]

@@ -83,7 +83,8 @@ def _parsed(spec: Spec, raw: Any, where: str) -> Any:
         read.encodable(raw)
         return spec.parse(raw)
     except (TypeError, ValueError) as error:
-        text = shown_url(str(raw)) if spec.name in URLS else str(raw)
+        text = ", ".join(map(str, raw)) if spec.repeats and isinstance(raw, list | tuple) else str(raw)
+        text = shown_url(text) if spec.name in URLS else text
         shown = "" if spec.is_secret else f" {text[:60]!r}"
         raise UsageError(f"{where}: the value{shown} {error}") from None
 

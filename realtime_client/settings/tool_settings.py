@@ -37,7 +37,7 @@ def names(raw: Any) -> tuple[str, ...]:
     found = tuple(name for each in several(raw, "[,\n]") for name in each.split(","))
     for name in found:
         if not _VARIABLE.fullmatch(name):
-            raise ValueError("must be names of environment variables")
+            raise ValueError("must be names of environment variables, without values")
     return found
 
 
@@ -48,7 +48,7 @@ def rules(raw: Any) -> tuple[str, ...]:
     try:
         found = [rule(part) for each in several(raw, "[,\n]") for part in each.split(",")]
     except UsageError as error:
-        raise ValueError(f"holds {error}") from None
+        raise ValueError(f"cannot be used: {error}") from None
     return tuple("=".join(each) for each in found)
 
 
@@ -106,7 +106,7 @@ def several(raw: Any, separators: str) -> list[Any]:
     if found == [NONE]:
         return []
     if not all(isinstance(each, str | Path) and each != "" for each in found):
-        raise TypeError("must be a list of texts")
+        raise TypeError("must be a list of texts that are not empty")
     return found
 
 
