@@ -27,6 +27,7 @@ from realtime_client.local import LocalServer
 from realtime_client.local.brain import CallTool, Say
 from realtime_client.local.parts import Parts
 from realtime_client.report.run_page import run_page
+from realtime_client.session.tooling import NOBODY
 
 WEATHER = {
     "name": "get_weather",
@@ -73,6 +74,11 @@ def judged(expect: dict[str, Any], *uses: ToolUse, **fields: Any) -> CheckResult
 
 def of_call(use: ToolUse, **wanted: Any) -> CheckResult:
     return judged({"tool": {"name": use.name, **wanted}}, use)
+
+
+def test_a_call_that_nobody_could_be_asked_about_says_what_allows_it():
+    found = of_call(ToolUse(name="pay", arguments="{}", status="refused", error=NOBODY), status="completed")
+    assert found.message == f"pay was refused, expected completed: {NOBODY}; --approve pay=always allows it"
 
 
 @pytest.mark.parametrize(
@@ -177,8 +183,11 @@ def test_that_a_tool_is_not_called_says_nothing_without_an_answer_or_a_tool():
         ),
         ({"exactly": ["get_news", "get_weather", "get_weather"]}, ""),
         ({"exactly": ["get_weather", {"name": "get_weather", "arguments": {"city": "Oslo"}}, "get_news"]}, ""),
-        ({"exactly": ["get_weather", "get_news"]}, 'get_weather({"city": "Rome", "days": "3"}) failed (no key) is too'),
-        ({"exactly": ["get_weather", "get_weather", "get_time"]}, "get_time did not come and get_news({}) is too much"),
+        (
+            {"exactly": ["get_weather", "get_news"]},
+            'get_weather({"city": "Rome", "days": "3"}) failed (no key) came, too; all calls: get_',
+        ),
+        ({"exactly": ["get_weather", "get_weather", "get_time"]}, "get_time did not come and get_news({}) came, too"),
         ({"only": ["get_weather", "get_news", "get_time"]}, ""),
         ({"only": ["get_weather"]}, "get_news({}) came"),
     ],

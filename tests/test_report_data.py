@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from html.parser import HTMLParser
 
 import msgspec
@@ -183,6 +184,12 @@ def test_plots_take_any_number_of_points():
     for values in ([(0.0, 0.0)], [(1.0, 5.0), (2.0, float("inf"))], points):
         series = Series("Name", "meaning", values)
         assert "NaN" not in scatter(series, 100.0) + histogram(series)
+
+
+def test_labels_of_a_plot_stay_inside_of_it():
+    drawn = histogram(Series("x", "y", [(float(n), 30.0 if n else 198.0) for n in range(6)]))
+    (p99,) = re.findall(r"<text[^>]*>p99 198 ms</text>", str(drawn))
+    assert 'text-anchor="end"' in p99
 
 
 class _Reader(HTMLParser):

@@ -42,7 +42,7 @@ def test_a_recording_tells_what_tools_did(tmp_path: Path):
     assert "*(timed out after 0." in shown
     assert "\x1b" not in shown
     page = write_report(folder).path.read_text()
-    assert "2 (1 without an output)" in page
+    assert "2 (1 not completed)" in page
     assert "timed out" in page
     assert "<script>alert" not in page
     assert "\x1b" not in page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RealtimeError
 from realtime_client.escape import one_line
 from realtime_client.session.session import Session
-from realtime_client.session.tooling import NOBODY
+from realtime_client.session.tooling import NOBODY, how_to_allow
 
 RARELY_S = 1.0
 """Least time between two lines about the same call, where a line cannot be redrawn."""
@@ -70,7 +69,7 @@ def finished_text(update: up.ToolFinished) -> str:
         return f"[{name} done{_took(update.duration_ms)}]"
     why = one_line(update.error or "")
     if update.error == NOBODY:
-        why += f"; --approve {shlex.quote(f'{name}=always')} allows it"
+        why += how_to_allow(name)
     return f"[{name} {_WORDS.get(update.status, one_line(update.status, 20))}" + (f": {why}]" if why else "]")
 
 

@@ -95,7 +95,7 @@ def histogram(series: Series, bins: int = 40) -> Markup:
         x = _LEFT + _inner_width() * min(1.0, max(0.0, percentile(ordered, percent) / top_x))
         marks.append(tag("line", x1=_r(x), x2=_r(x), y1=_TOP, y2=HEIGHT - _BOTTOM, class_=f"p p{percent}"))
         beside: dict[str, str | float] = {"x": _r(x + 4)}
-        if percent == 95:  # on the other side, because p99 is near
+        if percent == 95 or x > _LEFT + 0.85 * _inner_width():  # on the other side, where p99 or the edge is near
             beside = {"x": _r(x - 4), "text_anchor": "end"}
         label_y = _TOP + 8 + 11 * PERCENTILES.index(percent)
         marks.append(tag("text", f"p{percent} {series.show(percentile(ordered, percent))}", y=label_y, **beside))

@@ -90,8 +90,8 @@ def _facts(session: SessionData, latencies: Sequence[Series], *, local: bool) ->
         yield name, str(sum(turn.who == who for turn in session.turns))
     yield "Interruptions", str(sum(turn.interrupted for turn in session.turns))
     calls = sum(turn.calls for turn in session.turns)
-    without = sum(turn.outcome not in ("", "completed") for turn in session.turns)
-    yield "Tool calls", f"{calls} ({without} without an output)" if without else str(calls)
+    amiss = sum(turn.outcome not in ("", "completed") for turn in session.turns)
+    yield "Tool calls", f"{calls} ({amiss} not completed)" if amiss else str(calls)
     for series in latencies[:1]:
         yield f"{series.name}, median", ms(percentile(series.values, 50))
     if (rates := session.events.models.rates()) is not None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple, Protocol
 
 NOBODY = "nobody is here who could allow it"
 """Why a call is refused that somebody would have to allow."""
+
+
+def how_to_allow(name: str) -> str:
+    """Return what follows `NOBODY` for people: how the tool is allowed. name: printable."""
+    return f"; --approve {shlex.quote(f'{name}=always')} allows it"
 
 
 class ToolView(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 from realtime_client.batch.result import ToolUse
 from realtime_client.batch.scenario import Lengths, Times, ToolCall, ToolCheck, ToolsCheck, ValueCheck, seconds
 from realtime_client.escape import shortened
+from realtime_client.session.tooling import NOBODY, how_to_allow
 
 from . import words
 from .evidence import Evidence, Found, Means, many, quoted
@@ -92,6 +93,7 @@ def _difference(wanted: ToolCheck, use: ToolUse, means: Means) -> str:
             return f"{use.name}: {name} {problem}"
     if wanted.status is not None and use.status != wanted.status:
         error = f": {use.error}" if use.error else ""
+        error += how_to_allow(use.name) if use.error == NOBODY else ""
         return f"{use.name} {_ended(use)}, expected {wanted.status}{error}"
     if wanted.result is not None:
         problem = _odd(wanted.result, _scalar(use.output), use.output, means, typed=False)
@@ -213,7 +215,9 @@ def tools(wanted: ToolsCheck, evidence: Evidence, _means: Means) -> Iterator[Fou
     for key, expected, problem in judged:
         wrong = problem or ("" if evidence.answered else _NO_ANSWER)
         message = f"expected {expected}, but {wrong}"
-        yield Found(not wrong, expected, seen, message if wrong == _NO_ANSWER else f"{message}: {seen}", index=key)
+        yield Found(
+            not wrong, expected, seen, message if wrong == _NO_ANSWER else f"{message}; all calls: {seen}", index=key
+        )
 
 
 def _fits(wanted: str | ToolCall, use: ToolUse) -> bool:
@@ -237,11 +241,11 @@ def _out_of_order(order: Sequence[str | ToolCall], uses: Sequence[ToolUse], *, a
 
 
 def _not_exactly(wanted: Sequence[str | ToolCall], uses: Sequence[ToolUse]) -> str:
-    """What is missing, or too much; '' for nothing."""
+    """What is missing, or came besides; '' for nothing."""
     of_use = _matched(wanted, uses)
     missing = [_named(one) for n, one in enumerate(wanted) if n not in of_use.values()]
     extra = [use for n, use in enumerate(uses) if n not in of_use]
-    parts = [f"{', '.join(missing)} did not come"] * bool(missing) + [f"{_seen(extra)} is too much"] * bool(extra)
+    parts = [f"{', '.join(missing)} did not come"] * bool(missing) + [f"{_seen(extra)} came, too"] * bool(extra)
     return " and ".join(parts)
 
 
