@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -43,6 +44,7 @@ def test_a_recording_tells_what_tools_did(tmp_path: Path):
     assert "\x1b" not in shown
     page = write_report(folder).path.read_text()
     assert "2 (1 not completed)" in page
+    assert re.search(r"returned after [\d.]+ ms<", page)
     assert "timed out" in page
     assert "<script>alert" not in page
     assert "\x1b" not in page

