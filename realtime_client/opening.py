@@ -124,6 +124,8 @@ class Connecting(Generic[S]):
         asks: bool = False,
         text: bool = False,
     ) -> None:
+        check_kind(tools, list | tuple, "tools=[...], a list of functions; those of a file are tool_files=[FILE]")
+        check_kind(asks, bool, "asks=True or asks=False")
         self.loop: asyncio.AbstractEventLoop | None = None
         self._source = source
         self._tools = tools

@@ -201,6 +201,9 @@ def test_arguments_are_judged_in_the_call(
     ("call", "says"),
     [
         (lambda _: realtime_client.connect("ws://x"), "connect\\(url="),
+        (lambda _: realtime_client.connect(tools="tools.py"), "tools=.* tool_files=.*, not str"),
+        (lambda _: realtime_client.connect(tools=print), "a list of functions.* not builtin_function"),
+        (lambda _: realtime_client.connect(asks="yes"), "asks=True or asks=False, not str"),
         (lambda _: realtime_client.load_settings({"locl": True}), "no setting 'locl'"),
         (lambda _: Endpoint(url=5), "url must be text"),
         (lambda _: RealtimeClient(Endpoint(url="ws://x"), limits=Limits(ping_interval_s="x")), "limits"),

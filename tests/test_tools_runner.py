@@ -494,7 +494,7 @@ def test_tools_that_change_are_offered_anew():
 @pytest.mark.parametrize(
     ("names", "error"),
     [
-        (["a", "a"], "two tools a"),
+        (["a", "a"], "two tools a: of the program$"),
         (["a b"], "cannot be called"),
         ([""], "cannot be called"),
         (["x" * 65], "at most 64"),

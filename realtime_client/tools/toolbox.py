@@ -34,7 +34,8 @@ class Toolbox:
             if not _NAME.fullmatch(tool.name):
                 raise UsageError(f"a tool cannot be called {tool.name!r}: take letters, digits, _ and -, at most 64")
             if tool.name in self._own:
-                raise UsageError(f"there are two tools {tool.name}: {_where(self._own[tool.name])} and {_where(tool)}")
+                both = dict.fromkeys((_where(self._own[tool.name]), _where(tool)))
+                raise UsageError(f"there are two tools {tool.name}: {' and '.join(both)}")
             self._own[tool.name] = tool
         if len(self._own) > MOST_TOOLS:
             raise UsageError(f"{len(self._own)} tools are more than models take: at most {MOST_TOOLS}")
@@ -82,4 +83,4 @@ class Toolbox:
 
 
 def _where(tool: Tool) -> str:
-    return f"in {tool.origin}" if tool.origin else "one of the program"
+    return f"in {tool.origin}" if tool.origin else "of the program"
