@@ -28,6 +28,7 @@ from text_server import (
 )
 
 import realtime_client
+from realtime_client.chat.pending_calls import HAS_COME
 from realtime_client.deadline import Deadline
 from realtime_client.errors import UsageError
 from realtime_client.history import Call, Opaque, ProviderState, Text
@@ -354,6 +355,20 @@ def test_a_call_without_its_result_is_not_told() -> None:
         ask(client, "The time?")
         ask(client, "Never mind.")
         assert told(text, 1) == [("user", "The time?"), ("user", "Never mind.")]
+
+
+def test_a_result_that_comes_late_is_what_the_model_goes_on_from() -> None:
+    script = in_turn(stream(calls(("a", "time", "{}")), ends("tool_calls")), answers("Fine."), answers("It is noon."))
+    with brained(script) as (text, client):
+        client.send("session.update", session={"type": "realtime", "tools": [TIME]})
+        (call,) = ask(client, "The time?")["output"]
+        ask(client, "Meanwhile?")
+        item = {"type": "function_call_output", "call_id": call["call_id"], "output": "noon"}
+        client.send("conversation.item.create", item=item)
+        assert transcript(answer(client)) == "It is noon."
+        said = [(each["role"], each["content"]) for each in text.request(2).json["messages"][-4:]]
+        assert said[0] == ("tool", "noon")
+        assert said[2:] == [("assistant", "Fine."), ("user", HAS_COME)]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from realtime_client.chat.pending_calls import HAS_COME
 from realtime_client.history import Call, Entry, History, Image, Opaque, Part, Result, Text
 
 from .brain import BrainTurn, Utterance
@@ -52,7 +53,7 @@ def entries_of(turn: BrainTurn, media: History, calls: Calls) -> tuple[Entry, ..
     """Return what a model is told. media: keeps the images.
 
     What one side said in a row of calls is one entry, with the results of its calls right behind it, whatever was said
-    in between: most servers want that.
+    in between: most servers want that. See `with_results` for the word at the end of results that came late.
     """
     results = {said.call_id: said.text for said in turn.utterances if said.role == "output"}
     entries: list[Entry] = []
@@ -64,6 +65,8 @@ def entries_of(turn: BrainTurn, media: History, calls: Calls) -> tuple[Entry, ..
                 images = tuple(Image(media=media.keep(image)) for image in said.images)
                 texts = (Text(text=said.text),) if said.text else ()
                 entries.append(Entry(id=f"item_{len(entries)}", role=side, parts=(*images, *texts)))
+    if entries and entries[-1].role == "assistant" and turn.utterances[-1].role == "output":
+        entries.append(Entry(id="results_came", role="user", parts=(Text(text=HAS_COME),)))
     return tuple(entries)
 
 
