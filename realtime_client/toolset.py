@@ -52,7 +52,8 @@ def toolbox_of(
     toolbox = Toolbox((*own, *(tool for path in settings.tool_files for tool in load_tools(path))))
     if servers:
         _start(servers, toolbox, stack, tell, starting)
-    if settings.rank("approve") == FLAG:  # a file may have rules for what is not there today
+    # A config file may have rules for what is not there today, and what the model's server calls is not known here.
+    if settings.rank("approve") == FLAG and not settings.server_mcp:
         for text in _unused(settings.approve, toolbox):
             tell(f"no tool fits --approve {text}")
     return toolbox
