@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -16,7 +15,6 @@ from scripted_server import Peer, ScriptedServer
 from text_server import DONE, TextServer, answers, delta, stream
 from tool_helpers import WAIT_S, Gate, Own, Scripted, running, until
 
-from realtime_client import aio
 from realtime_client import updates as up
 from realtime_client.changes import ToolSpec
 from realtime_client.chat.limits import ChatLimits
@@ -28,9 +26,7 @@ from realtime_client.chat.wires.openai_chat import OpenAIChat
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ToolError, UsageError
 from realtime_client.handover import StandbyClient
-from realtime_client.local import LocalServer
 from realtime_client.local.brain import CallTool, Say
-from realtime_client.local.parts import Parts
 from realtime_client.session.limits import ToolLimits
 from realtime_client.tools.approval import InMemory, Policy, rule
 from realtime_client.tools.book import CallBook
@@ -412,23 +408,6 @@ def test_a_question_that_nobody_answers_is_a_refusal():
         session.send_text("What time is it?")
         assert "nobody has answered" in until(updates, up.ApprovalDecided).reason
         assert until(updates, up.ToolFinished).status == "refused"
-
-
-def test_a_program_may_be_asked():
-    async def main(url: str) -> None:
-        tools = [Own("clock", say, allowed=False)]
-        async with aio.connect(url=url, record=False, modality="text", tools=tools, asks=True) as session:
-            async with session.updates(timeout_s=WAIT_S) as updates:
-                await session.send_text("What time is it?")
-                async for update in updates:
-                    if isinstance(update, up.ApprovalRequested):
-                        await session.approve(update.request_id, approve=True)
-                    elif isinstance(update, up.ToolFinished):
-                        assert update.status == "completed"
-                        break
-
-    with LocalServer(parts=Parts(brain=Scripted(CALL))) as server:
-        asyncio.run(main(server.url))
 
 
 @pytest.mark.parametrize("text", ["", "clock", "clock=maybe", "=always", "clock=", "always="])
