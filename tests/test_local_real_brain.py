@@ -45,6 +45,10 @@ class GrammarReader(ChatReader):
         self._tool = tool
         self._json: list[str] = []
 
+    def _message(self, name: str, data: bytes) -> None:
+        self._plain = False  # no piece of text takes the short way, past `_text`
+        super()._message(name, data)
+
     def _text(self, text: str) -> None:
         self._json.append(text)
 
