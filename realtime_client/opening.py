@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from realtime_client.changes import ToolSpec
 from realtime_client.chat.place import Place
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
-from realtime_client.errors import ConnectError, UsageError
+from realtime_client.errors import ConnectError, RealtimeError, UsageError
 from realtime_client.logs import Log
 from realtime_client.protocol.conversation import HeardMs
 from realtime_client.secret import shown_url, url_secrets
@@ -28,6 +28,7 @@ from realtime_client.settings.remote_settings import remote_specs
 from realtime_client.settings.target import endpoint, realtime_model, session_config, target
 from realtime_client.telemetry.session_log import SessionLog
 from realtime_client.toolset import no_tools, run_tools, toolbox_of
+from realtime_client.updates import Notice
 
 if TYPE_CHECKING:
     import asyncio
@@ -236,7 +237,8 @@ def _session(
     standby = chain(settings)  # judged before anything is sent
     if settings.filter is not None and not standby:
         raise UsageError(f"{settings.source('filter')}: only the answers of text models are filtered")
-    place = _place(settings, stack, live=sound is not None)
+    aside = _Aside()
+    place = _place(settings, stack, live=sound is not None, tell=aside)
     endpoints = [(place.url, place.headers), *((each.base_url, each.headers) for each in standby)]
     recorder = _recorder(settings, endpoints) if settings.record else None
     common: dict[str, Any] = {
@@ -246,7 +248,19 @@ def _session(
         "heard_ms": heard_ms if sound is None else sound.voice.heard_ms,
     }
     client = RealtimeClient(place, **common) if not standby else _standby(settings, place, standby, tools, common)
+    aside.session = client
     return client, recorder, lambda session: _whom(settings, place, session)
+
+
+class _Aside:
+    """Passes on what the built-in server tells of its brain: no message of the protocol can say it."""
+
+    session: Session | None = None
+
+    def __call__(self, message: str) -> None:
+        if self.session is not None:
+            with suppress(RealtimeError):  # it is not open, or is over
+                self.session.tell(Notice(message=message))
 
 
 def _standby(
@@ -317,8 +331,8 @@ def _observe(session: Session, settings: Settings, sound: LiveSound | None, stac
         stack.callback(spans.close)
 
 
-def _place(settings: Settings, stack: ExitStack, *, live: bool) -> Endpoint:
-    """Return where to connect; the built-in server is started if that is the place.
+def _place(settings: Settings, stack: ExitStack, *, live: bool, tell: Callable[[str], object]) -> Endpoint:
+    """Return where to connect; the built-in server is started if that is the place. tell: takes its lines for people.
 
     live: with microphone and speaker. Then the server has a process of its own: its ear holds Python's interpreter lock
     for up to half a second, and no sound device waits that long.
@@ -335,7 +349,9 @@ def _place(settings: Settings, stack: ExitStack, *, live: bool) -> Endpoint:
     elif settings.brain:
         from realtime_client.local.text_brain import TextBrain
 
-        server = LocalServer(token=token, parts=Parts(brain=TextBrain.of(settings)))
+        brain = TextBrain.of(settings)
+        brain.tell = tell
+        server = LocalServer(token=token, parts=Parts(brain=brain))
     else:
         server = LocalServer(token=token)
     stack.enter_context(server)

@@ -70,3 +70,19 @@ def test_a_brain_that_fails_is_told_in_its_words() -> None:
         assert done.returncode == 1
         _, failure = done.stderr.splitlines()
         assert failure == "realtime: the answer failed: openai/test: slow down"
+
+
+def test_what_a_brain_waits_for_is_told_in_plain_lines() -> None:
+    with TextServer(refuses(503, b"busy"), answers("At last.")) as text:
+        environ = {
+            "OPENAI_BASE_URL": text.url,
+            "OPENAI_API_KEY": "sk-brain-123456789",
+            "REALTIME_RETRY_DELAY_S": "0.01",
+        }
+        args = ("say", "--local", "--text", "--no-record", "--brain", "openai/test", "Hello?")
+        done = realtime(*args, **environ)
+    assert (done.returncode, done.stdout) == (0, "At last.\n")
+    greeting, told = done.stderr.splitlines()
+    assert greeting.startswith("as asked: talking to the built-in local server with openai/test")
+    assert told.startswith("openai/test: busy; asking again")
+    assert "[warning" not in told

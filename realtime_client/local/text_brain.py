@@ -15,7 +15,7 @@ import itertools
 import logging
 import secrets
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -52,11 +52,16 @@ _MOST_AHEAD = 1_024
 _RATE = "RateLimitedError"
 
 
+def _log_it(line: str) -> None:
+    _server_log.warning("%s", line)
+
+
 class TextBrain:
     """Answers with a chain of text models: the first one, and the others where it cannot.
 
-    places: the chain. wishes: what stands in no turn: temperature, think, streaming. A context manager, for whoever
-    gives it to no server: a server closes its brain.
+    places: the chain. wishes: what stands in no turn: temperature, think, streaming. tell: takes a line for people on
+    what the protocol has no message for: that a model is asked again; by default it goes to the log. A context
+    manager, for whoever gives it to no server: a server closes its brain.
     """
 
     blocks = True
@@ -80,6 +85,7 @@ class TextBrain:
         self.learnt = Learnt()
         self.lanes = Lanes()
         self.calls = Calls()
+        self.tell: Callable[[str], object] = _log_it
 
     @classmethod
     def of(cls, settings: Settings | None = None, **values: Unpack[Keywords]) -> TextBrain:
@@ -251,7 +257,7 @@ class TextReply:
                 yield CallTool(update.name, update.arguments, call_id)
             elif isinstance(update, up.Notice):
                 self._notice = update.message
-                _server_log.warning("%s", update.message)  # there is no way to tell the client what it waits for
+                self._brain.tell(update.message)
             elif isinstance(update, up.Failure) and not update.benign:
                 self._failure = update
             elif isinstance(update, up.ResponseDone):
