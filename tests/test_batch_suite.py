@@ -21,7 +21,7 @@ SAYS = {
     "equals": 'the answer is not "good night": "Goodbye!"',
     "wer": 'the word error rate is 1.00, above 0.5: "see you later" came as "Goodbye!"',
     "tool": 'get_weather was called with city = "Oslo", expected "Rome"',
-    "tools": "expected exactly get_weather, get_weather, but get_weather did not come: get_weather(",
+    "tools": "expected exactly get_weather, get_weather, but get_weather did not come; all calls: ",
     "no_tool": 'expected no call of get_weather: get_weather({"city": "Oslo"})',
     "event": "interrupted did not come",
     "no_event": "response.done came after ",
@@ -80,11 +80,11 @@ SAYS_OF_TOOLS = {
     "within of a call": "get_weather was called after ",
     "duration of a call": "get_weather worked for ",
     "times of a call": "expected 2 to 3 calls of get_weather, 1 came: get_weather(",
-    "order of all calls": "expected get_news, get_weather in this order, but no get_weather comes after get_news: ",
+    "order of all calls": "expected get_news, get_weather in this order, but no get_weather comes after get_news; all ",
     "adjacent of all calls": "expected get_weather, get_weather in this order, one right after the other, but ",
     "exactly of all calls": 'expected exactly get_weather, get_news({"city": "Rome"}), but get_news({"city": "Rome"}) '
-    'did not come and get_news({"city": "Oslo"}) is too much: ',
-    "only of all calls": 'expected no tools but get_news, but get_weather({"city": "Oslo"}) came: ',
+    'did not come and get_news({"city": "Oslo"}) came, too; all calls: ',
+    "only of all calls": 'expected no tools but get_news, but get_weather({"city": "Oslo"}) came; all ',
 }
 
 

@@ -237,7 +237,7 @@ def test_json_is_one_object():
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert set(report) == {
-        "text", "transcript_in", "status", "reason", "error", "files", "timings", "usage", "session_id", "model",
+        "text", "transcript_in", "status", "reason", "error", "files", "timings", "usage", "session_id", "model", "calls",
         "tool_calls", "unreadable",
     }  # fmt: skip
     assert report["text"] == "Hello \u4f60."

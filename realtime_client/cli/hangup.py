@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
 
 _GONE = {errno.EIO, errno.ENXIO, errno.ENODEV}
 
@@ -33,10 +32,13 @@ def let_go() -> None:
         os.close(nothing)
 
 
-def _descriptors() -> Iterator[int]:
+def _descriptors() -> set[int]:
+    """The process's own three, and those of the streams that stand in their place meanwhile."""
+    found = {0, 1, 2}
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
-            yield stream.fileno()
+            found.add(stream.fileno())
+    return found
 
 
 def _is_gone(fd: int) -> bool:
