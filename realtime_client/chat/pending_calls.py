@@ -26,16 +26,18 @@ def with_results(
     that have come.
     """
     entries = tuple(entries)
-    called = {part.call_id for entry in entries for part in entry.parts if isinstance(part, Call)}
+    called = {part.call_id for entry in entries for _, part in entry.tools if isinstance(part, Call)}
     if not called:
         return entries
-    results = {part.call_id: entry for entry in entries for part in entry.parts if isinstance(part, Result)}
+    results = {part.call_id: entry for entry in entries for _, part in entry.tools if isinstance(part, Result)}
     told: list[Entry] = []
     for entry in entries:
-        if entry.parts and all(isinstance(part, Result) and part.call_id in called for part in entry.parts):
+        tools = [part for _, part in entry.tools]
+        alone = tools and len(tools) == len(entry.parts)
+        if alone and all(isinstance(part, Result) and part.call_id in called for part in tools):
             continue  # it stands behind its call
         told.append(entry)
-        for part in entry.parts:
+        for part in tools:
             if isinstance(part, Call):
                 result = results.get(part.call_id)
                 if result is not None:
