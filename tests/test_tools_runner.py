@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_server import Peer, ScriptedServer
-from text_server import DONE, TextServer, answers, delta, stream
+from text_server import DONE, TextServer, answers, delta, silent, stream
 from tool_helpers import WAIT_S, Gate, Own, Scripted, running, until
 
 from realtime_client import updates as up
@@ -296,6 +296,21 @@ def test_a_text_model_is_talked_to_while_a_tool_works():
             ("assistant", "Still looking."),
             ("user", HAS_COME),
         ]
+
+
+def test_a_result_is_kept_when_no_more_answers_can_be_asked_for():
+    gate = Gate()
+    with TextServer(calling("clock"), silent) as server:
+        with writing(server, Own("clock", gate)) as (session, runner, updates):
+            session.send_text("What time is it?")
+            assert gate.begun.wait(WAIT_S)
+            session.send_text("And?")
+            with pytest.raises(UsageError, match="asked for already"):
+                for _ in range(1_000):
+                    session.respond()
+            gate.go.set()
+            assert until(updates, up.ToolResult).output == 'done with {"n": 0}'
+            assert runner.busy == 0
 
 
 def test_arguments_that_were_cut_are_never_run():

@@ -11,7 +11,7 @@ import msgspec
 
 from realtime_client import updates as up
 from realtime_client.deadline import Clock
-from realtime_client.errors import ClosedError, QueueFullError, RealtimeError
+from realtime_client.errors import ClosedError, QueueFullError, RealtimeError, UsageError
 from realtime_client.escape import one_line
 from realtime_client.session.limits import ToolLimits
 from realtime_client.session.session import Session
@@ -122,6 +122,10 @@ class Teller:
             self._session.send_tool_result(work.call.call_id, output, respond=not work.silent)
         except (QueueFullError, ClosedError):
             return False
+        except UsageError:
+            if not work.silent:  # as many answers as may wait are asked for: they see the result
+                work.silent = True
+                return self.send(work, output)
         except RealtimeError:
             pass  # the session is over, or its server forgot the call
         return True
