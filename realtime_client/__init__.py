@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .opening import connect, connect_text
     from .protocol.session import RealtimeConfig, TranscriptionConfig
     from .session.answer import Answer
-    from .session.limits import Limits
+    from .session.limits import Limits, Recovery
     from .session.session import Sent, Session
     from .session.signals import signals
     from .session.stats import Stats
@@ -47,6 +47,7 @@ _WHERE = {
     "ChatSession": "chat.session",
     "Endpoint": "client.endpoint",
     "Limits": "session.limits",
+    "Recovery": "session.limits",
     "LocalServer": "local",
     "RealtimeClient": "client.client",
     "RealtimeConfig": "protocol.session",
@@ -76,6 +77,7 @@ __all__ = [
     "LocalServer",
     "RealtimeClient",
     "RealtimeConfig",
+    "Recovery",
     "Sent",
     "Session",
     "Settings",

@@ -646,11 +646,65 @@ class Audible(Update, frozen=True, gc=False):
 
 
 class ConnectionLost(Update, frozen=True):
-    """The connection was lost. code: the WebSocket close code."""
+    """The connection was lost. code: the WebSocket close code.
+
+    goes_on: another one is tried: `Reconnecting` follows, then `Restored`, or the session's end. The answers that ran
+    have their `ResponseDone` before it.
+    """
 
     kind: ClassVar[str] = "connection_lost"
     code: int
     reason: str
+    goes_on: bool = False
+
+
+class Reconnecting(Update, frozen=True):
+    """A connection is about to be tried.
+
+    attempt: which one since the loss, from 1. in_s: when, from now. reason: for people, why there is none: of the first
+    attempt how the connection was lost, of others why the one before failed. left_s: for how long it will go on trying.
+    """
+
+    kind: ClassVar[str] = "reconnecting"
+    attempt: int
+    in_s: float
+    reason: str
+    left_s: float
+
+
+class LostAudio(msgspec.Struct, frozen=True):
+    """A stretch of the user's sound that is in no item of the conversation: offsets in ms in all audio sent."""
+
+    start_ms: int
+    end_ms: int
+
+
+class Restored(Update, frozen=True):
+    """The conversation goes on, in a new session of the server that was told what was said.
+
+    reason: `lost`, `rollover` (the old session was about to expire) or `asked` (by `reconnect`). away_ms: how long
+    there was none, 0 where the new one was ready before the old one was left. told: how many entries of the
+    conversation the new session knows; left_out: how many did not fit the budget; refused: how many it did not take.
+    sent_late: what was said meanwhile and is sent now, and what was under way when the connection was lost (ids of
+    items). unknown: acts with effects outside of which nobody knows whether they happened: requests for an answer (that
+    may be billed) and approvals; they are not sent again. asked_again: the request that asks again for the answer that
+    was under way. audio_ms: sound of the user that is sent again, or late. lost_audio: what could not be kept of it.
+    where: the server. session_id: its name of the new session.
+    """
+
+    kind: ClassVar[str] = "restored"
+    reason: str
+    away_ms: int = 0
+    told: int = 0
+    left_out: int = 0
+    refused: int = 0
+    sent_late: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    asked_again: str | None = None
+    audio_ms: int = 0
+    lost_audio: tuple[LostAudio, ...] = ()
+    where: str = ""
+    session_id: str = ""
 
 
 class SessionEnded(Update, frozen=True):
@@ -679,6 +733,12 @@ class InputCleared(SentMessage, frozen=True):
     """The audio since the last commit was thrown away."""
 
     kind: ClassVar[str] = "input_cleared"
+
+
+class SentAgain(SentMessage, frozen=True):
+    """A message tells a new session what the one before it knew: all in it has happened, and is recorded, already."""
+
+    kind: ClassVar[str] = "sent_again"
 
 
 class CommitSent(SentMessage, frozen=True):

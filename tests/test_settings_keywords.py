@@ -14,7 +14,7 @@ from realtime_client.chat.limits import ChatLimits
 from realtime_client.errors import UsageError
 from realtime_client.opening import connect, connect_text
 from realtime_client.secret import Secret
-from realtime_client.session.limits import Limits, ToolLimits
+from realtime_client.session.limits import Limits, Recovery, ToolLimits
 from realtime_client.settings import SPECS, TOOL_LIMITS, Settings, load_settings
 from realtime_client.settings.keywords import Keywords
 
@@ -68,7 +68,7 @@ def test_a_keyword_takes_what_its_setting_takes(name: str):
     if name in TOOL_LIMITS:
         assert get_type_hints(ToolLimits)[TOOL_LIMITS[name]] in taken
         return
-    holder = next((each for each in (Limits, ChatLimits) if name in each.__struct_fields__), Settings)
+    holder = next((each for each in (Limits, Recovery, ChatLimits) if name in each.__struct_fields__), Settings)
     field = get_type_hints(holder)[name]
     assert members(field) - {str} <= taken, "what a setting holds can be given"
 

@@ -14,7 +14,7 @@ from realtime_client.cli.group import Invocation
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.logs import LEVELS, ROOMS
-from realtime_client.session.limits import Limits
+from realtime_client.session.limits import Limits, Recovery
 from realtime_client.settings import SPECS, TOOL_LIMITS, Settings, Spec, load_settings
 
 _SOUND = ("mic", "speaker", "echo", "volume")
@@ -34,10 +34,14 @@ _OF_BRAINS = (
     *("first_byte_s", "silence_s", "stream_timeout_s", "retries", "retry_delay_s", "context_tokens"),
 )
 _LIMITS = Limits.__struct_fields__
+_RECOVERY = (*Recovery.__struct_fields__, "fallback_after_s")
 _TEXT_LIMITS = ChatLimits.__struct_fields__
 _TOOL_SOURCES = ("tool_files", "mcp", "mcp_env")
 _TOOLS = (*_TOOL_SOURCES, "server_mcp", "approve", *TOOL_LIMITS)
-_TITLES = ("Options", "Session", "Text models", "Tools", "Sound", "Logs", "Limits", "Limits of text models")
+_TITLES = (
+    "Options", "Session", "Text models", "Tools", "Sound", "Lost connections", "Logs", "Limits",
+    "Limits of text models",
+)  # fmt: skip
 
 
 class SectionedCommand(click.Command):
@@ -57,7 +61,13 @@ class SectionedCommand(click.Command):
 
 
 def _section(name: str) -> str:
-    sections = {"Logs": _LOGS, "Limits": _LIMITS, "Limits of text models": _TEXT_LIMITS, "Sound": _SOUND}
+    sections = {
+        "Logs": _LOGS,
+        "Limits": _LIMITS,
+        "Limits of text models": _TEXT_LIMITS,
+        "Sound": _SOUND,
+        "Lost connections": _RECOVERY,
+    }
     for title, names in (sections | {"Text models": _TEXT, "Tools": _TOOLS}).items():
         if name in names:
             return title
@@ -201,6 +211,7 @@ def _metavar(spec: Spec) -> str | None:
         if spec.name
         in (
             *_LIMITS,
+            *_RECOVERY,
             *_TEXT_LIMITS,
             *TOOL_LIMITS,
             "speed",

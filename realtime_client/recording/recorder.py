@@ -148,6 +148,16 @@ class Recorder:
         except OSError as error:
             self._fail(error)
 
+    def kept(self, audio: bytes, at_s: float) -> None:
+        """Take sound that is sent later, and then again: as `updates.SentAgain`."""
+        if self._closed:
+            return
+        try:
+            self._attempt(self._move_to, at_s)
+            self._attempt(self._user.append, audio, self._at_s)
+        except OSError as error:
+            self._fail(error)
+
     def noticed(self, update: up.Update, at_s: float) -> None:
         """Take an update that no frame brought."""
         if self._closed:

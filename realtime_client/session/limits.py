@@ -37,6 +37,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_frame_bytes: int = 64 * 2**20
 
 
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens when the connection of a session is lost, or is about to reach the server's time limit.
+
+    reconnect_s: how long a lost connection is tried again, counted from the loss; 0: not at all. restore_tokens: the
+    most of the conversation that a new session is told, in tokens (estimated); the oldest entries go first.
+    keep_audio_s: how much of the user's sound is kept until it is part of the conversation; beyond it the oldest is
+    lost. rollover_s: how long a session lasts where the server does not say when it expires; the conversation moves to
+    a new one before; 0: it stays until it is lost.
+    """
+
+    reconnect_s: float = 300.0
+    restore_tokens: int = 16_000
+    keep_audio_s: float = 300.0
+    rollover_s: float = 3600.0
+
+
+NO_RECOVERY = Recovery(reconnect_s=0.0, rollover_s=0.0)
+"""One connection, and no other after it."""
+
+
 class ToolLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How much tools may take.
 

@@ -25,5 +25,8 @@ class RecorderProtocol(Protocol):
     def noticed(self, update: up.Update, at_s: float) -> None:
         """Something happened that no frame told."""
 
+    def kept(self, audio: bytes, at_s: float) -> None:
+        """Sound of the user came while there is no connection: it will be sent later, as a `SentAgain`."""
+
     def close(self, *, ended: str, stats: dict[str, Any]) -> None:
         """Finish every file. Idempotent."""

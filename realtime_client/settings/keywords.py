@@ -79,6 +79,7 @@ class Keywords(TypedDict, total=False):
     mcp_env: Sequence[str] | None
     server_mcp: Sequence[str] | Mapping[str, str | Mapping[str, Any]] | None
     approve: Sequence[str] | None
+    fallback_after_s: float | None
     open_timeout_s: float | None
     read_timeout_s: float | None
     write_timeout_s: float | None
@@ -92,6 +93,10 @@ class Keywords(TypedDict, total=False):
     outbox_bytes: int | None
     updates_queue: int | None
     max_frame_bytes: int | None
+    reconnect_s: float | None
+    restore_tokens: int | None
+    keep_audio_s: float | None
+    rollover_s: float | None
     stream_timeout_s: float | None
     first_byte_s: float | None
     silence_s: float | None

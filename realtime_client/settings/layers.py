@@ -16,7 +16,7 @@ from realtime_client.chat.limits import ChatLimits
 from realtime_client.errors import UsageError
 from realtime_client.home import NOWHERE, user_folder
 from realtime_client.secret import shown_url
-from realtime_client.session.limits import Limits, ToolLimits
+from realtime_client.session.limits import Limits, Recovery, ToolLimits
 from realtime_client.settings import values as read
 
 from .settings import (
@@ -26,6 +26,7 @@ from .settings import (
     ENVIRONMENT,
     FLAG,
     LIMIT_NAMES,
+    RECOVERY_NAMES,
     SPECS,
     TOOL_LIMITS,
     URLS,
@@ -68,8 +69,17 @@ def resolve(layers: list[Layer], warnings: tuple[str, ...] = ()) -> Settings:
                 break
     limits = Limits(**{name: values.pop(name) for name in LIMIT_NAMES & values.keys()})
     chat = ChatLimits(**{name: values.pop(name) for name in CHAT_NAMES & values.keys()})
+    recovery = Recovery(**{name: values.pop(name) for name in RECOVERY_NAMES & values.keys()})
     tool_limits = ToolLimits(**{TOOL_LIMITS[name]: values.pop(name) for name in TOOL_LIMITS.keys() & values.keys()})
-    return Settings(**values, limits=limits, chat=chat, tool_limits=tool_limits, sources=sources, warnings=warnings)
+    return Settings(
+        **values,
+        limits=limits,
+        recovery=recovery,
+        chat=chat,
+        tool_limits=tool_limits,
+        sources=sources,
+        warnings=warnings,
+    )
 
 
 def _where(layer: Layer, spec: Spec) -> str:

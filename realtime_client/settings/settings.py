@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from realtime_client.chat.limits import ChatLimits, WhenFull
 from realtime_client.secret import Secret, basic_credentials, shown_url, url_secrets
-from realtime_client.session.limits import Limits, ToolLimits
+from realtime_client.session.limits import Limits, Recovery, ToolLimits
 from realtime_client.settings import remote_settings, tool_settings
 from realtime_client.settings import values as read
 
@@ -246,6 +246,13 @@ class Settings:
         "whether tools may run: ask, always or never, for those whose name fits the pattern; may be repeated, and the "
         "first that fits decides",
     )
+    fallback_after_s: float = _setting(
+        15.0,
+        read.number(0.0, 86_400.0),
+        "how long a lost realtime model is tried again before the models of --fallback go on",
+        flag="--fallback-after",
+    )
+    recovery: Recovery = dataclasses.field(default_factory=Recovery)
     limits: Limits = dataclasses.field(default_factory=Limits)
     chat: ChatLimits = dataclasses.field(default_factory=ChatLimits)
     tool_limits: ToolLimits = dataclasses.field(default_factory=ToolLimits)
@@ -263,6 +270,7 @@ class Settings:
     def __repr__(self) -> str:
         given = (f"{f.name}={self.shown(f.name)!r}" for f in dataclasses.fields(self) if f.name in SPECS)
         limits = f"limits={self.limits!r}, chat={self.chat!r}, tool_limits={self.tool_limits!r}"
+        limits += f", recovery={self.recovery!r}"
         return f"Settings({', '.join(given)}, {limits})"
 
     def source(self, name: str) -> str:
@@ -277,8 +285,8 @@ class Settings:
         """Return the value of setting `name`, limits included."""
         if name in TOOL_LIMITS:
             return getattr(self.tool_limits, TOOL_LIMITS[name])
-        holder = self.limits if name in LIMIT_NAMES else self.chat if name in CHAT_NAMES else self
-        return getattr(holder, name)
+        held = {LIMIT_NAMES: self.limits, CHAT_NAMES: self.chat, RECOVERY_NAMES: self.recovery}
+        return getattr(next((holder for names, holder in held.items() if name in names), self), name)
 
     def shown(self, name: str) -> Any:
         """Return the value of setting `name` as people and files may see it: plain JSON types, secrets masked."""
@@ -324,6 +332,12 @@ _LIMIT_HELP = {
     "updates_queue": "updates that may wait for the program",
     "max_frame_bytes": "longest message accepted, in bytes",
 }
+_RECOVERY_HELP = {
+    "reconnect_s": "how long a lost connection is tried again, 0 for not at all",
+    "restore_tokens": "most tokens of the conversation that a new session is told after a loss; the oldest go first",
+    "keep_audio_s": "how much of the user's sound is kept while there is no connection",
+    "rollover_s": "how long a session lasts where the server does not say; a new one goes on before, 0 for never",
+}
 _CHAT_HELP = {
     "stream_timeout_s": "longest time of one answer, once it has begun",
     "first_byte_s": "longest wait until an answer begins; loading a model takes minutes",
@@ -359,7 +373,11 @@ TOOL_LIMITS = {
 _FLAG_WORDS = {"retries": "request_retries", "first_byte_s": "first_byte_timeout", "silence_s": "silence_timeout"}
 LIMIT_NAMES = frozenset(Limits.__struct_fields__)
 CHAT_NAMES = frozenset(ChatLimits.__struct_fields__)
-_MAY_BE_ZERO = ("retries", "retry_delay_s", "grace_s", "read_timeout_s", "ping_interval_s", "answer_timeout_s")
+RECOVERY_NAMES = frozenset(Recovery.__struct_fields__)
+_MAY_BE_ZERO = (
+    "retries", "retry_delay_s", "grace_s", "read_timeout_s", "ping_interval_s", "answer_timeout_s", "reconnect_s",
+    "restore_tokens", "keep_audio_s", "rollover_s",
+)  # fmt: skip
 
 
 def _limit_spec(name: str) -> Spec:
@@ -373,7 +391,7 @@ def _limit_spec(name: str) -> Spec:
     else:
         parse = read.count(0 if name in _MAY_BE_ZERO else 1, 2**31)
     flag = "--" + _FLAG_WORDS.get(name, name.removesuffix("_s")).replace("_", "-")
-    text = (_LIMIT_HELP | _CHAT_HELP | _TOOL_HELP)[name]
+    text = (_LIMIT_HELP | _RECOVERY_HELP | _CHAT_HELP | _TOOL_HELP)[name]
     return Spec(name, parse, "REALTIME_" + name.upper(), flag, text, choices)
 
 
@@ -385,7 +403,9 @@ def _specs() -> Iterator[Spec]:
         for key, usual in (("env", "REALTIME_" + field.name.upper()), ("flag", "--" + field.name.replace("_", "-"))):
             values[key] = {"": usual, "-": ""}.get(values[key], values[key])
         yield Spec(name=field.name, **values)
-    yield from map(_limit_spec, (*Limits.__struct_fields__, *ChatLimits.__struct_fields__, *TOOL_LIMITS))
+    holders = (Limits, Recovery, ChatLimits)
+    names = [name for holder in holders for name in holder.__struct_fields__]
+    yield from map(_limit_spec, (*names, *TOOL_LIMITS))
 
 
 SPECS: dict[str, Spec] = {spec.name: spec for spec in _specs()}
