@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -313,14 +313,16 @@ def replay(
     instructions: str = "",
     most_tokens: int,
     most_entries: int = MOST_ENTRIES,
+    open_calls: Collection[str] = (),
 ) -> Replay:
     """Choose what to tell again of a conversation, so that it fits a budget.
 
-    What was cut is replayed as it was heard; empty parts are left out. A call is sent with its result or not at all.
+    What was cut is replayed as it was heard; empty parts are left out. A call is sent with its result or not at all,
+    except for open_calls, whose results are on their way.
     System entries come first, the newest that fit into half of what the instructions leave; then the newest of all
     others. The instructions themselves are always sent.
     """
-    told = _whole_pairs([each for entry in entries if (each := entry.as_heard).parts])
+    told = _whole_pairs([each for entry in entries if (each := entry.as_heard).parts], open_calls)
     room = most_tokens - text_tokens(instructions)
     systems = [entry for entry in told if entry.role == "system"]
     first = _newest(systems, room // 2, most_entries // 2)
@@ -328,7 +330,7 @@ def replay(
     others = [entry for entry in told if entry.role != "system"]
     kept = [*first, *_newest(others, room, most_entries - len(first))]
     if systems or len(kept) < len(told):
-        kept = _whole_pairs(kept)
+        kept = _whole_pairs(kept, open_calls)
     return Replay(
         instructions=instructions,
         entries=tuple(kept),
@@ -355,7 +357,7 @@ def _with_substance(parts: Sequence[Part]) -> tuple[Part, ...]:
     return () if all(isinstance(part, Opaque) for part in parts) else tuple(parts)
 
 
-def _whole_pairs(entries: Sequence[Entry]) -> list[Entry]:
+def _whole_pairs(entries: Sequence[Entry], still_open: Collection[str]) -> list[Entry]:
     """The entries without calls that no result follows, and without results that follow no call."""
     open_calls: dict[str, tuple[int, int]] = {}
     lone: set[tuple[int, int]] = set()
@@ -363,9 +365,10 @@ def _whole_pairs(entries: Sequence[Entry]) -> list[Entry]:
         for at, part in entry.tools:
             call = open_calls.pop(part.call_id, None) if isinstance(part, Result) else None
             if call is not None:
-                lone.remove(call)
+                lone.discard(call)
                 continue
-            lone.add((n, at))
+            if not (isinstance(part, Call) and part.call_id in still_open):
+                lone.add((n, at))
             if isinstance(part, Call):
                 open_calls[part.call_id] = n, at
     whole = list(entries)

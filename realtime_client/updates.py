@@ -536,6 +536,9 @@ REQUEST_CANCELLED = "request_cancelled"
 REQUEST_UNANSWERED = "request_unanswered"
 """Code of another: the server has said nothing to a request for so long that it was given up."""
 
+REQUEST_LOST = "request_lost"
+"""Code of another: the connection was lost before its answer came, and it is not sent again."""
+
 
 NOTHING_TO_COMMIT = "input_audio_buffer_commit_empty"
 """Code of a Failure: a commit was refused, because too little audio had come; it stays for the next one."""
@@ -566,8 +569,8 @@ class Failure(Update, frozen=True):
 
     @property
     def of_this_side(self) -> bool:
-        """True for what no server said: see `REQUEST_CANCELLED` and `REQUEST_UNANSWERED`."""
-        return self.code in {REQUEST_CANCELLED, REQUEST_UNANSWERED}
+        """True for what no server said: see `REQUEST_CANCELLED`, `REQUEST_UNANSWERED` and `REQUEST_LOST`."""
+        return self.code in {REQUEST_CANCELLED, REQUEST_UNANSWERED, REQUEST_LOST}
 
 
 class Notice(Update, frozen=True):

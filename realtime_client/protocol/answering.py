@@ -14,11 +14,15 @@ from .answers import AnswerState, HeardMs, correction, plan_cuts
 from .approvals import Approvals
 from .contents import Contents
 from .facts import Standing
+from .gate import Lost
 from .items import Item, modernise
 from .order import ItemOrder
 from .requests import OWN_TAG, Requests
 from .session import audio_format
 from .tools import ToolCalls, remote_ended, settled
+
+CONNECTION_LOST = "connection_lost"
+"""The reason of an answer that broke off with its connection."""
 
 
 def _nothing_plays(_item_id: str, _content_index: int) -> int | None:
@@ -218,6 +222,48 @@ class Answering:
         self.book.leave()
         self.tools.clear()
         return happened
+
+    def lost(self, *, unanswered: bool) -> tuple[Lost, list[str], list[up.Update]]:
+        """The connection is gone, and another one will come. unanswered: a turn waits for the server's own answer.
+
+        What runs is over, and asked for once more, unless it has called tools: then their results ask. Returns also the
+        requests of which nobody knows whether they are billed, and what to tell.
+        """
+        self.keep_running()
+        active = self.running()
+        again = active is not None and not (active.calls or active.open_mcp)
+        lost, unknown, happened = self._requests.lost(again=again or unanswered)
+        for answer in {id(each): each for each in self.book.running.values()}.values():
+            details = ev.StatusDetails(reason=CONNECTION_LOST)
+            done = ev.ResponseDone(response=ev.Response(id=answer.id, status="incomplete", status_details=details))
+            answer.open_mcp.clear()
+            ended, told = self.book.end(done.response)
+            follows = self.reply_if_settled(ended)
+            if again and answer is active and lost.again is not None:
+                follows = [up.AnswerFollows(response_id=answer.id, request_id=lost.again)]
+            happened += [*told, *follows, translate.response_done(done, ended)]
+        for answer in self.book.recent:
+            answer.open_mcp.clear()
+        self.book.leave()
+        why = "the connection was lost"
+        happened += [
+            up.ApprovalDecided(request_id=each, name=self.approvals.name_of(each), approved=False, reason=why)
+            for each in self.approvals.lost()
+        ]
+        return lost, unknown, happened
+
+    @property
+    def sounding(self) -> bool:
+        """Whether something of an answer that is over has not been heard yet, as far as that is known."""
+        heard_ms = self._heard_ms
+        if heard_ms is None:
+            return False
+        output = self._standing.facts.output_format
+        parts = [(each, part) for each in self.book.recent if not each.cut for part in each.audio_bytes.items()]
+        return any(
+            (heard := heard_ms(*part)) is not None and heard < (each.audio_format or output).ms(size)
+            for each, (part, size) in parts
+        )
 
     # --- interruption -------------------------------------------------------------------------------------------------
 

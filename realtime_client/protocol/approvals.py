@@ -47,6 +47,13 @@ class Approvals:
             answer.wants_reply |= not answer.cut
         return answer
 
+    def lost(self) -> list[str]:
+        """The server that asked is gone; returns the questions that nobody can answer any more."""
+        asked = list(self._asked)
+        self._asked.clear()
+        self._allowed.clear()
+        return asked
+
     def name_of(self, item_id: str) -> str:
         """The tool that a call is of; '' when that is not known."""
         return self._names.get(item_id, "")

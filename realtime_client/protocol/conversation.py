@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from realtime_client import updates as up
 from realtime_client.history import Entry, History
 
@@ -25,7 +27,9 @@ from .gate import ALREADY_ACTIVE
 from .input_audio import MIN_COMMIT_MS, InputAudio
 from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
 from .order import ItemOrder
+from .recovering import Recovering
 from .requests import BENIGN_CODES, Requests
+from .restoration import Restoration, told_again
 from .session import server_answers, server_interrupts
 from .usage import quantity
 
@@ -46,7 +50,8 @@ class Conversation:
     interrupt_on_speech: whether the user's voice cuts a running answer.
     answer_s, refusal_s: how long a request may stay unanswered; see `ResponseGate`. now_s: the clock of these, in
     seconds. The caller says when a request left (`left`) and comes back at `due_s` (`tick`).
-    history: what the conversation consists of; one that began elsewhere continues its own.
+    history: what the conversation consists of; one that began elsewhere continues its own. keep_audio_s: how much of
+    the user's sound is kept until it is in an item, for a session that has to be told again; 0: nothing.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Conversation:
         refusal_s: float = 2.0,
         now_s: Callable[[], float] = lambda: 0.0,
         history: History | None = None,
+        keep_audio_s: float = 0.0,
     ) -> None:
         self.commands: list[ev.ClientEvent] = []
         self.history = History() if history is None else history
@@ -71,7 +77,9 @@ class Conversation:
         self._now_s = now_s
         self._standing = Standing(self.history)
         self._contents = Contents(self.history)
-        self._input = InputAudio()
+        self._keep_audio_s = keep_audio_s
+        self._input = InputAudio(keep_audio_s)
+        self._recovering = Recovering(self.history, new_id)
         self._own_items: dict[str, None] = {}
         self._answering = Answering(
             self.commands,
@@ -129,8 +137,8 @@ class Conversation:
         return [*self._answering.begin_unseen(), *happened] if self.book.unseen else happened
 
     def take_commands(self) -> list[ev.ClientEvent]:
-        """Return the messages to send now, in order, and forget them."""
-        commands = self.commands[:]
+        """Return the messages to send now, in order, and forget them; while there is no session, none are."""
+        commands = [] if self._recovering.away else self.commands[:]
         self.commands.clear()
         return commands
 
@@ -142,9 +150,10 @@ class Conversation:
 
     def _item_added(self, event: ev.ConversationItemAdded) -> list[up.Update]:
         item = modernise(event.item)
-        if not item.id:
+        if not item.id or self._recovering.names.is_told(item.id):
             return []
-        self.items.place(item.id, event.previous_item_id)
+        self._recovering.confirmed(item.id)
+        self.items.place(item.id, self._recovering.names.here(event.previous_item_id))
         self._contents.told(item, final=False)
         self._answering.remote_item(item)
         if item.id in self._own_items:
@@ -153,35 +162,49 @@ class Conversation:
 
     def _item_done(self, event: ev.ConversationItemDone) -> list[up.Update]:
         item = modernise(event.item)
-        if not item.id:
+        if not item.id or self._recovering.names.is_told(item.id):
             return []
-        self.items.place(item.id, event.previous_item_id)
+        self._recovering.confirmed(item.id)
+        self.items.place(item.id, self._recovering.names.here(event.previous_item_id))
         self._own_items.pop(item.id, None)
         self._contents.told(item, final=True)
         self._answering.remote_item(item)
         return list(translate.item_done(item, self.items.previous(item.id)))
 
     def _item_deleted(self, event: ev.ConversationItemDeleted) -> list[up.Update]:
-        self.items.remove(event.item_id)
-        self._contents.removed(event.item_id)
-        return [up.ItemDeleted(item_id=event.item_id)]
+        item_id = self._recovering.names.here(event.item_id) or ""
+        if item_id != event.item_id and item_id not in self.history:
+            return []  # it was gone before the session was told of it, and of its end
+        return self._remove(item_id)
+
+    def _remove(self, item_id: str) -> list[up.Update]:
+        self.items.remove(item_id)
+        self._contents.removed(item_id)
+        self._input.known(item_id)
+        return [up.ItemDeleted(item_id=item_id)]
 
     # the user's audio
 
     def _speech_started(self, event: ev.InputAudioBufferSpeechStarted) -> list[up.Update]:
-        started = up.SpeechStarted(item_id=event.item_id, at_ms=event.audio_start_ms)
+        self._input.speech_started(event.item_id, event.audio_start_ms)
+        started = up.SpeechStarted(item_id=event.item_id, at_ms=self._input.ms(event.audio_start_ms))
         if not self.interrupt_on_speech:
             return [started]
         return [started, *self._answering.interrupt("speech", cancel=not server_interrupts(self.settings))]
 
     def _speech_stopped(self, event: ev.InputAudioBufferSpeechStopped) -> list[up.Update]:
         self.requests.voice_ended = server_answers(self.settings)
-        return [up.SpeechStopped(item_id=event.item_id, at_ms=event.audio_end_ms)]
+        self._input.speech_stopped(event.item_id, event.audio_end_ms)
+        return [up.SpeechStopped(item_id=event.item_id, at_ms=self._input.ms(event.audio_end_ms))]
+
+    def _timed_out(self, event: ev.InputAudioBufferTimeoutTriggered) -> list[up.Update]:
+        start_ms, end_ms = self._input.ms(event.audio_start_ms), self._input.ms(event.audio_end_ms)
+        return [up.InputTimedOut(item_id=event.item_id, start_ms=start_ms, end_ms=end_ms)]
 
     def _committed(self, event: ev.InputAudioBufferCommitted) -> list[up.Update]:
-        if not self._input.committed():
+        if not self._input.committed(event.item_id):
             self.requests.voice_ended = server_answers(self.settings)
-        self.items.place(event.item_id, event.previous_item_id)
+        self.items.place(event.item_id, self._recovering.names.here(event.previous_item_id))
         return [up.InputCommitted(item_id=event.item_id, previous_item_id=self.items.previous(event.item_id))]
 
     def _transcription_completed(self, event: ev.InputTranscriptionCompleted) -> list[up.Update]:
@@ -190,12 +213,15 @@ class Conversation:
             if known and (amount := quantity(value)) is not None:
                 self.transcription_usage[key] = self.transcription_usage.get(key, 0) + amount
         self._contents.transcribed(event.item_id, event.content_index, event.transcript)
+        if event.transcript.strip():
+            self._input.known(event.item_id)
         return [translate.user_transcript(event)]
 
     # the session
 
     def _session_created(self, event: ev.SessionCreated) -> list[up.Update]:
         self._standing.created(event.session)
+        self._configure_input()
         return [up.SessionStarted(session_id=self.session_id, facts=self.facts, settings=event.session)]
 
     def is_open(self, *, settings_follow: bool) -> bool:
@@ -204,9 +230,16 @@ class Conversation:
 
     def _session_updated(self, event: ev.SessionUpdated) -> list[up.Update]:
         self._standing.updated(event.session)
+        self._configure_input()
         return [up.SessionChanged(facts=self.facts, settings=event.session)]
 
+    def _configure_input(self) -> None:
+        facts = self.facts
+        self._input.configure(facts.input_format, manual=facts.turn_end == "manual")
+
     def _error(self, event: ev.Error) -> list[up.Update]:
+        if event.error.code == up.NOTHING_TO_COMMIT:
+            self._input.refused()
         return self.requests.refused(event.error, cut=self._answering.active_is_cut())
 
     # --- what never comes ---------------------------------------------------------------------------------------------
@@ -238,8 +271,81 @@ class Conversation:
         """The session goes on with another server, which knows nothing of this conversation: what runs is over."""
         happened = [*self._answering.moved(), *self.requests.moved()]
         self._standing.moved()
-        self._input = InputAudio()
+        self._input = InputAudio(self._keep_audio_s)
         return happened
+
+    # --- another session goes on --------------------------------------------------------------------------------------
+
+    @property
+    def away(self) -> bool:
+        """Whether there is no session: what is decided meanwhile is told to the next one."""
+        return self._recovering.away
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody speaks, as far as that is known, and nothing is asked for or still to be heard."""
+        return self._input.quiet and not (self.gate.wanted or self.book.running or self._answering.sounding)
+
+    def lost(self, *, silent_s: float = 0.0) -> list[up.Update]:
+        """The session is over, and another one will go on; silent_s: for how long the server had said nothing.
+
+        What ran is over, and what was asked for is asked again, once; calls of tools stay open.
+        """
+        unanswered = self.requests.voice_ended and not self._input.begun
+        self._input.lost_before(silent_s)
+        lost, unknown, happened = self._answering.lost(unanswered=unanswered)
+        self._recovering.lost(lost, unknown)
+        return happened
+
+    def restoration(self, settings: dict[str, Any] | None, *, most_tokens: int) -> Restoration:
+        """What tells a new session the settings and what was said until now."""
+        entries = self.entries()
+        open_calls = self._answering.tools.open
+        told = self._recovering.chosen(entries, self._input, most_tokens=most_tokens, open_calls=open_calls)
+        return Restoration(
+            settings,
+            told.entries,
+            known=frozenset(entry.id for entry in entries),
+            left_out=sum(bool(entry.as_heard.parts) for entry in entries) - len(told.entries),
+            new_id=self._new_id,
+            media=lambda reference: self._recovering.media(self._input, reference),
+            now_s=self._now_s,
+        )
+
+    def restored(self, by: Restoration, *, reason: str, away_ms: int, where: str) -> list[up.Update]:
+        """The new session takes the place of the old one. Returns what to tell; `Restored` is the last of it."""
+        happened = [told for item_id in self._input.begun for told in self._remove(item_id)]
+        facts = self.facts
+        self._standing.restored(by.session, by.session_id)
+        self._configure_input()
+        if msgspec.structs.replace(self.facts, expires_at=facts.expires_at) != facts:
+            happened.append(up.SessionChanged(facts=self.facts, settings=self.settings))
+        told = self._recovering.restored(by.names, by.known, self.entries(), self._input)
+        self.commands[:] = told.commands
+        self.requests.restored()
+        restored = up.Restored(
+            reason=reason,
+            away_ms=away_ms,
+            told=len(by.entries) + told.late,
+            left_out=by.left_out,
+            refused=by.refused,
+            sent_late=told.sent_late,
+            unknown=told.unknown,
+            asked_again=told.asked_again,
+            audio_ms=self.facts.input_format.ms(told.audio_bytes),
+            lost_audio=told.lost_audio,
+            where=where,
+            session_id=by.session_id,
+        )
+        return [*happened, restored]
+
+    def begin_with(self, entries: Sequence[Entry], *, most_tokens: int) -> None:
+        """Go on with a conversation that was held before: tell the session of it."""
+        for entry in entries:
+            self.history.put(entry)
+            self.items.place(entry.id, None)
+        told = self._recovering.chosen(self.entries(), self._input, most_tokens=most_tokens)
+        self.commands += told_again(told.entries, self._recovering.names, self._new_id, self.history.media)
 
     # --- the user speaks ----------------------------------------------------------------------------------------------
 
@@ -281,6 +387,7 @@ class Conversation:
         item.id = item.id or self._new_id("item")
         self.items.place(item.id, previous_item_id)
         self._contents.own(item)
+        self._recovering.own(item)
         return item.id
 
     def ask(self, response: dict[str, Any] | None = None, *, event_id: str | None = None) -> str:
@@ -331,8 +438,15 @@ class Conversation:
         return [] if asker is None else self._answering.reply_if_settled(asker)
 
     def appended(self, size_bytes: int) -> None:
-        """Count audio that was appended to the input buffer."""
-        self._input.appended(size_bytes)
+        """Count audio that was appended to the input buffer; less than 0 for some that was not, after all."""
+        if size_bytes < 0:
+            self._input.take_back(-size_bytes)
+        else:
+            self._input.appended(size_bytes)
+
+    def keep(self, audio: bytes) -> None:
+        """Keep audio that was appended, or will be, until it is in an item."""
+        self._input.keep(audio)
 
     def commit(self) -> None:
         """Commit the input buffer. Errors: UsageError below 100 ms, which servers refuse."""
@@ -357,7 +471,10 @@ class Conversation:
         if isinstance(event, ev.ConversationItemCreate):
             self._take_own(event.item, event.previous_item_id)
         self._input.sent(event)
-        self.commands.append(event)
+        if self.away and isinstance(event, ev.ConversationItemDelete):
+            self.items.remove(event.item_id)  # nobody will confirm it
+            self._contents.removed(event.item_id)
+        self.commands.append(self._recovering.renamed(event))
 
 
 def _alone(tell: Callable[[Any], up.Update]) -> Callable[[Conversation, Any], list[up.Update]]:
@@ -394,6 +511,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.InputAudioBufferSpeechStarted: Conversation._speech_started,
     ev.InputAudioBufferSpeechStopped: Conversation._speech_stopped,
     ev.InputAudioBufferCommitted: Conversation._committed,
+    ev.InputAudioBufferTimeoutTriggered: Conversation._timed_out,
     ev.InputTranscriptionDelta: _of_answers(AnswerBook.transcription_delta),
     ev.ResponseFunctionCallArgumentsDelta: _of_answers(AnswerBook.arguments_delta),
     ev.InputTranscriptionCompleted: Conversation._transcription_completed,

@@ -111,6 +111,13 @@ class Standing:
         self.confirmed = self.greeted
         self.unconfirmed = max(0, self.unconfirmed - 1)
 
+    def restored(self, session: dict[str, Any], session_id: str) -> None:
+        """A new session goes on, which has greeted and has its settings."""
+        self._take(session)
+        self.greeted = self.confirmed = True
+        self.session_id = session_id
+        self.unconfirmed = 0
+
     def moved(self) -> None:
         """Another server is to greet."""
         self.greeted = self.confirmed = False

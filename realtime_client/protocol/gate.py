@@ -13,6 +13,7 @@ one that was cancelled. Times are seconds of a clock that the caller has.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .events import ErrorDetail, ResponseCreate
@@ -28,16 +29,24 @@ _UNNAMED = "?"  # an answer that the server says is running, and does not name
 class _Request:
     """A response.create on its way.
 
+    event: what is sent. name: what the request is called here: its event id, also when it is asked again with another.
     wanted: by how many, since one answer may serve several. refused: how often. abandoned: nobody wants its answer any
-    longer. until_s: when it is given up. suspects: errors that may be about it.
+    longer. left: it was sent. again: it was asked before, on a connection that was lost. until_s: when it is given up.
+    suspects: errors that may be about it.
     """
 
     event: ResponseCreate
+    name: str = ""
     wanted: int = 1
+    left: bool = False
+    again: bool = False
     refused: int = 0
     abandoned: bool = False
     until_s: float | None = None
     suspects: list[ErrorDetail] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.event.event_id or ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,6 +56,19 @@ class GivenUp:
     event_id: str
     abandoned: bool
     suspects: tuple[ErrorDetail, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Lost:
+    """What became of the request that was under way when the connection was lost; None for what does not apply.
+
+    again: the request that asks again. unknown: one that was sent and not answered: nobody knows whether it is billed.
+    given_up: one that is not asked again.
+    """
+
+    again: str | None = None
+    unknown: str | None = None
+    given_up: str | None = None
 
 
 class ResponseGate:
@@ -65,6 +87,7 @@ class ResponseGate:
         self._ended: deque[str] = deque(maxlen=16)
         self.assumed: str | None = None  # the request that an end without a beginning is taken to have answered
         self.active_id: str | None = None
+        self.held = False  # no connection: nothing may leave
         self._active_until_s: float | None = None
 
     @property
@@ -85,7 +108,12 @@ class ResponseGate:
 
     @property
     def on_its_way(self) -> str | None:
-        """The event id of the request that left and is not over."""
+        """The request that left and is not over."""
+        return self._sent.name if self._sent is not None else None
+
+    @property
+    def sent_as(self) -> str | None:
+        """Its event id: another one when it was asked again."""
         return self._sent.event.event_id if self._sent is not None else None
 
     @property
@@ -102,7 +130,7 @@ class ResponseGate:
 
     def drop_waiting(self) -> list[str]:
         """Forget the requests that have not left; returns their event ids."""
-        dropped = [each.event.event_id or "" for each in self._waiting]
+        dropped = [each.name for each in self._waiting]
         self._waiting.clear()
         return dropped
 
@@ -114,13 +142,13 @@ class ResponseGate:
         for each in self._waiting:
             if not (plain and each.event.response):
                 each.wanted += 1
-                return each.event.event_id
+                return each.name
         return None
 
     def withdraw(self, event_id: str) -> bool:
         """No longer want a request's answer; True if nobody does any more. A waiting one is then forgotten."""
         for each in self._waiting if self._sent is None else (self._sent, *self._waiting):
-            if each.event.event_id == event_id:
+            if each.name == event_id:
                 each.wanted -= 1
                 if each.wanted <= 0 and each is not self._sent:
                     self._waiting.remove(each)
@@ -140,15 +168,17 @@ class ResponseGate:
             return None
         self._sent.abandoned = True
         self._hurry(now_s)
-        return self._sent.event.event_id
+        return self._sent.name
 
     # what never comes
 
     def left(self, event_id: str | None, now_s: float) -> None:
         """Take note that a request was sent: its time to be answered begins."""
         request = self._sent
-        if request is not None and request.event.event_id == event_id and request.until_s is None and self._answer_s:
-            request.until_s = now_s + self._answer_s
+        if request is not None and request.event.event_id == event_id:
+            request.left = True
+            if request.until_s is None and self._answer_s:
+                request.until_s = now_s + self._answer_s
 
     def suspect(self, error: ErrorDetail, now_s: float) -> bool:
         """Hold an error that names no request; False when it cannot be about one."""
@@ -173,6 +203,42 @@ class ResponseGate:
         self.not_running()
         self._ended.clear()
         self.assumed = None
+
+    def lost(self, new_id: Callable[[], str], *, again: bool) -> Lost:
+        """The connection is gone, and another one will come: what is wanted waits for it, what was under way is over.
+
+        again: the running answer is wanted, and is asked for again. No request is asked again twice.
+        """
+        request, running = self._sent, self.active_id is not None
+        self.leave()
+        self.held = True
+        if request is None:
+            if not again:
+                return Lost()
+            request = _Request(ResponseCreate(event_id=new_id()))  # of an answer that the server began by itself
+        elif running:
+            request = _Request(ResponseCreate(event_id=new_id(), response=request.event.response), again=request.again)
+        elif request.abandoned:
+            return Lost(unknown=request.name if request.left else None)
+        elif not request.left:
+            request.until_s = None
+            self._waiting.appendleft(request)
+            return Lost()
+        else:
+            again = True
+        unknown = None if running else request.name
+        if request.again or not again:
+            return Lost(unknown=unknown, given_up=None if running else request.name)
+        request.again, request.left, request.until_s, request.refused = True, False, None, 0
+        request.suspects.clear()
+        if not running:
+            request.event = ResponseCreate(event_id=new_id(), response=request.event.response)
+        self._waiting.appendleft(request)
+        return Lost(again=request.name, unknown=unknown)
+
+    def restored(self) -> None:
+        """There is a connection again."""
+        self.held = False
 
     def _hurry(self, now_s: float) -> None:
         request = self._sent
@@ -204,7 +270,7 @@ class ResponseGate:
         if request is None or self.active_id is not None:
             return None
         self._sent = None
-        return GivenUp(request.event.event_id or "", request.abandoned, tuple(request.suspects))
+        return GivenUp(request.name, request.abandoned, tuple(request.suspects))
 
     def acquitted(self) -> list[ErrorDetail]:
         """The errors that were held and turn out to be about something else."""
@@ -215,7 +281,7 @@ class ResponseGate:
 
     def next(self) -> ResponseCreate | None:
         """The request that may leave now, or None. Counts it as sent."""
-        if self.busy or not self._waiting:
+        if self.held or self.busy or not self._waiting:
             return None
         self._sent, self.assumed = self._waiting.popleft(), None
         return self._sent.event

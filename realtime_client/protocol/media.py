@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import pybase64
 
-from realtime_client.updates import CommitSent, InputCleared, InputSent, Media, RequestSent, SentMessage
+from realtime_client.updates import CommitSent, InputCleared, InputSent, Media, RequestSent, SentAgain, SentMessage
 
 from . import events as ev
+from .restoration import is_again
 
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],]', re.DOTALL)
+_AGAIN = (SentAgain(),)
 _MEANINGS: dict[type, tuple[SentMessage, ...]] = {
     ev.InputAudioBufferAppend: (InputSent(),),
     ev.InputAudioBufferCommit: (CommitSent(),),
@@ -23,6 +25,8 @@ _MEANINGS: dict[type, tuple[SentMessage, ...]] = {
 
 def meaning_of(event: ev.ClientEvent) -> Sequence[SentMessage]:
     """Return what a sent message means beyond what observers are told of it."""
+    if is_again(event):
+        return _AGAIN
     if type(event) is ev.ResponseCreate:
         return (RequestSent(request_id=event.event_id),)
     return _MEANINGS.get(type(event), ())

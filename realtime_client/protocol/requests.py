@@ -11,7 +11,7 @@ from realtime_client.errors import UsageError
 from . import events as ev
 from . import translate
 from .answers import forget_oldest
-from .gate import GivenUp, ResponseGate
+from .gate import GivenUp, Lost, ResponseGate
 
 OWN_TAG = "realtime_client_request"
 """In a response's metadata: which request outside the conversation it answers."""
@@ -46,7 +46,7 @@ class Requests:
         self._new_id = new_id
         self._now_s = now_s
         self._answer_s = answer_s
-        self._apart: dict[str, None] = {}
+        self._apart: dict[str, ev.ResponseCreate | None] = {}  # those outside the conversation; None for one that left
         self._cancel_next = False
         self._cancelled_late = False  # a cancelled request was given up, but its answer may still begin
 
@@ -66,9 +66,11 @@ class Requests:
         event_id = event_id or self._new_id("event")
         if response and response.get("conversation") == "none":
             metadata = {**(response.get("metadata") or {}), OWN_TAG: event_id}
-            self._apart[event_id] = None
+            event = self._apart[event_id] = ev.ResponseCreate(
+                event_id=event_id, response={**response, "metadata": metadata}
+            )
             forget_oldest(self._apart, _MOST_APART)  # requests that a server never answered
-            self._commands.append(ev.ResponseCreate(event_id=event_id, response={**response, "metadata": metadata}))
+            self._commands.append(event)
         else:
             self.require_room()
             self.gate.submit(ev.ResponseCreate(event_id=event_id, response=response or None))
@@ -144,7 +146,7 @@ class Requests:
     def refused(self, error: ev.ErrorDetail, *, cut: bool) -> list[up.Update]:
         """Note an error; returns what to report of it. cut: the running answer was told to stop, or not seen."""
         gate, fatal = self.gate, error.code in FATAL_CODES
-        request = gate.on_its_way
+        request, sent_as = gate.on_its_way, gate.sent_as
         if error.code == CANCEL_NOT_ACTIVE and cut:
             gate.not_running()
         expected = gate.refused(error.event_id, error.code, error.message, by_voice=self._by_voice, now_s=self._now_s())
@@ -158,7 +160,7 @@ class Requests:
         if error.event_id:
             self._apart.pop(error.event_id, None)
         self.let_go()
-        event_id = error.event_id or (request if freed else None)
+        event_id = (request if freed and error.event_id == sent_as else error.event_id) or (request if freed else None)
         return [translate.failure(error, event_id, benign=benign, fatal=fatal)]
 
     # what never comes
@@ -167,6 +169,8 @@ class Requests:
         """Note that a message was sent. The time of a request for an answer counts from here."""
         if type(event) is ev.ResponseCreate:
             self.gate.left(event.event_id, self._now_s())
+            if event.event_id in self._apart:
+                self._apart[event.event_id] = None
 
     def tick(self) -> list[up.Update]:
         """Give up what has waited too long; returns what to tell."""
@@ -179,6 +183,27 @@ class Requests:
         """The connection is over: report what was held back. It is why the whole session ended, not a request."""
         given_up = self.gate.give_up()
         return [] if given_up is None else [translate.failure(each, None) for each in given_up.suspects]
+
+    def lost(self, *, again: bool) -> tuple[Lost, list[str], list[up.Update]]:
+        """The connection is gone, and another one will come; see `ResponseGate.lost`.
+
+        Returns also all requests of which nobody knows whether they are billed, and what to tell.
+        """
+        happened: list[up.Update] = [translate.failure(error, None) for error in self.gate.acquitted()]
+        lost = self.gate.lost(lambda: self._new_id("event"), again=again)
+        sent = [name for name, event in self._apart.items() if event is None]
+        over = [*sent, *(() if lost.given_up is None else (lost.given_up,))]
+        for name in sent:
+            del self._apart[name]
+        self._cancel_next = self._cancelled_late = self.voice_ended = False
+        unknown = [*(() if lost.unknown is None else (lost.unknown,)), *sent]
+        return lost, unknown, [*happened, *map(translate.lost_request, over)]
+
+    def restored(self) -> None:
+        """There is a connection again: what waits may leave."""
+        self._commands += [event for event in self._apart.values() if event is not None]
+        self.gate.restored()
+        self.let_go()
 
     def moved(self) -> list[up.Update]:
         """The session goes on with another server: no request is answered any more. Returns what to tell of them."""

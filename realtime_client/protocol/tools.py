@@ -32,6 +32,11 @@ class ToolCalls:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def open(self) -> list[str]:
+        """The calls that wait."""
+        return list(self._open)
+
     def clear(self) -> None:
         """No results are awaited any longer."""
         self._open.clear()

@@ -23,10 +23,6 @@ def _audio_done(event: ev.ResponseOutputAudioDone) -> up.Update:
     return up.AudioDone(response_id=event.response_id, item_id=event.item_id, content_index=event.content_index)
 
 
-def _timed_out(event: ev.InputAudioBufferTimeoutTriggered) -> up.Update:
-    return up.InputTimedOut(item_id=event.item_id, start_ms=event.audio_start_ms, end_ms=event.audio_end_ms)
-
-
 def _transcription_failed(event: ev.InputTranscriptionFailed) -> up.Update:
     error = event.error
     return up.UserTranscriptFailed(
@@ -64,7 +60,6 @@ def progress(event: Any, tool: str = "") -> up.Update:
 
 STATELESS: dict[type, Callable[[Any], up.Update]] = {
     ev.ResponseOutputAudioDone: _audio_done,
-    ev.InputAudioBufferTimeoutTriggered: _timed_out,
     ev.InputTranscriptionFailed: _transcription_failed,
     ev.InputTranscriptionSegment: _transcription_segment,
     ev.McpListToolsInProgress: progress,
@@ -202,6 +197,15 @@ def cancelled(request_id: str) -> up.Failure:
         code=up.REQUEST_CANCELLED,
         event_id=request_id,
         benign=True,
+    )
+
+
+def lost_request(request_id: str) -> up.Failure:
+    """A request that was under way when the connection was lost, and is not sent again."""
+    return up.Failure(
+        message="the connection was lost before the answer came; ask again",
+        code=up.REQUEST_LOST,
+        event_id=request_id,
     )
 
 
