@@ -84,12 +84,18 @@ class TLSError(ConnectError):
 class RateLimitedError(ConnectError):
     """Too many requests, or the quota is used up.
 
-    retry_after_s: what the server's Retry-After header asked for, or None.
+    retry_after_s: what the server's Retry-After header asked for, or None. code: the protocol's error code, or None.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.code = code
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether there is nothing left to spend, so that waiting does not help."""
+        return self.code in {"insufficient_quota", "quota_exceeded", "billing_hard_limit_reached"}
 
 
 class NotRealtimeError(ConnectError):

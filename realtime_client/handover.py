@@ -22,7 +22,7 @@ from realtime_client.client.client import RealtimeClient
 from realtime_client.client.connection import Connection
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.deadline import Deadline
-from realtime_client.errors import ConnectError, UsageError
+from realtime_client.errors import ConnectError, RealtimeError, UsageError
 from realtime_client.history import Text
 from realtime_client.protocol.answers import AnswerState
 from realtime_client.session.arguments import check_call
@@ -47,15 +47,24 @@ class _InWriting(Writing):
 class StandbyClient(RealtimeClient):
     """A `RealtimeClient` for which text models stand by.
 
-    places: the chain of them. When the server cannot be reached, or is lost, they answer from then on; a `Notice` says
-    so, and `SessionChanged` what the session can do now. From then on it takes what a `ChatSession` takes; sound that a
-    microphone still sends is dropped. What has no description here has that of `Session`.
+    places: the chain of them. When the server cannot be reached, or is lost and cannot be had again within after_s (and
+    `Recovery.reconnect_s`), they answer from then on; a `Notice` says so, and `SessionChanged` what the session can do
+    now. From then on it takes what a `ChatSession` takes; sound that a microphone still sends is dropped. What has no
+    description here has that of `Session`.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, places: Sequence[Place], wishes: Wishes, chat_limits: ChatLimits, **more: Any
+        self,
+        endpoint: Endpoint,
+        *,
+        places: Sequence[Place],
+        wishes: Wishes,
+        chat_limits: ChatLimits,
+        after_s: float = 0.0,
+        **more: Any,
     ) -> None:
         super().__init__(endpoint, **more)
+        self._after_s = after_s
         self._engine = TextEngine(places, hub=self._hub, clock=self._clock, wishes=wishes, limits=chat_limits)
         self._writing: _InWriting | None = None
 
@@ -75,7 +84,33 @@ class StandbyClient(RealtimeClient):
             if lost:
                 self._engine.begin(lambda: happened)
 
+    @property
+    def _most_s(self) -> float:
+        return min(super()._most_s, self._after_s)
+
+    def _give_up(self, error: RealtimeError) -> None:
+        """The server cannot be had again in time: the text models go on."""
+        with self._hub.lock:
+            if self.stop.is_set():
+                return
+            waiting = self._conversation.gate.waiting_names
+            asked = waiting[0] if waiting else None
+            moved = [u for u in self._conversation.moved() if asked is None or not _cancels(u, asked)]
+            happened = [*moved, *self._hand_over(str(error), asked)]
+            self.ending = None
+        self._present.set()
+        self._engine.begin(lambda: happened)
+
     def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
+        if self._most_s > 0:
+            super().on_end(connection, code, reason, by_us=by_us)
+        else:
+            self._end_or_hand_over(connection, code, reason, by_us=by_us)
+
+    def _ends(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
+        self._end_or_hand_over(connection, code, reason, by_us=by_us)
+
+    def _end_or_hand_over(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
         hub = self._hub
         with hub.lock:
             if self._writing is not None or self.stop.is_set() or connection is not self._connection:
@@ -91,7 +126,7 @@ class StandbyClient(RealtimeClient):
                     moved = [u for u in self._conversation.moved() if asked is None or not _cancels(u, asked)]
                     happened = [*happened[:-1], *self._go_on(str(error), asked, running, moved)]
         if over:
-            super().on_end(connection, code, reason, by_us=by_us)
+            super()._ends(connection, code, reason, by_us=by_us)
         else:
             self._engine.begin(lambda: happened)
 
@@ -168,13 +203,6 @@ class StandbyClient(RealtimeClient):
     def _check_may_move(self) -> None:
         super()._check_may_move()
         self._check_not_in_writing()  # the old server went while the new one was being asked
-
-    def _check_awaited(self) -> None:
-        if self._other is not None:  # else the text models are as good as a greeting
-            self._check_not_in_writing()
-
-    def _stranded(self, error: BaseException) -> None:
-        """The new connection is aborted, and its end is what hands over."""
 
     def _check_not_in_writing(self) -> None:
         if self._writing is not None:

@@ -244,6 +244,7 @@ def _session(
     common: dict[str, Any] = {
         "session": session_config(settings, tools),
         "limits": settings.limits,
+        "recovery": settings.recovery,
         "recorder": recorder,
         "heard_ms": heard_ms if sound is None else sound.voice.heard_ms,
     }
@@ -270,7 +271,9 @@ def _standby(
     from realtime_client.handover import StandbyClient
 
     wishes = _wishes(settings, tools)
-    client = StandbyClient(place, places=places, wishes=wishes, chat_limits=settings.chat, **common)
+    client = StandbyClient(
+        place, places=places, wishes=wishes, chat_limits=settings.chat, after_s=settings.fallback_after_s, **common
+    )
     _filter(settings, client.add_filter)
     return client
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from realtime_client import updates as up
 from realtime_client.audio.pcm import as_bytes
 from realtime_client.changes import Changes
-from realtime_client.errors import ClosedError, QueueFullError, UsageError
+from realtime_client.errors import UsageError
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.facts import config_of
@@ -24,19 +24,20 @@ from realtime_client.session.arguments import (
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
 
-from .wired import WiredSession
+from .lasting import LastingSession
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-class RealtimeClient(WiredSession):
+class RealtimeClient(LastingSession):
     """A `Session` with a Realtime server, and what only such a server knows: items, its settings, any message.
 
     What has no description here has that of `Session`, which `help()` shows.
 
     session: settings to send first. recorder: what keeps the session. heard_ms: where playback stands, when there is
-    playback.
+    playback. recovery: what happens when the connection is lost; default: that is the end. told: a conversation that
+    was held before, and goes on here.
     """
 
     def send_text(self, text: str, *, respond: bool = True, images: Sequence[str] = ()) -> Sent:
@@ -53,17 +54,7 @@ class RealtimeClient(WiredSession):
         data = as_bytes(audio, self.input_format)
         if not data:
             return
-        connection = self._connection
-        with self._hub.lock:
-            self._conversation.appended(len(data))
-        try:
-            connection.put(ev.InputAudioBufferAppend(audio=data))  # last, so that the send thread finds all of it done
-        except (QueueFullError, ClosedError):
-            with self._hub.lock:
-                self._conversation.appended(-len(data))
-            raise
-        if in_step:
-            connection.keep_step(len(data) / self.input_format.bytes_per_ms)
+        self._append(data, in_step=in_step)
 
     @property
     def in_step(self) -> bool:

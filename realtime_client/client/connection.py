@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from realtime_client import errors
@@ -43,7 +43,7 @@ class Owner(Protocol):
     def on_leaving(self, events: Sequence[ClientEvent]) -> None:
         """Messages are about to be written (send)."""
 
-    def on_left(self, events: Sequence[ClientEvent], frames: Sequence[bytes]) -> None:
+    def on_left(self, connection: Connection, events: Sequence[ClientEvent], frames: Sequence[bytes]) -> None:
         """They were written (send)."""
 
     def on_due(self) -> float | None:
@@ -65,7 +65,7 @@ class Owner(Protocol):
 class Connection:
     """A connection to one endpoint: `open`, `begin`, then `close` or `abort`, then `join`; each once.
 
-    error: what ended it, where that was found here (a missed pong, a thread that failed).
+    error: what ended it, where that was found here (a missed pong, a thread that failed). taken_back: see `take_back`.
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits, owner: Owner, clock: Clock) -> None:
@@ -91,6 +91,9 @@ class Connection:
         self._starting = threading.Lock()
         self._held_back: threading.Event | None = threading.Event()  # until `begin`
         self._closing = self._over = False
+        self._under_way: Sequence[ClientEvent] = ()
+        self.taken_back = False
+        self._forget_wake: Callable[[], None] | None = None
         self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put)
         self._send = Worker("realtime-send", self._run_send, self._failed)
         self._pings = Worker("realtime-keep-alive", self._run_keep_alive, self._failed)
@@ -106,7 +109,7 @@ class Connection:
         outcome = self._outcome.get()  # the attempt has its own deadline, and `close` puts an outcome, too
         if isinstance(outcome, BaseException):
             raise outcome
-        self._owner.stop.wakes(self.wake)
+        self._forget_wake = self._owner.stop.wakes(self.wake)
         self._start(self._send, self._pings)
 
     def begin(self) -> None:
@@ -166,12 +169,27 @@ class Connection:
             self._owner.on_end(self, code, reason, by_us=by_us)
         finally:
             self._stop(drop=True)
+            if self._forget_wake is not None:
+                self._forget_wake()
 
     # --- any thread ---------------------------------------------------------------------------------------------------
 
     def put(self, event: Outgoing) -> None:
         """Queue a message behind everything else, waiting for room. Errors: QueueFullError; ClosedError."""
         self.outbox.put(event, wait_s=self._patience_s())
+
+    def take_back(self) -> list[ClientEvent]:
+        """Take no more messages, and return those that were not sent for certain; under the owner's lock.
+
+        What was being written then is among them: `on_left` is not told of it (`taken_back`).
+        """
+        self.taken_back = True
+        return [*self._under_way, *(item for item in self.outbox.take_back() if isinstance(item, ClientEvent))]
+
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing has been heard of the server."""
+        return max(0.0, self._now() - self._keep_alive.last_heard_s)
 
     def wait_for_room(self) -> None:
         """Wait until the outbox takes a message. Errors: QueueFullError; ClosedError."""
@@ -215,13 +233,15 @@ class Connection:
         if not events:
             wire.send([item for item in items if type(item) is Ping])
             return
+        self._under_way = events
         self._owner.on_leaving(events)
         encoded = {id(event): codec.encode(event) for event in events}
         wire.send([item if type(item) is Ping else encoded[id(item)] for item in items if item is not WRITE_OUT])
         frames = list(encoded.values())
         self._traffic.frames_out += len(events)
         self._traffic.bytes_out += sum(map(len, frames))
-        self._owner.on_left(events, frames)
+        self._owner.on_left(self, events, frames)
+        self._under_way = ()
 
     # --- keep-alive thread --------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ def _explain_status(error: InvalidStatus, where: str) -> errors.ConnectError:
     wait_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
     if status == 429:
         return errors.RateLimitedError(
-            f"{where}: too many requests, or the quota is used up (HTTP 429){says}", retry_after_s=wait_s
+            f"{where}: too many requests, or the quota is used up (HTTP 429){says}", retry_after_s=wait_s, code=code
         )
     # A 404 about the model comes from the right place; any other means the wrong one.
     wrong_place = status in {404, 405} and not any(word in (code or "").lower() for word in ("model", "deployment"))

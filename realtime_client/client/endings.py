@@ -114,6 +114,11 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         return kind
 
     @property
+    def passes(self) -> bool:
+        """Whether a new connection may do better: it was the network, a restart, an overload, or the time limit."""
+        return self.kind in {_LOST, _EXPIRED}
+
+    @property
     def _row(self) -> tuple[str, Kind]:
         return (_BY_US if self.by_us else _ROWS).get(self.code, _OTHER)
 
@@ -165,5 +170,5 @@ def refusal(failure: up.Failure, words: str) -> errors.ConnectError:
     if failure.code in _REFUSED_KEY:
         return errors.AuthenticationError(words)
     if failure.code in _REFUSED_RATE:
-        return errors.RateLimitedError(words)
+        return errors.RateLimitedError(words, code=failure.code)
     return errors.SessionRefusedError(words, code=failure.code)

@@ -136,6 +136,13 @@ class Outbox:
             self._let_go()
             return taken
 
+    def take_back(self) -> list[Outgoing]:
+        """Take what has not been sent, and close: for a connection that is lost, or left."""
+        with self._ready:
+            left = [*self._urgent, *self._normal]
+            self.close(drop=True)
+            return left
+
     def close(self, *, drop: bool = False) -> None:
         """Take no more messages; with `drop`, forget those that wait. Idempotent."""
         with self._ready:

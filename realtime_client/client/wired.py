@@ -21,7 +21,6 @@ from realtime_client.errors import (
     RealtimeError,
     SessionRefusedError,
     TimeLimitError,
-    UsageError,
 )
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
@@ -57,16 +56,18 @@ class WiredSession(Session):
         recorder: RecorderProtocol | None = None,
         heard_ms: HeardMs | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        keep_audio_s: float = 0.0,
     ) -> None:
         super().__init__(limits or Limits(), clock, recorder)
         self.endpoint = endpoint
         self.ending: Ending | None = None  # how the server, or the network, ended it; None when it ended as asked
         self._asked_for = None if session is None else session.to_wire()  # all settings so far, in the wire's words
         waits: dict[str, Any] = {"answer_s": self.limits.answer_timeout_s, "now_s": clock.monotonic}
+        waits["keep_audio_s"] = keep_audio_s
         self._conversation = Conversation(heard_ms=heard_ms, **waits) if heard_ms else Conversation(**waits)
         self.traffic, self.round_trip = Traffic(), RoundTrip()
         self._connection = self._connect_to(endpoint)
-        self._other: Connection | None = None  # while it is replaced: the one that comes, then the one that was left
+        self._other: Connection | None = None  # one that was left, and is not over yet
         self._event_observers: tuple[EventObserver, ...] = ()
         self._said = LastWords()
 
@@ -87,7 +88,6 @@ class WiredSession(Session):
         greeted = False
         try:
             for update in updates.until(deadline):
-                self._check_awaited()
                 if isinstance(update, up.SessionStarted):
                     greeted = True
                     if self._asked_for is None:
@@ -108,66 +108,6 @@ class WiredSession(Session):
         if self._state == "opening" and self.error is None:
             raise SessionRefusedError(f"{where} ended the session before it began")
         raise self.error or ClosedError("closed while connecting")
-
-    def _check_awaited(self) -> None:
-        """Refuse to wait for a greeting that will not come. Errors: RealtimeError."""
-
-    def reconnect(self, endpoint: Endpoint | None = None) -> None:
-        """Leave the server for a new connection, to another endpoint or to the same one; the session goes on.
-
-        Observers, readers and the recording stay. The new server gets the session's settings and knows nothing of what
-        was said before. An answer that runs is over (`ResponseDone`, `incomplete`), what was asked for is cancelled.
-        A `Notice` says where the session goes on, between what was said here and there.
-        Errors: as those of `open`. When no new connection can be opened, all stays as it is.
-        """
-        check_kind(endpoint, Endpoint | None, "where to connect to (realtime_client.Endpoint)")
-        if self.owns(threading.current_thread()):
-            raise UsageError("reconnect() waits for threads of the session: call it from another one")
-        with self._hub.lock:
-            self._check_open()
-            if self._other is not None:
-                raise UsageError("a reconnect() is under way already")
-            new = self._other = self._connect_to(endpoint or self._connection.endpoint)
-        try:
-            new.open()
-            deadline = Deadline(self.limits.open_timeout_s or None, self._clock)
-            with self.updates() as updates:
-                moved = self._move_to(new)
-                for update in updates.until(deadline):
-                    if update is moved:
-                        break  # what comes from here on is about the new server
-                self._greet(updates, deadline)
-        except BaseException as error:
-            if self._connection is new:
-                self._stranded(error)
-            new.abort()
-            raise
-        finally:
-            self._other.join(*self._close_deadlines())
-            self._other = None
-
-    def _check_may_move(self) -> None:
-        """Refuse to go on with another connection; under the lock. Errors: those of a call when the session is over."""
-        self._check_open()
-
-    def _stranded(self, error: BaseException) -> None:
-        """The old connection is given up, and the new one is no good: the session ends."""
-        self._hub.fail(error)
-
-    def _move_to(self, new: Connection) -> up.Notice:
-        """Go on with this connection; the old one is closing. Returns what tells of it."""
-        moved = up.Notice(message=f"the session goes on with {new.endpoint.label}")
-        now = self._clock.monotonic()
-        with self._hub.lock:
-            self._check_may_move()
-            old = self._other = self._connection
-            self._connection, self.endpoint = new, new.endpoint
-            happened = [*self._conversation.moved(), moved]
-            self._hub.publish(happened, now)
-        old.close()
-        new.begin()
-        self._hub.tell_directly(happened, now)
-        return moved
 
     def _close_deadlines(self) -> tuple[Deadline, Deadline]:
         """By when a connection must have ended in order, and by when at all."""
@@ -255,9 +195,10 @@ class WiredSession(Session):
         """
         self._check_open()
         if not urgent:
-            self._connection.wait_for_room()
+            self._wait_for_room()
         with self._hub.lock:
-            self._connection.outbox.check_room()
+            if not self._conversation.away:
+                self._connection.outbox.check_room()
             result, happened = action()
             self._flush()
             now = self._clock.monotonic()
@@ -266,6 +207,16 @@ class WiredSession(Session):
         if not (urgent or self.owns(threading.current_thread())):
             self._hub.wait_for_room()
         return result
+
+    def _wait_for_room(self) -> None:
+        """Wait until a message can be sent; while there is no connection, what is decided waits for the next one."""
+        connection = self._connection
+        try:
+            if not self._conversation.away:
+                connection.wait_for_room()
+        except ClosedError:
+            if not (self._conversation.away or connection is not self._connection):
+                raise
 
     def _do(self, action: Callable[[], object]) -> None:
         """Act on a decision that has nothing to report."""
@@ -307,6 +258,7 @@ class WiredSession(Session):
                 return  # another one has taken its place
             meant = [*map(conversation.receive, decoded)]
             happened = meant[0] if len(meant) == 1 else [*itertools.chain.from_iterable(meant)]
+            self._note_activity(happened)
             traffic.frames_in += len(frames)
             traffic.bytes_in += size
             if self._said.something or not _TROUBLE.isdisjoint(map(type, decoded)):
@@ -315,12 +267,18 @@ class WiredSession(Session):
                 self._flush()
             record = functools.partial(received, decoded, frames, meant) if hub.records else None
             crowded = hub.publish(happened, at_s, record, size)
-        for tell in self._event_observers:
-            for event in decoded:
-                tell(codec.wire_type(event), at_s)
+        self._tell_events(decoded, at_s)
         hub.tell_directly(happened, at_s)
         if crowded:
             hub.wait_for_room()
+
+    def _tell_events(self, events: Sequence[Any], at_s: float) -> None:
+        for tell in self._event_observers:
+            for event in events:
+                tell(codec.wire_type(event), at_s)
+
+    def _note_activity(self, happened: Sequence[up.Update]) -> None:
+        """Take note of what a server's messages mean; under the lock."""
 
     def _note_trouble(self, events: Sequence[AnyEvent], meant: Sequence[Sequence[up.Update]]) -> None:
         """Count what was no good, and keep the words that may tell why the server ends the session."""
@@ -379,13 +337,15 @@ class WiredSession(Session):
             with self._hub.lock:
                 self._hub.turns.asked(self._clock.monotonic())
 
-    def on_left(self, events: Sequence[ev.ClientEvent], frames: Sequence[bytes]) -> None:
+    def on_left(self, connection: Connection, events: Sequence[ev.ClientEvent], frames: Sequence[bytes]) -> None:
         """Time requests from here, and give the recorder what was sent."""
         hub = self._hub
         asks = any(type(event) in _ASKING for event in events)
         now = self._clock.monotonic()
         quietly = all(type(event) is ev.InputAudioBufferAppend for event in events)
         with hub.lock:
+            if connection.taken_back:
+                return  # they count as not sent
             if asks:
                 for event in events:
                     self._conversation.left(event)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from realtime_client import updates as up
-from realtime_client.history import Entry, History
+from realtime_client.history import Entry, History, Result
 
 from . import events as ev
 from . import translate
@@ -321,6 +321,7 @@ class Conversation:
         if msgspec.structs.replace(self.facts, expires_at=facts.expires_at) != facts:
             happened.append(up.SessionChanged(facts=self.facts, settings=self.settings))
         told = self._recovering.restored(by.names, by.known, self.entries(), self._input)
+        happened += self._confirm(told.sent_late)
         self.commands[:] = told.commands
         self.requests.restored()
         restored = up.Restored(
@@ -338,6 +339,17 @@ class Conversation:
             session_id=by.session_id,
         )
         return [*happened, restored]
+
+    def _confirm(self, own: Sequence[str]) -> list[up.Update]:
+        """Items that the old session had not confirmed are told with the rest: they are complete."""
+        done: list[up.Update] = []
+        for item_id in own:
+            entry = self.history.get(item_id)
+            if entry is not None and self._own_items.pop(item_id, item_id) is None:
+                kind = "function_call_output" if entry.role == "tool" else "message"
+                text = entry.said or "".join(part.output for part in entry.parts if isinstance(part, Result))
+                done.append(up.ItemDone(item_id=item_id, role=entry.role, item_type=kind, text=text))
+        return done
 
     def begin_with(self, entries: Sequence[Entry], *, most_tokens: int) -> None:
         """Go on with a conversation that was held before: tell the session of it."""

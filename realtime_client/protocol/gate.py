@@ -121,6 +121,11 @@ class ResponseGate:
         """Requests that have not left yet."""
         return len(self._waiting)
 
+    @property
+    def waiting_names(self) -> list[str]:
+        """What they are called, the next one first."""
+        return [each.name for each in self._waiting]
+
     def submit(self, event: ResponseCreate) -> bool:
         """Queue a request; event.event_id must be set. False when the queue is full and it was not taken."""
         if len(self._waiting) >= self._limit:
@@ -203,6 +208,7 @@ class ResponseGate:
         self.not_running()
         self._ended.clear()
         self.assumed = None
+        self.held = False
 
     def lost(self, new_id: Callable[[], str], *, again: bool) -> Lost:
         """The connection is gone, and another one will come: what is wanted waits for it, what was under way is over.

@@ -62,12 +62,20 @@ class StopEvent(threading.Event):
     def __init__(self) -> None:
         super().__init__()
         self._wakes: tuple[threading.Event, ...] = ()
+        self._changing = threading.Lock()
 
-    def wakes(self, event: threading.Event) -> None:
-        """Set this event, too, when the end is asked for; at once if it has been."""
-        self._wakes = (*self._wakes[-7:], event)
+    def wakes(self, event: threading.Event) -> Callable[[], None]:
+        """Set this event, too, when the end is asked for; at once if it has been. Returns what ends that."""
+        with self._changing:
+            self._wakes = (*self._wakes, event)
         if self.is_set():
             event.set()
+
+        def forget() -> None:
+            with self._changing:
+                self._wakes = tuple(each for each in self._wakes if each is not event)
+
+        return forget
 
     def set(self) -> None:
         """Ask for the end."""

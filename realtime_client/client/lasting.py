@@ -1,0 +1,441 @@
+"""A session that outlives its connections: one that is lost is replaced, one that is about to expire is left in time.
+
+    receive          notices the loss, decides under the lock what it means, and starts
+    realtime-restore tries again, tells a new session what was said, and lets it take the old one's place
+    keep-alive       starts the same thread when the server's time limit comes near
+
+The new connection is made ready beside the conversation, which goes on meanwhile, with the old server or with none.
+Then, in one critical section, it takes the place: what was said since is sent to it, and the sound that is in no item.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import secrets
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from realtime_client import updates as up
+from realtime_client.deadline import Deadline
+from realtime_client.errors import ClosedError, ConnectionLostError, QueueFullError, RealtimeError, UsageError
+from realtime_client.history import Entry
+from realtime_client.protocol import codec
+from realtime_client.protocol import events as ev
+from realtime_client.session.arguments import check_fields, check_kind
+from realtime_client.session.limits import NO_RECOVERY, Recovery
+from realtime_client.session.observers import RecorderProtocol
+from realtime_client.session.threads import Worker
+
+from .backoff import Backoff, is_fatal
+from .candidate import Candidate
+from .connection import Connection
+from .endings import Ending, LastWords, Moment
+from .endpoint import Endpoint
+from .recorded import received
+from .wired import WiredSession
+
+_LIVED_S = 10.0  # a session that has lasted so long was no mere handshake
+_LEAD_S = 120.0  # before the end of a session, its successor is made
+_LEAD_SHARE = 0.1  # or so much of its life, where that is shorter
+_LAST_SHARE = 0.1  # of the lead: then it moves even while somebody speaks
+_QUIET_S = 0.05  # between two looks whether it is quiet
+_AGAIN_S = 5.0  # after a failed attempt to move in time
+_ACTIVITY = (up.SpeechStarted, up.InputCommitted, up.ResponseStarted, up.UserTranscript)
+
+
+class _UnderWayError(UsageError):
+    """Somebody else is about to replace the connection."""
+
+
+class LastingSession(WiredSession):
+    """What a `RealtimeClient` does about its connections.
+
+    recovery: for how long a lost one is tried again, and what the next session is told; None: one connection, and no
+    other. told: a conversation that was held before, and goes on here.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, recovery: Recovery | None = None, told: Sequence[Entry] = (), **more: Any
+    ) -> None:
+        check_fields(recovery or NO_RECOVERY, Recovery, "what happens after a loss (realtime_client.Recovery)")
+        self._recovery = recovery or NO_RECOVERY
+        keeps = self._recovery.reconnect_s > 0 or self._recovery.rollover_s > 0
+        super().__init__(endpoint, keep_audio_s=self._recovery.keep_audio_s if keeps else 0.0, **more)
+        self._keeps_audio = keeps and self._recovery.keep_audio_s > 0
+        self._told = tuple(told)
+        self._candidate: Candidate | None = None
+        self._restorers: tuple[Worker, ...] = ()
+        self._rolling = False
+        self._backoff: Backoff | None = None
+        self._left_s = 0.0  # when there was a connection last
+        self._since_s = self._clock.monotonic()  # when this one took its place
+        self._active = False  # somebody has said something over it
+        self._roll_at_s: float | None = None
+        self._lead_s = _LEAD_S
+        self._lost_error: RealtimeError | None = None
+        self._why = ""
+        self._present = threading.Event()  # there is a connection
+        self._nudge = threading.Event()  # do not wait for the next try
+        self._present.set()
+        self.stop.wakes(self._present)
+        self.stop.wakes(self._nudge)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self, deadline: Deadline) -> None:
+        super()._begin(deadline)
+        if self._told:
+            most = self._recovery.restore_tokens
+            self._do(lambda: self._conversation.begin_with(self._told, most_tokens=most))
+        self._settle_in()
+
+    def _settle_in(self) -> None:
+        """A session begins: note when, and when it has to be left."""
+        now = self._since_s = self._clock.monotonic()
+        self._active = False
+        expires_at = self._conversation.facts.expires_at
+        lasts_s = self._recovery.rollover_s if expires_at is None else expires_at - self._clock.wall()
+        wanted = self._recovery.rollover_s > 0 and lasts_s > 0
+        self._lead_s = min(_LEAD_S, lasts_s * _LEAD_SHARE)
+        self._roll_at_s = now + lasts_s - self._lead_s if wanted else None
+        self._connection.wake.set()
+
+    def _end(self) -> None:
+        self._nudge.set()
+        with self._hub.lock:
+            candidate = self._candidate
+        if candidate is not None:
+            candidate.connection.abort()
+        super()._end()
+        deadline = self._close_deadlines()[1]
+        for worker in self._restorers:
+            if worker.thread is not threading.current_thread():
+                worker.thread.join(deadline.remaining_s())
+
+    def _threads(self) -> list[threading.Thread]:
+        candidate = self._candidate
+        more = [] if candidate is None else candidate.connection.threads()
+        return [*super()._threads(), *more, *(worker.thread for worker in self._restorers if worker.thread.ident)]
+
+    def _failure(self) -> BaseException | None:
+        return super()._failure() or next((each.error for each in self._restorers if each.error is not None), None)
+
+    @property
+    def away(self) -> bool:
+        """Whether the connection is lost, and another one is tried."""
+        return self._conversation.away
+
+    # --- another connection takes the place ---------------------------------------------------------------------------
+
+    def reconnect(self, endpoint: Endpoint | None = None) -> None:
+        """Leave the server for a new connection, to another endpoint or to the same one; the session goes on.
+
+        Observers, readers and the recording stay. The new session gets the settings and is told what was said; an
+        answer that runs is over (`ResponseDone`, `incomplete`) and asked for again. `Restored` says what became of it.
+        While the connection is lost, the next attempt is made at once, and this does not wait for it.
+        Errors: as those of `open`. When no new connection can be opened, all stays as it is.
+        """
+        check_kind(endpoint, Endpoint | None, "where to connect to (realtime_client.Endpoint)")
+        if self.owns(threading.current_thread()):
+            raise UsageError("reconnect() waits for threads of the session: call it from another one")
+        with self._hub.lock:
+            self._check_open()
+            if self.away:
+                self.endpoint = endpoint or self.endpoint
+                self._nudge.set()
+                return
+        self._switch(self._prepare(endpoint or self.endpoint), "asked")
+
+    def _check_may_move(self) -> None:
+        """Refuse to go on with another connection; under the lock. Errors: those of a call when the session is over."""
+        self._check_open()
+
+    def _prepare(self, endpoint: Endpoint) -> Candidate:
+        """Return a new connection whose session knows what was said until now. Errors: as those of `open`."""
+        deadline = Deadline(self.limits.open_timeout_s or None, self._clock)
+        with self._hub.lock:
+            self._check_may_move()
+            if self._candidate is not None:
+                raise _UnderWayError("a reconnect() is under way already")
+            restoration = self._conversation.restoration(self._asked_for, most_tokens=self._recovery.restore_tokens)
+            candidate = self._candidate = Candidate(self._connect_to(endpoint), restoration)
+        try:
+            candidate.connection.open()
+            candidate.connection.begin()
+            candidate.wait(deadline, self._clock, self.stop, self._hub.lock, self.limits)
+        except BaseException:
+            self._drop(candidate)
+            raise
+        return candidate
+
+    def _drop(self, candidate: Candidate) -> None:
+        """It is no good, or not wanted."""
+        candidate.connection.abort()
+        candidate.connection.join(*self._close_deadlines())
+        with self._hub.lock:
+            if self._candidate is candidate:
+                self._candidate = None
+
+    def _switch(self, candidate: Candidate, reason: str) -> None:
+        """Let a connection take the place of the present one. Errors: RealtimeError when it is no good any more."""
+        try:
+            self._take_over(candidate, reason)
+        except BaseException:
+            self._drop(candidate)
+            raise
+
+    def _take_over(self, candidate: Candidate, reason: str) -> None:
+        conversation, hub = self._conversation, self._hub
+        now = self._clock.monotonic()
+        with hub.lock:
+            self._check_may_move()
+            if candidate.error is not None:
+                raise candidate.error
+            away = conversation.away
+            happened = [] if away else conversation.lost()
+            old, unsent = self._connection, self._connection.take_back()
+            self._keep_record(unsent, now)
+            self._connection, self._candidate, self.endpoint = candidate.connection, None, candidate.connection.endpoint
+            self._other, self._said, self.ending = old, LastWords(), None
+            away_ms = round((now - self._left_s) * 1000) if away else 0
+            reason = "lost" if away else reason
+            happened += conversation.restored(candidate.restoration, reason=reason, away_ms=away_ms, where=self.where)
+            self._flush()
+            hub.publish(happened, now)
+            self._settle_in()
+        self._present.set()
+        old.close()
+        hub.tell_directly(happened, now)
+        old.join(*self._close_deadlines())
+        with hub.lock:
+            if self._other is old:
+                self._other = None
+
+    def _keep_record(self, unsent: Sequence[ev.ClientEvent], now: float) -> None:
+        """Record sound that was to be sent and was not: it will be, as something that is recorded already."""
+        audio = b"".join(event.audio for event in unsent if type(event) is ev.InputAudioBufferAppend)
+        if audio and self._hub.records:
+            self._hub.publish((), now, functools.partial(_kept, audio), len(audio))
+
+    # --- losing it ----------------------------------------------------------------------------------------------------
+
+    def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
+        hub, now = self._hub, self._clock.monotonic()
+        with hub.lock:
+            candidate = self._candidate
+            if candidate is not None and connection is candidate.connection:
+                candidate.over(code, reason, by_us=by_us)
+                return
+            goes_on = connection is self._connection and self._heals(connection, code, reason, by_us=by_us)
+            if goes_on:
+                happened = self._lose(connection, now)
+        if not goes_on:
+            self._ends(connection, code, reason, by_us=by_us)
+            return
+        hub.tell_directly(happened, now)
+        self._start_restoring(self._restore)
+
+    def _ends(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
+        """No other connection follows."""
+        super().on_end(connection, code, reason, by_us=by_us)
+
+    def _heals(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> bool:
+        """Whether another connection may do better than the one that has ended; then `ending` says how it did."""
+        if self._most_s <= 0 or self.stop.is_set() or self._moment() is Moment.OPENING:
+            return False
+        found = connection.error
+        if found is not None and not isinstance(found, ConnectionLostError):
+            return False  # a fault of ours
+        ending = Ending(code=code, reason=reason, says=self._said.before(()), by_us=by_us)
+        if found is None and not ending.passes:
+            return False
+        error = found or ending.error(self._moment(), connection.endpoint.label)
+        self.ending, self._why = ending, str(error)
+        self._lost_error = error
+        return True
+
+    def _lose(self, connection: Connection, now: float) -> list[up.Update]:
+        """The connection is lost; under the lock. Returns what to tell."""
+        silent_s = connection.silent_s
+        happened = self._conversation.lost(silent_s=silent_s)
+        self._present.clear()
+        self._nudge.clear()
+        self._roll_at_s = None
+        self._left_s = now
+        if self._backoff is None or self._active or now - self._since_s >= _LIVED_S:
+            self._backoff = Backoff(now, self._most_s, random.Random(secrets.randbits(64)))  # noqa: S311 - no secret
+        self._keep_record(connection.take_back(), now)
+        assert self.ending is not None
+        happened.append(up.ConnectionLost(code=self.ending.code, reason=self._why, goes_on=True))
+        self._hub.publish(happened, now)
+        return happened
+
+    @property
+    def _most_s(self) -> float:
+        """For how long a lost connection is tried again."""
+        return self._recovery.reconnect_s
+
+    def _start_restoring(self, task: Any) -> None:
+        worker = Worker("realtime-restore", task, self._hub.fail)
+        with self._hub.lock:
+            if self._rolling and task == self._restore:
+                self._nudge.set()  # whoever is about to move does it now
+                return
+            self._rolling = task == self._roll_over
+            self._restorers = (*(each for each in self._restorers if each.thread.is_alive()), worker)
+            worker.start()
+
+    def _restore(self) -> None:
+        """Try again until it works, or is given up: the thread's whole life."""
+        backoff, retry_after_s = self._backoff, None
+        assert backoff is not None
+        why = self._why
+        while self.away and not self.stop.is_set():
+            now = self._clock.monotonic()
+            wait_s = backoff.next(now, retry_after_s=retry_after_s)
+            if wait_s is None:
+                self._give_up(self._in_vain(why))
+                return
+            self._announce(up.Reconnecting(backoff.attempt, round(wait_s, 3), why, round(backoff.left_s(now), 3)))
+            if wait_s > 0:
+                self._nudge.wait(wait_s)
+            self._nudge.clear()
+            if self.stop.is_set():
+                return
+            try:
+                self._switch(self._prepare(self.endpoint), "lost")
+            except _UnderWayError:
+                continue
+            except RealtimeError as error:
+                if is_fatal(error):
+                    self._give_up(error)
+                    return
+                why, retry_after_s = str(error), getattr(error, "retry_after_s", None)
+
+    def _announce(self, update: up.Update) -> None:
+        now = self._clock.monotonic()
+        with self._hub.lock:
+            self._hub.publish((update,), now)
+        self._hub.tell_directly((update,), now)
+
+    def _in_vain(self, why: str) -> RealtimeError:
+        """The error when all tries have failed."""
+        first = self._lost_error
+        code = 1006 if self.ending is None else self.ending.code
+        tried = f"{first}; tried again for {self._most_s:g} s"
+        return ConnectionLostError(tried if why == str(first) else f"{tried}: {why}", close_code=code)
+
+    def _give_up(self, error: RealtimeError) -> None:
+        """It cannot be had again: the session ends."""
+        if self.stop.is_set():
+            return
+        hub, now = self._hub, self._clock.monotonic()
+        code = 1006 if self.ending is None else self.ending.code
+        with hub.lock:
+            hub.error = hub.error or error
+            happened = (up.ConnectionLost(code=code, reason=str(error)),)
+            hub.publish(happened, now)
+        try:
+            hub.tell_directly(happened, now)
+        finally:
+            self.stop.set()
+            hub.finish(self._how_it_ended())
+
+    # --- leaving it in time -------------------------------------------------------------------------------------------
+
+    def on_due(self) -> float | None:
+        due_s, roll_at_s = super().on_due(), self._roll_at_s
+        if roll_at_s is None or self.stop.is_set():
+            return due_s
+        if self._clock.monotonic() >= roll_at_s:
+            self._roll_at_s = None
+            self._start_restoring(self._roll_over)
+            return due_s
+        return roll_at_s if due_s is None else min(due_s, roll_at_s)
+
+    def _roll_over(self) -> None:
+        """Move to a new session before the old one expires, when it is quiet: the thread's whole life."""
+        last_s = self._clock.monotonic() + self._lead_s * (1 - _LAST_SHARE)
+        try:
+            candidate = self._prepare(self.endpoint)
+            while not (self.away or self._conversation.quiet or self._clock.monotonic() >= last_s):
+                if self.stop.wait(_QUIET_S):
+                    break
+            self._switch(candidate, "rollover")
+        except RealtimeError as error:
+            with self._hub.lock:
+                self._rolling = False
+                again = not self.away
+                if again and not is_fatal(error):
+                    self._roll_at_s = self._clock.monotonic() + min(_AGAIN_S, self._lead_s * _LAST_SHARE)
+                    self._connection.wake.set()
+            if not again:
+                self._restore()
+        else:
+            with self._hub.lock:
+                self._rolling = False
+
+    # --- while there is no connection, or two -------------------------------------------------------------------------
+
+    def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
+        candidate = self._candidate
+        if candidate is None or connection is not candidate.connection:
+            super().on_frames(connection, frames, at_s)
+            return
+        decoded = [*map(codec.decode_server, frames)]
+        with self._hub.lock:
+            current = connection is candidate.connection and candidate is self._candidate
+            if current:
+                candidate.take(decoded)
+                self.traffic.frames_in += len(frames)
+                self.traffic.bytes_in += sum(map(len, frames))
+                record = functools.partial(received, decoded, frames, [()] * len(frames)) if self._hub.records else None
+                self._hub.publish((), at_s, record, sum(map(len, frames)))
+        if not current:  # it has just taken the place
+            super().on_frames(connection, frames, at_s)
+            return
+        self._tell_events(decoded, at_s)
+
+    def _note_activity(self, happened: Sequence[up.Update]) -> None:
+        if not self._active:
+            self._active = any(isinstance(update, _ACTIVITY) for update in happened)
+
+    def _append(self, data: bytes, *, in_step: bool) -> None:
+        """Send audio, or keep it until there is a connection."""
+        connection, hub, conversation = self._connection, self._hub, self._conversation
+        with hub.lock:
+            away = conversation.away
+            conversation.appended(len(data))
+            if self._keeps_audio:
+                conversation.keep(data)
+            if away:
+                self._keep_record([ev.InputAudioBufferAppend(audio=data)], self._clock.monotonic())
+        if away:
+            if in_step and not self.owns(threading.current_thread()):
+                self._present.wait(self.limits.write_timeout_s)  # what comes faster than it is spoken can wait
+            return
+        try:
+            connection.put(ev.InputAudioBufferAppend(audio=data))  # last, so that the send thread finds all of it done
+        except (QueueFullError, ClosedError) as error:
+            with hub.lock:
+                lost = conversation.away or connection is not self._connection
+                if not (lost and isinstance(error, ClosedError)):
+                    conversation.appended(-len(data))
+                    raise
+                self._keep_record([ev.InputAudioBufferAppend(audio=data)], self._clock.monotonic())
+            return
+        if in_step:
+            self._keep_step(connection, len(data) / self.input_format.bytes_per_ms)
+
+    def _keep_step(self, connection: Connection, ms: float) -> None:
+        try:
+            connection.keep_step(ms)
+        except ClosedError:
+            if not (self.away or connection is not self._connection):
+                raise
+
+
+def _kept(audio: bytes, recorder: RecorderProtocol, at_s: float) -> None:
+    recorder.kept(audio, at_s)
