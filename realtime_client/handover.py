@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+_IN_WRITING = "the session goes on in writing: open a new one for a realtime model"
+
+
 class _InWriting(Writing):
     """The calls that text models take, within the session of a client."""
 
@@ -101,16 +104,7 @@ class StandbyClient(RealtimeClient):
         self._present.set()
         self._engine.begin(lambda: happened)
 
-    def on_end(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
-        if self._most_s > 0:
-            super().on_end(connection, code, reason, by_us=by_us)
-        else:
-            self._end_or_hand_over(connection, code, reason, by_us=by_us)
-
     def _ends(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
-        self._end_or_hand_over(connection, code, reason, by_us=by_us)
-
-    def _end_or_hand_over(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
         hub = self._hub
         with hub.lock:
             if self._writing is not None or self.stop.is_set() or connection is not self._connection:
@@ -168,6 +162,8 @@ class StandbyClient(RealtimeClient):
         entries = told.entries()
         conversation.kept.take_over(entries, told.history)
         self._writing = _InWriting(self, self._engine)
+        if self._candidate is not None:
+            self._candidate.refuse(UsageError(_IN_WRITING))
         names = ", ".join(place.name for place in conversation.answers.places)
         happened: list[up.Update] = [up.Notice(message=f"{why}; going on in writing with {names}")]
         if not told.session_id:
@@ -206,7 +202,7 @@ class StandbyClient(RealtimeClient):
 
     def _check_not_in_writing(self) -> None:
         if self._writing is not None:
-            raise UsageError("the session goes on in writing: open a new one for a realtime model")
+            raise UsageError(_IN_WRITING)
 
     # --- facts --------------------------------------------------------------------------------------------------------
 

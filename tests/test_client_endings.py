@@ -106,7 +106,7 @@ def test_say_tells_it_and_ends_with_4(
     code: int, error: tuple[str, str] | None, words: str, moment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ScriptedServer(ends(code, error, moment)) as server:
-        assert main(["say", "hello", "--url", server.url, "--no-record"]) == 4
+        assert main(["say", "hello", "--url", server.url, "--no-record", "--reconnect", "0"]) == 4
     out, err = capsys.readouterr()
     assert words in err.splitlines()[-1]
     assert out == ("Half an ans\n" if moment == "in" else "")

@@ -276,13 +276,16 @@ def test_a_server_that_goes_during_a_reconnect():
 def test_a_new_server_that_never_greets():
     def old(peer: Peer) -> None:
         peer.greet()
+        peer.receive("response.create")
+        peer.answer("Here.")
         peer.read_all()
 
-    with ScriptedServer(old) as first, ScriptedServer(lambda peer: peer.drop()) as second:
+    with ScriptedServer(old) as first, ScriptedServer(lambda peer: peer.websocket.close(1000)) as second:
         with TextServer(answers("Hi.")) as text, standby(first.url, text) as client:
-            with pytest.raises(errors.UsageError, match="in writing"):
+            with pytest.raises(errors.SessionRefusedError):
                 client.reconnect(Endpoint(url=second.url, proxy=None))
-            assert client.ask("Still there?", timeout_s=WAIT_S).text == "Hi."
+            assert client.ask("Still there?", timeout_s=WAIT_S).text == "Here."
+            assert not text.requests
 
 
 def test_text_models_that_stand_by_are_watched():

@@ -350,7 +350,8 @@ def test_another_server_takes_over() -> None:
             assert len(session_threads()) == 4, session_threads()
         read = list(reader)
     assert len(set(ids)) == 3
-    assert [update.session_id for update in ordinary if isinstance(update, up.SessionStarted)] == ids
+    assert [each.session_id for each in ordinary if isinstance(each, up.SessionStarted | up.Restored)] == ids
+    assert [each.told for each in ordinary if isinstance(each, up.Restored)] == [2, 4], "all that was said"
     assert kinds(read) == kinds(ordinary)[-len(read) :]
     assert kinds(ordinary) == kinds(direct)
     assert kinds(ordinary)[-1] == "SessionEnded"
@@ -362,6 +363,14 @@ def test_another_server_takes_over() -> None:
     assert (stats.turn_count, stats.traffic.frames_in) == (3, len(events))
     assert client.error is None
     assert not session_threads()
+
+
+def test_the_new_server_knows_what_was_said() -> None:
+    with LocalServer() as first, LocalServer() as second:
+        with RealtimeClient(endpoint(first), limits=LIMITS) as client:
+            client.ask("My name is Ada.", timeout_s=WAIT_S)
+            client.reconnect(endpoint(second))
+            assert "Ada" in client.ask("What is my name?", timeout_s=WAIT_S).text
 
 
 def greets(peer: Peer) -> None:
@@ -387,7 +396,11 @@ def test_what_runs_is_over_and_late_frames_of_the_old_server_are_ignored() -> No
         peer.greet()
         while (event := peer.receive())["type"] != "input_audio_buffer.clear":
             got.append(event["type"])
-        peer.answer("From the new one.", "resp_2")
+            if event["type"] == "conversation.item.create":
+                peer.send(type="conversation.item.added", event_id="e", item=event["item"])
+            elif event["type"] == "response.create":
+                peer.answer(f"Answer {len(got)}.", f"resp_{len(got)}")
+        peer.answer("From the new one.", "resp_9")
         peer.read_all()
 
     with ScriptedServer(old) as first, ScriptedServer(new) as second:
@@ -406,21 +419,28 @@ def test_what_runs_is_over_and_late_frames_of_the_old_server_are_ignored() -> No
                 old_connection, [b'{"type":"conversation.item.deleted","event_id":"e","item_id":"late"}'], 0.0
             )
             client.on_end(old_connection, 1006, "", by_us=False)
+            told = []
+            while kinds(told).count("ResponseDone") < 3:
+                told.append(next(updates))
             assert not client.answering
             assert client.interrupt(), "it may still be heard"
             answer = client.next_answer(after=client.clear_input, timeout_s=WAIT_S)
             assert answer.text == "From the new one."
             client.close()
-            told = list(updates)
+            told += updates
     done = [update for update in told if isinstance(update, up.ResponseDone)]
-    assert [(each.response_id, each.status) for each in done] == [("resp_1", "incomplete"), ("resp_2", "completed")]
-    cancelled = [each.event_id for each in told if isinstance(each, up.Failure) and each.code == up.REQUEST_CANCELLED]
-    assert cancelled == [waiting]
-    where = [kinds(told).index(kind) for kind in ("ResponseDone", "Notice", "SessionStarted")]
+    assert [each.status for each in done] == ["incomplete", *["completed"] * 3]
+    assert done[0].reason == "connection_lost"
+    asked = [each.request_id for each in told if isinstance(each, up.ResponseStarted)]
+    follows = next(each for each in told if isinstance(each, up.AnswerFollows))
+    restored = next(each for each in told if isinstance(each, up.Restored))
+    assert asked[1:3] == [follows.request_id, waiting], "the one that ran is asked for again, then the one that waited"
+    assert (follows.response_id, restored.asked_again) == ("resp_1", follows.request_id)
+    where = [kinds(told).index(kind) for kind in ("AnswerFollows", "ResponseDone", "Restored")]
     assert where == sorted(where)
     assert "ItemDeleted" not in kinds(told), "the old server's"
     assert "Interrupted" in kinds(told)
-    assert got == [], "the new server knows nothing of the old one's items"
+    assert got == ["response.create"] * 2, "no correction of an item that the new server does not have"
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["of its own accord", "asked"])
@@ -532,23 +552,22 @@ def test_when_no_new_connection_can_be_opened_all_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("script", "kind"),
-    [(refuses, errors.RealtimeError), (lambda peer: peer.read_all(), errors.NotRealtimeError)],
+    [(refuses, errors.SessionRefusedError), (lambda peer: peer.read_all(), errors.NotRealtimeError)],
     ids=["it ends the session at once", "it never greets"],
 )
-def test_a_new_server_that_does_not_take_it_ends_the_session(script: Any, kind: type[Exception]) -> None:
-    """By then the old one has been left: there is nothing to go back to."""
+def test_a_new_server_that_does_not_take_it_leaves_all_as_it_was(script: Any, kind: type[Exception]) -> None:
+    def old(peer: Peer) -> None:
+        peer.greet()
+        peer.receive("response.create")
+        peer.answer("Still here.")
+        peer.read_all()
+
     limits = Limits(open_timeout_s=0.5, close_timeout_s=2, ping_interval_s=0)
-    with ScriptedServer(greets) as first, ScriptedServer(script) as second:
-        client = RealtimeClient(endpoint(first), limits=limits)
-        with client, client.updates(timeout_s=WAIT_S) as updates:
-            with pytest.raises(kind) as caught:
+    with ScriptedServer(old) as first, ScriptedServer(script) as second:
+        with RealtimeClient(endpoint(first), limits=limits) as client:
+            with pytest.raises(kind):
                 client.reconnect(endpoint(second))
-            with pytest.raises(errors.RealtimeError) as told:
-                list(updates)
-            assert client.stop.is_set()
-            assert client.error is not None
-            assert type(told.value) is type(client.error)
-            assert caught.value is not None
+            assert client.ask("Are you there?", timeout_s=WAIT_S).text == "Still here."
     assert not session_threads()
 
 

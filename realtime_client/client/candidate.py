@@ -54,6 +54,11 @@ class Candidate:
         if restoration.ready or self.error is not None:
             self._changed.set()
 
+    def refuse(self, error: RealtimeError) -> None:
+        """It must not take the place any more."""
+        self.error = self.error or error
+        self._changed.set()
+
     def over(self, code: int, reason: str, *, by_us: bool) -> None:
         """Its connection has ended."""
         found = self.connection.error

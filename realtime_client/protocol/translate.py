@@ -206,6 +206,7 @@ def lost_request(request_id: str) -> up.Failure:
         message="the connection was lost before the answer came; ask again",
         code=up.REQUEST_LOST,
         event_id=request_id,
+        raises="ConnectionLostError",
     )
 
 
