@@ -18,7 +18,7 @@ from realtime_client.settings import SPECS, Settings
 from realtime_client.settings.providers import brains
 
 if TYPE_CHECKING:
-    from realtime_client.local import LocalServer
+    from realtime_client.local import Faults, LocalServer
 
 _GRACE_S = 30.0
 
@@ -38,16 +38,49 @@ _GRACE_S = 30.0
     metavar="N",
     help="servers that share the port, a process each; one serves some 100 sessions at a time, and uses one core [1]",
 )
+@click.option(
+    "--faults",
+    multiple=True,
+    metavar="SPEC|FILE.yaml",
+    help="let things go wrong, to test a client: WHAT[:VALUE][,NAME=VALUE][@WHEN...], several with `;`; see above",
+)
 @server_options
-def command(*, settings: Settings, invocation: Invocation, host: str, port: int, beta: bool, processes: int) -> None:
-    """Run the local server; its URL is the one line on standard output. Ctrl-C or SIGTERM ends it.
+def command(
+    *,
+    settings: Settings,
+    invocation: Invocation,
+    host: str,
+    port: int,
+    beta: bool,
+    processes: int,
+    faults: tuple[str, ...],
+) -> None:
+    r"""Run the local server; its URL is the one line on standard output. Ctrl-C or SIGTERM ends it.
 
     Any Realtime client can use it, for example with `realtime chat --url URL`. With --brain a text model answers: it
     gets a voice, and the client's tools. Its address and key come from the variables of its provider.
+
+    \b
+    WHAT goes wrong, with --faults:
+      close[:CODE][,reason=TEXT]  rst  eof  expire  error:CODE[,message=TEXT]
+      half-open  stall-reads  no-pongs  late-pongs:SECONDS           [,for=SECONDS]
+      delay:SECONDS[,jitter=SECONDS]  bandwidth:BYTES  drip:BYTES[,every=SECONDS]
+      drop  duplicate  reorder  split:BYTES  corrupt[:json|utf8|surrogate]
+      refuse[:STATUS][,HEADER=VALUE]  no-answer                      (handshakes)
+    \b
+    @WHEN, all that are given:
+      EVENT[#N|#N-M]  client  server  p=PROBABILITY  3s  sent=BYTES  received=BYTES
+      connections=N[-M]  times=N               and, on its own, seed=N for chance
+    \b
+    realtime serve --faults 'close:1011@response.output_audio.delta#5@times=1'
+    realtime serve --faults 'refuse:503,retry-after=2@connections=1-3; rst@30s'
     """
     from realtime_client.local.processes import Servers
     from realtime_client.local.server_process import brain_values
 
+    if faults and processes > 1:
+        raise UsageError("--faults counts connections, which one server alone can do: leave out --processes")
+    wrong = _faults(faults)
     brain = brain_values(settings)
     token = _token(settings)
     ended = threading.Event()
@@ -74,7 +107,7 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
     with (
         logging_as_set(settings),
         interruption(_GRACE_S, fine) as state,
-        several() if processes > 1 else _server(settings, host, port, token=token, beta=beta) as server,
+        several() if processes > 1 else _server(settings, host, port, token=token, beta=beta, faults=wrong) as server,
     ):
         state.handle(on_signal)
         if not server.loopback:
@@ -82,18 +115,37 @@ def command(*, settings: Settings, invocation: Invocation, host: str, port: int,
             notice(invocation, f"warning: other machines can reach {host}, and so can anyone there {who}")
         if brain is not None:
             notice(invocation, f"answers are made by {', or '.join(f'{p.name} at {p.host}' for p in brains(settings))}")
+        if wrong is not None:
+            notice(invocation, _about(wrong))
         click.echo(server.url)
         ended.wait()
 
 
-def _server(settings: Settings, host: str, port: int, *, token: str | None, beta: bool) -> LocalServer:
+def _faults(given: tuple[str, ...]) -> Faults | None:
+    """Return what is to go wrong; None for nothing. Errors: UsageError."""
+    if not given:
+        return None
+    from realtime_client.local.faults import read_faults
+
+    return read_faults(given).seeded()
+
+
+def _about(faults: Faults) -> str:
+    number = len(faults.faults)
+    by_chance = f", by chance with seed={faults.seed}" if faults.random else ""
+    return f"{number} {'fault' if number == 1 else 'faults'} on demand{by_chance}; -v tells of each"
+
+
+def _server(
+    settings: Settings, host: str, port: int, *, token: str | None, beta: bool, faults: Faults | None
+) -> LocalServer:
     from realtime_client.local import LocalServer, Parts
 
     if not settings.brain:
-        return LocalServer(host, port, token, beta=beta)
+        return LocalServer(host, port, token, beta=beta, faults=faults)
     from realtime_client.local.text_brain import TextBrain
 
-    return LocalServer(host, port, token, beta=beta, parts=Parts(brain=TextBrain.of(settings)))
+    return LocalServer(host, port, token, beta=beta, faults=faults, parts=Parts(brain=TextBrain.of(settings)))
 
 
 def _token(settings: Settings) -> str | None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from .brain import Brain, BrainError, BrainTurn, CallTool, CutShort, Say, Spent, Utterance
     from .ear import Ear
+    from .faults.fault import Fault
+    from .faults.spec import Faults, faults_of_file, parse_faults
     from .parts import Parts
     from .server import LocalServer
     from .text_brain import TextBrain
@@ -32,6 +34,8 @@ _WHERE = {
     "CallTool": "brain",
     "CutShort": "brain",
     "Ear": "ear",
+    "Fault": "faults.fault",
+    "Faults": "faults.spec",
     "LocalServer": "server",
     "Parts": "parts",
     "Say": "brain",
@@ -44,6 +48,8 @@ _WHERE = {
     "Utterance": "brain",
     "Voice": "voice",
     "VoiceDetector": "vad",
+    "faults_of_file": "faults.spec",
+    "parse_faults": "faults.spec",
 }
 
 __all__ = [
@@ -53,6 +59,8 @@ __all__ = [
     "CallTool",
     "CutShort",
     "Ear",
+    "Fault",
+    "Faults",
     "LocalServer",
     "Parts",
     "Say",
@@ -65,6 +73,8 @@ __all__ = [
     "Utterance",
     "Voice",
     "VoiceDetector",
+    "faults_of_file",
+    "parse_faults",
 ]
 
 

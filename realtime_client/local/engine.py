@@ -45,6 +45,12 @@ _LONG = 2**20
 _MOST_NODES = 200_000
 _LISTS_END = (ev.McpListToolsCompleted, ev.McpListToolsFailed)
 TOO_MANY = ev.MalformedEvent(type="", error=f"it has more than {_MOST_NODES} objects and arrays")
+_EXPIRY = "Your session hit the maximum duration of 60 minutes."
+EXPIRED = ev.Error(
+    event_id="event_expired",
+    error=ev.ErrorDetail(type="invalid_request_error", code="session_expired", message=_EXPIRY),
+)
+AFTER_EXPIRY = Ended(code=1001, reason=_EXPIRY)
 
 
 def _has_too_many(frame: bytes) -> bool:
@@ -206,10 +212,8 @@ class Engine:
             self._begin(response_id)
 
     def _expire(self) -> Ended:
-        reason = "Your session hit the maximum duration of 60 minutes."
-        detail = ev.ErrorDetail(type="invalid_request_error", code="session_expired", message=reason)
-        self._send(ev.Error(event_id="event_expired", error=detail))
-        return Ended(code=1001, reason=reason)
+        self._send(EXPIRED)
+        return AFTER_EXPIRY
 
     # --- what the conversation asks for -------------------------------------------------------------------------------
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from realtime_client.client.stream import Stream
 
+    from .faults import Faults
+    from .faults.door import FaultyDoor
+    from .faults.plan import Plan
     from .wire import Connection, Listener
 
 _log = logging.getLogger(__name__)
@@ -49,7 +52,8 @@ class LocalServer:
     parts: brain, ear, voice and speech model. pace: how much faster than real time answers come after their first two
     seconds (0: as fast as possible). max_sessions: beyond it HTTP 503. session_s: how long one session may last.
     shared_port: other processes of this user may listen on it, too, and the system shares out the clients; keys_in: the
-    folder in which they share ephemeral keys. A context manager; `start` and `close` do the same by hand.
+    folder in which they share ephemeral keys. faults: what is to go wrong, and when, as `parse_faults` takes it. A
+    context manager; `start` and `close` do the same by hand.
 
     MCP servers of a session are asked by a server on loopback alone: another one would lend its own network to whoever
     reaches it.
@@ -70,6 +74,7 @@ class LocalServer:
         limits: ServerLimits | None = None,
         shared_port: bool = False,
         keys_in: str | None = None,
+        faults: Faults | str | None = None,
     ) -> None:
         if token is not None and not token.strip():
             raise UsageError("the token is empty: give one, or none at all")
@@ -89,6 +94,7 @@ class LocalServer:
         self._limits = limits or ServerLimits()
         self._ears = EarPool(self._parts.ear)
         self._helpers = Helpers()
+        self._door = _faulty_door(faults, clock)
         self._lock = threading.Lock()
         self._live: dict[threading.Thread, Stream] = {}
         self._sessions: set[Connection] = set()
@@ -127,6 +133,11 @@ class LocalServer:
         with self._lock:
             return len(self._sessions)
 
+    @property
+    def struck(self) -> tuple[int, ...]:
+        """How often each of its faults has struck, in their order."""
+        return self._door.book.struck if self._door is not None else ()
+
     def start(self) -> None:
         """Listen, and accept clients in the background. Errors: UsageError when the address cannot be used."""
         from . import wire
@@ -151,6 +162,8 @@ class LocalServer:
         deadline = Deadline(deadline_s, self._clock)
         self._listener.close()
         self._accept.join(deadline.remaining_s())
+        if self._door is not None:
+            self._door.close()
         for connection in sessions:
             connection.inbox.end(Ended(code=1001, reason="The server is closing."))
         patience = Deadline(deadline_s * 0.6, self._clock)
@@ -196,7 +209,7 @@ class LocalServer:
         """Give a client a thread of its own, known to `close`."""
         from realtime_client.client.stream import Stream
 
-        stream = Stream(sock)
+        stream = Stream(sock) if self._door is None else self._door.stream(sock)
         thread = threading.Thread(target=self._serve, args=(stream,), name="realtime-serve-session", daemon=True)
         if not self._lobby.enter(stream):
             stream.close()
@@ -247,17 +260,26 @@ class LocalServer:
         request = read_request(stream, deadline)
         if request is None:
             return None
-        told = request if isinstance(request, Refused) else self._answer(stream, request, deadline)
+        told = request if isinstance(request, Refused) else self._admit(stream, request, deadline)
         if isinstance(told, Refused):
             told = told.answer()
-        if not isinstance(told, Answer):
+        if told is None or not isinstance(told, Answer):
             return told
         method = request.method if isinstance(request, Request) else ""
         stream.write_all(told.encode(method), deadline)
         return None
 
-    def _answer(self, stream: Stream, request: Request, deadline: Deadline) -> Connection | Answer | Refused:
-        """Do what a request asks for."""
+    def _admit(self, stream: Stream, request: Request, deadline: Deadline) -> Connection | Answer | Refused | None:
+        """Do what a request asks for, unless a fault of this server is that it does not; None for no answer."""
+        plan = self._door.admit(request) if self._door is not None else None
+        if self._door is not None and plan is not None and (told := self._door.refuse(stream, plan)):
+            return told if isinstance(told, Refused) else None
+        return self._answer(stream, request, deadline, plan)
+
+    def _answer(
+        self, stream: Stream, request: Request, deadline: Deadline, plan: Plan | None
+    ) -> Connection | Answer | Refused:
+        """Do what a request asks for. plan: what is to go wrong with its connection."""
         from . import wire
 
         verdict = self._gate.check(request)
@@ -270,6 +292,8 @@ class LocalServer:
         if self._closing.is_set() or self.sessions >= self._max_sessions:
             return Refused(status=503, code="server_busy", message="Too many sessions; try again later.")
         self._lobby.heard(stream)
+        if self._door is not None and plan is not None:
+            return self._door.shake_hands(stream, request, verdict, deadline, plan)
         return wire.shake_hands(stream, request, verdict, deadline)
 
     def _handle(self, connection: Connection) -> None:
@@ -294,6 +318,7 @@ class LocalServer:
 
     def _engine(self, connection: Connection) -> Engine:
         admitted = connection.admitted
+        session_s = self._session_s if connection.session_s is None else connection.session_s
 
         def send(event: ev.ServerEvent) -> None:
             connection.send(encode(event))
@@ -306,7 +331,7 @@ class LocalServer:
             kind=admitted.kind,
             model=admitted.model,
             start=admitted.session,
-            expires_at=int(self._clock.wall() + self._session_s),
+            expires_at=int(self._clock.wall() + session_s),
             limits=self._limits,
         )
 
@@ -323,9 +348,18 @@ class LocalServer:
             remote_tools=self.loopback,
             clock=self._clock,
             pace=self._pace,
-            expires_at_s=self._clock.monotonic() + self._session_s,
+            expires_at_s=self._clock.monotonic() + session_s,
             translate=from_beta if admitted.beta else None,
         )
+
+
+def _faulty_door(faults: Faults | str | None, clock: Clock) -> FaultyDoor | None:
+    """Return what makes connections faulty; None where nothing is to go wrong. Errors: UsageError."""
+    if faults is None:
+        return None
+    from .faults.door import FaultyDoor  # only who asks for faults pays for them
+
+    return FaultyDoor(faults, clock)
 
 
 def _describe(threads: list[threading.Thread]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from websockets.http11 import Request as Handshake
@@ -59,10 +59,15 @@ class Listener:
 
 
 class Connection:
-    """A client that was let in. Its messages go into `inbox` from the receive thread."""
+    """A client that was let in. Its messages go into `inbox` from the receive thread.
 
-    def __init__(self, stream: Stream, framing: Framing, admitted: Admitted) -> None:
-        self.inbox = Inbox()
+    session_s: how long its session may last; None for as long as any.
+    """
+
+    session_s: float | None = None
+
+    def __init__(self, stream: Stream, framing: Framing, admitted: Admitted, inbox: Inbox | None = None) -> None:
+        self.inbox = inbox or Inbox()
         self.admitted = admitted
         self._wire = Wire(
             stream,
@@ -101,9 +106,25 @@ class Connection:
         self.inbox.end(Ended(), drain=True)
 
 
-def shake_hands(stream: Stream, request: Request, admitted: Admitted, deadline: Deadline) -> Connection | Refused:
-    """Answer a client that was let in, if what it sent is a handshake (RFC 6455, section 4.2). Errors: OSError."""
-    framing = ServerFraming(ServerProtocol(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_log))
+def new_protocol(kind: type[ServerProtocol] = ServerProtocol) -> ServerProtocol:
+    """Return the rules of a connection."""
+    return kind(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_log)
+
+
+def shake_hands(
+    stream: Stream,
+    request: Request,
+    admitted: Admitted,
+    deadline: Deadline,
+    *,
+    framing: ServerFraming | None = None,
+    connect: Callable[[Stream, Framing, Admitted], Connection] = Connection,
+) -> Connection | Refused:
+    """Answer a client that was let in, if what it sent is a handshake (RFC 6455, section 4.2). Errors: OSError.
+
+    framing, connect: what the connection is made of, where it is a special one.
+    """
+    framing = framing or ServerFraming(new_protocol())
     framing.feed(request.raw)
     asked, protocol = framing.opening, framing.protocol
     assert isinstance(protocol, ServerProtocol)
@@ -117,7 +138,7 @@ def shake_hands(stream: Stream, request: Request, admitted: Admitted, deadline: 
     framing.respond(response)
     while framing.outgoing:
         stream.write_all(framing.outgoing.popleft(), deadline)
-    return Connection(stream, framing, admitted)
+    return connect(stream, framing, admitted)
 
 
 def part(stream: Stream) -> None:
