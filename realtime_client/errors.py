@@ -13,6 +13,7 @@
     │   └── SessionRefusedError     the server speaks the protocol and refuses the session
     ├── ConnectionLostError     an open conversation ended against our will
     │   ├── PongMissedError         the keep-alive got no answer in time
+    │   ├── NetworkGoneError        nothing that was sent was acknowledged in time
     │   ├── SessionEndedError       the server ended it for a reason that a new session would meet again
     │   └── SessionExpiredError     the server's maximum session time is over
     ├── TimeLimitError          something was not there in time; a TimeoutError, too
@@ -126,6 +127,10 @@ class ConnectionLostError(RealtimeError):
 
 class PongMissedError(ConnectionLostError):
     """The keep-alive ping got no answer in time."""
+
+
+class NetworkGoneError(ConnectionLostError):
+    """Nothing that was sent was acknowledged in time: no system is there any more, or no way to it."""
 
 
 class SessionEndedError(ConnectionLostError):

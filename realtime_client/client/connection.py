@@ -3,8 +3,8 @@
 connect      opens it, so that whoever waits for it can be told to stop waiting
 receive      reads, and hands over what arrived together
 send         takes the outbox; the only one that writes; sends the close frame last
-keep-alive   pings on schedule, notices a missing pong, asks the session what is due; makes sure that the end comes
-about
+keep-alive   pings on schedule, notices that nobody is there any more, asks the session what is due; makes sure that the
+end comes about
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class Connection:
             pong_timeout_s=limits.pong_timeout_s,
             read_timeout_s=limits.read_timeout_s,
             now_s=clock.monotonic(),
+            ack_timeout_s=limits.ack_timeout_s,
+            busy_timeout_s=limits.busy_timeout_s,
             round_trip=owner.round_trip,
         )
         self._attempt = Attempt(endpoint, limits, self)
@@ -237,6 +239,8 @@ class Connection:
         self._owner.on_leaving(events)
         encoded = {id(event): codec.encode(event) for event in events}
         wire.send([item if type(item) is Ping else encoded[id(item)] for item in items if item is not WRITE_OUT])
+        if self._keep_alive.acknowledgements.wrote():
+            self.wake.set()
         frames = list(encoded.values())
         self._traffic.frames_out += len(events)
         self._traffic.bytes_out += sum(map(len, frames))
@@ -254,7 +258,7 @@ class Connection:
             self.wake.clear()
             if self._must_end():
                 break
-            gone = self._keep_alive.step(self._now(), self._ping, stalled_here=owner.is_behind())
+            gone = self._keep_alive.step(self._now(), self._ping, wire.tcp_info, stalled_here=owner.is_behind())
             if gone is not None:
                 self.error = gone
                 wire.abort()

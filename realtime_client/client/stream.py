@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from realtime_client.deadline import NO_DEADLINE, Deadline
 
+from . import tcp_info
 from .arrival import STAMPS, Stamps, stamping
 
 NOW = Deadline(0)
@@ -144,6 +145,10 @@ class Stream:
             return any(select.select(reading, writing, [], left))
         except ValueError:
             return True  # closed
+
+    def tcp_info(self) -> tcp_info.TcpInfo | None:
+        """What the system knows of the connection, at once and without a lock; None where it does not tell."""
+        return tcp_info.read(self._sock)
 
     def end_writing(self) -> None:
         """Tell the peer that nothing more comes."""

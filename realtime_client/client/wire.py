@@ -20,6 +20,7 @@ from .diagnosis import lost
 from .framing import Framing
 from .outbox import Ping
 from .stream import NOW, Stream
+from .tcp_info import TcpInfo
 
 _FIRST_READ = 8192  # what every session holds while it waits
 _NEXT_READ = 65536
@@ -216,6 +217,10 @@ class Wire:
         if went is not None and went.code in _FAULTS and not end.rcvd_then_sent:
             return went.code, went.reason, True
         return (1006, "", False) if came is None else (came.code, came.reason, False)
+
+    def tcp_info(self) -> TcpInfo | None:
+        """What the system knows of the connection; any thread."""
+        return self._stream.tcp_info()
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

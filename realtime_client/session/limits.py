@@ -20,6 +20,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     outbox_queue, outbox_bytes: messages to the send thread, and what they carry; when full, callers wait, then fail.
     updates_queue: updates a reader may lag behind; beyond it the reader gets an error.
     max_frame_bytes: a longer frame ends the connection.
+    ack_timeout_s: how long the server's system may leave unacknowledged what it is sent, where ours tells (Linux); then
+    the network is gone; 0: the pong alone decides.
+    busy_timeout_s: how long a pong may take while the server's system does acknowledge; 0 for no limit.
     """
 
     open_timeout_s: float = 10.0
@@ -35,6 +38,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     outbox_bytes: int = 8 * 2**20
     updates_queue: int = 8192
     max_frame_bytes: int = 64 * 2**20
+    ack_timeout_s: float = 4.0
+    busy_timeout_s: float = 60.0
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):

@@ -93,6 +93,8 @@ class Keywords(TypedDict, total=False):
     outbox_bytes: int | None
     updates_queue: int | None
     max_frame_bytes: int | None
+    ack_timeout_s: float | None
+    busy_timeout_s: float | None
     reconnect_s: float | None
     restore_tokens: int | None
     keep_audio_s: float | None

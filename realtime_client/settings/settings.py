@@ -331,6 +331,8 @@ _LIMIT_HELP = {
     "outbox_bytes": "bytes that may wait to be sent",
     "updates_queue": "updates that may wait for the program",
     "max_frame_bytes": "longest message accepted, in bytes",
+    "ack_timeout_s": "seconds that what was sent may stay unacknowledged (Linux), 0 to go by pings alone",
+    "busy_timeout_s": "seconds to wait for the answer to a ping of a server that acknowledges it, 0 for no limit",
 }
 _RECOVERY_HELP = {
     "reconnect_s": "how long a lost connection is tried again, 0 for not at all",
@@ -376,7 +378,7 @@ CHAT_NAMES = frozenset(ChatLimits.__struct_fields__)
 RECOVERY_NAMES = frozenset(Recovery.__struct_fields__)
 _MAY_BE_ZERO = (
     "retries", "retry_delay_s", "grace_s", "read_timeout_s", "ping_interval_s", "answer_timeout_s", "reconnect_s",
-    "restore_tokens", "keep_audio_s", "rollover_s",
+    "restore_tokens", "keep_audio_s", "rollover_s", "ack_timeout_s", "busy_timeout_s",
 )  # fmt: skip
 
 
