@@ -24,7 +24,6 @@ from realtime_client.client.ahead import Ahead
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.client.keepalive import KeepAlive
 from realtime_client.client.outbox import Outbox, Ping
-from realtime_client.client.tcp_info import TcpInfo
 from realtime_client.deadline import SYSTEM_CLOCK, Deadline
 from realtime_client.protocol.events import (
     ConversationItemCreate,
@@ -76,27 +75,12 @@ def test_deadline() -> None:
 class Pinger:
     """A keep-alive and the pings it sends."""
 
-    def __init__(
-        self, *, interval: float = 10, pong: float = 4, silence: float = 0, ack: float = 4, busy: float = 60
-    ) -> None:
+    def __init__(self, *, interval: float = 10, pong: float = 4, silence: float = 0) -> None:
         self.sent: list[bytes] = []
-        self.looks = 0
-        self.info: TcpInfo | None = None  # a system that tells nothing
-        self.it = KeepAlive(
-            interval_s=interval,
-            pong_timeout_s=pong,
-            read_timeout_s=silence,
-            now_s=0,
-            ack_timeout_s=ack,
-            busy_timeout_s=busy,
-        )
-
-    def look(self) -> TcpInfo | None:
-        self.looks += 1
-        return self.info
+        self.it = KeepAlive(interval_s=interval, pong_timeout_s=pong, read_timeout_s=silence, now_s=0)
 
     def step(self, now_s: float, *, stalled: bool = False) -> errors.ConnectionLostError | None:
-        return self.it.step(now_s, self.sent.append, self.look, stalled_here=stalled)
+        return self.it.step(now_s, self.sent.append, lambda: None, stalled_here=stalled)
 
 
 def test_pings_go_out_on_schedule_and_pongs_are_timed() -> None:
