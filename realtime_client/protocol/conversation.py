@@ -308,7 +308,7 @@ class Conversation:
             known=frozenset(entry.id for entry in entries),
             left_out=sum(bool(entry.as_heard.parts) for entry in entries) - len(told.entries),
             new_id=self._new_id,
-            media=lambda reference: self._recovering.media(self._input, reference),
+            kept=lambda reference: self._recovering.media(self._input, reference),
             now_s=self._now_s,
         )
 

@@ -7,36 +7,31 @@ provider understands is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from realtime_client.history import Call, Entry, History, Image, Part, Result, Text
+from realtime_client.history import Call, Entry, Image, Part, Result, Text
 
 from .items import ContentPart, Item, function_call, function_output
 
-_LONGEST_ID = 32  # of an item that a client names
 _GONE = "[an image that is no longer kept]"
+Kept = Callable[[str], str | bytes | None]
+"""What a reference stands for: an image, the user's sound, or None for what is no longer kept."""
 
 
-def items_of(entries: Iterable[Entry], history: History) -> list[Item]:
-    """Return the items that replay these entries, in order; best those that `history.replay` chose.
+def items_of(entry: Entry, kept: Kept) -> list[Item]:
+    """Return the items that say what an entry says; best one that `history.replay` chose.
 
-    An entry's first item bears its id, so that both mean the same; an entry of several kinds of parts is several items.
-    history: where images and sound are kept. The user's speech goes as text, or as sound where nobody wrote it down.
+    They have no ids: in a new session they are others. An entry of several kinds of parts is several items. The user's
+    speech goes as text, or as sound where nobody wrote it down.
     """
-    return [item for entry in entries for item in _items_of(entry, history)]
-
-
-def _items_of(entry: Entry, history: History) -> list[Item]:
     items: list[Item] = []
     for part in entry.parts:
         if isinstance(part, Call):
             items.append(function_call(part.name, part.arguments, part.call_id))
         elif isinstance(part, Result):
             items.append(function_output(part.call_id, part.output))
-        elif (content := _content(part, entry.role, history)) is not None:
+        elif (content := _content(part, entry.role, kept)) is not None:
             _add_content(items, entry.role, content)
-    if items and len(entry.id) <= _LONGEST_ID:
-        items[0].id = entry.id
     return items
 
 
@@ -50,17 +45,17 @@ def _add_content(items: list[Item], role: str, content: ContentPart) -> None:
         items.append(Item(type="message", role=role, content=[content]))
 
 
-def _content(part: Part, role: str, history: History) -> ContentPart | None:
+def _content(part: Part, role: str, kept: Kept) -> ContentPart | None:
     """One part of a message; None for what this wire does not take."""
     kind = "output_text" if role == "assistant" else "input_text"
     if isinstance(part, Text):
         text = part.text if part.heard is None else part.heard.text
         if text.strip():
             return ContentPart(type=kind, text=text)
-        sound = history.media(part.media) if part.media and role == "user" else None
+        sound = kept(part.media) if part.media and role == "user" else None
         return ContentPart(type="input_audio", audio=sound) if isinstance(sound, bytes) else None
     if isinstance(part, Image):
-        image = history.media(part.media)
+        image = kept(part.media)
         if role == "user" and isinstance(image, str):
             return ContentPart(type="input_image", image_url=image, detail=part.detail)
         return ContentPart(type=kind, text=_GONE)

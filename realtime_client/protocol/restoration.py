@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from realtime_client import updates as up
-from realtime_client.history import Call, Entry, Image, Result, Text
+from realtime_client.history import Entry, Text
 
 from . import events as ev
 from . import translate
-from .items import ContentPart, Item, assistant_text, function_call, function_output
+from .replay import Kept, items_of
 from .requests import FATAL_CODES
 
 AGAIN = "again"
@@ -66,43 +66,16 @@ def told_again(
     entries: Iterable[Entry],
     names: Names,
     new_id: NewId,
-    media: Callable[[str], str | bytes | None],
+    kept: Kept,
 ) -> list[ev.ConversationItemCreate]:
-    """Return the messages that tell a session these entries. media: what a reference stands for."""
+    """Return the messages that tell a session these entries."""
     events = []
     for entry in entries:
-        for item in _items_of(entry, media):
+        for item in items_of(entry, kept):
             item.id = new_id("item")
             names.add(entry.id, item.id)
             events.append(ev.ConversationItemCreate(item=item, event_id=new_id(AGAIN)))
     return events
-
-
-def _items_of(entry: Entry, media: Callable[[str], str | bytes | None]) -> list[Item]:
-    """The items that say what an entry says: calls and results stand for themselves on the wire."""
-    parts: list[ContentPart] = []
-    tools: list[Item] = []
-    for part in entry.parts:
-        if isinstance(part, Call):
-            tools.append(function_call(part.name, part.arguments, part.call_id))
-        elif isinstance(part, Result):
-            tools.append(function_output(part.call_id, part.output))
-        elif isinstance(part, Image):
-            image = media(part.media)
-            if isinstance(image, str) and entry.role == "user":
-                parts.append(ContentPart(type="input_image", image_url=image, detail=part.detail))
-        elif isinstance(part, Text):
-            sound = media(part.media) if part.media and not part.text else None
-            if isinstance(sound, bytes) and entry.role == "user":
-                parts.append(ContentPart(type="input_audio", audio=sound))
-            elif part.text.strip():
-                parts.append(ContentPart(type="input_text", text=part.text))
-    if not parts:
-        return tools
-    if entry.role == "assistant":
-        return [assistant_text("".join(part.said for part in parts)), *tools]
-    role = entry.role if entry.role in {"user", "system"} else "user"
-    return [Item(type="message", role=role, content=parts), *tools]
 
 
 class Restoration:
@@ -122,7 +95,7 @@ class Restoration:
         known: frozenset[str],
         left_out: int,
         new_id: NewId,
-        media: Callable[[str], str | bytes | None],
+        kept: Kept,
         now_s: Callable[[], float],
     ) -> None:
         self.commands: list[ev.ClientEvent] = []
@@ -138,7 +111,7 @@ class Restoration:
         self._settings = settings
         self._new_id = new_id
         self._now_s = now_s
-        self._items = told_again(entries, self.names, new_id, media)
+        self._items = told_again(entries, self.names, new_id, kept)
         self._unconfirmed: set[str] = set()  # event and item ids
         self._refused: set[str] = set()
         self._until_s: float | None = None
