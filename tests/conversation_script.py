@@ -69,6 +69,7 @@ class Scene:
         ids = itertools.count(1)
         self.now_s = 100.0
         self.heard: dict[tuple[str, int], int] | None = None
+        self.told: list[items.Item] = []
         self.it = Conversation(
             new_id=lambda prefix: f"{prefix}_{next(ids)}",
             heard_ms=self._heard_ms if plays else None,
@@ -198,6 +199,21 @@ class Scene:
         """The session goes on with another server."""
         return None, self.it.moved()
 
+    def user_is_cut_off(self, silent_s: float = 0.0) -> tuple[Any, list[up.Update]]:
+        """The connection is lost, and another one is tried."""
+        return None, self.it.lost(silent_s=silent_s)
+
+    def user_is_back(self, reason: str = "lost", **session: Any) -> tuple[Any, list[up.Update]]:
+        """A new session knows what was said; what it was told is in `told`."""
+        by = self.it.restoration(None, most_tokens=10_000)
+        settings = self.it.settings or {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+        by.receive(ev.SessionCreated(event_id="e", session={**settings, "id": "sess_new", **session}))
+        self.told = [event.item for event in by.commands if isinstance(event, ev.ConversationItemCreate)]
+        for item in self.told:
+            by.receive(ev.ConversationItemAdded(event_id="e", item=item))
+        assert by.ready
+        return None, self.it.restored(by, reason=reason, away_ms=5, where="there")
+
     def user_interrupts(self, cause: str) -> tuple[Any, list[up.Update]]:
         return self.it.interrupt(cause)
 
@@ -205,7 +221,9 @@ class Scene:
         return self.it.tool_result(call_id, str(output), respond=respond)
 
     def user_records(self, ms: float) -> tuple[Any, list[up.Update]]:
-        return self.it.appended(int(ms * MS)), []
+        self.it.appended(int(ms * MS))
+        self.it.keep(bytes(int(ms * MS)))
+        return None, []
 
     def user_commits(self) -> tuple[Any, list[up.Update]]:
         return self.it.commit(), []
