@@ -17,6 +17,7 @@ import msgspec
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.escape import one_line
+from realtime_client.protocol.requests import REFUSED_KEY, REFUSED_RATE
 
 
 class Moment(Enum):
@@ -54,9 +55,7 @@ _BY_US: dict[int, tuple[str, Kind]] = {
     1009: ("the server's message was too long", _FINAL),
 }
 _OTHER: tuple[str, Kind] = ("the server closed the connection", _LOST)
-_REFUSED_KEY = {"invalid_api_key", "authentication_error", "unauthorized"}
-_REFUSED_RATE = {"rate_limit_exceeded", "insufficient_quota", "quota_exceeded", "billing_hard_limit_reached"}
-_FINAL_ERRORS = _REFUSED_KEY | _REFUSED_RATE | {"beta_api_shape_disabled", "invalid_model", "model_not_found"}
+_FINAL_ERRORS = REFUSED_KEY | REFUSED_RATE | {"beta_api_shape_disabled", "invalid_model", "model_not_found"}
 
 
 class LastWords:
@@ -167,8 +166,8 @@ def instead_of_session(update: up.Update, where: str, *, greeted: bool) -> error
 
 def refusal(failure: up.Failure, words: str) -> errors.ConnectError:
     """The error for what a server sends instead of a session."""
-    if failure.code in _REFUSED_KEY:
+    if failure.code in REFUSED_KEY:
         return errors.AuthenticationError(words)
-    if failure.code in _REFUSED_RATE:
+    if failure.code in REFUSED_RATE:
         return errors.RateLimitedError(words, code=failure.code)
     return errors.SessionRefusedError(words, code=failure.code)

@@ -74,6 +74,7 @@ class LastingSession(WiredSession):
         self._active = False  # somebody has said something over it
         self._roll_at_s: float | None = None
         self._lead_s = _LEAD_S
+        self._lost_by: Ending | None = None  # how the last one was lost
         self._lost_error: RealtimeError | None = None
         self._why = ""
         self._present = threading.Event()  # there is a connection
@@ -198,7 +199,7 @@ class LastingSession(WiredSession):
             old, unsent = self._connection, self._connection.take_back()
             self._keep_record(unsent, now)
             self._connection, self._candidate, self.endpoint = candidate.connection, None, candidate.connection.endpoint
-            self._other, self._said, self.ending = old, LastWords(), None
+            self._other, self._said = old, LastWords()
             away_ms = round((now - self._left_s) * 1000) if away else 0
             reason = "lost" if away else reason
             happened += conversation.restored(candidate.restoration, reason=reason, away_ms=away_ms, where=self.where)
@@ -242,7 +243,7 @@ class LastingSession(WiredSession):
         super().on_end(connection, code, reason, by_us=by_us)
 
     def _heals(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> bool:
-        """Whether another connection may do better than the one that has ended; then `ending` says how it did."""
+        """Whether another connection may do better than the one that has ended; then `_lost_by` says how it did."""
         if self._most_s <= 0 or self.stop.is_set() or self._moment() is Moment.OPENING:
             return False
         found = connection.error
@@ -252,8 +253,7 @@ class LastingSession(WiredSession):
         if found is None and not ending.passes:
             return False
         error = found or ending.error(self._moment(), connection.endpoint.label)
-        self.ending, self._why = ending, str(error)
-        self._lost_error = error
+        self._lost_by, self._lost_error, self._why = ending, error, str(error)
         return True
 
     def _lose(self, connection: Connection, now: float) -> list[up.Update]:
@@ -267,10 +267,13 @@ class LastingSession(WiredSession):
         if self._backoff is None or self._active or now - self._since_s >= _LIVED_S:
             self._backoff = Backoff(now, self._most_s, random.Random(secrets.randbits(64)))  # noqa: S311 - no secret
         self._keep_record(connection.take_back(), now)
-        assert self.ending is not None
-        happened.append(up.ConnectionLost(code=self.ending.code, reason=self._why, goes_on=True))
+        happened.append(up.ConnectionLost(code=self._lost_code, reason=self._why, goes_on=True))
         self._hub.publish(happened, now)
         return happened
+
+    @property
+    def _lost_code(self) -> int:
+        return 1006 if self._lost_by is None else self._lost_by.code
 
     @property
     def _most_s(self) -> float:
@@ -323,19 +326,17 @@ class LastingSession(WiredSession):
     def _in_vain(self, why: str) -> RealtimeError:
         """The error when all tries have failed."""
         first = self._lost_error
-        code = 1006 if self.ending is None else self.ending.code
         tried = f"{first}; tried again for {self._most_s:g} s"
-        return ConnectionLostError(tried if why == str(first) else f"{tried}: {why}", close_code=code)
+        return ConnectionLostError(tried if why == str(first) else f"{tried}: {why}", close_code=self._lost_code)
 
     def _give_up(self, error: RealtimeError) -> None:
         """It cannot be had again: the session ends."""
         if self.stop.is_set():
             return
         hub, now = self._hub, self._clock.monotonic()
-        code = 1006 if self.ending is None else self.ending.code
         with hub.lock:
-            hub.error = hub.error or error
-            happened = (up.ConnectionLost(code=code, reason=str(error)),)
+            hub.error, self.ending = hub.error or error, self._lost_by
+            happened = (up.ConnectionLost(code=self._lost_code, reason=str(error)),)
             hub.publish(happened, now)
         try:
             hub.tell_directly(happened, now)

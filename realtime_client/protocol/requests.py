@@ -18,6 +18,8 @@ OWN_TAG = "realtime_client_request"
 CANCEL_NOT_ACTIVE = "response_cancel_not_active"
 BENIGN_CODES = {CANCEL_NOT_ACTIVE}
 FATAL_CODES = {"session_expired", "invalid_api_key", "beta_api_shape_disabled", "invalid_model"}
+REFUSED_KEY = {"invalid_api_key", "authentication_error", "unauthorized"}
+REFUSED_RATE = {"rate_limit_exceeded", "insufficient_quota", "quota_exceeded", "billing_hard_limit_reached"}
 _TOO_MANY = "64 requests for an answer wait already: let the running answer end first"
 _MOST_APART = 256
 

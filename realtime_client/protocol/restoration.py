@@ -18,7 +18,7 @@ from realtime_client.history import Entry, Text
 from . import events as ev
 from . import translate
 from .replay import Kept, items_of
-from .requests import FATAL_CODES
+from .requests import FATAL_CODES, REFUSED_KEY, REFUSED_RATE
 
 AGAIN = "again"
 SOUND = "input:"
@@ -26,6 +26,7 @@ SOUND = "input:"
 CONFIRM_S = 2.0
 """How long a confirmation is waited for; some servers confirm nothing."""
 NewId = Callable[[str], str]
+_OF_THE_SESSION = FATAL_CODES | REFUSED_KEY | REFUSED_RATE
 
 
 def is_again(event: ev.ClientEvent) -> bool:
