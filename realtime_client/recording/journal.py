@@ -27,6 +27,7 @@ _FLUSH_BYTES = 1 << 16
 _LONGEST_BAD_FRAME = 4_096
 _MOST_FIGURES = 64
 _TYPE = re.compile(rb'"type"\s*:\s*"([\w.]{1,100})"')
+_KEPT = b'{"type":"kept"}'
 _encode = msgspec.json.encode
 _replace = msgspec.structs.replace
 
@@ -125,6 +126,10 @@ class Journal:
     def note(self, event: dict[str, Any], at_s: float) -> None:
         """Write something of the recorder's own."""
         self._write_line("note", _encode(self._masker.value(event)), b"", at_s)
+
+    def kept(self, place: AudioPlace, at_s: float) -> None:
+        """Write where sound of the user is that no message has brought to a server yet."""
+        self._write_line("note", _KEPT, b',"audio":' + _encode((place,)), at_s)
 
     def noticed(self, update: up.Update, at_s: float) -> None:
         """Write an update that no message brought."""

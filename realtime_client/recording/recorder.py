@@ -21,6 +21,7 @@ from .assistant_audio import AssistantAudio, FlacMaker
 from .folder import CONVERSATION, JOURNAL, make_folder
 from .journal import Journal
 from .journal_line import AudioPlace
+from .losses import LossNotes
 from .masking import Masker
 from .retrieved_audio import RetrievedAudio
 from .stereo import Stereo
@@ -35,6 +36,7 @@ _TURN_ENDS_PER_S = 32  # with more than that, the files wait for the next half s
 _T = TypeVar("_T")
 _TURN_ENDS = {
     up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded, up.ConnectionLost,
+    up.Restored,
 }  # fmt: skip
 
 
@@ -65,6 +67,7 @@ class Recorder:
         self._at_s = self._start_s
         self._stereo = Stereo(folder / CONVERSATION, self._note)
         self._transcript = Transcript(TranscriptFiles(folder, self._masker), self._note_turn)
+        self._losses = LossNotes(self._transcript)
         self._flac = FlacMaker(folder, self._transcript.changed, self._note, wanted=flac)
         self._user = UserAudio(folder, self._stereo, self._transcript, self._flac)
         self._assistant = AssistantAudio(folder, self._stereo, self._flac, self._transcript.changed)
@@ -85,11 +88,13 @@ class Recorder:
             up.ItemDone: lambda u: self._assistant.done(u.item_id),
             up.ResponseDone: lambda u: self._assistant.response_done(u.response_id),
             up.Interrupted: self._assistant.cut,
-            up.Failure: self._failure,
+            up.Failure: lambda u: self._user.commit_refused() if u.code == up.NOTHING_TO_COMMIT else None,
             up.Captured: lambda u: self._user.captured(u.at_ms, u.at_s - self._start_s),
             up.SpeakerAttached: self._speaker_attached,
             up.Audible: lambda u: self._assistant.heard(u, self._stereo.timeline.position(u.at_s - self._start_s)),
-            up.ConnectionLost: lambda _: self._assistant.play_out(),
+            up.ItemDeleted: lambda u: self._user.forgotten(u.item_id, self._at_s),
+            up.ConnectionLost: self._connection_lost,
+            up.Restored: self._restored,
             up.CommitSent: lambda _: self._user.commit_sent(self._at_s),
             up.InputCleared: lambda _: self._user.clear_sent(self._at_s),
         }
@@ -140,9 +145,11 @@ class Recorder:
             return
         try:
             self._attempt(self._move_to, at_s)
-            places = [self._attempt(self._sent_sound, each) or _nowhere(each) for each in media]
+            again = up.SentAgain in map(type, updates)
+            keep = _nowhere if again else self._sent_sound
+            places = [self._attempt(keep, each) or _nowhere(each) for each in media]
             self._write("out", frame, media, places, updates)
-            if not (media and media[0].live):  # there is nothing more to say about a microphone block
+            if not (again or (media and media[0].live)):  # there is nothing more to say about a microphone block
                 for update in updates:
                     self._hear(update)
         except OSError as error:
@@ -154,7 +161,7 @@ class Recorder:
             return
         try:
             self._attempt(self._move_to, at_s)
-            self._attempt(self._user.append, audio, self._at_s)
+            self._attempt(lambda: self._journal.kept(self._user.append(audio, self._at_s), self._at_s))
         except OSError as error:
             self._fail(error)
 
@@ -218,11 +225,12 @@ class Recorder:
         """Look after turns that are over."""
         self._settled_s = self._at_s
         self._assistant.let_go()
-        if self._transcript.settle(self._at_s):
+        fresh = self._transcript.settle(self._at_s)
+        if fresh:
             self._journal.flush(self._at_s)
-            if self._summary.due(self._at_s):
-                self._count()
-                self._summary.write(self._at_s)
+        if (fresh or self._summary.changed) and self._summary.due(self._at_s):
+            self._count()
+            self._summary.write(self._at_s)
 
     def _hear(self, update: up.Update) -> None:
         kind = type(update)
@@ -283,9 +291,19 @@ class Recorder:
         return self._assistant.delta(update, turn)
 
     def _item_added(self, update: up.ItemAdded) -> None:
+        self._user.confirmed(update.item_id)
         if update.local and update.role == "user":
             self._stereo.run_ahead()  # whoever types has heard what there was to hear, or has interrupted it
             self._transcript.position = self._stereo.timeline.now
+
+    def _connection_lost(self, update: up.ConnectionLost) -> None:
+        if not update.goes_on:
+            self._assistant.play_out()
+        self._losses.lost(update, self._at_s)
+
+    def _restored(self, update: up.Restored) -> None:
+        self._user.restored()
+        self._losses.restored(update, self._at_s)
 
     def _speaker_attached(self, update: up.SpeakerAttached) -> None:
         self._stereo.told = update.attached
@@ -298,10 +316,6 @@ class Recorder:
             self._user.session_begins(self._at_s)
         self._assistant.format = facts.output_format
         self._user.configure(facts.input_format, manual=facts.turn_end == "manual", at_s=self._at_s)
-
-    def _failure(self, update: up.Failure) -> None:
-        if update.code == up.NOTHING_TO_COMMIT:
-            self._user.commit_refused()
 
     def _note(self, event: dict[str, Any]) -> None:
         self._journal.note(event, self._at_s)

@@ -150,6 +150,7 @@ def _read(journal: Path) -> _Story:
         if line.dir == "out":
             _take_places(story, line.audio)
         elif line.dir == "note" and isinstance(event := event_of(line), dict):
+            _take_places(story, line.audio)
             try:
                 _take_note(story, event)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

@@ -15,6 +15,7 @@ VTT_HEAD = "WEBVTT\n\n"
 MD_HEAD = "# Conversation\n\n"
 _WHY = {
     "lost": "cut off: the connection was lost",
+    "connection_lost": "cut off: the connection was lost",
     "ended": "cut off: the session ended",
     "network": "failed: the server was not there, or was lost",
     "protocol": "failed: the server sent what makes no sense",

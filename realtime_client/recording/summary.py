@@ -12,6 +12,7 @@ from realtime_client import updates as up
 from realtime_client.deadline import Clock
 
 from .folder import SESSION, iso, replace_file
+from .losses import Connections
 from .masking import Masker
 
 VERSION = 2  # of the folder: with 2 came the words of updates in the journal
@@ -33,6 +34,8 @@ class SessionSummary:
         self._clock = clock
         self._written_s = self.started_s
         self.degraded = 0
+        self.changed = False  # by what has to be written soon, though no turn is over
+        self._connections = Connections(_LISTED)
         self._writes = False
         self._notes: list[str] = []
         self._usage = up.Usage()
@@ -63,7 +66,7 @@ class SessionSummary:
             "last_errors": [],
             "malformed": 0,
             "unknown": 0,
-            "gaps": [],
+            "gaps": self._connections.gaps,
             "stats": {},
         }
 
@@ -74,7 +77,7 @@ class SessionSummary:
             data["session_id"], data["model"] = update.session_id, update.facts.model
             data["session"] = self._masker.value(update.settings)
             self._writes = update.facts.in_writing
-            self._close_gap(elapsed_s)
+            self._connections.session_starts(elapsed_s)
         elif isinstance(update, up.SessionChanged):
             data["session"] = self._masker.value(update.settings)
             if update.facts.in_writing and not self._writes:  # text models go on with it
@@ -97,9 +100,8 @@ class SessionSummary:
             data["malformed"] += 1
         elif isinstance(update, up.Unknown):
             data["unknown"] += 1
-        elif isinstance(update, up.ConnectionLost) and len(data["gaps"]) < _LISTED:
-            gap = {"from_s": round(elapsed_s, 3), "to_s": None, "code": update.code}
-            data["gaps"].append({**gap, "reason": update.reason[:_LONGEST]})
+        elif self._connections.take(update, elapsed_s):
+            self.changed = True
         elif isinstance(update, up.DeviceChanged) and update.gap_ms and len(data["gaps"]) < _LISTED:
             gap = {"from_s": round(elapsed_s - update.gap_ms / 1000, 3), "to_s": round(elapsed_s, 3)}
             data["gaps"].append({**gap, "direction": update.direction, "reason": update.reason})
@@ -110,6 +112,7 @@ class SessionSummary:
             "turns": turns,
             "user_audio_s": round(user_audio_s, 3),
             "assistant_audio_s": round(assistant_audio_s, 3),
+            **self._connections.totals,
         }
 
     def due(self, at_s: float) -> bool:
@@ -118,7 +121,7 @@ class SessionSummary:
 
     def write(self, at_s: float) -> None:
         """Replace session.json in one step."""
-        self._written_s = at_s
+        self._written_s, self.changed = at_s, False
         data = self._data
         data["duration_s"] = round(at_s - self.started_s, 3)
         data["usage"] = {name: getattr(self._usage, name) for name in up.Usage.__struct_fields__}
@@ -160,11 +163,6 @@ class SessionSummary:
         code = update.code and update.code[:_LONGEST]
         kept.append({"at_s": round(elapsed_s, 3), "code": code, "message": update.message[:_LONGEST]})
         del kept[:-10]
-
-    def _close_gap(self, elapsed_s: float) -> None:
-        for gap in self._data["gaps"]:
-            if gap["to_s"] is None:
-                gap["to_s"] = round(elapsed_s, 3)
 
     def _add_usage(self, usage: up.Usage) -> None:
         if all(abs(getattr(usage, name)) < _NO_COUNT for name in usage.__struct_fields__):

@@ -14,7 +14,7 @@ from realtime_client import updates as up
 from .marks import Makers, Marks
 from .transcript_files import TranscriptFiles
 from .turn_order import place
-from .turns import SPEAKERS, Turn
+from .turns import SPEAKERS, Said, Turn
 
 WAIT_S = 15.0
 _TAIL = 24
@@ -133,6 +133,22 @@ class Transcript:
             self._untold[turn.n] = turn  # reported when it settles: it may change with every word
         else:
             self._tell(turn)
+
+    def again(self, turn: Turn, item_id: str) -> None:
+        """A turn that was spoken is another item now, and is not over."""
+        turn.done = turn.spoken = turn.transcribed = False
+        turn.status, turn.reason, turn.said = "in_progress", "", Said()
+        self.bind(turn, item_id, None)
+
+    def note(self, text: str, at_s: float, turn: Turn | None = None) -> Turn:
+        """Note something for people. turn: the note that says this from now on, and lasts until now."""
+        if turn is None:
+            turn = self.begin("note")
+        turn.said.replace(text)
+        turn.end = max(turn.end, self.position)
+        self._done(turn, "completed", at_s)
+        self._freshen(turn)
+        return turn
 
     def spoken(self, turn: Turn, at_s: float, status: str = "completed") -> None:
         """The user's spoken turn is over; its transcript may come."""
@@ -267,9 +283,7 @@ class Transcript:
 
     def _device_changed(self, update: up.DeviceChanged, at_s: float) -> None:
         """Mark where sound is missing, or where another device took over."""
-        turn = self.begin("note")
-        turn.said.add(f"{update.reason} ({update.gap_ms} ms without sound)" if update.gap_ms else update.reason)
-        self._done(turn, "completed", at_s)
+        self.note(f"{update.reason} ({update.gap_ms} ms without sound)" if update.gap_ms else update.reason, at_s)
 
     def _response_started(self, update: up.ResponseStarted, _at_s: float) -> None:
         if update.out_of_band:
@@ -323,9 +337,10 @@ class Transcript:
             turn.cut_ms = update.heard_ms
         self.changed(turn)
 
-    def _connection_lost(self, _update: up.ConnectionLost, at_s: float) -> None:
-        """Nothing more comes of what is in progress."""
-        self._break_off("lost", at_s)
+    def _connection_lost(self, update: up.ConnectionLost, at_s: float) -> None:
+        """Nothing more comes of what is in progress, unless the conversation goes on."""
+        if not update.goes_on:
+            self._break_off("lost", at_s)
 
     def _break_off(self, reason: str, at_s: float) -> None:
         for turn in [*self._turns, *self._kept.values()]:

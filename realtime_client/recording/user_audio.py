@@ -3,6 +3,9 @@
 With voice detection the server says afterwards where a turn began, so what was sent waits in a ring on disk (10
 minutes) until that is known. Without it, everything sent since the last commit is the turn, and goes to its file as it
 comes.
+
+A server may be lost before it has made an item of what it heard. Another one gets that sound again and finds the turn
+anew, under a name of its own: it is one turn then, with one file.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class _Speaking:
     """A turn that is being spoken; byte positions in the input.
 
     first: where it begins. filled: up to where its file is written. last: where it ends, None while that is not known.
-    confirmed: the server has made it an item, though its commit is not seen yet.
+    confirmed: the server has made it an item, though its commit is not seen yet. after: where the turn before ends.
     """
 
     turn: Turn
@@ -47,6 +50,7 @@ class _Speaking:
     filled: int
     last: int | None = None
     confirmed: bool = False
+    after: int = 0
 
 
 class UserAudio:
@@ -78,6 +82,9 @@ class UserAudio:
         self._sealed: deque[_Speaking] = deque()  # committed, not yet confirmed
         self._early: deque[up.InputCommitted] = deque(maxlen=64)
         self._refused = 0
+        self._heard: _Speaking | None = None  # by voice detection, to its end; not yet an item
+        self._forgotten: _Speaking | None = None  # its server was lost before it was an item
+        self._restored_at = 0
 
     # --- settings -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +99,7 @@ class UserAudio:
             self._finish(self._sealed.popleft(), at_s, "incomplete")
         self._origin = self._claimed = self._look_back.end
         self._origin_ms = 0.0
+        self._forgotten = self._heard = None
         self._early.clear()
         self._commit_at.clear()
         self._refused = 0
@@ -101,6 +109,7 @@ class UserAudio:
         if audio != self.format:
             self._end_speaking(at_s)
             self._end_all(at_s)
+            self._forgotten = self._heard = None
             self._places.flush()
             self._origin_ms += (self._look_back.end - self._origin) / (2 * self.format.rate_hz) * 1000
             self._origin = self._claimed = self._look_back.end
@@ -164,9 +173,13 @@ class UserAudio:
         """The server hears the user speak."""
         if self.manual:
             return
+        first = self._at_ms(update.at_ms)
+        if self._is_heard_again(first, at_s):
+            self._go_on(update.item_id, first, at_s)
+            return
         self._end_speaking(at_s)
         claimed = min(self._claimed, self._look_back.end)  # it cannot mean more: this turn comes after it
-        self._begin(self._transcript.turn(update.item_id, "user"), max(self._at_ms(update.at_ms), claimed))
+        self._begin(self._transcript.turn(update.item_id, "user"), max(first, claimed))
 
     def speech_stopped(self, update: up.SpeechStopped, at_s: float) -> None:
         """The server hears that the user stopped."""
@@ -206,10 +219,12 @@ class UserAudio:
     def clear_sent(self, at_s: float) -> None:
         """The client throws away what it has not committed."""
         self._end_speaking(at_s, "cleared")
+        self._give_up(at_s, "cleared")
         self._claimed = self._look_back.end
 
     def committed(self, update: up.InputCommitted, at_s: float) -> None:
         """The server made the sound an item."""
+        self.confirmed(update.item_id)
         if self._sealed:
             speaking = self._sealed.popleft()
             self._transcript.bind(speaking.turn, update.item_id, update.previous_item_id)
@@ -224,10 +239,79 @@ class UserAudio:
             return
         commit_at = self._commit_at.popleft() if self._commit_at else self._look_back.end
         turn = self._transcript.find(update.item_id)
+        if turn is None and self._forgotten is not None:  # without a word on where it begins
+            self._go_on(update.item_id, self._forgotten.first, at_s)
         if self._speaking is not None:
             self._end_speaking(at_s, last=commit_at)
         elif turn is None or not turn.files:
             self._whole(self._transcript.turn(update.item_id, "user"), self._claimed, commit_at, at_s)
+
+    # --- a turn whose server was lost ---------------------------------------------------------------------------------
+
+    def confirmed(self, item_id: str) -> None:
+        """What was heard is an item."""
+        if self._heard is not None and self._heard.turn.item_id == item_id:
+            self._heard = None
+
+    def forgotten(self, item_id: str, at_s: float) -> None:
+        """The server that heard a turn is lost, and had not made an item of it: it goes on until it is heard again."""
+        heard = [each for each in (self._speaking, self._heard) if each is not None and each.turn.item_id == item_id]
+        if not heard or self.manual:
+            return
+        if heard[0] is not self._forgotten:
+            self._give_up(at_s)
+        self._forgotten, self._heard = heard[0], None
+        if self._forgotten is not self._speaking:
+            self._claimed = self._forgotten.after
+        self._restored_at = self._look_back.end
+
+    def restored(self) -> None:
+        """Another server gets all sound so far that is in no item."""
+        self._restored_at = self._look_back.end
+
+    def _is_heard_again(self, first: int, at_s: float) -> bool:
+        """Whether speech that begins there is the turn that the server before had heard; else that one is not found."""
+        known = self._forgotten
+        if known is not None and first >= (self._restored_at if known.last is None else known.last):
+            self._give_up(at_s)
+        return self._forgotten is not None
+
+    def _give_up(self, at_s: float, status: str = "incomplete") -> None:
+        """Nobody hears it again: it stays as it is known."""
+        known, self._forgotten = self._forgotten, None
+        if known is None:
+            return
+        known.turn.reason = "lost"
+        if known is self._speaking:
+            self._end_speaking(at_s, status, last=self._restored_at)
+        else:
+            self._claimed = max(self._claimed, known.last or 0)
+            self._transcript.spoken(known.turn, at_s, status)
+
+    def _go_on(self, item_id: str, first: int, at_s: float) -> None:
+        """It is heard again, as another item, and holds what either server heard of it."""
+        known, self._forgotten = self._forgotten, None
+        assert known is not None
+        first = max(min(first, known.first), min(self._claimed, known.first), self._look_back.begin)
+        if known is self._speaking and first >= known.first:
+            self._transcript.again(known.turn, item_id)
+            return
+        if known is self._speaking:
+            self._speaking = None
+        self._end_speaking(at_s)
+        self._discard(known)
+        self._transcript.again(known.turn, item_id)
+        self._begin(known.turn, first)
+
+    def _discard(self, known: _Speaking) -> None:
+        """Remove the file of a turn: it is written anew."""
+        self._ending = [each for each in self._ending if each is not known]
+        known.wav.close()
+        for name in known.turn.files:
+            (self._folder / name).unlink(missing_ok=True)
+        known.turn.files.clear()
+
+    # --- turns known as a whole ---------------------------------------------------------------------------------------
 
     def timed_out(self, update: up.InputTimedOut, at_s: float) -> None:
         """The user's silence became an item."""
@@ -256,6 +340,7 @@ class UserAudio:
         """Finish every file."""
         self._end_all(at_s)
         self._end_speaking(at_s, "incomplete")
+        self._give_up(at_s)
         while self._sealed:
             self._finish(self._sealed.popleft(), at_s)
         self._places.flush()
@@ -277,7 +362,7 @@ class UserAudio:
         name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
         turn.sounding = True
         first = max(first, self._look_back.begin)
-        self._speaking = _Speaking(turn, name, wav, first, first)
+        self._speaking = _Speaking(turn, name, wav, first, first, after=min(self._claimed, first))
         self._fill(self._speaking)
         turn.start = turn.end = self._places.beginning(first)
         self._note_places(self._speaking)
@@ -315,6 +400,7 @@ class UserAudio:
         if status != "completed":
             self._finish(speaking, at_s, status)
             return
+        self._heard = None if self.manual else speaking
         self._wait_for_end(speaking, at_s)
 
     def _wait_for_end(self, speaking: _Speaking, at_s: float) -> None:
