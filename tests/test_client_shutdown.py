@@ -54,6 +54,9 @@ class Recorder:
     def noticed(self, update, _at_s) -> None:
         self._note(type(update).__name__)
 
+    def kept(self, _audio, _at_s) -> None:
+        self._note("kept")
+
     def close(self, *, ended, stats) -> None:
         self.ended = ended
         self.closed += 1

@@ -282,6 +282,20 @@ def test_an_item_that_is_deleted_is_no_turn_found_anew(tmp_path):
     assert [(line["item_id"], line["status"]) for line in stage.turns()] == [("A", "completed"), ("B", "completed")]
 
 
+def test_a_transcript_is_waited_for_through_a_loss(tmp_path):
+    stage = LostStage(tmp_path)
+    stage.mic(sound(1))
+    stage.starts("A", 0.2)
+    stage.stops("A", 0.8)
+    stage.committed("A")
+    stage.lose()
+    assert stage.turns() == []
+    stage.restore()
+    stage.transcript("A", "what I said")
+    assert [line["text"] for line in stage.turns()] == ["what I said"]
+    stage.close()
+
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
@@ -400,25 +414,44 @@ def test_no_secret_is_in_the_reason(tmp_path):
 # --- a kill -----------------------------------------------------------------------------------------------------------
 
 
-def test_recovery_knows_what_was_kept(tmp_path):
+def killed(stage, seconds):
+    """Leave the files as a kill would, with so much of conversation.wav; returns the left side as it was."""
+    stage.recorder._journal.flush(stage.clock.now)
+    journal = (stage.folder / "journal.jsonl").read_bytes()
+    stage.close()
+    left = stage.stereo()[0]
+    (stage.folder / "journal.jsonl").write_bytes(journal)
+    wav = stage.folder / "conversation.wav"
+    wav.write_bytes(wav.read_bytes()[: 44 + round(seconds * RATE) * 4])
+    (stage.folder / "session.json").write_text(json.dumps(stage.session_json() | {"state": "running"}))
+    return left
+
+
+@pytest.mark.parametrize("pause_s", [0, 1])
+def test_recovery_knows_what_was_kept(tmp_path, pause_s):
     stage = LostStage(tmp_path, transcribe=False)
-    stage.mic(sound(1))
+    stage.mic(sound(0.5))
     stage.starts("A", 0.2)
     stage.lose()
-    stage.keep(sound(5, 4000))
+    stage.wait(pause_s)
+    stage.keep(sound(1, 4000))
     stage.restore("A")
     stage.starts("B", 0.1)
-    stage.recorder._journal.flush(stage.clock.now)
-    wav = stage.folder / "conversation.wav"
-    kept = wav.read_bytes()[: 44 + 3 * RATE * 4]  # half of it is torn off
-    stage.close()
-    wav.write_bytes(kept)
-    info = stage.session_json()
-    (stage.folder / "session.json").write_text(json.dumps(info | {"state": "running"}))
+    left = killed(stage, 0.3)
     report = recover(stage.folder, force=True)
     assert (report.turns, report.lost_s) == (2, 0.0)
-    left = stage.stereo()[0]
-    assert left[: 6 * RATE].tobytes() == sound(1) + sound(5, 4000)
+    assert stage.stereo()[0].tobytes() == left.tobytes()
+    assert [line["item_id"] for line in stage.turns()] == ["B"]
+
+
+def test_recovery_says_how_much_of_what_was_kept_is_nowhere(tmp_path):
+    stage = LostStage(tmp_path)
+    stage.mic(sound(0.5))
+    stage.lose()
+    stage.keep(sound(1, 4000))
+    left = killed(stage, 0.7)
+    assert recover(stage.folder, force=True).lost_s == pytest.approx(0.8, abs=0.001)
+    assert len(stage.stereo()[0]) == len(left)
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------

@@ -46,6 +46,9 @@ class Notes:
     def noticed(self, update, _at_s) -> None:
         self.seen.append(type(update).__name__)
 
+    def kept(self, _audio, _at_s) -> None:
+        self.seen.append("kept")
+
     def close(self, *, ended, stats) -> None:
         self.ended = ended
 

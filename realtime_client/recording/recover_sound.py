@@ -77,7 +77,7 @@ def _stretches(folder: Path, story: SoundStory) -> Iterator[tuple[Placed, int]]:
     stretches = []
     for placed in reversed(story.placed):
         stretches.append((placed, ends.get(placed.file, 1 << 62)))
-        ends[placed.file] = min(placed.source, ends.get(placed.file, placed.source))  # a file may have begun anew
+        ends[placed.file] = placed.source
     for placed, later in reversed(stretches):
         path = folder / placed.file
         if not path.is_file() or path.parent.name != TURNS or ".." in placed.file:
