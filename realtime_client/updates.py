@@ -709,6 +709,11 @@ class Restored(Update, frozen=True):
     where: str = ""
     session_id: str = ""
 
+    @property
+    def lost_audio_ms(self) -> int:
+        """How much of the user's sound could not be kept."""
+        return sum(max(0, each.end_ms - each.start_ms) for each in self.lost_audio)
+
 
 class SessionEnded(Update, frozen=True):
     """The last update of a session.

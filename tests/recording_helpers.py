@@ -5,6 +5,7 @@ import wave
 
 import numpy as np
 
+from realtime_client import updates as up
 from realtime_client.history import History
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
@@ -167,6 +168,57 @@ class Stage:
         path = self.folder / "conversation.wav"  # there is none before the first sound
         samples = read_samples(path) if path.exists() else np.empty(0, "<i2")
         return samples[0::2], samples[1::2]
+
+
+LOST = up.ConnectionLost(code=1006, reason="the cable", goes_on=True)
+TRYING = up.Reconnecting(attempt=1, in_s=0.0, reason="the cable", left_s=300.0)
+
+
+class LostStage(Stage):
+    """A session that loses its connection, and what the session tells of it."""
+
+    def lose(self):
+        self.notice(LOST, TRYING)
+
+    def keep(self, audio, *, block=960):
+        """Speak while there is no connection."""
+        for at in range(0, len(audio), block):
+            piece = audio[at : at + block]
+            self.wait(len(piece) / (2 * RATE))
+            self.recorder.kept(piece, self.clock.now)
+
+    def again(self, *events):
+        """Tell the next server what is recorded already."""
+        for event in events:
+            frame = codec.encode(event)
+            updates = (*meaning_of(event), up.SentAgain())
+            self.recorder.sent(frame, media_of(event, frame), updates, self.clock.now)
+
+    def audio_again(self, audio, *, block=4800):
+        self.again(*(ev.InputAudioBufferAppend(audio=audio[at : at + block]) for at in range(0, len(audio), block)))
+
+    def restore(self, *deleted, reason="lost", **fields):
+        """The next server goes on. deleted: turns that it has to hear anew."""
+        self.notice(*(up.ItemDeleted(item_id=item_id) for item_id in deleted))
+        self.notice(up.Restored(reason=reason, **fields))
+
+    def starts(self, item_id, at_s):
+        self.hear(ev.InputAudioBufferSpeechStarted(item_id=item_id, audio_start_ms=round(at_s * 1000)))
+
+    def stops(self, item_id, at_s):
+        self.hear(ev.InputAudioBufferSpeechStopped(item_id=item_id, audio_end_ms=round(at_s * 1000)))
+
+    def turns(self, who="user"):
+        return [line for line in self.lines() if line["who"] == who]
+
+    def spoken(self, line):
+        return read_samples(self.folder / line["audio"]).tobytes()
+
+    def user_files(self):
+        return sorted(path.name for path in (self.folder / "turns").iterdir() if "user" in path.name)
+
+    def journal(self):
+        return [json.loads(line) for line in (self.folder / "journal.jsonl").read_text().splitlines()]
 
 
 def read_samples(path):

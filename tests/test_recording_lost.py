@@ -1,69 +1,20 @@
 """A connection that is lost and had again, a session moved to another: nothing is recorded twice, nothing is missing."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recording_helpers import RATE, Stage, read_samples, sound
+from recording_helpers import RATE, LostStage, sound
 
 from realtime_client import updates as up
-from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import user_text
-from realtime_client.protocol.media import meaning_of, media_of
 from realtime_client.recording import recover
-
-LOST = up.ConnectionLost(code=1006, reason="the cable", goes_on=True)
-TRYING = up.Reconnecting(attempt=1, in_s=0.0, reason="the cable", left_s=300.0)
-
-
-class LostStage(Stage):
-    """A session that loses its connection, and what the session tells of it."""
-
-    def lose(self):
-        self.notice(LOST, TRYING)
-
-    def keep(self, audio, *, block=960):
-        """Speak while there is no connection."""
-        for at in range(0, len(audio), block):
-            piece = audio[at : at + block]
-            self.wait(len(piece) / (2 * RATE))
-            self.recorder.kept(piece, self.clock.now)
-
-    def again(self, *events):
-        """Tell the next server what is recorded already."""
-        for event in events:
-            frame = codec.encode(event)
-            updates = (*meaning_of(event), up.SentAgain())
-            self.recorder.sent(frame, media_of(event, frame), updates, self.clock.now)
-
-    def audio_again(self, audio, *, block=4800):
-        self.again(*(ev.InputAudioBufferAppend(audio=audio[at : at + block]) for at in range(0, len(audio), block)))
-
-    def restore(self, *deleted, reason="lost", **fields):
-        """The next server goes on. deleted: turns that it has to hear anew."""
-        self.notice(*(up.ItemDeleted(item_id=item_id) for item_id in deleted))
-        self.notice(up.Restored(reason=reason, **fields))
-
-    def starts(self, item_id, at_s):
-        self.hear(ev.InputAudioBufferSpeechStarted(item_id=item_id, audio_start_ms=round(at_s * 1000)))
-
-    def stops(self, item_id, at_s):
-        self.hear(ev.InputAudioBufferSpeechStopped(item_id=item_id, audio_end_ms=round(at_s * 1000)))
-
-    def turns(self, who="user"):
-        return [line for line in self.lines() if line["who"] == who]
-
-    def spoken(self, line):
-        return read_samples(self.folder / line["audio"]).tobytes()
-
-    def user_files(self):
-        return sorted(path.name for path in (self.folder / "turns").iterdir() if "user" in path.name)
-
-    def journal(self):
-        return [json.loads(line) for line in (self.folder / "journal.jsonl").read_text().splitlines()]
+from realtime_client.report import write_report
+from realtime_client.report.session_data import read_session
 
 
 def heard_left(stage):
@@ -462,7 +413,7 @@ PLAN = st.lists(
     max_size=30,
 )
 PROPERTY = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
@@ -624,3 +575,42 @@ def test_every_sample_is_there_once_with_commits(tmp_path_factory, plan):
         at = last
     rest = b"".join(stage.spoken(line) for line in stage.turns() if line["item_id"] == "")
     assert rest == speaker.all[at * 2 :]
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_tells_of_losses_and_counts_what_is_sent_again_as_one_row(tmp_path):
+    stage = LostStage(tmp_path)
+    stage.mic(sound(1))
+    stage.starts("A", 0.2)
+    stage.lose()
+    stage.keep(sound(2, 4000))
+    stage.audio_again(sound(3))
+    stage.notice(up.ItemDeleted(item_id="A"), BACK)
+    stage.notice(up.Restored(reason="rollover"))
+    stage.close()
+    page = write_report(stage.folder).path.read_text()
+    assert page.count(WORDS) == 3  # the mark in the waveform, the note between the turns, the list of gaps
+    assert re.search(r"<dt>Reconnects</dt><dd>1</dd>.*<dt>Rollovers</dt><dd>1</dd>", page)
+    rows = read_session(stage.folder).events.rows()
+    found = {(row.direction, row.kind): (row.count, row.audio_s) for row in rows}
+    assert found["note", "kept"] == (100, 2.0)
+    assert found["out", "input_audio_buffer.append"] == (30, 3.0)
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [
+        {"from_s": 0, "reason": 5, "restored": []},
+        {"from_s": 0, "restored": {"told": "x", "asked_again": 1}, "lost_audio_ms": 1e308, "away_ms": None},
+        {"from_s": 0, "reason": "<script>", "gave_up": "<script>", "restored": {"told": 10**400}},
+    ],
+)
+def test_a_report_copes_with_gaps_that_are_none(tmp_path, gap):
+    stage = LostStage(tmp_path)
+    stage.mic(sound(1))
+    stage.close()
+    info = stage.session_json() | {"gaps": [gap], "totals": {"reconnects": "many"}}
+    (stage.folder / "session.json").write_text(json.dumps(info))
+    assert "<td><script>" not in write_report(stage.folder).path.read_text()

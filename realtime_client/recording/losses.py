@@ -35,18 +35,13 @@ def close_gap(gap: Gap, back: up.Restored, at_s: float) -> None:
             "asked_again": back.asked_again is not None,
             "audio_ms": back.audio_ms,
         },
-        "lost_audio_ms": lost_audio_ms(back),
+        "lost_audio_ms": back.lost_audio_ms,
     }
 
 
 def give_up_gap(gap: Gap, lost: up.ConnectionLost) -> None:
     """No other connection was to be had."""
     gap["gave_up"] = lost.reason[:_LONGEST]
-
-
-def lost_audio_ms(back: up.Restored) -> int:
-    """How much of the user's sound is in no item of the conversation."""
-    return sum(max(0, each.end_ms - each.start_ms) for each in back.lost_audio)
 
 
 def words(gap: Gap) -> str:
@@ -118,7 +113,7 @@ class Connections:
             self._open = None
         self._count("rollovers" if update.reason == "rollover" else "reconnects", 1)
         self._count("away_ms", update.away_ms)
-        self._count("lost_audio_ms", lost_audio_ms(update))
+        self._count("lost_audio_ms", update.lost_audio_ms)
 
     def _count(self, name: str, value: int) -> None:
         self.totals[name] = self.totals.get(name, 0) + value

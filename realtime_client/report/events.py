@@ -90,15 +90,15 @@ class EventList:
             for update in line.updates:
                 if type(update) in TAKEN:
                     self.models.take(update, line.t)
-            if line.updates and type(line.updates[0]) in _PIECES:
+            if _is_piece(line):
                 self._take_piece(line)
             else:
                 self._take(line)
 
     def _take_piece(self, line: JournalLine) -> None:
         """Take a piece of something long (most messages are) into the row of the pieces before it."""
-        update = line.updates[0]
-        kind = type_of(line) or update.kind
+        update = line.updates[0] if line.updates else None
+        kind = type_of(line) or (update.kind if update is not None else "")
         key = (line.dir, kind, getattr(update, "item_id", ""))
         row = self._runs.get(key)
         if row is None:
@@ -153,6 +153,14 @@ class EventList:
             self._dropped += len(self._last) == self._last.maxlen
             self._last.append(row)
         return row
+
+
+def _is_piece(line: JournalLine) -> bool:
+    """Tell whether it is one of many that say little alone; so are pieces of sound that was kept, or is sent again."""
+    if not line.updates:
+        return line.dir == "note" and bool(line.audio)
+    kind = type(line.updates[0])
+    return kind in _PIECES or (kind is up.SentAgain and bool(line.audio))
 
 
 def summary(updates: Iterable[up.Update]) -> str:

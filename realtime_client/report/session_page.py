@@ -11,6 +11,7 @@ import pybase64
 
 from realtime_client.batch.result import BUILT_IN
 from realtime_client.batch.results.summary import percentile
+from realtime_client.recording import losses
 from realtime_client.updates import Usage
 from realtime_client.version import __version__
 
@@ -106,6 +107,9 @@ def _facts(session: SessionData, latencies: Sequence[Series], *, local: bool) ->
     cost, _ = session_cost(session.info, local=local)
     if cost is not None:
         yield "Cost", dollars(cost)
+    for key, name in (("reconnects", "Reconnects"), ("rollovers", "Rollovers")):
+        if times := number(table(session.info, "totals"), key):
+            yield name, f"{times:,.0f}"
     if errors := number(session.info, "errors"):
         yield "Errors", f"{errors:,.0f}"
 
@@ -164,9 +168,9 @@ def _overview(sound: PageSound, session: SessionData) -> Markup:
         middle, step = 16 + 32 * channel, 1_000 / len(heights)
         path = "".join(f"M{i * step:.1f} {middle - h:.1f}V{middle + h:.1f}" for i, h in enumerate(heights) if h >= 0.1)
         shapes.append(tag("path", d=path, class_=who))
-    for start_s, end_s in _gap_spans(session.info, sound.seconds):
+    for start_s, end_s, why in _gap_spans(session.info, sound.seconds):
         x, width = start_s / sound.seconds * 1000, max(1.0, (end_s - start_s) / sound.seconds * 1000)
-        shapes.append(tag("rect", x=f"{x:.1f}", width=f"{width:.1f}", y=0, height=64, class_="gap"))
+        shapes.append(tag("rect", tag("title", why), x=f"{x:.1f}", width=f"{width:.1f}", y=0, height=64, class_="gap"))
     shapes.append(tag("rect", id="view", x=0, width=0, y=0, height=64))
     shapes.append(tag("line", id="head", x1=0, x2=0, y1=0, y2=64))
     return tag(
@@ -195,7 +199,7 @@ def _data(session: SessionData) -> Iterator[Markup]:
             "blockBytes": sound.block_bytes,
             "peakS": sound.peak_frames / sound.rate_hz,
             "clips": [[clip.channel, clip.start, clip.frames] for clip in sound.clips],
-            "gaps": list(_gap_spans(session.info, sound.seconds)),
+            "gaps": [span[:2] for span in _gap_spans(session.info, sound.seconds)],
         }
         yield _binary("peaks", sound.peaks.tobytes())
     yield data_block("about", about)
@@ -279,12 +283,27 @@ def _usage(info: dict[str, Any], *, local: bool, spoken: bool) -> Markup:
     return section("usage", "Usage and cost", tag("p", told), whole)
 
 
-def _gap_spans(info: dict[str, Any], end_s: float) -> Iterator[tuple[float, float]]:
-    """Yield the gaps (from, to) in seconds; one that never closed lasts to the end."""
+def _gap_spans(info: dict[str, Any], end_s: float) -> Iterator[tuple[float, float, str]]:
+    """Yield the gaps (from, to, why) in seconds; one that never closed lasts to the end."""
     for gap in listed(info, "gaps")[:1_000]:
         start_s = number(gap, "from_s")
         if start_s is not None and 0 <= start_s <= end_s:
-            yield start_s, min(end_s, max(start_s, number(gap, "to_s") or end_s))
+            yield start_s, min(end_s, max(start_s, number(gap, "to_s") or end_s)), _why(gap)
+
+
+_COUNTS = ("told", "left_out", "refused", "sent_late", "unknown")
+
+
+def _why(gap: Any) -> str:
+    """Return why there was a gap and, of a connection that came back, what was restored."""
+    reason, gave_up, restored = text(gap, "reason"), text(gap, "gave_up"), table(gap, "restored")
+    if not (restored or gave_up):
+        return speech(reason, 300)
+    counts = {name: int(number(restored, name) or 0) for name in _COUNTS}
+    counts["asked_again"] = restored.get("asked_again") is True
+    read: losses.Gap = {name: int(number(gap, name) or 0) for name in ("away_ms", "lost_audio_ms")}
+    read |= {"reason": reason, "gave_up": gave_up, "restored": counts if restored else None}
+    return speech(losses.words(read), 1_000)
 
 
 def _gaps(info: dict[str, Any]) -> Markup:
@@ -297,7 +316,7 @@ def _gaps(info: dict[str, Any]) -> Markup:
                 NOTHING if start_s is None else clock(start_s),
                 "never restored" if end_s is None else f"{end_s - (start_s or 0):.2f} s",
                 what or "connection",
-                speech(text(gap, "reason"), 300),
+                _why(gap),
             )
         )
     if not rows:

@@ -131,5 +131,6 @@ class Waveform {
     pen.globalAlpha = 0.18;
     for (const [start, end] of this.about.gaps) pen.fillRect(x(start), 0, Math.max(1, x(end) - x(start)), height);
     pen.globalAlpha = 1;
+    for (const [start] of this.about.gaps) pen.fillRect(x(start) - 0.5, 0, 1, height);
   }
 }

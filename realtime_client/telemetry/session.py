@@ -12,6 +12,7 @@ from .answers import Writing, Writings
 from .metrics import Registry
 
 _RATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0)  # tokens a second
+_AWAY_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)
 _STATES = ("closed", "half_open", "open")
 
 
@@ -57,6 +58,18 @@ class SessionMetrics:
         self._bytes = registry.gauge("realtime_bytes", "bytes on the wire, by direction", ["direction"])
         self._rtt = registry.gauge("realtime_round_trip_seconds", "the newest round trip of a ping")
         self._dry = registry.gauge("realtime_underruns", "how often the speaker had nothing to play in an answer")
+        self._reconnects = registry.counter(
+            "realtime_reconnects_total",
+            "connections that took the place of another (why: lost, rollover, asked), or were not to be had",
+            ["reason", "outcome"],
+        )
+        self._away = registry.histogram(
+            "realtime_away_seconds", "how long there was no connection, until there was one again", bounds=_AWAY_S
+        )
+        self._lost_audio = registry.counter(
+            "realtime_lost_audio_seconds_total", "sound of the user that was lost with a connection"
+        )
+        self._trying = False
         self._open.set(1)
 
     def observe(self, update: up.Update, at_s: float) -> None:
@@ -79,8 +92,22 @@ class SessionMetrics:
             self._take_failure(update)
         elif isinstance(update, up.BreakerChanged):
             self._set_breaker(update.source, update.state)
+        elif isinstance(update, up.ConnectionLost):
+            if self._trying and not update.goes_on:
+                self._reconnects.add(1, "lost", "gave_up")
+            self._trying = update.goes_on
+        elif isinstance(update, up.Restored):
+            self._take_restored(update)
         elif isinstance(update, up.SessionEnded):
             self._open.set(0)
+
+    def _take_restored(self, restored: up.Restored) -> None:
+        """The conversation goes on with another connection."""
+        self._trying = False
+        self._reconnects.add(1, restored.reason, "restored")
+        self._lost_audio.add(restored.lost_audio_ms / 1000)
+        if restored.reason == "lost":
+            self._away.observe(restored.away_ms / 1000)
 
     def _take_writing(self, written: Writing, done: up.ResponseDone) -> None:
         """An answer in writing is over. Its speed is a model's only where one request made it."""

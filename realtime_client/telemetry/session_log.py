@@ -18,6 +18,8 @@ _LOUD: dict[type[up.Update], str] = {
     up.Malformed: "warning",
     up.Notice: "warning",
     up.ConnectionLost: "warning",
+    up.Reconnecting: "info",
+    up.Restored: "info",
     up.AnswerSource: "info",
     up.BreakerChanged: "info",
 }
@@ -67,6 +69,10 @@ def _fields(update: up.Update) -> dict[str, Any]:
             fields[f"{name}_length"] = len(value)
         elif name == "texts":
             fields["lengths"] = [len(text) for text in value]
+        elif name in ("sent_late", "unknown"):
+            fields[name] = len(value)
+        elif isinstance(update, up.Restored) and name == "lost_audio":
+            fields["lost_audio_ms"] = update.lost_audio_ms
         else:
             fields[name] = msgspec.to_builtins(value)
     return fields

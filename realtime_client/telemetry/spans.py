@@ -68,6 +68,8 @@ class SessionSpans:
             self._answer_done(update, at_s, written)
         elif isinstance(update, up.AnswerSource | up.BreakerChanged):
             self._mark(update, at_s)
+        elif isinstance(update, up.ConnectionLost | up.Reconnecting | up.Restored):
+            self._mark_connection(update, at_s)
         elif isinstance(update, up.ToolCall):
             parent = self._answers.get(update.response_id, self._session)
             self._calls[update.call_id] = self._child(
@@ -128,6 +130,19 @@ class SessionSpans:
         else:
             told = {"model": update.source, "state": update.state}
             self._session.add_event("breaker", told, timestamp=self._ns(at_s))
+
+    def _mark_connection(self, update: up.ConnectionLost | up.Reconnecting | up.Restored, at_s: float) -> None:
+        """How the connection is lost, and comes back."""
+        assert self._session is not None
+        told: dict[str, Any]
+        if isinstance(update, up.ConnectionLost):
+            told = {"code": update.code, "goes_on": update.goes_on}
+        elif isinstance(update, up.Reconnecting):
+            told = {"attempt": update.attempt}
+        else:
+            counts = ("reason", "away_ms", "told", "left_out", "refused", "audio_ms", "lost_audio_ms")
+            told = {name: getattr(update, name) for name in counts}
+        self._session.add_event(update.kind, told, timestamp=self._ns(at_s))
 
     def _mark_call(self, update: up.ToolStarted | up.ApprovalRequested | up.ApprovalDecided, at_s: float) -> None:
         """Where a call stands. A call that the server makes has no span: the session's has it."""
