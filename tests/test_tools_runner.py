@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ConnectionLostError, ToolError, UsageError
 from realtime_client.handover import StandbyClient
 from realtime_client.local.brain import CallTool, Say
+from realtime_client.recording import Recorder
 from realtime_client.session.limits import ToolLimits
 from realtime_client.tools.approval import InMemory, Policy, rule
 from realtime_client.tools.book import CallBook
@@ -326,8 +328,8 @@ def test_arguments_that_were_cut_are_never_run():
     assert not ran.is_set()
 
 
-def calls_and_goes(gate: Gate, peer: Peer) -> None:
-    """A realtime server that calls a tool, and is lost while the tool works."""
+def calls(peer: Peer) -> None:
+    """A realtime server that calls a tool."""
     peer.greet()
     peer.receive("response.create")
     item = {"id": "item_c", "type": "function_call", "call_id": "call_1", "name": "clock", "arguments": "{}"}
@@ -338,8 +340,20 @@ def calls_and_goes(gate: Gate, peer: Peer) -> None:
     peer.send(type="response.output_item.done", event_id="e", item=item | {"status": "completed"}, **where)
     done = {"id": "resp_1", "status": "completed", "output": [item | {"status": "completed"}]}
     peer.send(type="response.done", event_id="e", response=done)
+
+
+def calls_and_goes(gate: Gate, peer: Peer) -> None:
+    """It is lost while the tool works."""
+    calls(peer)
     assert gate.begun.wait(WAIT_S)
     peer.drop()
+
+
+def calls_and_waits(gate: Gate, peer: Peer) -> None:
+    """It waits for what comes of it."""
+    calls(peer)
+    assert gate.begun.wait(WAIT_S)
+    peer.read_all()
 
 
 def test_a_text_model_goes_on_with_the_tool_of_a_realtime_one():
@@ -469,17 +483,30 @@ def test_a_tool_that_does_not_end_is_left_behind_and_named(caplog: pytest.LogCap
         assert runner.left == 0
 
 
-def test_a_session_that_is_lost_cancels_its_tools():
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_session_that_is_over_cancels_its_tools_and_says_so(tmp_path: Path, *, lost: bool):
     gate = Gate()
-    with ScriptedServer(functools.partial(calls_and_goes, gate)) as server:
-        client = RealtimeClient(Endpoint(url=server.url, proxy=None))
+    script = functools.partial(calls_and_goes if lost else calls_and_waits, gate)
+    with ScriptedServer(script) as server:
+        recorder = Recorder.create(tmp_path, settings={})
+        client = RealtimeClient(Endpoint(url=server.url, proxy=None), recorder=recorder)
         runner = ToolRunner(client, Toolbox([Own("clock", gate)]))
         runner.start()
+        told: list[up.Update] = []
+        client.observe(lambda update, _at_s: told.append(update))
         with client:
             client.send_text("What time is it?")
+            assert gate.begun.wait(WAIT_S)
+            if not lost:
+                client.close()
             assert gate.cancelled.wait(WAIT_S)
-            assert isinstance(client.error, ConnectionLostError)
             runner.close()
+        assert isinstance(client.error, ConnectionLostError) == lost
+    *_, finished, ended = told
+    assert isinstance(ended, up.SessionEnded)
+    assert isinstance(finished, up.ToolFinished)
+    assert (finished.call_id, finished.status) == ("call_1", "cancelled")
+    assert json.loads((recorder.folder / "session.json").read_text())["tools"] == {"cancelled": 1}
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

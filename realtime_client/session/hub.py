@@ -32,7 +32,8 @@ class Hub:
 
     stop: the end is wanted. error: why the session ended against our will, the first reason of all. recorder: gets
     every message and update, and `final_stats` when it is closed. on_failure: called when the audio thread fails.
-    on_room: called when somebody who waits for room in the queue may find some.
+    on_room: called when somebody who waits for room in the queue may find some. farewell: called in the audio thread
+    when nothing more happens, for what is to be told before the end.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Hub:
         on_failure: Callable[[], None],
         *,
         on_room: Callable[[], None],
+        farewell: Callable[[], Sequence[up.Update]] = tuple,
     ) -> None:
         self.lock = threading.Lock()
         self.stop = StopEvent()
@@ -56,6 +58,7 @@ class Hub:
         self._recorder = recorder
         self._final_stats = final_stats
         self._on_failure = on_failure
+        self._farewell = farewell
         self._reader_limit = limits.updates_queue
         self._lists = threading.Lock()
         self._observers: tuple[Observer, ...] = ()
@@ -151,8 +154,9 @@ class Hub:
             while (entry := take()) is not None:
                 self._handle(entry)
             ended = up.SessionEnded(reason=self._words if self.error is None else str(self.error))
-            self._handle(Entry(None, (ended,), self._now()))
-            self.tell_directly((ended,), self._now())
+            last = (*self._farewell(), ended)
+            self._handle(Entry(None, last, self._now()))
+            self.tell_directly(last, self._now())
         finally:
             self.inbound.leave()
             try:

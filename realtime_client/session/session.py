@@ -64,7 +64,15 @@ class Session(ABC):
         self._loop: threading.Thread | None = None
         self.tooling: Tooling | None = None
         self._tell_room: Callable[[], object] = bool
-        self._hub = Hub(limits, clock, recorder, lambda: self.stats().to_dict(), self._abort, on_room=self.on_room)
+        self._hub = Hub(
+            limits,
+            clock,
+            recorder,
+            lambda: self.stats().to_dict(),
+            self._abort,
+            on_room=self.on_room,
+            farewell=lambda: () if self.tooling is None else self.tooling.end(),
+        )
         self.stop = self._hub.stop
         self._life = threading.Lock()
         self._state = "new"

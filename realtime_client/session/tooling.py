@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
+
+from realtime_client import updates as up
 
 NOBODY = "nobody is here who could allow it"
 """Why a call is refused that somebody would have to allow."""
@@ -34,6 +37,10 @@ class Tooling(Protocol):
 
     def cancel(self, call_id: str | None = None) -> int:
         """Cancel one call, or all that wait or are worked on; returns how many there were."""
+        ...
+
+    def end(self) -> Sequence[up.Update]:
+        """The session is over: cancel what waits or is worked on; returns what to tell of it, as the last."""
         ...
 
     @property

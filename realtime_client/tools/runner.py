@@ -96,7 +96,8 @@ class ToolRunner:
         deadline = Deadline(timeout_s, self._clock)
         self._remove()
         self._toolbox.on_change = bool
-        self._end()
+        for finished in self.end():
+            self._teller.tell(finished)
         if self._keeper.thread.ident is not None:
             join_all([self._keeper.thread], deadline)
         with self._changed:
@@ -108,13 +109,16 @@ class ToolRunner:
         if self._keeper.error is not None:
             raise self._keeper.error
 
-    def _end(self) -> None:
+    def end(self) -> list[up.ToolFinished]:
+        """See `Tooling`: what is cancelled here needs no result."""
         with self._changed:
             self._closing = True
-            works = self._book.all()
+            works = [(work, work.context) for work in self._book.all() if self._book.end(work)]
             self._changed.notify_all()
-        for work in works:
-            self._cut_off(work, "cancelled", None)
+        for _, context in works:
+            if context is not None:
+                context.cancel()
+        return [self._teller.finished(work, "cancelled", "") for work, _ in works]
 
     def _failed(self, error: BaseException) -> None:
         _log.error("running tools failed", error=one_line(repr(error), 300))
@@ -136,8 +140,6 @@ class ToolRunner:
                     while len(self._remote) > self._limits.open_calls:
                         del self._remote[next(iter(self._remote))]
                 self._do(lambda: self._judge_remote(update), may_drop=True)
-            case up.SessionEnded():
-                self._end()
             case _:
                 pass
 
@@ -311,8 +313,8 @@ class ToolRunner:
 
     # --- the end of a call --------------------------------------------------------------------------------------------
 
-    def _cut_off(self, work: Work, status: str, message: str | None) -> None:
-        """End a call from outside. message: for the model, None to send no result.
+    def _cut_off(self, work: Work, status: str, message: str) -> None:
+        """End a call from outside. message: for the model.
 
         The keeper sends it: who cancels waits for no network, and the next tool is told at once.
         """
@@ -321,9 +323,8 @@ class ToolRunner:
             return
         if context is not None:
             context.cancel()
-        output = self._teller.over(work, status, message or "")
-        if message is not None:
-            self._do(lambda: self._send(work, output))
+        output = self._teller.over(work, status, message)
+        self._do(lambda: self._send(work, output))
 
     def _over(self, work: Work, status: str, text: str) -> None:
         """End a call from its worker."""

@@ -98,20 +98,18 @@ class Teller:
         """Tell that a call may run, or not."""
         self.tell(up.ApprovalDecided(request_id=request_id, name=name, approved=approved, reason=reason))
 
+    def finished(self, work: Work, status: str, text: str) -> up.ToolFinished:
+        """Return what tells how a call ended. text: why it brought no output, where it did not."""
+        took = None if work.began_s is None else round((self._clock.monotonic() - work.began_s) * 1000, 3)
+        error = None if status == "completed" else one_line(text, 1_000)
+        return up.ToolFinished(
+            call_id=work.call.call_id, name=work.call.name, status=status, duration_ms=took, error=error
+        )
+
     def over(self, work: Work, status: str, text: str) -> str:
         """Tell how a call ended; returns its result for the model. text: the output, or why there is none."""
         fine = status == "completed"
-        took = None if work.began_s is None else round((self._clock.monotonic() - work.began_s) * 1000, 3)
-        call = work.call
-        self.tell(
-            up.ToolFinished(
-                call_id=call.call_id,
-                name=call.name,
-                status=status,
-                duration_ms=took,
-                error=None if fine else one_line(text, 1_000),
-            )
-        )
+        self.tell(self.finished(work, status, text))
         partial = work.context.output_so_far if work.context is not None and not fine else ""
         output = text if fine else error_result(sayable(text), status, sayable(partial))
         return shortened(output, self._limits.result_characters)
