@@ -6,7 +6,7 @@ import wave
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recording_helpers import Stage, sound
+from recording_helpers import LostStage, sound
 
 from realtime_client import updates as up
 from realtime_client.protocol import codec
@@ -113,7 +113,10 @@ NOTICED = st.one_of(
     st.builds(
         up.ItemAdded, item_id=IDS, role=st.just("user"), item_type=st.just("message"), text=TEXTS, local=st.just(True)
     ),
-    st.builds(up.ConnectionLost, code=st.just(1006), reason=TEXTS),
+    st.builds(up.ConnectionLost, code=st.just(1006), reason=TEXTS, goes_on=st.booleans()),
+    st.builds(up.Restored, reason=st.sampled_from(["lost", "rollover"]), away_ms=MS),
+    st.builds(up.ItemDeleted, item_id=IDS),
+    st.builds(up.CommitSent),
     st.builds(up.SpeakerAttached, attached=st.booleans()),
     st.builds(up.Captured, at_ms=HEARD_MS, at_s=AT_S),
     st.builds(up.Audible, item_id=IDS, content_index=st.integers(0, 1), from_ms=HEARD_MS, to_ms=HEARD_MS, at_s=AT_S),
@@ -124,6 +127,8 @@ STEPS = st.lists(
         st.tuples(st.just("hear"), SERVER),
         st.tuples(st.just("hear"), SERVER),
         st.tuples(st.just("say"), CLIENT),
+        st.tuples(st.just("again"), CLIENT),
+        st.tuples(st.just("keep"), SIZES.map(audio)),
         st.tuples(st.just("notice"), NOTICED),
         st.tuples(st.just("wait"), st.sampled_from([0.01, 0.1, 0.3, 2.0, 20.0])),
         st.tuples(st.just("garble"), st.tuples(SERVER, st.integers(0, 300))),
@@ -163,7 +168,7 @@ def check(folder):
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(STEPS, st.booleans(), st.booleans(), st.booleans())
 def test_any_order_of_anything(tmp_path_factory, steps, vad, flac, told):
-    stage = Stage(tmp_path_factory.mktemp("r"), vad=vad, flac=flac)
+    stage = LostStage(tmp_path_factory.mktemp("r"), vad=vad, flac=flac)
     try:
         stage.notice(up.SpeakerAttached(attached=told))
         play(stage, steps)
@@ -178,7 +183,7 @@ def test_any_order_of_anything(tmp_path_factory, steps, vad, flac, told):
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(STEPS)
 def test_recovery_after_any_order_of_anything(tmp_path_factory, steps):
-    stage = Stage(tmp_path_factory.mktemp("r"))
+    stage = LostStage(tmp_path_factory.mktemp("r"))
     try:
         play(stage, steps)
         stage.recorder._journal.flush(stage.clock.now)

@@ -36,7 +36,6 @@ _TURN_ENDS_PER_S = 32  # with more than that, the files wait for the next half s
 _T = TypeVar("_T")
 _TURN_ENDS = {
     up.ItemDone, up.ResponseDone, up.InputCommitted, up.UserTranscript, up.Interrupted, up.ItemAdded, up.ConnectionLost,
-    up.Restored,
 }  # fmt: skip
 
 

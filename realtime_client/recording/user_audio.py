@@ -11,7 +11,6 @@ anew, under a name of its own: it is one turn then, with one file.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
 from realtime_client import updates as up
@@ -22,35 +21,16 @@ from .assistant_audio import FlacMaker, new_turn_file
 from .folder import CONVERSATION
 from .journal_line import AudioPlace
 from .look_back import LookBack
+from .speaking import Speaking
 from .stereo import Stereo
 from .timeline import RATE_HZ
 from .transcripts import Transcript
 from .turns import Turn
 from .user_places import UserPlaces
-from .wav import WavWriter
 
 LOOK_BACK_S = 600
-_COPY_BYTES = 1 << 18
 _AHEAD_S = 30.0  # at most this much of what a server heard may still be on its way here
 _MOST_ENDING = 8
-
-
-@dataclass(slots=True)
-class _Speaking:
-    """A turn that is being spoken; byte positions in the input.
-
-    first: where it begins. filled: up to where its file is written. last: where it ends, None while that is not known.
-    confirmed: the server has made it an item, though its commit is not seen yet. after: where the turn before ends.
-    """
-
-    turn: Turn
-    name: str
-    wav: WavWriter
-    first: int
-    filled: int
-    last: int | None = None
-    confirmed: bool = False
-    after: int = 0
 
 
 class UserAudio:
@@ -77,13 +57,13 @@ class UserAudio:
         self._origin_ms = 0.0
         self._claimed = 0  # everything before belongs to a turn
         self._commit_at: deque[int] = deque(maxlen=64)
-        self._speaking: _Speaking | None = None
-        self._ending: list[_Speaking] = []  # their end is known, their last sound is not here yet
-        self._sealed: deque[_Speaking] = deque()  # committed, not yet confirmed
+        self._speaking: Speaking | None = None
+        self._ending: list[Speaking] = []  # their end is known, their last sound is not here yet
+        self._sealed: deque[Speaking] = deque()  # committed, not yet confirmed
         self._early: deque[up.InputCommitted] = deque(maxlen=64)
         self._refused = 0
-        self._heard: _Speaking | None = None  # by voice detection, to its end; not yet an item
-        self._forgotten: _Speaking | None = None  # its server was lost before it was an item
+        self._heard: Speaking | None = None  # by voice detection, to its end; not yet an item
+        self._forgotten: Speaking | None = None  # its server was lost before it was an item
         self._restored_at = 0
 
     # --- settings -----------------------------------------------------------------------------------------------------
@@ -143,7 +123,7 @@ class UserAudio:
                 speaking.wav.write(pcm)
                 speaking.filled += len(pcm)
             else:
-                self._fill(speaking)
+                speaking.fill(self._look_back)
             speaking.turn.end = start + frames
         elif self.manual and pcm:
             self._begin_manual(begin)
@@ -159,11 +139,11 @@ class UserAudio:
             audio, self._odd = audio[: len(audio) & ~1], audio[len(audio) & ~1 :]
         return audio
 
-    def _note_places(self, speaking: _Speaking) -> None:
+    def _note_places(self, speaking: Speaking) -> None:
         for begin, frame in self._places.stretches(speaking.first, speaking.last):
             self._note_place(speaking, begin, frame)
 
-    def _note_place(self, speaking: _Speaking, begin: int, frame: int) -> None:
+    def _note_place(self, speaking: Speaking, begin: int, frame: int) -> None:
         """From this input position on, the turn's sound is there."""
         self._stereo.spoken(speaking.name, self._places.frames(begin - speaking.first), frame)
 
@@ -299,17 +279,10 @@ class UserAudio:
         if known is self._speaking:
             self._speaking = None
         self._end_speaking(at_s)
-        self._discard(known)
+        self._ending = [each for each in self._ending if each is not known]
+        known.discard(self._folder)
         self._transcript.again(known.turn, item_id)
         self._begin(known.turn, first)
-
-    def _discard(self, known: _Speaking) -> None:
-        """Remove the file of a turn: it is written anew."""
-        self._ending = [each for each in self._ending if each is not known]
-        known.wav.close()
-        for name in known.turn.files:
-            (self._folder / name).unlink(missing_ok=True)
-        known.turn.files.clear()
 
     # --- turns known as a whole ---------------------------------------------------------------------------------------
 
@@ -362,19 +335,11 @@ class UserAudio:
         name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
         turn.sounding = True
         first = max(first, self._look_back.begin)
-        self._speaking = _Speaking(turn, name, wav, first, first, after=min(self._claimed, first))
-        self._fill(self._speaking)
+        self._speaking = Speaking(turn, name, wav, first, first, after=min(self._claimed, first))
+        self._speaking.fill(self._look_back)
         turn.start = turn.end = self._places.beginning(first)
         self._note_places(self._speaking)
         self._transcript.changed(turn)
-
-    def _fill(self, speaking: _Speaking) -> None:
-        """Write what has arrived of a turn and is not yet in its file."""
-        end = self._look_back.end if speaking.last is None else min(speaking.last, self._look_back.end)
-        while speaking.filled < end:
-            piece = self._look_back.read(speaking.filled, min(end, speaking.filled + _COPY_BYTES))
-            speaking.wav.write(piece)
-            speaking.filled += len(piece)
 
     def _whole(self, turn: Turn, first: int, last: int, at_s: float) -> None:
         """A turn that is known only when it is over."""
@@ -383,7 +348,7 @@ class UserAudio:
         name, wav = new_turn_file(self._folder, turn, self.format.rate_hz)
         turn.sounding = True
         first = min(max(first, self._look_back.begin), last)
-        speaking = _Speaking(turn, name, wav, first, first, last)
+        speaking = Speaking(turn, name, wav, first, first, last)
         turn.start = self._places.beginning(first)
         self._note_places(speaking)
         self._claimed = max(self._claimed, last)
@@ -403,7 +368,7 @@ class UserAudio:
         self._heard = None if self.manual else speaking
         self._wait_for_end(speaking, at_s)
 
-    def _wait_for_end(self, speaking: _Speaking, at_s: float) -> None:
+    def _wait_for_end(self, speaking: Speaking, at_s: float) -> None:
         self._ending.append(speaking)
         self._end_filled(at_s)
         while len(self._ending) > _MOST_ENDING:
@@ -412,7 +377,7 @@ class UserAudio:
     def _end_filled(self, at_s: float) -> None:
         """Finish the turns whose last sound has arrived."""
         for speaking in list(self._ending):
-            self._fill(speaking)
+            speaking.fill(self._look_back)
             if self._look_back.end >= (speaking.last or 0):
                 self._ending.remove(speaking)
                 self._finish(speaking, at_s)
@@ -422,7 +387,7 @@ class UserAudio:
         while self._ending:
             self._finish(self._ending.pop(0), at_s)
 
-    def _finish(self, speaking: _Speaking, at_s: float, status: str = "completed") -> None:
+    def _finish(self, speaking: Speaking, at_s: float, status: str = "completed") -> None:
         """Close the file of a turn and hand the turn over."""
         last = speaking.filled if speaking.last is None else min(speaking.last, speaking.filled)
         speaking.wav.truncate(max(0, last - speaking.first))
