@@ -21,6 +21,7 @@ from . import opening
 from . import updates as up
 from .changes import Changes
 from .client.client import RealtimeClient
+from .client.endpoint import Endpoint
 from .deadline import Deadline
 from .errors import ClosedError, QueueFullError, RealtimeError, TimeLimitError, UsageError
 from .session.answer import Answer, TurnFollower
@@ -284,6 +285,16 @@ class AsyncSession(Generic[S]):
     async def change(self, changes: Changes) -> None:
         """Change settings."""
         await self._call(lambda: self.session.change(changes))
+
+    async def reconnect(self, endpoint: Endpoint | None = None) -> None:
+        """Go on over a new connection, to another endpoint or to the same one; see `RealtimeClient.reconnect`.
+
+        When cancelled, it is waited for all the same: a session is not left between two connections.
+        """
+        if not isinstance(self.session, RealtimeClient):
+            raise UsageError("reconnect(): a text model is asked over a new connection each time")
+        client = self.session
+        await Aside("realtime-aio-reconnect", lambda: client.reconnect(endpoint)).end()
 
     # --- listening ----------------------------------------------------------------------------------------------------
 

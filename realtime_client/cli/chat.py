@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from realtime_client import updates as up
 from realtime_client.changes import Changes
+from realtime_client.cli.chat_connection import ChatConnection
 from realtime_client.cli.chat_text import ChatText
 from realtime_client.cli.chat_tools import ChatTools
 from realtime_client.cli.figures import describe_stats
@@ -20,6 +21,7 @@ from realtime_client.cli.screen import Screen
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.escape import one_line
+from realtime_client.session.answer import BROKEN_OFF
 from realtime_client.session.session import Session
 
 if TYPE_CHECKING:
@@ -96,7 +98,9 @@ class Chat:
         }
         self._text = ChatText(session, screen, self._ask)
         self._tools = ChatTools(session, screen, clock)
+        self._connection = ChatConnection(session, screen, clock)
         self._shows |= self._text.shows | self._tools.shows
+        self._shows |= dict.fromkeys((up.ConnectionLost, up.Reconnecting, up.Restored), self._connection_changed)
         if voice is not None:
             self._shows |= {up.UserTranscript: voice.transcript, up.DeviceChanged: voice.device_changed}
 
@@ -104,7 +108,7 @@ class Chat:
 
     def observe(self, update: up.Update, _at_s: float) -> None:
         """Show an update."""
-        if self._fatal is not None and not isinstance(update, up.ConnectionLost | up.SessionEnded):
+        if self._fatal is not None and not _is_end(update):
             self._show_failure(self._fatal)  # the session goes on all the same
             self._fatal = None
         show = self._shows.get(type(update))
@@ -120,6 +124,7 @@ class Chat:
         """Show what was typed, after what came before it; a call of the server's own is something that came."""
         if update.local and update.role == "user":
             self._screen.echo(update.text)
+            self._connection.typed()
         self._brought |= update.item_type in _REMOTE
 
     def _delta(self, update: up.TextDelta) -> None:
@@ -135,7 +140,9 @@ class Chat:
         self._stopping = self._awaits = False
         self._screen.end_line()
         self._text.done(update)
-        if update.status in ("failed", "incomplete"):
+        if update.reason == BROKEN_OFF:
+            pass  # what is told of the connection follows
+        elif update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
             how = "failed" if update.status == "failed" else "is incomplete"
             self._screen.notice(f"[the answer {how}: {one_line(why)}]")
@@ -168,8 +175,18 @@ class Chat:
         self._brought = True
         self._tools.called(update)
 
+    def _connection_changed(self, update: up.ConnectionLost | up.Reconnecting | up.Restored) -> None:
+        if isinstance(update, up.ConnectionLost) and update.goes_on:
+            self._fatal = None  # it was, for the connection; the line says why
+        elif isinstance(update, up.Restored) and update.unknown and not self._session.answering:
+            self._awaits = False  # what nobody asks for again does not come
+        self._connection.take(update)
+        if self._voice is not None:
+            self._voice.away = self._connection.away
+
     def _ended(self, update: up.SessionEnded) -> None:
         """The session has ended, and we did not end it. What went wrong is the program's last line."""
+        self._connection.take(update)
         if self._session.error is None:
             how = "the session has ended" if update.reason in ("", "closed") else one_line(update.reason)
             self._screen.notice(f"[{how}]")
@@ -282,7 +299,7 @@ class Chat:
 
     def _help(self, _rest: str) -> None:
         speaks = _HELP_VOICE if self._text.again is None else ""
-        shown = _HELP_TALK + self._text.help + speaks + self._tools.help + _HELP_END
+        shown = _HELP_TALK + self._text.help + speaks + self._tools.help + self._connection.help + _HELP_END
         self._screen.notice(shown if self._voice is None else f"{shown}\n{self._voice.help}")
 
     def _quit(self, _rest: str) -> None:
@@ -320,6 +337,7 @@ class Chat:
 
 _COMMANDS: dict[str, Callable[[Chat, str], None]] = {
     ".tools": lambda chat, rest: chat._tools.command(rest),  # noqa: SLF001
+    ".reconnect": lambda chat, rest: chat._connection.command(rest),  # noqa: SLF001
     ".help": Chat._help,  # noqa: SLF001
     ".quit": Chat._quit,  # noqa: SLF001
     ".exit": Chat._quit,  # noqa: SLF001
@@ -328,6 +346,13 @@ _COMMANDS: dict[str, Callable[[Chat, str], None]] = {
     ".save": Chat._save,  # noqa: SLF001
     ".stats": Chat._stats,  # noqa: SLF001
 }
+
+
+def _is_end(update: up.Update) -> bool:
+    """Whether this belongs to the end of a connection, which an error that the server sent before it explains."""
+    if isinstance(update, up.ResponseDone):
+        return update.reason == BROKEN_OFF
+    return isinstance(update, up.AnswerFollows | up.ConnectionLost | up.SessionEnded)
 
 
 def _is_encodable(text: str) -> bool:

@@ -120,8 +120,8 @@ class ChatText:
             self._screen.aside(f"[{len(update.texts)} answers stand here; .branches lists them]")
 
     def _deleted(self, _update: up.ItemDeleted) -> None:
-        """What was said goes with an answer that failed."""
-        if self._failed:
+        """What was said to a text model goes with an answer that failed."""
+        if self._failed and self.again is not None:
             self._failed = False
             self._screen.aside("[what you said is taken back; .retry asks again, .edit TEXT says it otherwise]")
 

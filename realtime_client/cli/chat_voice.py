@@ -50,7 +50,10 @@ _LONG_GAP_MS = 500
 
 
 class ChatVoice:
-    """Steers the live sound of one session. answering: whether an answer runs or is asked for."""
+    """Steers the live sound of one session. answering: whether an answer runs or is asked for.
+
+    away: there is no connection; set by whoever is told so.
+    """
 
     @property
     def help(self) -> str:
@@ -73,6 +76,7 @@ class ChatVoice:
         self._voice = sound.voice
         self._screen = screen
         self._answering = answering
+        self.away = False  # there is no connection
         self._switch = TalkSwitch(sound.voice.key)
 
     # What is shown
@@ -109,6 +113,7 @@ class ChatVoice:
             thinking=not playing and self._answering(),
             muted=muted,
             push_to_talk=voice.key.pressed if by_key else None,
+            away=self.away,
         )
 
     def device_changed(self, update: up.DeviceChanged) -> None:

@@ -113,7 +113,7 @@ class LineScreen:
         """Show the line just typed, which the editor has taken off the screen."""
         self.notice("".join(f"> {part}\n" for part in line.splitlines()).rstrip("\n"))
 
-    def pin(self, key: str, text: str, *, passing: bool = False) -> None:
+    def pin(self, key: str, text: str, *, passing: bool = False, every_s: float = 0.0) -> None:  # noqa: ARG002
         """Keep a line above the editor."""
         self._pins.put(key, text, passing=passing)
         self._wake()

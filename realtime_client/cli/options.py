@@ -82,9 +82,10 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """As `session_options`, without what a scenario has of its own (tools), and what a run does not take.
 
-    That is `filter` (`--filter` chooses scenarios), and `brain`: its servers have none.
+    That is `filter` (`--filter` chooses scenarios), `brain` (its servers have none), and what is done about a lost
+    connection, which is what comes of a case.
     """
-    left_out = (*_SOUND, "filter", "brain", *_TOOLS)
+    left_out = (*_SOUND, "filter", "brain", *_TOOLS, *_RECOVERY)
     return _with_settings(function, [spec for spec in SPECS.values() if spec.flag and spec.name not in left_out])
 
 

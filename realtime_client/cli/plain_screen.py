@@ -70,17 +70,16 @@ class PlainScreen:
     def echo(self, line: str) -> None:
         """Nothing: the terminal has shown it."""
 
-    def pin(self, key: str, text: str, *, passing: bool = False) -> None:
-        """Show a line; a passing one now and then."""
-        if not passing:
-            self.notice(text)
-            return
-        with self._lock:
-            now_s = self._clock.monotonic()
-            if now_s - self._pinned_s.setdefault(key, now_s) < RARELY_S:
-                return
-            self._pinned_s[key] = now_s
-        self.aside(text)
+    def pin(self, key: str, text: str, *, passing: bool = False, every_s: float = 0.0) -> None:
+        """Show a line; one of those that follow each other quickly now and then."""
+        every_s = every_s or (RARELY_S if passing else 0.0)
+        if every_s:
+            with self._lock:
+                now_s = self._clock.monotonic()
+                if now_s - self._pinned_s.setdefault(key, now_s) < every_s:
+                    return
+                self._pinned_s[key] = now_s
+        (self.aside if passing else self.notice)(text)
 
     def unpin(self, key: str) -> None:
         """Nothing is redrawn."""

@@ -19,6 +19,7 @@ from realtime_client.cli.group import Invocation
 from realtime_client.cli.hangup import tell
 from realtime_client.cli.images import read_image
 from realtime_client.cli.options import SectionedCommand, session_options
+from realtime_client.cli.outage import NowAndThen, Outage
 from realtime_client.cli.session import command_session, notice
 from realtime_client.cli.tool_lines import ToolLines
 from realtime_client.cli.tool_prints import tool_prints
@@ -30,7 +31,7 @@ from realtime_client.session.answer import Answer
 from realtime_client.settings import Settings
 from realtime_client.settings.providers import is_text
 from realtime_client.settings.target import input_format
-from realtime_client.updates import AudioFormat
+from realtime_client.updates import AudioFormat, Update
 
 
 @click.command("say", cls=SectionedCommand)
@@ -101,8 +102,14 @@ def say(
     prints = tool_prints(functools.partial(notice, invocation)) if settings.tool_files else contextlib.nullcontext()
     with prints, _standard_output() as output, command_session(settings, invocation) as (held, _state):
         show = _show_nothing if as_json else _Printed(output)
-        tools = ToolLines(held.session, functools.partial(_tell_apart, show, invocation))
-        waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation), tools.take)
+        aside = functools.partial(_tell_apart, show, invocation)
+        tools, outage = ToolLines(held.session, aside), Outage(aside, NowAndThen(aside))
+
+        def watch(update: Update) -> None:
+            tools.take(update)
+            outage.take(update)
+
+        waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation), watch)
         try:
             if speech is None:
                 turn = waiter.type(question, images)
@@ -116,7 +123,7 @@ def say(
             raise
         written = out if out is not None and _write_out(out, turn, held.session.output_format) else None
         if as_json:
-            report = _report(held, turn, written, list(tools.calls.values()))
+            report = _report(held, turn, written, list(tools.calls.values()), outage)
             click.echo(json.dumps(report, ensure_ascii=output.isatty()), file=output)
         elif waiter.error is None or (isinstance(show, _Printed) and show.something):
             click.echo(file=output)  # the end of the streamed text
@@ -205,7 +212,9 @@ def _tell_apart(show: object, invocation: Invocation, text: str) -> None:
     notice(invocation, text)
 
 
-def _report(held: Opened, turn: Answer, out: Path | None, calls: list[dict[str, Any]]) -> dict[str, Any]:
+def _report(
+    held: Opened, turn: Answer, out: Path | None, calls: list[dict[str, Any]], outage: Outage
+) -> dict[str, Any]:
     recording = None if held.recording is None else str(held.recording)
     report: dict[str, Any] = {
         "text": turn.text,
@@ -219,9 +228,12 @@ def _report(held: Opened, turn: Answer, out: Path | None, calls: list[dict[str, 
         "tool_calls": len(turn.tool_calls),
         "calls": calls,
         "unreadable": turn.unreadable,
+        "reconnects": outage.restored,
         "session_id": held.session.session_id,
         "model": held.session.model,
     }
+    if outage.unknown:
+        report["unknown"] = outage.unknown
     if turn.sources:
         report["sources"] = [{"offset": s.offset, "source": s.source, "reason": s.reason} for s in turn.sources]
     return report

@@ -65,10 +65,11 @@ class Screen(Protocol):
         """Show a line that was typed, unless the terminal did so itself."""
         ...
 
-    def pin(self, key: str, text: str, *, passing: bool = False) -> None:
+    def pin(self, key: str, text: str, *, passing: bool = False, every_s: float = 0.0) -> None:
         """Keep a line in sight until `unpin`; another one under the same key takes its place.
 
-        Where no line can be redrawn, it is shown once; if passing, only now and then, and the first one not at all.
+        passing: it may be cut, or make room for others. Where no line can be redrawn, each is shown; those that are
+        passing, or have an `every_s` (seconds), only so often, and the first one not at all.
         """
         ...
 

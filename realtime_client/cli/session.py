@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 ChooseSound = Callable[[Settings], "tuple[Settings, LiveSound | None]"]
 _GRACE_S = 5.0  # what an orderly end may take besides closing the session
-_TOLD = ("failure", "notice", "connection_lost")  # the screen, or the last line, reports these
+_TOLD = (
+    "failure",
+    "notice",
+    "connection_lost",
+    "reconnecting",
+    "restored",
+)  # the screen, or the last line, reports these
 
 
 def notice(invocation: Invocation, text: str) -> None:

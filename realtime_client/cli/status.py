@@ -19,7 +19,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     microphone, speaker: name of the device, None if there is none. microphone_dbfs, speaker_dbfs: peaks, -inf for
     silence. push_to_talk: None when the server ends turns, else whether the key is on. thinking: an answer is asked for
-    and nothing of it is heard yet.
+    and nothing of it is heard yet. away: there is no connection; what is said is kept until there is one.
     """
 
     microphone: str | None = None
@@ -31,6 +31,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     thinking: bool = False
     muted: bool = False
     push_to_talk: bool | None = None
+    away: bool = False
 
 
 def bar(level_dbfs: float, *, cells: str = "#-") -> str:
@@ -49,7 +50,9 @@ def who(status: Status) -> str:
 
 
 def state(status: Status) -> str:
-    """Return what the program does with the microphone, or that it waits for an answer."""
+    """Return what the program does with the microphone, or that it waits for an answer, or for a connection."""
+    if status.away:
+        return _away(status)
     if status.microphone is None:
         return "thinking" if status.thinking else "no microphone"
     if status.muted:
@@ -59,6 +62,16 @@ def state(status: Status) -> str:
     if status.thinking:
         return "thinking"
     return "listening" if status.push_to_talk is None else "F2 to talk"
+
+
+def _away(status: Status) -> str:
+    if status.microphone is None:
+        return "no connection"
+    if status.muted:
+        return "no connection, muted"
+    if status.push_to_talk is None:
+        return "no connection, listening: words are kept"
+    return f"no connection, {'talk, F2 ends: words are kept' if status.push_to_talk else 'F2 to talk'}"
 
 
 def status_row(status: Status, columns: int, *, cells: str = "#-") -> list[Fragment]:

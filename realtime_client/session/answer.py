@@ -12,6 +12,9 @@ from realtime_client.errors import RealtimeError, ResponseFailedError
 
 from .stats import TurnStats
 
+BROKEN_OFF = "connection_lost"
+"""Why an answer is incomplete (`ResponseDone.reason`) that ran when the connection was lost."""
+
 
 class Answer(msgspec.Struct, kw_only=True, frozen=True):
     """One whole answer.
@@ -68,7 +71,9 @@ class TurnFollower:
     whatever begins. With voice, several answers may begin where the speaker paused and went on: the last one counts.
     show: takes the answer's text as it comes. tell: takes a line for people about what is no part of the answer.
     tools_run: the calls of an answer get their results elsewhere; the answer to these is the one that counts, as it is
-    after tools that the model's server runs.
+    after tools that the model's server runs. An answer that breaks off with its connection and is asked for again is
+    followed to the new one: nothing of the broken one is part of the answer, but what it called, and what `show` got.
+    away: there is no connection, and another one is tried.
     error: what the answer failed with, where that is more than its status says.
     """
 
@@ -85,6 +90,7 @@ class TurnFollower:
         self.cause: str | None = None
         self.response_id: str | None = None  # the answer that is followed
         self.heard_speech = False
+        self.away = False
         self.error: RealtimeError | None = None
         self.complaint: up.Failure | None = None  # what the server said that concerns no request of ours
         self._format = audio_format
@@ -98,7 +104,8 @@ class TurnFollower:
         self._tools_run = tools_run
         self._awaited: set[str] = set()  # calls without a result, of answers that are followed
         self._remote = False  # the server runs tools for the answer
-        self._goes_on = False  # an answer to results was asked for and has not begun
+        self._goes_on = False  # an answer to results, or the same again, was asked for and has not begun
+        self._next: tuple[str, str] | None = None  # an answer, and the request for one that follows it
         self._sources: list[up.AnswerSource] = []
         self._part: tuple[str, int] | None = None
         self._unreadable = self._unreadable_audio = 0
@@ -160,9 +167,11 @@ class TurnFollower:
                     self._awaited.add(update.call_id)
             case up.ToolResult():
                 self._awaited.discard(update.call_id)
-            case up.AnswerFollows() if update.response_id == self.response_id and (self._tools_run or self._remote):
-                self.request, self._goes_on = update.request_id, True
-                self._awaited.clear()
+            case up.AnswerFollows() if update.response_id == self.response_id:
+                self._next = (update.response_id, update.request_id)
+                if self._tools_run or self._remote:
+                    self._follow(update.request_id)
+                    self._awaited.clear()
             case up.ItemAdded(item_type="mcp_call") if self.response_id in self._open:
                 self._remote = True
                 self._awaited.add(update.item_id)
@@ -175,9 +184,7 @@ class TurnFollower:
             case up.ResponseStarted(out_of_band=False):
                 self._begin(update)
             case up.ResponseDone(out_of_band=False):
-                self._open.discard(update.response_id)
-                if update.response_id == self.response_id:
-                    self._done = update
+                self._ended(update)
             case up.Failure():
                 self._failed(update)
             case up.Malformed():
@@ -185,8 +192,35 @@ class TurnFollower:
                 self._unreadable_audio += update.audio
             case up.Notice():
                 self._tell(update.message)
+            case up.ConnectionLost():
+                self.away = update.goes_on
+            case up.Restored():
+                self._restored(update)
             case _:
                 self._hear(update)
+
+    def _follow(self, request_id: str) -> None:
+        """The answer to this request is the one that counts."""
+        self.request, self._goes_on = request_id, True
+
+    def _ended(self, done: up.ResponseDone) -> None:
+        self._open.discard(done.response_id)
+        if done.response_id != self.response_id:
+            return
+        self._done = done
+        if done.reason == BROKEN_OFF and self._next is not None and self._next[0] == done.response_id:
+            self._follow(self._next[1])
+
+    def _restored(self, update: up.Restored) -> None:
+        """There is a connection again; a request that may have been lost with the one before is not made again."""
+        self.away = False
+        if {self.request, self.cause}.isdisjoint(update.unknown) or (self.begun and not self._goes_on):
+            return
+        if update.asked_again is None:
+            raise ResponseFailedError(
+                "the connection was lost before the answer began, and nobody knows whether it was given: ask again"
+            )
+        self.request = update.asked_again
 
     def _hear(self, update: up.Update) -> None:
         """What the server made of the user's audio."""

@@ -64,6 +64,7 @@ class LiveVoice:
         self._microphone: Microphone | None = None
         self._echo: EchoControl | None = None
         self._cut: dict[tuple[str, int], None] = {}
+        self._coming: tuple[str, tuple[str, int]] | None = None  # an answer, and the part of it that has not ended
         self._removers: list[Callable[[], None]] = []
         self._news: queue.Queue[up.Update | None] = queue.Queue(64)
         self._hearing, self._playing, self._passing = Trouble(_ENOUGH), Trouble(_ENOUGH), Trouble(_ENOUGH)
@@ -190,14 +191,23 @@ class LiveVoice:
         try:
             if type(update) is up.AudioDelta:
                 part = (update.item_id, update.content_index)
+                self._coming = (update.response_id, part)
                 if part not in self._cut:
                     speaker.play(part, self._decode(update.audio), self._output_rate_hz(), at_s)
                 if self._playing.worked():
                     self.device_changed("output", _name(speaker), "answers are heard again", 0)
             elif isinstance(update, up.AudioDone):
-                speaker.end((update.item_id, update.content_index))
+                self._ended(speaker, (update.item_id, update.content_index))
+            elif isinstance(update, up.ResponseDone) and self._coming and self._coming[0] == update.response_id:
+                self._ended(speaker, self._coming[1])  # it broke off
         except Exception as error:  # noqa: BLE001  # told; the answer is shown all the same
             self._failed("output", self._playing, "the answer is not heard", error)
+
+    def _ended(self, speaker: Speaker, part: tuple[str, int]) -> None:
+        """No more of a part comes: it is heard to its last sample."""
+        if self._coming is not None and self._coming[1] == part:
+            self._coming = None
+        speaker.end(part)
 
     def _failed(self, direction: str, trouble: Trouble, what: str, error: Exception) -> None:
         """Report a trouble, once, unless it is that the session is over."""

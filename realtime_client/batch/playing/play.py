@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 import threading
@@ -27,6 +28,7 @@ from realtime_client.client.arrival import lateness, stamping
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import UsageError
 from realtime_client.opening import Opened, opened
+from realtime_client.session.limits import NO_RECOVERY
 from realtime_client.session.observers import Observer
 from realtime_client.session.session import Session
 from realtime_client.settings import Settings
@@ -163,6 +165,7 @@ class _Attempt:
             check_allowed(self._case, approved=self._plan.approve is not None)
             check_needs(self._case.scenario)
             settings = scenario_settings(self._plan.settings, self._case.scenario)
+            settings = dataclasses.replace(settings, recovery=NO_RECOVERY)  # a lost connection is a result
             self._facts.model, self._facts.written = settings.model, is_text(settings)
             check_played_in_writing(settings, self._case.scenario, local=self._plan.local)
             self._hold(settings)

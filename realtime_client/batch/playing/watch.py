@@ -72,7 +72,7 @@ class Watch:
             up.Notice: self._noticed,
             up.SessionChanged: self._confirm,
             up.SessionEnded: self._end,
-            up.ConnectionLost: self._end,
+            up.ConnectionLost: self._lost,
         }
 
     @property
@@ -253,8 +253,11 @@ class Watch:
         if update.facts.in_writing and update.facts.model:  # text models may have taken over
             self.models.add(update.facts.model)
 
-    def _end(self, _update: up.Update, _at_s: float) -> None:
+    def _end(self, _update: up.SessionEnded, _at_s: float) -> None:
         self.ended = True
+
+    def _lost(self, update: up.ConnectionLost, _at_s: float) -> None:
+        self.ended = self.ended or not update.goes_on
 
     # --- what came of it ----------------------------------------------------------------------------------------------
 
