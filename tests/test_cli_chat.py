@@ -65,6 +65,9 @@ class Screen:
     def echo(self, line: str) -> None:
         self.lines.append(f"> {line}")
 
+    def unpin(self, key: str) -> None:
+        pass
+
     def stop(self) -> None:
         self.stopped = True
 

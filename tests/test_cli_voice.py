@@ -468,6 +468,11 @@ def test_the_row_fits(columns, shown):
         (Status(microphone="m", muted=True, push_to_talk=True), "muted"),
         (Status(microphone="m", push_to_talk=True, thinking=True), "talk, F2 ends"),
         (Status(microphone="m", push_to_talk=False), "F2 to talk"),
+        (Status(microphone="m", away=True, thinking=True), "no connection, listening: words are kept"),
+        (Status(microphone="m", away=True, push_to_talk=True), "no connection, talk, F2 ends: words are kept"),
+        (Status(microphone="m", away=True, push_to_talk=False), "no connection, F2 to talk"),
+        (Status(microphone="m", away=True, muted=True), "no connection, muted"),
+        (Status(speaker="s", away=True), "no connection"),
     ],
 )
 def test_states(status, shown):
