@@ -145,7 +145,7 @@ def ended(response: str = "resp_1", **more: Any) -> up.ResponseDone:
         (back(asked_again="r"), "connected again after 2.3 s; the answer is asked for again"),
         (
             back(unknown=("a",)),
-            "connected again after 2.3 s; what became of 1 request is not known; not asked for again",
+            "connected again after 2.3 s; whether 1 request was carried out is not known",
         ),
         (
             back(left_out=12, refused=1),
@@ -169,7 +169,7 @@ def ended(response: str = "resp_1", **more: Any) -> up.ResponseDone:
         (back("rollover", 0, left_out=3, told=9, asked_again="r"), ""),
         (
             back("rollover", 0, unknown=("a", "b")),
-            "the session goes on over a new connection; what became of 2 requests is not known; not asked for again",
+            "the session goes on over a new connection; whether 2 requests were carried out is not known",
         ),
     ],
 )
@@ -258,8 +258,10 @@ def test_nobody_waits_for_an_answer_that_is_not_asked_for_again() -> None:
     assert stage.chat.goes_on()
     stage.see(back())
     assert stage.chat.goes_on(), "it was sent after all"
-    stage.see(LOST, trying(), back(unknown=("request",)))
+    words = "the connection was lost before the answer came; ask again"
+    stage.see(up.Failure(message=words, code=up.REQUEST_LOST, event_id="q"), LOST, trying(), back(unknown=("q",)))
     assert not stage.chat.goes_on()
+    assert f"[{words}]" in stage.screen.lines, "no server said so"
 
 
 def test_the_voice_knows_that_there_is_no_connection() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from realtime_client import updates as up
 from realtime_client.errors import ResponseFailedError
+from realtime_client.protocol import translate
 from realtime_client.session.answer import BROKEN_OFF, TurnFollower
 
 LOST = up.ConnectionLost(code=1006, reason="gone", goes_on=True)
@@ -86,20 +87,14 @@ def test_what_an_answer_called_before_it_broke_off_is_kept() -> None:
     assert (follower.complete, follower.answer().text, follower.answer().tool_calls) == (True, "five", (call,))
 
 
-def test_a_request_whose_fate_is_not_known_is_not_waited_for() -> None:
-    follower = followed(LOST)
-    with pytest.raises(ResponseFailedError, match="nobody knows whether it was given"):
-        follower.take(back(unknown=("other", "q1")))
+def test_a_request_that_is_given_up_is_not_waited_for() -> None:
+    follower = followed(began("b", "other"))
+    with pytest.raises(ResponseFailedError, match="before the answer came; ask again"):
+        follower.take(translate.lost_request("q1"))
 
 
-def test_a_request_whose_fate_is_not_known_and_that_is_made_again_is_waited_for() -> None:
-    follower = followed(LOST, back(unknown=("q1",), asked_again="q2"), began("b", "q2"))
-    follower.take(done("b", "whole"))
-    assert (follower.complete, follower.answer().text) == (True, "whole")
-
-
-@pytest.mark.parametrize("unknown", [(), ("other",)])
-def test_a_request_that_is_sent_late_is_waited_for(unknown: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("unknown", [(), ("other",), ("q1",)])
+def test_a_request_that_is_sent_late_or_again_is_waited_for(unknown: tuple[str, ...]) -> None:
     follower = followed(LOST, back(unknown=unknown), began("a", "q1"), done("a", "whole"))
     assert follower.complete
 

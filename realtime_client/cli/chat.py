@@ -168,6 +168,9 @@ class Chat:
             self._show_failure(update)
 
     def _show_failure(self, update: up.Failure) -> None:
+        if update.of_this_side:
+            self._screen.notice(f"[{one_line(update.message)}]")
+            return
         code = f" ({one_line(update.code)})" if update.code else ""
         self._screen.notice(f"[the server reports: {one_line(update.message)}{code}]")
 
@@ -178,8 +181,6 @@ class Chat:
     def _connection_changed(self, update: up.ConnectionLost | up.Reconnecting | up.Restored) -> None:
         if isinstance(update, up.ConnectionLost) and update.goes_on:
             self._fatal = None  # it was, for the connection; the line says why
-        elif isinstance(update, up.Restored) and update.unknown and not self._session.answering:
-            self._awaits = False  # what nobody asks for again does not come
         self._connection.take(update)
         if self._voice is not None:
             self._voice.away = self._connection.away
@@ -352,6 +353,8 @@ def _is_end(update: up.Update) -> bool:
     """Whether this belongs to the end of a connection, which an error that the server sent before it explains."""
     if isinstance(update, up.ResponseDone):
         return update.reason == BROKEN_OFF
+    if isinstance(update, up.Failure):
+        return update.code == up.REQUEST_LOST
     return isinstance(update, up.AnswerFollows | up.ConnectionLost | up.SessionEnded)
 
 

@@ -41,7 +41,8 @@ def restored_text(update: up.Restored) -> str:
     if lost_ms:
         parts.append(f"{lost_ms:,} ms of what you said are lost")
     if update.unknown:
-        parts.append(f"what became of {_count(len(update.unknown), 'request')} is not known; not asked for again")
+        requests = _count(len(update.unknown), "request")
+        parts.append(f"whether {requests} {'was' if len(update.unknown) == 1 else 'were'} carried out is not known")
     if update.asked_again:
         parts.append("the answer is asked for again")
     if update.reason == "rollover" and not (update.refused or lost_ms or update.unknown):

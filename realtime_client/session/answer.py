@@ -195,7 +195,7 @@ class TurnFollower:
             case up.ConnectionLost():
                 self.away = update.goes_on
             case up.Restored():
-                self._restored(update)
+                self.away = False
             case _:
                 self._hear(update)
 
@@ -210,17 +210,6 @@ class TurnFollower:
         self._done = done
         if done.reason == BROKEN_OFF and self._next is not None and self._next[0] == done.response_id:
             self._follow(self._next[1])
-
-    def _restored(self, update: up.Restored) -> None:
-        """There is a connection again; a request that may have been lost with the one before is not made again."""
-        self.away = False
-        if {self.request, self.cause}.isdisjoint(update.unknown) or (self.begun and not self._goes_on):
-            return
-        if update.asked_again is None:
-            raise ResponseFailedError(
-                "the connection was lost before the answer began, and nobody knows whether it was given: ask again"
-            )
-        self.request = update.asked_again
 
     def _hear(self, update: up.Update) -> None:
         """What the server made of the user's audio."""
