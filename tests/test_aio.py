@@ -610,6 +610,46 @@ def test_cancelling_audio_on_its_way() -> None:
     assert stage.kinds() == ["response.create"]
 
 
+def test_another_connection_holds_nobody_up() -> None:
+    """Whoever reconnects waits, the loop does not: what it does meanwhile lets the new server answer."""
+    stage = Stage()
+
+    def hold(_connection: Any, _request: Any) -> None:
+        if stage.reached.is_set():
+            stage.go.wait(WAIT_S)
+        stage.reached.set()
+
+    async def main() -> None:
+        async with session_of(server) as session:
+            again = asyncio.create_task(session.reconnect())
+            await asyncio.sleep(0)
+            stage.go.set()
+            await again
+            await session.reconnect(endpoint(server))
+            with pytest.raises(errors.UsageError, match="where to connect to"):
+                await session.reconnect("ws://x")  # type: ignore[arg-type]
+
+    with ScriptedServer(greets, process_request=hold) as server:
+        run(main)
+
+
+def test_updates_of_a_lost_connection_are_passed_on() -> None:
+    told: list[up.Update] = [
+        up.ConnectionLost(code=1006, reason="gone", goes_on=True),
+        up.Reconnecting(attempt=1, in_s=0.0, reason="gone", left_s=300.0),
+        up.Restored(reason="lost", away_ms=300),
+    ]
+
+    async def main() -> None:
+        async with session_of(server) as session, session.updates(timeout_s=WAIT_S) as updates:
+            for update in told:
+                session.session.tell(update)
+            assert [await anext(updates) for _ in told] == told
+
+    with ScriptedServer(greets) as server:
+        run(main)
+
+
 @pytest.mark.parametrize("phase", ["at once", "before the handshake", "before the greeting"])
 def test_cancelled_while_opening(phase: str) -> None:
     stage = Stage()

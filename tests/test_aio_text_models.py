@@ -157,6 +157,8 @@ def test_failures_are_those_of_the_threaded_session() -> None:
             async with session_of(server) as session:
                 with pytest.raises(errors.ResponseFailedError, match="not that"):
                     await session.ask("Hi", timeout_s=LIMIT_S)
+                with pytest.raises(errors.UsageError, match="over a new connection each time"):
+                    await session.reconnect()
 
     run(main)
 

@@ -27,6 +27,7 @@ from realtime_client.client.arrival import Lateness
 from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.local import LocalServer
+from realtime_client.session.limits import NO_RECOVERY, Recovery
 from realtime_client.settings import load_settings
 
 TEXT = {"modality": "text"}
@@ -488,6 +489,23 @@ def test_a_session_that_fails_is_an_error(script: Callable[[Peer], None], kind: 
     assert "\n" not in result.fault.message
     half = script in (drops, closes, starts_and_stalls, server_error)
     assert result.steps[0].answer == ("Hel" if half else ""), "what came is told, and not judged"
+
+
+def test_a_lost_connection_is_a_result_and_is_not_tried_again(server: LocalServer, monkeypatch: pytest.MonkeyPatch):
+    seen: list[Recovery] = []
+    opened = play_module.opened
+    monkeypatch.setattr(play_module, "opened", lambda it, **how: seen.append(it.recovery) or opened(it, **how))
+    passes(play_case(case([ASK]), plan(server.url)))
+    assert seen == [NO_RECOVERY]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_connection_that_is_tried_again_is_no_end(goes_on: bool):
+    watch = Watch(lambda size: size, lambda: None)
+    watch.observe(up.ConnectionLost(code=1006, reason="gone", goes_on=goes_on), 10.0)
+    assert watch.ended is not goes_on
+    watch.observe(up.SessionEnded(reason="gone"), 11.0)
+    assert watch.ended
 
 
 def test_the_last_attempt_stands():

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import soundfile
@@ -15,13 +15,13 @@ from scripted_server import Peer
 from test_cli_say import CREATED, SOUND, delta, run, says
 
 from realtime_client import updates as up
-from realtime_client.cli import say_command
+from realtime_client.cli import say_command, turn
 from realtime_client.cli.chat import Chat
 from realtime_client.cli.outage import EVERY_S, NowAndThen, Outage, restored_text, trying_text
 from realtime_client.cli.pins import Pins
 from realtime_client.cli.plain_screen import PlainScreen
 from realtime_client.cli.turn import TurnWaiter
-from realtime_client.errors import ConnectionLostError, HostUnreachableError
+from realtime_client.errors import ConnectionLostError, HostUnreachableError, RealtimeError
 from realtime_client.session.answer import BROKEN_OFF
 
 WHY = "the connection dropped (close code 1006), in the middle of an answer"
@@ -397,6 +397,57 @@ def test_an_answer_that_broke_off_and_is_not_asked_for_again_is_incomplete(
 ) -> None:
     assert run(breaks_off(ended(text="Once upon"), LOST, trying(), back())) == 1
     assert "the answer is incomplete: connection_lost" in capsys.readouterr().err.splitlines()[-1]
+
+
+class Script:
+    """A session that tells one update after the other; None is a wait that brings none."""
+
+    tooling = None
+    output_format = up.Facts().output_format
+    facts = up.Facts()
+
+    def __init__(self, *updates: up.Update | None) -> None:
+        self._updates = iter(updates)
+
+    def updates(self, timeout_s: float) -> Script:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __next__(self) -> up.Update:
+        update = next(self._updates)
+        if update is None:
+            raise TimeoutError
+        return update
+
+    def timings(self, _response_id: str) -> None: ...
+
+
+class Fed:
+    """A feeder whose utterance is sent, or kept until there is a connection."""
+
+    error = request = None
+    done = threading.Event()
+    done.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_while_there_is_no_connection_speech_cannot_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn, "SPEECH_WAIT_S", 0.0)
+    heard = (up.SpeechStarted(item_id="s", at_ms=0), up.SpeechStopped(item_id="s", at_ms=500))
+    answer = (up.ResponseStarted(response_id="r"), ended("r", status="completed", reason=None, text="Yes."))
+    waiter = TurnWaiter(Script(LOST, trying(), None, None, *heard, back(), *answer), 60, bool, bool)  # type: ignore[arg-type]
+    assert waiter.speak(Fed()).text == "Yes."  # type: ignore[arg-type]
+    waiter = TurnWaiter(Script(LOST, None, back()), 60, bool, bool)  # type: ignore[arg-type]
+    with pytest.raises(RealtimeError, match="heard no speech"):
+        waiter.speak(Fed())  # type: ignore[arg-type]
 
 
 def test_a_turn_without_a_loss_reports_none(capsys: pytest.CaptureFixture[str]) -> None:

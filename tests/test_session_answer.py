@@ -87,6 +87,14 @@ def test_what_an_answer_called_before_it_broke_off_is_kept() -> None:
     assert (follower.complete, follower.answer().text, follower.answer().tool_calls) == (True, "five", (call,))
 
 
+def test_what_the_server_ran_by_itself_is_over_with_the_connection() -> None:
+    called = up.ItemAdded(item_id="m", item_type="mcp_call", role="", local=False)
+    follower = followed(began("a", "q1"), called, done("a", "wait"))
+    assert not follower.complete
+    follower.take(LOST)
+    assert follower.complete
+
+
 def test_a_request_that_is_given_up_is_not_waited_for() -> None:
     follower = followed(began("b", "other"))
     with pytest.raises(ResponseFailedError, match="before the answer came; ask again"):

@@ -101,9 +101,9 @@ class TurnWaiter:
         """Take updates until the answer is complete. speech: when the server must have heard some."""
         while not self._turn.complete:
             self._take_one(updates)
-            if self._turn.away and speech is not None:
-                speech = Deadline(SPEECH_WAIT_S)  # until it is sent, nobody can hear it
-            self._give_up(deadline, speech)
+            away = self._turn.away  # then nobody can hear speech yet
+            speech = Deadline(SPEECH_WAIT_S) if away and speech is not None else speech
+            self._give_up(deadline, None if away else speech)
         self._await_transcripts(updates)
         return self._turn.answer(self._session.timings(self._turn.response_id))
 

@@ -194,6 +194,7 @@ class TurnFollower:
                 self._tell(update.message)
             case up.ConnectionLost():
                 self.away = update.goes_on
+                self._awaited &= {call.call_id for call in self._calls}  # what the server ran is over
             case up.Restored():
                 self.away = False
             case _:
