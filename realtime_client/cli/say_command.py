@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +28,7 @@ from realtime_client.errors import ResponseFailedError, UsageError
 from realtime_client.escape import printable
 from realtime_client.opening import Opened
 from realtime_client.session.answer import Answer
+from realtime_client.session.session import Session
 from realtime_client.settings import Settings
 from realtime_client.settings.providers import is_text
 from realtime_client.settings.target import input_format
@@ -102,14 +103,8 @@ def say(
     prints = tool_prints(functools.partial(notice, invocation)) if settings.tool_files else contextlib.nullcontext()
     with prints, _standard_output() as output, command_session(settings, invocation) as (held, _state):
         show = _show_nothing if as_json else _Printed(output)
-        aside = functools.partial(_tell_apart, show, invocation)
-        tools, outage = ToolLines(held.session, aside), Outage(aside, NowAndThen(aside))
-
-        def watch(update: Update) -> None:
-            tools.take(update)
-            outage.take(update)
-
-        waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation), watch)
+        beside = _Beside(held.session, functools.partial(_tell_apart, show, invocation))
+        waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation), beside.take)
         try:
             if speech is None:
                 turn = waiter.type(question, images)
@@ -123,7 +118,7 @@ def say(
             raise
         written = out if out is not None and _write_out(out, turn, held.session.output_format) else None
         if as_json:
-            report = _report(held, turn, written, list(tools.calls.values()), outage)
+            report = _report(held, turn, written, beside)
             click.echo(json.dumps(report, ensure_ascii=output.isatty()), file=output)
         elif waiter.error is None or (isinstance(show, _Printed) and show.something):
             click.echo(file=output)  # the end of the streamed text
@@ -135,16 +130,21 @@ def say(
         notice(invocation, f"heard: {turn.heard}")
     if turn.unreadable_audio:
         notice(invocation, f"{turn.unreadable_audio} pieces of the answer's sound could not be decoded and are missing")
+    _check_whole(turn, tools_run=held.session.tooling is not None)
+    if out is not None and written is None:
+        raise ResponseFailedError(f"the answer has no sound: {out} is not written")
+
+
+def _check_whole(turn: Answer, *, tools_run: bool) -> None:
+    """Refuse an answer that is not complete, or holds nothing. Errors: ResponseFailedError."""
     if turn.status != "completed":
         how = "failed" if turn.status == "failed" else f"is {turn.status}"
         raise ResponseFailedError(f"the answer {how}: {turn.error or turn.reason or 'no reason given'}")
     if turn.empty:
         unread = f"; {turn.unreadable} messages could not be read" if turn.unreadable else ""
         raise ResponseFailedError(f"the answer is empty: it holds no text, no sound and no call{unread}")
-    if held.session.tooling is not None and not (turn.text.strip() or turn.audio):
+    if tools_run and not (turn.text.strip() or turn.audio):
         raise ResponseFailedError("there is no answer: the model called tools, and said nothing to their results")
-    if out is not None and written is None:
-        raise ResponseFailedError(f"the answer has no sound: {out} is not written")
 
 
 def _question(text: str | None) -> str:
@@ -212,9 +212,20 @@ def _tell_apart(show: object, invocation: Invocation, text: str) -> None:
     notice(invocation, text)
 
 
-def _report(
-    held: Opened, turn: Answer, out: Path | None, calls: list[dict[str, Any]], outage: Outage
-) -> dict[str, Any]:
+class _Beside:
+    """What happens beside the answer, in lines and for a report: calls of tools, lost connections."""
+
+    def __init__(self, session: Session, tell: Callable[[str], object]) -> None:
+        self.tools = ToolLines(session, tell)
+        self.outage = Outage(tell, NowAndThen(tell))
+
+    def take(self, update: Update) -> None:
+        """Take an update of the session."""
+        self.tools.take(update)
+        self.outage.take(update)
+
+
+def _report(held: Opened, turn: Answer, out: Path | None, beside: _Beside) -> dict[str, Any]:
     recording = None if held.recording is None else str(held.recording)
     report: dict[str, Any] = {
         "text": turn.text,
@@ -226,14 +237,14 @@ def _report(
         "timings": None if turn.timings is None else msgspec.to_builtins(turn.timings),
         "usage": None if turn.usage is None else msgspec.to_builtins(turn.usage),
         "tool_calls": len(turn.tool_calls),
-        "calls": calls,
+        "calls": list(beside.tools.calls.values()),
         "unreadable": turn.unreadable,
-        "reconnects": outage.restored,
+        "reconnects": beside.outage.restored,
         "session_id": held.session.session_id,
         "model": held.session.model,
     }
-    if outage.unknown:
-        report["unknown"] = outage.unknown
+    if beside.outage.unknown:
+        report["unknown"] = beside.outage.unknown
     if turn.sources:
         report["sources"] = [{"offset": s.offset, "source": s.source, "reason": s.reason} for s in turn.sources]
     return report

@@ -257,7 +257,8 @@ class TurnFollower:
             raise ResponseFailedError(failure.message or failure.code or "the request was refused", code=failure.code)
         elif failure is not self.complaint:
             self.complaint = failure
-            self._tell(f"the server reports: {failure.message or failure.code}")
+            words = failure.message or failure.code or ""
+            self._tell(words if failure.of_this_side else f"the server reports: {words}")
 
 
 def error_of(failure: up.Failure) -> RealtimeError:
