@@ -23,6 +23,7 @@ from realtime_client.deadline import SYSTEM_CLOCK
 from realtime_client.errors import UsageError
 from realtime_client.escape import one_line
 from realtime_client.logs import tells_steps
+from realtime_client.session.limits import Recovery
 from realtime_client.settings import SPECS, Settings, recordings_folder
 from realtime_client.settings.target import target
 
@@ -294,7 +295,9 @@ class _Command:
         from realtime_client.version import __version__
 
         options, settings = self._options, self._settings
-        shown = {name: settings.shown(name) for name in SPECS if not SPECS[name].is_secret}
+        none_of_it = (*Recovery.__struct_fields__, "fallback_after_s")  # a lost connection is a result
+        names = [name for name, spec in SPECS.items() if not (spec.is_secret or name in none_of_it)]
+        shown = {name: settings.shown(name) for name in names}
         chosen = dataclasses.asdict(options) | {name: value for name, value in shown.items() if value is not None}
         plain = {name: _plain(value) for name, value in chosen.items() if value is not None}
         return run_info(
