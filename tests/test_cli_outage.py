@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytest
 import soundfile
+from cli_helpers import Terminal
 from scripted_server import Peer
 from test_cli_say import CREATED, SOUND, delta, run, says
 
@@ -22,6 +23,7 @@ from realtime_client.cli.pins import Pins
 from realtime_client.cli.plain_screen import PlainScreen
 from realtime_client.cli.turn import TurnWaiter
 from realtime_client.errors import ConnectionLostError, HostUnreachableError, RealtimeError
+from realtime_client.local import LocalServer
 from realtime_client.session.answer import BROKEN_OFF
 
 WHY = "the connection dropped (close code 1006), in the middle of an answer"
@@ -166,7 +168,11 @@ def ended(response: str = "resp_1", **more: Any) -> up.ResponseDone:
         (back("asked", 0, asked_again="r"), "the session goes on over a new connection; the answer is asked for again"),
         (back("asked"), "connected again after 2.3 s"),
         (back("rollover", 0), ""),
-        (back("rollover", 0, left_out=3, told=9, asked_again="r"), ""),
+        (back("rollover", 0, left_out=3, told=9), ""),
+        (
+            back("rollover", 0, asked_again="r"),
+            "the session goes on over a new connection; the answer is asked for again",
+        ),
         (
             back("rollover", 0, unknown=("a", "b")),
             "the session goes on over a new connection; whether 2 requests were carried out is not known",
@@ -462,3 +468,37 @@ def test_what_is_kept_for_a_report_is_bounded() -> None:
     for number in range(1_000):
         outage.take(back(unknown=(f"a{number}",)))
     assert (outage.restored, len(outage.unknown), outage.unknown[-1]) == (1_000, 100, "a999")
+
+
+# --- in a terminal ----------------------------------------------------------------------------------------------------
+
+
+def talks(server: LocalServer, *more: str) -> Terminal:
+    terminal = Terminal("chat", "--text", "--no-record", "--url", server.url, *more, columns=200)
+    terminal.wait_for("type a line to talk")
+    return terminal
+
+
+def test_a_chat_outlives_its_server() -> None:
+    with LocalServer() as first, talks(first) as terminal:
+        first.close()
+        terminal.wait_for("; trying again]")
+        terminal.wait_for("[no connection: try ")
+        terminal.type("Count to three.\r")
+        terminal.wait_for("[will be sent once there is a connection]")
+        with LocalServer(port=first.port):
+            terminal.type(".reconnect\r")
+            terminal.wait_for("[connected again after")
+            terminal.wait_for("One, two, three.")
+            assert "[no connection" not in terminal.text
+            assert terminal.text.count("; trying again]") == 1
+            terminal.type(".quit\r")
+            assert terminal.wait_end() == 0
+
+
+def test_a_chat_whose_server_is_gone_for_good_ends_with_its_exit_code() -> None:
+    with LocalServer() as server, talks(server, "--reconnect", "0.3") as terminal:
+        server.close()
+        assert terminal.wait_end() == 4
+        assert "tried again for 0.3 s" in terminal.text
+        assert "[no connection" not in terminal.text

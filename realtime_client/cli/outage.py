@@ -32,7 +32,7 @@ def trying_text(update: up.Reconnecting, wall_s: float) -> str:
 def restored_text(update: up.Restored) -> str:
     """Return that the session goes on, and what of it is not as it was; '' where there is nothing to tell.
 
-    Before a session expires it moves to another one, which is nobody's concern as long as nothing is lost by it.
+    Before a session expires it moves to another one, which is nobody's concern as long as nothing comes of it.
     """
     lost_ms = sum(lost.end_ms - lost.start_ms for lost in update.lost_audio)
     parts = [_forgotten(update.left_out)] if update.left_out else []
@@ -45,7 +45,7 @@ def restored_text(update: up.Restored) -> str:
         parts.append(f"whether {requests} {'was' if len(update.unknown) == 1 else 'were'} carried out is not known")
     if update.asked_again:
         parts.append("the answer is asked for again")
-    if update.reason == "rollover" and not (update.refused or lost_ms or update.unknown):
+    if update.reason == "rollover" and not (update.refused or lost_ms or update.unknown or update.asked_again):
         return ""
     head = "the session goes on over a new connection"
     if update.reason == "lost" or update.away_ms:
