@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
@@ -50,13 +51,14 @@ def connect(
     *,
     tools: Sequence[Offered] = (),
     asks: bool = False,
+    continue_from: str | Path | None = None,
     **values: Unpack[Keywords],
 ) -> Connecting[RealtimeClient]:
     """Open a session at `async with`, and close it with all that belongs to it; see `realtime_client.connect`.
 
     `session = await connect()` opens it for longer than a block, for the cells of a notebook, until `close()`.
     """
-    return _connecting(opening.connect(settings, tools=tools, asks=asks, **values))
+    return _connecting(opening.connect(settings, tools=tools, asks=asks, continue_from=continue_from, **values))
 
 
 def connect_text(
@@ -64,10 +66,11 @@ def connect_text(
     *,
     tools: Sequence[Offered] = (),
     asks: bool = False,
+    continue_from: str | Path | None = None,
     **values: Unpack[Keywords],
 ) -> Connecting[ChatSession]:
     """Do as `connect` for a text model; see `realtime_client.connect_text`."""
-    return _connecting(opening.connect_text(settings, tools=tools, asks=asks, **values))
+    return _connecting(opening.connect_text(settings, tools=tools, asks=asks, continue_from=continue_from, **values))
 
 
 def _connecting(way: opening.Connecting[S]) -> Connecting[S]:

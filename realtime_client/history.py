@@ -322,7 +322,7 @@ def replay(
     System entries come first, the newest that fit into half of what the instructions leave; then the newest of all
     others. The instructions themselves are always sent.
     """
-    told = _whole_pairs([each for entry in entries if (each := entry.as_heard).parts], open_calls)
+    told = whole_pairs([each for entry in entries if (each := entry.as_heard).parts], open_calls)
     room = most_tokens - text_tokens(instructions)
     systems = [entry for entry in told if entry.role == "system"]
     first = _newest(systems, room // 2, most_entries // 2)
@@ -330,7 +330,7 @@ def replay(
     others = [entry for entry in told if entry.role != "system"]
     kept = [*first, *_newest(others, room, most_entries - len(first))]
     if systems or len(kept) < len(told):
-        kept = _whole_pairs(kept, open_calls)
+        kept = whole_pairs(kept, open_calls)
     return Replay(
         instructions=instructions,
         entries=tuple(kept),
@@ -357,7 +357,7 @@ def _with_substance(parts: Sequence[Part]) -> tuple[Part, ...]:
     return () if all(isinstance(part, Opaque) for part in parts) else tuple(parts)
 
 
-def _whole_pairs(entries: Sequence[Entry], still_open: Collection[str]) -> list[Entry]:
+def whole_pairs(entries: Sequence[Entry], still_open: Collection[str] = ()) -> list[Entry]:
     """The entries without calls that no result follows, and without results that follow no call."""
     open_calls: dict[str, tuple[int, int]] = {}
     lone: set[tuple[int, int]] = set()

@@ -18,10 +18,9 @@ from realtime_client.client.endpoint import Endpoint
 from realtime_client.errors import ConnectError, RealtimeError, UsageError
 from realtime_client.logs import Log
 from realtime_client.protocol.conversation import HeardMs
-from realtime_client.secret import shown_url, url_secrets
 from realtime_client.session.arguments import check_kind
 from realtime_client.session.session import Session
-from realtime_client.settings import FLAG, SPECS, Settings, load_settings, recordings_folder
+from realtime_client.settings import FLAG, SPECS, Settings, load_settings
 from realtime_client.settings.keywords import Keywords
 from realtime_client.settings.providers import PROVIDERS, brains, chain, is_text
 from realtime_client.settings.remote_settings import remote_specs
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from realtime_client.chat.hooks import MakeFilter
     from realtime_client.chat.orders import Wishes
     from realtime_client.chat.session import ChatSession
+    from realtime_client.recording.carried import Carried
     from realtime_client.recording.recorder import Recorder
     from realtime_client.talk.assembly import LiveSound
     from realtime_client.tools.approval import Policy
@@ -54,6 +54,7 @@ class Opened:
     greeting: one line that says whom it talks to and why, and where it records. recording: the session's folder, None
     if nothing is recorded. local: it talks to the built-in server. sound: microphone and speaker in use. server_date:
     the date that the server named when it let us in, as it came; '' for none.
+    carried: what was said before, in the recorded session with which it goes on.
     """
 
     session: Session
@@ -62,6 +63,7 @@ class Opened:
     local: bool
     sound: LiveSound | None = None
     server_date: str = ""
+    carried: Carried | None = None
 
 
 def connect(
@@ -69,6 +71,7 @@ def connect(
     *,
     tools: Sequence[Offered] = (),
     asks: bool = False,
+    continue_from: str | Path | None = None,
     **values: Unpack[Keywords],
 ) -> Connecting[RealtimeClient]:
     """Open a session, and close it with everything that belongs to it at the end of the block.
@@ -81,9 +84,11 @@ def connect(
     settings (`tool_files`, `mcp`) are run, too, as far as `approve`, or what the user had remembered, allows it; so it
     is with calls of `server_mcp`.
     asks: this program answers `ApprovalRequested` by `Session.approve`; else what would be asked about is refused.
+    continue_from: a recorded session, of any model, to go on with: its folder, its name, the beginning of that, or
+    `newest`. What was said there is told to the model, which may be another provider's.
     Errors: UsageError; RecordingError when the recording cannot be written; ConnectError and its kinds.
     """
-    return Connecting(_source(settings, values), tools, asks=asks)
+    return Connecting(_source(settings, values), tools, asks=asks, continue_from=continue_from)
 
 
 def connect_text(
@@ -91,13 +96,14 @@ def connect_text(
     *,
     tools: Sequence[Offered] = (),
     asks: bool = False,
+    continue_from: str | Path | None = None,
     **values: Unpack[Keywords],
 ) -> Connecting[ChatSession]:
     """Do as `connect` for a text model, so that type checkers know what only a `ChatSession` has.
 
     Errors: those of `connect`; UsageError for a realtime model.
     """
-    return Connecting(_source(settings, values), tools, asks=asks, text=True)
+    return Connecting(_source(settings, values), tools, asks=asks, continue_from=continue_from, text=True)
 
 
 def _source(settings: Settings | None, values: Mapping[str, Any]) -> Callable[[], Settings]:
@@ -123,14 +129,17 @@ class Connecting(Generic[S]):
         tools: Sequence[Offered] = (),
         *,
         asks: bool = False,
+        continue_from: str | Path | None = None,
         text: bool = False,
     ) -> None:
         check_kind(tools, list | tuple, "tools=[...], a list of functions; those of a file are tool_files=[FILE]")
         check_kind(asks, bool, "asks=True or asks=False")
+        check_kind(continue_from, str | Path | None, "continue_from=FOLDER, a name, or 'newest'")
         self.loop: asyncio.AbstractEventLoop | None = None
         self._source = source
         self._tools = tools
         self._asks = asks
+        self._continue_from = continue_from
         self._text = text
         self._held: AbstractContextManager[Opened] | None = None
 
@@ -144,7 +153,8 @@ class Connecting(Generic[S]):
             raise UsageError(f"{settings.model} is no text model; their names begin with {', '.join(PROVIDERS)} and /")
         for warning in settings.warnings:
             _log.warning(warning)
-        self._held = opened(settings, prepared=prepared, tools=self._tools, asks=self._asks, loop=self.loop)
+        more: dict[str, Any] = {"asks": self._asks, "continue_from": self._continue_from, "loop": self.loop}
+        self._held = opened(settings, prepared=prepared, tools=self._tools, **more)
         return self._held.__enter__().session  # type: ignore[return-value]  # of `connect`, too, as its settings say
 
     def __exit__(
@@ -170,6 +180,7 @@ def opened(
     toolbox: Toolbox | None = None,
     policy: Policy | None = None,
     asks: bool = False,
+    continue_from: str | Path | None = None,
     tell: Callable[[str], object] = bool,
     starting: Callable[[Callable[[], object]], object] = bool,
     loop: asyncio.AbstractEventLoop | None = None,
@@ -179,18 +190,23 @@ def opened(
     sound: microphone and speaker to use; they are opened with the session and closed with it. heard_ms: where playback
     is, for those who listen in another way. tools: what the model may call; they are run. toolbox: in place of
     those and of the settings' own, for callers that fill it. policy: decides which calls may run; default: as the
-    settings say. asks: somebody can be asked whether a call is allowed. tell: takes a line for people about what takes
-    its time. starting: gets what ends the wait for servers of tools, before they are started. loop: as that of
-    `Connecting`.
+    settings say. asks: somebody can be asked whether a call is allowed. continue_from: see `connect`. tell: takes a
+    line for people about what takes its time. starting: gets what ends the wait for servers of tools, before they are
+    started. loop: as that of `Connecting`.
     """
     with ExitStack() as stack:
+        carried = None
+        if continue_from is not None:
+            from realtime_client.recording.as_set import to_go_on
+
+            settings, carried = to_go_on(settings, continue_from)
         as_set = toolbox is None
         if toolbox is None:
             toolbox = toolbox_of(settings, tools, stack, tell=tell, starting=starting)
         if toolbox is None and (asks or settings.approve or settings.server_mcp):
             toolbox = no_tools()
         specs = () if toolbox is None else toolbox.specs
-        session, recorder, whom = _session(settings, stack, sound, heard_ms, specs)
+        session, recorder, whom = _session(settings, stack, sound, heard_ms, specs, carried=carried)
         session.observe(SessionLog(session).observe)
         if settings.metrics_port or settings.otel:
             _observe(session, settings, sound, stack)
@@ -211,8 +227,10 @@ def opened(
         folder = None if recorder is None else recorder.folder
         local = not is_text(settings) and target(settings) == "local"
         greeting = f"{whom(session)}; " + ("nothing is recorded" if folder is None else f"recording into {folder}")
+        if carried is not None:
+            greeting = f"continuing {carried.told} with {session.model or 'this model'}; {greeting}"
         date = session.server_date if isinstance(session, RealtimeClient) else ""
-        yield Opened(session, greeting, folder, local, sound, date)
+        yield Opened(session, greeting, folder, local, sound, date, carried)
 
 
 def _session(
@@ -221,6 +239,8 @@ def _session(
     sound: LiveSound | None,
     heard_ms: HeardMs | None,
     tools: Sequence[ToolSpec],
+    *,
+    carried: Carried | None,
 ) -> tuple[Session, Recorder | None, Callable[[Session], str]]:
     """Make the session that the settings ask for; returns it, its recorder, and what says whom it talks to."""
     if settings.rank("brain") == FLAG and (is_text(settings) or target(settings) != "local"):
@@ -232,15 +252,15 @@ def _session(
     if is_text(settings):
         places = chain(settings)
         endpoints = [(place.base_url, place.headers) for place in places]
-        recorder = _recorder(settings, endpoints) if settings.record else None
-        return _chat(settings, places, recorder, tools), recorder, lambda session: _models(session, places)
+        recorder = _recorder(settings, endpoints, carried)
+        return _chat(settings, places, recorder, tools, carried), recorder, lambda session: _models(session, places)
     standby = chain(settings)  # judged before anything is sent
     if settings.filter is not None and not standby:
         raise UsageError(f"{settings.source('filter')}: only the answers of text models are filtered")
     aside = _Aside()
     place = _place(settings, stack, live=sound is not None, tell=aside)
     endpoints = [(place.url, place.headers), *((each.base_url, each.headers) for each in standby)]
-    recorder = _recorder(settings, endpoints) if settings.record else None
+    recorder = _recorder(settings, endpoints, carried)
     common: dict[str, Any] = {
         "session": session_config(settings, tools),
         "limits": settings.limits,
@@ -248,6 +268,8 @@ def _session(
         "recorder": recorder,
         "heard_ms": heard_ms if sound is None else sound.voice.heard_ms,
     }
+    if carried is not None:
+        common["told"] = carried.entries
     client = RealtimeClient(place, **common) if not standby else _standby(settings, place, standby, tools, common)
     aside.session = client
     return client, recorder, lambda session: _whom(settings, place, session)
@@ -278,12 +300,25 @@ def _standby(
     return client
 
 
-def _chat(settings: Settings, places: list[Place], recorder: Recorder | None, tools: Sequence[ToolSpec]) -> Session:
+def _chat(
+    settings: Settings,
+    places: list[Place],
+    recorder: Recorder | None,
+    tools: Sequence[ToolSpec],
+    carried: Carried | None,
+) -> Session:
     """Make a session with text models."""
     from realtime_client.chat.session import ChatSession
 
     wishes = _wishes(settings, tools)
-    session = ChatSession(places, wishes=wishes, limits=settings.limits, chat_limits=settings.chat, recorder=recorder)
+    session = ChatSession(
+        places,
+        wishes=wishes,
+        limits=settings.limits,
+        chat_limits=settings.chat,
+        recorder=recorder,
+        told=() if carried is None else carried.entries,
+    )
     _filter(settings, session.add_filter)
     return session
 
@@ -361,25 +396,14 @@ def _place(settings: Settings, stack: ExitStack, *, live: bool, tell: Callable[[
     return endpoint(settings, local_url=server.url, local_token=token)
 
 
-def _recorder(settings: Settings, endpoints: Sequence[tuple[str, Mapping[str, str]]]) -> Recorder:
-    """Make the session's folder, before anything is sent: a session that cannot be recorded does not begin.
+def _recorder(
+    settings: Settings, endpoints: Sequence[tuple[str, Mapping[str, str]]], carried: Carried | None
+) -> Recorder | None:
+    if not settings.record:
+        return None
+    from realtime_client.recording.as_set import recorder_as_set
 
-    endpoints: the URL and headers of each server that may be asked, the first one first.
-    """
-    from realtime_client.recording.recorder import Recorder
-
-    shown = {name: settings.shown(name) for name in SPECS} | {"endpoint": shown_url(endpoints[0][0])}
-    shown["local"] = not is_text(settings) and target(settings) == "local"  # also where nobody asked for it
-    secrets_used = {
-        value.removeprefix("Bearer ").removeprefix("Basic ") for _, headers in endpoints for value in headers.values()
-    }
-    secrets_used |= {secret for url, _ in endpoints for secret in url_secrets(url)}
-    return Recorder.create(
-        recordings_folder(settings),
-        settings={name: value for name, value in shown.items() if value is not None},
-        secrets=sorted(secrets_used | set(settings.secrets())),
-        flac=settings.flac,
-    )
+    return recorder_as_set(settings, endpoints, carried)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import msgspec
 from realtime_client import updates as up
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
 from realtime_client.errors import TimeLimitError, UsageError
+from realtime_client.history import Entry, History
 from realtime_client.session.answer import Answer
 from realtime_client.session.arguments import check_call, seconds
 from realtime_client.session.limits import Limits
@@ -36,7 +37,8 @@ class ChatSession(Writing, Session):
     """A `Session` with a chain of text models over HTTP: the first one answers, the others stand in for it.
 
     What has no description here has that of `Session`, which `help()` shows. places: the chain. breakers: where the
-    breakers keep their states; default those of this program. on_error: may decide otherwise about a fault.
+    breakers keep their states; default those of this program. on_error: may decide otherwise about a fault. told: what
+    was said in another session, with which this one begins.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class ChatSession(Writing, Session):
         recorder: RecorderProtocol | None = None,
         breakers: BreakerStore | None = None,
         on_error: OnError | None = None,
+        told: Sequence[Entry] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(limits or Limits(), clock, recorder)
@@ -65,6 +68,7 @@ class ChatSession(Writing, Session):
             on_error=on_error,
         )
         self._conversation = self._engine.conversation
+        self._conversation.kept.take_over(told, History())
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

@@ -31,13 +31,26 @@ _STUCK_S = 1.0  # by then, a screen that has not ended is stuck: the session is 
 
 @click.command("chat", cls=SectionedCommand)
 @click.option("--voice", "by_voice", is_flag=True, help="talk even if standard input is not a terminal")
+@click.option(
+    "--continue",
+    "continue_from",
+    is_flag=False,
+    flag_value="newest",
+    metavar="[SESSION]",
+    help="go on with a recorded session: its folder, its name or the beginning of that [the newest one]",
+)
 @talk_options
-def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_text: bool) -> None:
+def command(
+    *, settings: Settings, invocation: Invocation, by_voice: bool, by_text: bool, continue_from: str | None
+) -> None:
     """Hold a conversation: speak or type; the answer is heard and streams in. .help lists what else can be typed.
 
     Voice needs a microphone or a speaker and a terminal; without them the conversation is in text, until one is
     plugged in. With --text, or where there can be no sound, only text is asked for. If standard input is not a
     terminal, all of it is one prompt, and the answer goes to standard output.
+
+    With --continue the model is told what was said in a session before, which may have been with another one. It goes
+    to that model's provider.
 
     Ctrl-C clears a half-typed line; else it stops the answer; else it cancels what tools do; else it asks for another
     one, which ends.
@@ -49,18 +62,20 @@ def command(*, settings: Settings, invocation: Invocation, by_voice: bool, by_te
         raise UsageError(f"--voice needs a realtime model: {settings.model} takes text")
     if sys.stdin.isatty() or by_voice:
         with quiet_screen():
-            _converse(settings, invocation, by_voice=by_voice or not (writes or by_text or not sys.stdout.isatty()))
+            speaks = by_voice or not (writes or by_text or not sys.stdout.isatty())
+            _converse(settings, invocation, by_voice=speaks, continue_from=continue_from)
         return
     from realtime_client.cli.say_command import read_stdin, say
 
     prompt = read_stdin().strip()
     if not prompt:
         raise UsageError("standard input is empty; pipe a question in, or start from a terminal to converse")
-    say(settings, invocation, prompt)
+    say(settings, invocation, prompt, continue_from=continue_from)
 
 
-def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> None:
+def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool, continue_from: str | None) -> None:
     from realtime_client.cli.chat import Chat
+    from realtime_client.cli.last_words import last_words
 
     screen = _best_screen(settings.screen_interval_s)
 
@@ -73,7 +88,10 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
     asks = sys.stdin.isatty()
     with (
         tool_prints(screen.aside) if settings.tool_files else contextlib.nullcontext(),
-        command_session(settings, invocation, screen.notice, sound=choose, asks=asks) as (held, state),
+        command_session(settings, invocation, screen.notice, sound=choose, asks=asks, continue_from=continue_from) as (
+            held,
+            state,
+        ),
     ):
         voice = None
         greeting = "type a line to talk, .help for more, .quit to end"
@@ -97,6 +115,8 @@ def _converse(settings: Settings, invocation: Invocation, *, by_voice: bool) -> 
         state.handle(on_signal)
         remove = held.session.observe(chat.observe)
         try:
+            for line in () if held.carried is None else last_words(held.carried.entries):
+                screen.aside(line)
             screen.notice(greeting)
             screen.run(chat.line, chat.interrupt, chat.typed, chat.goes_on)
         finally:

@@ -43,6 +43,12 @@ from realtime_client.updates import AudioFormat, Update
 )
 @click.option("--fast/--paced", default=None, help="send audio at once, or at the speed of speech [fast if local]")
 @click.option("--out", type=click.Path(path_type=Path), help="write the answer's audio here (.wav or .flac)")
+@click.option(
+    "--continue",
+    "continue_from",
+    metavar="SESSION",
+    help="go on with a recorded session (see realtime chat); or newest",
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object instead of the streamed text")
 @click.option(
     "--timeout",
@@ -63,6 +69,7 @@ def command(
     images: tuple[Path, ...],
     fast: bool | None,
     out: Path | None,
+    continue_from: str | None,
     as_json: bool,
     timeout_s: float,
 ) -> None:
@@ -79,7 +86,18 @@ def command(
         raise UsageError("give either TEXT or --audio, not both")
     shown = [read_image(image) for image in images]
     question = "" if speech is not None else _question(text)
-    say(settings, invocation, question, speech, images=shown, fast=fast, out=out, as_json=as_json, timeout_s=timeout_s)
+    say(
+        settings,
+        invocation,
+        question,
+        speech,
+        images=shown,
+        fast=fast,
+        out=out,
+        continue_from=continue_from,
+        as_json=as_json,
+        timeout_s=timeout_s,
+    )
 
 
 def say(
@@ -91,17 +109,19 @@ def say(
     images: Sequence[str] = (),
     fast: bool | None = None,
     out: Path | None = None,
+    continue_from: str | None = None,
     as_json: bool = False,
     timeout_s: float = 120.0,
 ) -> None:
-    """Hold one turn and print the answer. images: data URIs that go with the question.
+    """Hold one turn and print the answer. images: data URIs that go with the question. continue_from: see `opened`.
 
     Errors: ResponseFailedError when the answer is not complete, besides those of connecting and of `TurnWaiter`.
     """
     if out is not None:
         _check_out(out, settings)
     prints = tool_prints(functools.partial(notice, invocation)) if settings.tool_files else contextlib.nullcontext()
-    with prints, _standard_output() as output, command_session(settings, invocation) as (held, _state):
+    session = command_session(settings, invocation, continue_from=continue_from)
+    with prints, _standard_output() as output, session as (held, _state):
         show = _show_nothing if as_json else _Printed(output)
         beside = _Beside(held.session, functools.partial(_tell_apart, show, invocation))
         waiter = TurnWaiter(held.session, timeout_s, show, functools.partial(notice, invocation), beside.take)

@@ -62,13 +62,14 @@ def command_session(
     *,
     sound: ChooseSound = lambda settings: (settings, None),
     asks: bool = False,
+    continue_from: str | None = None,
 ) -> Iterator[tuple[Opened, Interruption]]:
     """Hold a session open while the block runs.
 
     A signal closes the session, which wakes whoever waits for it, until the block puts another action in charge.
     log_to: takes log lines in place of stderr. sound: chooses microphone and speaker, and returns with them the
     settings that fit. It is called here because signals must be taken before any thread starts. asks: whoever holds the
-    session asks people whether tools may run.
+    session asks people whether tools may run. continue_from: the recorded session to go on with.
     """
     grace_s = settings.limits.close_timeout_s + _GRACE_S
     with logging_as_set(settings, log_to, told=_TOLD), interruption(grace_s) as state:
@@ -80,6 +81,7 @@ def command_session(
                 prepared=lambda session: state.handle(lambda _which: close_soon(session)),
                 sound=chosen,
                 asks=asks,
+                continue_from=continue_from,
                 tell=lambda text: notice(invocation, text),
                 starting=lambda close: state.handle(lambda _which: _soon(close)),
             ) as held:

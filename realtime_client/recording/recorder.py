@@ -55,12 +55,13 @@ class Recorder:
         secrets: Sequence[str] = (),
         flac: bool = False,
         clock: Clock = SYSTEM_CLOCK,
+        continues: str = "",
     ) -> None:
         self.folder = folder
         self._clock = clock
         self._closed = False
         self._masker = Masker(secrets)
-        self._summary = SessionSummary(folder, settings, self._masker, clock)
+        self._summary = SessionSummary(folder, settings, self._masker, clock, continues)
         self._start_s = self._settled_s = self._summary.started_s
         self._journal = Journal(folder / JOURNAL, self._masker, clock, self._start_s)
         self._at_s = self._start_s
@@ -98,6 +99,8 @@ class Recorder:
             up.InputCleared: lambda _: self._user.clear_sent(self._at_s),
         }
         self._summary.write(self._start_s)
+        if continues:
+            self._transcript.note(f"continues {continues}", self._start_s)
 
     @classmethod
     def create(
@@ -108,15 +111,17 @@ class Recorder:
         secrets: Sequence[str] = (),
         flac: bool = False,
         clock: Clock = SYSTEM_CLOCK,
+        continues: str = "",
     ) -> Recorder:
         """Begin a recording in a new folder under `base_dir`; `.folder` says which.
 
         settings: what is in force, for session.json. secrets: values that no file may hold. flac: finished turns
-        become FLAC. Errors: RecordingError when the folder cannot be made or written.
+        become FLAC. continues: the name of the recording with which the session goes on. Errors: RecordingError when
+        the folder cannot be made or written.
         """
         folder = make_folder(Path(base_dir), clock.wall())
         try:
-            return cls(folder, settings=settings, secrets=secrets, flac=flac, clock=clock)
+            return cls(folder, settings=settings, secrets=secrets, flac=flac, clock=clock, continues=continues)
         except OSError as error:
             raise RecordingError(f"cannot record into {folder}: {error.strerror or error}") from error
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from realtime_client import updates as up
 from realtime_client.errors import RecordingError
 from realtime_client.history import heard_text
 
@@ -27,11 +26,10 @@ from .recover_sound import Placed, SoundStory, finish_conversation, frames_24k
 from .summary import VERSION
 from .timeline import RATE_HZ
 from .transcript_files import write_transcripts
-from .turns import Said
+from .turn_notes import TurnNotes
 from .wav import create_private, repair_wav
 
 _decode = msgspec.json.decode
-_LINE = {"n", "who", "item_id", "text", "heard", "cut_ms", "start_s", "end_s", "audio", "interrupted", "status"}
 
 
 class RecoverReport(msgspec.Struct, kw_only=True):
@@ -57,8 +55,7 @@ class _Story:
     lines: int = 0
     last_t: float = 0.0
     last_wall: float = 0.0
-    turns: dict[int, dict[str, Any]] = field(default_factory=dict)
-    texts: dict[str, Said] = field(default_factory=dict)
+    notes: TurnNotes = field(default_factory=TurnNotes)
     sound: SoundStory = field(default_factory=SoundStory)
 
 
@@ -146,7 +143,7 @@ def _read(journal: Path) -> _Story:
         story.last_t = max(story.last_t, line.t)
         story.last_wall = max(story.last_wall, line.wall)
         for update in line.updates:
-            _take_text(story, update)
+            story.notes.take_text(update)
         if line.dir == "out":
             _take_places(story, line.audio)
         elif line.dir == "note" and isinstance(event := event_of(line), dict):
@@ -165,16 +162,7 @@ def _number(value: Any) -> float:
 def _take_note(story: _Story, event: dict[str, Any]) -> None:
     kind = event.get("type")
     if kind == "turn":
-        line = event["line"]
-        if not (event.keys() >= {"done", "after", "received_ms"} and line.keys() >= _LINE):
-            return
-        if event.get("gone"):
-            story.turns.pop(int(line["n"]), None)
-            story.texts.pop(line["item_id"], None)
-            return
-        story.turns[int(line["n"])] = event
-        if event["done"] and line["text"]:
-            story.texts.pop(line["item_id"], None)
+        story.notes.take_note(event)
     elif kind == "placed":
         left = event.get("channel") == "left"
         story.sound.placed.append(Placed(str(event["file"]), int(event["source"]), int(event["frame"]), left))
@@ -182,14 +170,6 @@ def _take_note(story: _Story, event: dict[str, Any]) -> None:
             story.sound.heard.add(event["file"])
     elif kind == "cut":
         story.sound.cuts[event["file"]] = int(event["keep"])
-
-
-def _take_text(story: _Story, update: up.Update) -> None:
-    """What was said in a turn that has not ended."""
-    if isinstance(update, up.TextDelta | up.UserTranscriptDelta):
-        story.texts.setdefault(update.item_id, Said()).add(update.text, update.content_index)
-    elif isinstance(update, up.TextDone | up.UserTranscript):
-        story.texts.setdefault(update.item_id, Said()).whole(update.text, update.content_index)
 
 
 def _take_places(story: _Story, places: list[AudioPlace]) -> None:
@@ -200,35 +180,16 @@ def _take_places(story: _Story, places: list[AudioPlace]) -> None:
 
 def _transcript(folder: Path, story: _Story) -> list[dict[str, Any]]:
     """Return the lines in the order of the conversation."""
-    lines: list[dict[str, Any]] = []
-    known: set[str] = set()
-    for _, turn in sorted(story.turns.items()):
-        line = dict(turn["line"])
-        _complete(folder, line, turn, story)
-        # Only an item that says so is anywhere else than where it arrived.
-        moves = line["item_id"] and turn["after"] in known
-        lines.insert(_behind(lines, _last(lines, turn["after"]), story) if moves else len(lines), line)
-        known.add(line["item_id"])
+    lines = story.notes.lines()
+    for line in lines:
+        _complete(folder, line, story.notes.turns[line["n"]], story)
     return lines
-
-
-def _last(lines: list[dict[str, Any]], item_id: str) -> int:
-    """Where the line of an item is; it is nearly always among the last."""
-    return next(i for i in range(len(lines) - 1, -1, -1) if lines[i]["item_id"] == item_id)
-
-
-def _behind(lines: list[dict[str, Any]], index: int, story: _Story) -> int:
-    """Where an item goes that follows the one at `index`: behind what hangs on that one without a place of its own."""
-    index += 1
-    while index < len(lines) and not story.turns[lines[index]["n"]]["after"]:
-        index += 1
-    return index
 
 
 def _complete(folder: Path, line: dict[str, Any], turn: dict[str, Any], story: _Story) -> None:
     """Fill in what the turn's last note could not know."""
     if not line["text"]:
-        text = story.texts.get(line["item_id"], Said()).text
+        text = story.notes.text_of(line)
         cut_ms = line["cut_ms"]
         line["text"] = text
         line["heard"] = text if cut_ms is None else heard_text(text, cut_ms, max(1, turn["received_ms"]))

@@ -27,7 +27,9 @@ _NO_COUNT = 1e15  # seconds and tokens are fewer
 class SessionSummary:
     """Collects totals and writes session.json. Errors of the writing methods: OSError."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], masker: Masker, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], masker: Masker, clock: Clock, continues: str = ""
+    ) -> None:
         self.started_s = clock.monotonic()
         self._path = folder / SESSION
         self._masker = masker
@@ -45,6 +47,7 @@ class SessionSummary:
             "state": "running",
             "pid": os.getpid(),
             "folder": folder.name,
+            "continues": continues or None,
             "started": iso(clock.wall()),
             "ended": None,
             "duration_s": 0.0,
