@@ -66,6 +66,8 @@ def find(which: str, base: Path) -> Path:
 
     A name wins over a path, the whole of one over its beginning. Errors: UsageError where it is none, or several.
     """
+    if not which.strip():
+        raise UsageError("go on with which session? Its name is empty")
     known = recordings(base)
     shown = one_line(which, 200)
     for each in known:
@@ -90,8 +92,6 @@ def find(which: str, base: Path) -> Path:
 
 def _fitting(which: str, known: list[Path]) -> list[Path]:
     """The recordings whose names begin so, or end so after the time; else those of sessions whose ids begin so."""
-    if not which:
-        return []
     fits = [each for each in known if each.name.startswith(which) or each.name.endswith(f"-{which}")]
     return fits or [each for each in known if str(info_of(each).get("session_id") or "").startswith(which)]
 
