@@ -81,7 +81,11 @@ def _under(session: SessionData, case: CaseOf | None, *, local: bool) -> str:
     """Return with whom and when. The built-in server goes by its own name: it accepts any model's."""
     ended = text(session.info, "how_it_ended")
     with_whom = BUILT_IN if local else text(session.info, "model")
-    words = (_title(session) if case else "", with_whom, session.name, ended and f"ended: {ended}")
+    before = text(session.info, "continues")
+    words = (
+        *(_title(session) if case else "", with_whom, session.name),
+        *(before and f"continues {before}", ended and f"ended: {ended}"),
+    )
     return " · ".join(speech(word, 100) for word in words if word)
 
 
