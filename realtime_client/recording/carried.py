@@ -34,7 +34,6 @@ _MOST_BYTES = 4 * history.MOST_BYTES
 _MOST_OPEN = 64
 _LONGEST_ID = 256
 _HEAD = 128
-_NOTES = re.compile(rb'"type":\s*"(?:turn|journal)"|"kind":\s*"item_(?:added|deleted)"')
 _SAID = re.compile(rb'"kind":\s*"(?:text_d|user_transcript)|"delta":|\.done"|"transcript":')
 _MESSAGES = {"user", "assistant", "system"}
 _TEXTS = up.TextDelta | up.TextDone | up.UserTranscriptDelta | up.UserTranscript
@@ -204,7 +203,8 @@ def _notes(journal: Path) -> tuple[TurnNotes, set[str]]:
 
 def _tells_of_turns(raw: bytes) -> bool:
     """Whether a line may be worth reading: not one that was sent, which with text models has all that was said."""
-    return b'"dir":"out"' not in raw[:_HEAD] and _NOTES.search(raw) is not None
+    told = b'"turn"' in raw or b'"item_added"' in raw or b'"item_deleted"' in raw or b'"journal"' in raw
+    return told and b'"dir":"out"' not in raw[:_HEAD]
 
 
 def _read_texts(journal: Path, notes: TurnNotes, items: set[str]) -> None:
