@@ -13,7 +13,7 @@ from realtime_client.errors import UsageError
 from realtime_client.history import MOST_ENTRIES, Call, Result, Text
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.items import Item
-from realtime_client.recording import Recorder
+from realtime_client.recording import Recorder, journal_reader
 from realtime_client.recording.carried import NEWEST, carry, read
 
 ANSWER = "Your code word is heron, and I will not forget it."
@@ -319,6 +319,19 @@ def test_no_more_is_kept_than_a_conversation_may_hold(tmp_path, name, count, siz
     assert carried.clipped
     assert "the last " in carried.told
     assert sum(len(entry.said) for entry in carried.entries) <= 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 5_000, 1 << 20])
+def test_lines_are_found_wherever_blocks_end(tmp_path, monkeypatch, block):
+    stage = talk(tmp_path)
+    folder = killed(stage)
+    monkeypatch.setattr(journal_reader, "_BLOCK_BYTES", block)
+    wanted = (b'"turn"', b'"text_delta"')
+    raw = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)[:-1]
+    expected = [journal_reader.read_line(line) for line in raw if any(each in line for each in wanted)]
+    assert len(expected) > 5
+    assert list(journal_reader.read_journal(folder / "journal.jsonl", wanted)) == expected
+    assert told(folder) == TALK
 
 
 # --- which one --------------------------------------------------------------------------------------------------------

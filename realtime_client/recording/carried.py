@@ -7,7 +7,6 @@ may hold.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,8 +32,7 @@ _MOST_TURNS = 2 * history.MOST_ENTRIES  # some of them leave the conversation, a
 _MOST_BYTES = 4 * history.MOST_BYTES
 _MOST_OPEN = 64
 _LONGEST_ID = 256
-_HEAD = 128
-_SAID = re.compile(rb'"kind":\s*"(?:text_d|user_transcript)|"delta":|\.done"|"transcript":')
+_ABOUT_TURNS = (b'"turn"', b'"item_added"', b'"item_deleted"', b'"journal"')
 _MESSAGES = {"user", "assistant", "system"}
 _TEXTS = up.TextDelta | up.TextDone | up.UserTranscriptDelta | up.UserTranscript
 
@@ -186,7 +184,7 @@ def _heard(text: str, cut_ms: Any, received_ms: Any) -> str:
 def _notes(journal: Path) -> tuple[TurnNotes, set[str]]:
     """What the recorder noted of the turns, and which items left the conversation."""
     notes, deleted = TurnNotes(_MOST_TURNS, _MOST_BYTES), dict[str, None]()
-    for line in read_journal(journal, _tells_of_turns):
+    for line in read_journal(journal, _ABOUT_TURNS):
         if line is None:
             continue
         if line.dir == "note":
@@ -201,23 +199,10 @@ def _notes(journal: Path) -> tuple[TurnNotes, set[str]]:
     return notes, set(deleted)
 
 
-def _tells_of_turns(raw: bytes) -> bool:
-    """Whether a line may be worth reading: not one that was sent, which with text models has all that was said."""
-    told = b'"turn"' in raw or b'"item_added"' in raw or b'"item_deleted"' in raw or b'"journal"' in raw
-    return told and b'"dir":"out"' not in raw[:_HEAD]
-
-
 def _read_texts(journal: Path, notes: TurnNotes, items: set[str]) -> None:
     """Read again what came of turns that had not ended when the session was killed."""
     items.discard("")
-    if not items:
-        return
-    names = re.compile(b"|".join(re.escape(msgspec.json.encode(item)) for item in items))
-
-    def wanted(raw: bytes) -> bool:
-        return b'"dir":"out"' not in raw[:_HEAD] and _SAID.search(raw) is not None and names.search(raw) is not None
-
-    for line in read_journal(journal, wanted):
+    for line in read_journal(journal, [msgspec.json.encode(item) for item in items]) if items else ():
         for update in line.updates if line is not None else ():
             if isinstance(update, _TEXTS) and update.item_id in items:
                 notes.take_text(update)
