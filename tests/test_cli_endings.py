@@ -242,9 +242,11 @@ def test_a_lost_connection_is_told_once():
         peer.drop()
 
     with ScriptedServer(lose) as server:
-        done = realtime("say", "hello", "--no-record", "--url", server.url)
-    assert done.returncode == 4
+        done = realtime("say", "hello", "--no-record", "--url", server.url, "--reconnect", "0")
+        again = realtime("say", "hello", "--no-record", "--url", server.url)
+    assert done.returncode == again.returncode == 4
     assert len(done.stderr.splitlines()) == 2, "the greeting, and what ended it"
+    assert again.stderr.splitlines()[-1].endswith("the connection was lost before the answer came; ask again")
 
 
 # Only text.

@@ -401,8 +401,11 @@ def test_what_was_printed_of_an_answer_that_broke_off_stands_before_the_whole_on
 def test_an_answer_that_broke_off_and_is_not_asked_for_again_is_incomplete(
     breaks_off: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(breaks_off(ended(text="Once upon"), LOST, trying(), back())) == 1
-    assert "the answer is incomplete: connection_lost" in capsys.readouterr().err.splitlines()[-1]
+    assert run(breaks_off(ended(text="Once upon"), LOST, trying(), back())) == 4
+    assert (
+        "the answer is incomplete: the connection was lost in the middle of it"
+        in capsys.readouterr().err.splitlines()[-1]
+    )
 
 
 class Script:

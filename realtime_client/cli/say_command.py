@@ -24,10 +24,10 @@ from realtime_client.cli.session import command_session, notice
 from realtime_client.cli.tool_lines import ToolLines
 from realtime_client.cli.tool_prints import tool_prints
 from realtime_client.cli.turn import Feeder, TurnWaiter
-from realtime_client.errors import ResponseFailedError, UsageError
+from realtime_client.errors import ConnectionLostError, ResponseFailedError, UsageError
 from realtime_client.escape import printable
 from realtime_client.opening import Opened
-from realtime_client.session.answer import Answer
+from realtime_client.session.answer import BROKEN_OFF, Answer
 from realtime_client.session.session import Session
 from realtime_client.settings import Settings
 from realtime_client.settings.providers import is_text
@@ -156,7 +156,9 @@ def say(
 
 
 def _check_whole(turn: Answer, *, tools_run: bool) -> None:
-    """Refuse an answer that is not complete, or holds nothing. Errors: ResponseFailedError."""
+    """Refuse an answer that is not complete, or holds nothing. Errors: ResponseFailedError, ConnectionLostError."""
+    if turn.reason == BROKEN_OFF:
+        raise ConnectionLostError("the answer is incomplete: the connection was lost in the middle of it")
     if turn.status != "completed":
         how = "failed" if turn.status == "failed" else f"is {turn.status}"
         raise ResponseFailedError(f"the answer {how}: {turn.error or turn.reason or 'no reason given'}")

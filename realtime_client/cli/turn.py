@@ -9,7 +9,7 @@ from typing import Self
 
 from realtime_client import updates as up
 from realtime_client.deadline import Deadline
-from realtime_client.errors import RealtimeError, TimeLimitError
+from realtime_client.errors import ConnectionLostError, RealtimeError, ResponseFailedError, TimeLimitError
 from realtime_client.session.answer import Answer, TurnFollower
 from realtime_client.session.session import Session
 from realtime_client.session.subscription import Subscription
@@ -116,6 +116,10 @@ class TurnWaiter:
             pass  # the reasons to stop waiting are checked between updates
         except StopIteration:
             raise self._session.over() from None
+        except ResponseFailedError as error:
+            if error.code == up.REQUEST_LOST:
+                raise ConnectionLostError(str(error)) from error
+            raise
 
     def _give_up(self, deadline: Deadline, speech: Deadline | None) -> None:
         turn = self._turn
