@@ -343,6 +343,24 @@ def test_a_gap_says_what_was_restored(tmp_path):
     assert (stage.folder / "transcript.srt").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("back", "told"),
+    [
+        (up.Restored(reason="lost", away_ms=14, told=1), "for 14 ms: the cable; restored: 1 entry"),
+        (
+            up.Restored(reason="lost", away_ms=61_000, told=2, left_out=1, refused=3),
+            "for 61.0 s: the cable; restored: 2 entries (1 left out, 3 refused)",
+        ),
+    ],
+)
+def test_words_say_what_there_was_and_no_more(tmp_path, back, told):
+    stage = LostStage(tmp_path)
+    stage.lose()
+    stage.notice(back)
+    stage.close()
+    assert [line["text"] for line in stage.turns("note")] == [f"the connection was lost {told}"]
+
+
 def test_the_files_tell_of_a_loss_while_it_lasts(tmp_path):
     stage = LostStage(tmp_path)
     stage.wait(3)

@@ -51,7 +51,9 @@ def words(gap: Gap) -> str:
         gave_up = gap.get("gave_up")
         more = f"; it did not come back: {gave_up}" if gave_up and gave_up != why else ""
         return f"the connection was lost: {why}{more}"
-    told = [f"the connection was lost for {gap['away_ms'] / 1000:.1f} s: {why}", f"restored: {_entries(restored)}"]
+    away_ms = gap["away_ms"]
+    took = f"{away_ms / 1000:.1f} s" if away_ms >= 1_000 else f"{away_ms} ms"
+    told = [f"the connection was lost for {took}: {why}", f"restored: {_entries(restored)}"]
     counts = ("sent_late", "sent late"), ("unknown", "with unknown fate")
     told += [f"{restored[name]} {what}" for name, what in counts if restored[name]]
     if restored["asked_again"]:
