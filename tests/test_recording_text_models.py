@@ -338,7 +338,13 @@ def test_a_realtime_session_that_goes_on_in_writing_says_so_in_one_transcript_an
         peer.drop()
 
     with ScriptedServer(script) as realtime, TextServer(answers("It is ", "seven.")) as text:
-        values = {"model": "gpt-realtime", "url": realtime.url, "fallback": "openai/test", "base_url": text.url}
+        values = {
+            "model": "gpt-realtime",
+            "url": realtime.url,
+            "fallback": "openai/test",
+            "base_url": text.url,
+            "fallback_after_s": 0.0,
+        }
         with (
             realtime_client.connect(record_dir=str(tmp_path), api_key=KEY, **values) as session,
             session.updates(LIMIT_S) as updates,
