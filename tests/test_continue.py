@@ -19,6 +19,7 @@ from realtime_client.cli import main
 from realtime_client.cli.last_words import last_words
 from realtime_client.errors import UsageError
 from realtime_client.history import Call, Entry, Result, Text
+from realtime_client.recording.carried import read
 from realtime_client.recording.catalogue import recordings
 from realtime_client.report import write_report
 from realtime_client.settings import load_settings
@@ -42,6 +43,10 @@ def record(base: Path, **more: Any) -> Path:
         with realtime_client.connect_text(**values(server, base, **more)) as session:
             session.ask("My code word is heron.", timeout_s=LIMIT_S)
     return recordings(base)[0]
+
+
+def short(entry: Entry) -> str:
+    return f"{entry.role}: {entry.said}"
 
 
 def info(folder: Path) -> dict[str, Any]:
@@ -146,6 +151,25 @@ def test_a_text_model_goes_on_with_a_realtime_session(tmp_path: Path) -> None:
     assert asked(server) == ["user: My code word is heron.", f"assistant: {answer.text}", "user: Which one?"]
 
 
+def test_a_realtime_model_knows_what_was_said_to_a_text_model(tmp_path: Path) -> None:
+    first = record(tmp_path, instructions="Be brief.")
+    with TextServer(answers("Heron.")) as server:
+        brain = {"local": True, "brain": "openai/test", "base_url": server.url, "api_key": "sk-0123456789"}
+        given = load_settings({**brain, "record_dir": str(tmp_path)}, arguments=True)
+        with opening.opened(given, continue_from="newest") as held:
+            assert held.session.ask("Which one?", timeout_s=LIMIT_S).text == "Heron."
+    told = asked(server)
+    assert [each for each in told if not each.startswith("system: ")] == [*SAID, "user: Which one?"]
+    assert told[0].startswith("system: Be brief.")
+    assert held.greeting.startswith(f"continuing {first.name} (2 entries) with ")
+    second = newest_but(tmp_path, first)
+    lines = [json.loads(line) for line in (second / "transcript.jsonl").read_text().splitlines()]
+    assert [(line["who"], line["text"]) for line in lines] == [
+        ("note", f"continues {first.name}"), ("user", "Which one?"), ("assistant", "Heron."),
+    ]  # fmt: skip
+    assert [*map(short, read(second).entries)] == [*SAID, "user: Which one?", "assistant: Heron."]
+
+
 class ToldError(Exception):
     """Ends the opening of a session, once it is known what its client gets."""
 
@@ -177,7 +201,7 @@ def test_a_realtime_client_gets_what_was_said(
         if expected is None:
             assert "told" not in given
             continue
-        assert [f"{entry.role}: {entry.said}" for entry in given["told"]] == expected
+        assert [*map(short, given["told"])] == expected
         assert given["session"].to_wire()["instructions"] == "Be brief."
         assert info(given["recorder"].folder)["continues"] == recordings(tmp_path)[-1].name
 
