@@ -21,9 +21,28 @@ if TYPE_CHECKING:
     from realtime_client.local import Faults, LocalServer
 
 _GRACE_S = 30.0
+_GRAMMAR = """
+\b
+WHAT goes wrong, with --faults:
+  close[:CODE][,reason=TEXT]  rst  eof  expire  error:CODE[,message=TEXT]
+  half-open  stall-reads  no-pongs  late-pongs:SECONDS        [,for=SECONDS]
+  delay:SECONDS[,jitter=SECONDS]  bandwidth:BYTES  drip:BYTES[,every=SECONDS]
+  drop  duplicate  reorder  split:BYTES  corrupt[:json|utf8|surrogate]
+  refuse[:STATUS][,HEADER=VALUE]  no-answer                     (handshakes)
+
+\b
+@WHEN (all that are given must hold):
+  EVENT[#N|#N-M]  client  server  p=PROBABILITY  3s  sent=BYTES  received=BYTES
+  connections=N[-M]  times=N                on its own: seed=N, for chance
+
+\b
+Examples:
+  realtime serve --faults 'close:1011@response.output_audio.delta#5@times=1'
+  realtime serve --faults 'refuse:503,retry-after=2@connections=1-3; rst@30s'
+"""
 
 
-@click.command("serve", cls=SectionedCommand)
+@click.command("serve", cls=SectionedCommand, epilog=_GRAMMAR)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="address to listen on; other machines need 0.0.0.0"
 )
@@ -42,7 +61,7 @@ _GRACE_S = 30.0
     "--faults",
     multiple=True,
     metavar="SPEC|FILE.yaml",
-    help="let things go wrong, to test a client: WHAT[:VALUE][,NAME=VALUE][@WHEN...], several with `;`; see above",
+    help="let things go wrong, to test a client: WHAT[:VALUE][,NAME=VALUE][@WHEN...], several with `;`; see the end",
 )
 @server_options
 def command(
@@ -55,25 +74,10 @@ def command(
     processes: int,
     faults: tuple[str, ...],
 ) -> None:
-    r"""Run the local server; its URL is the one line on standard output. Ctrl-C or SIGTERM ends it.
+    """Run the local server; its URL is the one line on standard output. Ctrl-C or SIGTERM ends it.
 
     Any Realtime client can use it, for example with `realtime chat --url URL`. With --brain a text model answers: it
     gets a voice, and the client's tools. Its address and key come from the variables of its provider.
-
-    \b
-    WHAT goes wrong, with --faults:
-      close[:CODE][,reason=TEXT]  rst  eof  expire  error:CODE[,message=TEXT]
-      half-open  stall-reads  no-pongs  late-pongs:SECONDS           [,for=SECONDS]
-      delay:SECONDS[,jitter=SECONDS]  bandwidth:BYTES  drip:BYTES[,every=SECONDS]
-      drop  duplicate  reorder  split:BYTES  corrupt[:json|utf8|surrogate]
-      refuse[:STATUS][,HEADER=VALUE]  no-answer                      (handshakes)
-    \b
-    @WHEN, all that are given:
-      EVENT[#N|#N-M]  client  server  p=PROBABILITY  3s  sent=BYTES  received=BYTES
-      connections=N[-M]  times=N               and, on its own, seed=N for chance
-    \b
-    realtime serve --faults 'close:1011@response.output_audio.delta#5@times=1'
-    realtime serve --faults 'refuse:503,retry-after=2@connections=1-3; rst@30s'
     """
     from realtime_client.local.processes import Servers
     from realtime_client.local.server_process import brain_values
