@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -74,10 +73,9 @@ class FaultyFraming(ServerFraming):
 class FaultyInbox(Inbox):
     """An inbox in which the session's thread sees to faults while it waits."""
 
-    connection: FaultyConnection
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
+    def __init__(self, connection: FaultyConnection) -> None:
+        super().__init__()
+        self._connection = connection
         self._passed: deque[bytes] = deque()
         self._woken = False
 
@@ -91,8 +89,10 @@ class FaultyInbox(Inbox):
         """Return the next message as the faults let it through; None when none came in time."""
         deadline = Deadline(timeout_s, self._clock)
         while True:
-            due_s = self.connection.attend()
-            if self.connection.frozen:
+            due_s = self._connection.attend()
+            if self._connection.expired:
+                return None  # the session finds out
+            if self._connection.frozen:
                 if (ended := self._freeze()) is not None:
                     return ended
                 continue
@@ -102,7 +102,7 @@ class FaultyInbox(Inbox):
             if message is _WAKE:
                 self._woken = False
             elif isinstance(message, bytes):
-                self._passed += self.connection.received(message)
+                self._passed += self._connection.received(message)
             elif message is not None or deadline.expired:
                 return message
 
@@ -110,7 +110,7 @@ class FaultyInbox(Inbox):
         """Wait a while for the end alone."""
         with self._changed:
             if self._ended is None:
-                self._changed.wait(self.connection.frozen_for_s)
+                self._changed.wait(self._connection.frozen_for_s)
             return self._ended
 
 
@@ -127,7 +127,6 @@ class FaultyConnection(Connection):
         self._began_s = clock.monotonic()
         self._stream = stream
         self._framing = framing
-        self._deciding = threading.RLock()  # pongs of the receive thread count as bytes sent
         self._ways = {"server": Passage(), "client": Passage()}
         self._over = False
         self._no_pongs_until_s = -math.inf
@@ -135,8 +134,7 @@ class FaultyConnection(Connection):
         self._pongs: deque[tuple[float, bytes]] = deque()
         self.session_s = plan.expires_s()
         self._expires_s = math.inf if self.session_s is None else self.session_s
-        inbox = FaultyInbox(clock)
-        inbox.connection = self
+        inbox = FaultyInbox(self)
         stream.begin(Line(plan.chance), Line(plan.chance))
         stream.on_limit = self._decide
         stream.on_bytes = inbox.wake
@@ -147,6 +145,11 @@ class FaultyConnection(Connection):
     def _now_s(self) -> float:
         """Seconds since the handshake."""
         return self._clock.monotonic() - self._began_s
+
+    @property
+    def expired(self) -> bool:
+        """Whether the time is over that a fault has left the session."""
+        return not self._over and self._now_s >= self._expires_s
 
     @property
     def frozen(self) -> bool:
@@ -169,7 +172,7 @@ class FaultyConnection(Connection):
         except (OSError, ConnectionLostError):
             self.inbox.end(Ended(), drain=True)
         now_s = self._now_s
-        moments = [self._plan.next_s(now_s), self._stream.next_s - self._began_s]
+        moments = [self._plan.next_s(now_s), self._stream.next_s - self._began_s, self._expires_s]
         if self._pongs:
             moments.append(self._pongs[0][0])
         left_s = min(moments) - now_s
@@ -233,19 +236,16 @@ class FaultyConnection(Connection):
     # --- faults -------------------------------------------------------------------------------------------------------
 
     def _at_message(self, side: Side, kind: str) -> list[Fault]:
-        with self._deciding:
-            stream = self._stream
-            return self._plan.at_message(side, kind, self._now_s, stream.sent, stream.received)
+        return self._plan.at_message(side, kind, self._now_s, self._stream.sent, self._stream.received)
 
     def _decide(self) -> None:
         """Let strike what is due without a message."""
-        with self._deciding:
-            now_s, stream = self._now_s, self._stream
-            struck = [] if self._over else self._plan.by_itself(now_s, stream.sent, stream.received)
-            stream.limit = math.inf if self._over else self._plan.next_sent(now_s)
-            self._line_faults(struck)
-            for fault in struck:
-                self._strike(fault, None)
+        now_s, stream = self._now_s, self._stream
+        struck = [] if self._over else self._plan.by_itself(now_s, stream.sent, stream.received)
+        stream.limit = math.inf if self._over else self._plan.next_sent(now_s)
+        self._line_faults(struck)
+        for fault in struck:
+            self._strike(fault, None)
 
     def _line_faults(self, struck: list[Fault]) -> None:
         """Let the line be late or narrow from now on, or for one message."""

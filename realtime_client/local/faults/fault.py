@@ -57,11 +57,11 @@ ACTIONS = {
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One fault. All conditions that are given must hold for it to strike.
 
-    do: one of `ACTIONS`. event: a type of message, with `*` for any text. side: whose messages; '' where it waits for
-    none. nth: which of these messages on their connection. after_s: seconds since the handshake. sent, received: bytes
-    since then. probability: for each message, or for each connection where it waits for none. connections: which
-    handshakes, in the order in which they came. times: how often at most, on all connections together. for_s: how long
-    it lasts. The others are what the action takes.
+    do: one of `ACTIONS`. event: a type of message, with `*` for any text. side: whose messages, or bytes, where it
+    happens to the line; '' where it waits for none. nth: which of these messages on their connection. after_s: seconds
+    since the handshake. sent, received: bytes since then. probability: for each message, or for each connection where
+    it waits for none. connections: which handshakes, in the order in which they came. times: how often at most, on all
+    connections together. for_s: how long it lasts. The others are what the action takes.
     """
 
     do: str
@@ -97,7 +97,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def by_message(self) -> bool:
         """Whether it strikes at messages, each that fits; otherwise once a connection."""
-        return bool(self.side)
+        return bool(self.event) or (bool(self.side) and self.of != "line")
 
     @property
     def random(self) -> bool:

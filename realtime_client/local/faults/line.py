@@ -34,7 +34,8 @@ class Line:
 
     def limit(self, bytes_per_s: float, piece: int | None = None, until_s: float = math.inf) -> None:
         """Let no more through; piece: bytes that come at once."""
-        self._rates.append((bytes_per_s, piece or max(1, int(bytes_per_s * _STEP_S)), until_s))
+        rate = (bytes_per_s, piece or max(1, int(bytes_per_s * _STEP_S)))
+        self._rates = [each for each in self._rates if each[:2] != rate] + [(*rate, until_s)]
 
     def is_plain(self, now_s: float) -> bool:
         """Whether what comes now arrives at once."""

@@ -124,11 +124,6 @@ class Plan:
         faults = [each.fault for each in self._by_itself if not each.fault.received]
         return min((each.sent for each in faults if each.sent and each.after_s <= now_s), default=math.inf)
 
-    @property
-    def counts_received(self) -> bool:
-        """Whether something waits for bytes received."""
-        return any(each.fault.received for each in self._by_itself)
-
     def _counts(self, each: _Waiting) -> bool:
         """Count a message that fits; whether it is one that is waited for."""
         each.count += 1

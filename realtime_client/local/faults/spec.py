@@ -217,6 +217,7 @@ def _place(fields: dict[str, Any], of: str, where: str) -> None:
 
 
 def _side(event: str, said: str, where: str) -> str:
+    """Return whose messages an event fits; where it fits those of both sides, it means what the client gets."""
     sides = {
         side
         for side, types in (("server", SERVER_TYPES), ("client", CLIENT_TYPES))
@@ -227,9 +228,7 @@ def _side(event: str, said: str, where: str) -> str:
         raise UsageError(f"{where}: no message has the type `{event}`" + (f"; did you mean {near[0]}?" if near else ""))
     if said and said not in sides:
         raise UsageError(f"{where}: `{event}` is no message of the {said}")
-    if not said and len(sides) > 1:
-        raise UsageError(f"{where}: both sides have messages that fit `{event}`: add @server or @client")
-    return said or sides.pop()
+    return said or ("server" if "server" in sides else "client")
 
 
 def _text(value: Any, where: str) -> str:

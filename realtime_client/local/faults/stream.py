@@ -63,7 +63,8 @@ class FaultyStream(Stream):
 
     def freeze(self, until_s: float) -> None:
         """Read and write nothing."""
-        self._stalled_until_s = self._frozen_until_s = until_s
+        self._frozen_until_s = until_s
+        self.stall(until_s)
 
     @property
     def frozen(self) -> bool:
@@ -114,34 +115,28 @@ class FaultyStream(Stream):
         """How many bytes were taken, be it only on their way; None when there was no room in time."""
         if not self._begun:
             return super().write(data, deadline)
+        may_wait = deadline is not NOW  # the receive thread may not, nor let anything strike
+        if may_wait and self.sent >= self.limit:
+            self.on_limit()
         if self._mute:
             return len(data)
         with self.lines:
             plain = not self._rest and not self.frozen and self.out.is_plain(self._clock.monotonic())
-        if plain:
-            return self._write_plain(data, deadline)
-        if deadline is not NOW and not self._has_room(_MOST, deadline):
+        if plain and self.sent < self.limit:
+            taken = super().write(data[: self._within_limit(len(data))], deadline)
+            self.sent += taken or 0
+            return taken
+        if may_wait and not self._has_room(_MOST, deadline):
             return None
         with self.lines:
             self.out.push(data, self._clock.monotonic())
-        if deadline is NOW:  # the receive thread's, which must not wait
+        if not may_wait:
             self.on_bytes()
         elif self._winding_up:
             self._has_room(0, deadline)
         else:
             self.pump()
         return len(data)
-
-    def _write_plain(self, data: memoryview, deadline: Deadline) -> int | None:
-        if self.sent >= self.limit:
-            self.on_limit()
-            return 0
-        taken = super().write(data[: self._within_limit(len(data))], deadline)
-        if taken:
-            self.sent += taken
-            if self.sent >= self.limit:
-                self.on_limit()
-        return taken
 
     def _within_limit(self, size: int) -> int:
         return size if self.limit == math.inf else min(size, max(0, int(self.limit) - self.sent))
@@ -161,9 +156,9 @@ class FaultyStream(Stream):
     def pump(self, deadline: Deadline = NOW) -> None:
         """Write what has its time. Errors: OSError."""
         while not self._mute and not self.frozen:
+            if self.sent >= self.limit:
+                self.on_limit()
             if not self._rest:
-                if self.sent >= self.limit:
-                    self.on_limit()
                 with self.lines:
                     now_s = self._clock.monotonic()
                     self._rest = memoryview(self.out.pop(now_s, self._within_limit(_PIECE)))
