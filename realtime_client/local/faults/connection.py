@@ -139,6 +139,9 @@ class FaultyConnection(Connection):
         stream.on_limit = self._decide
         stream.on_bytes = inbox.wake
         framing.rules.keep_pong = self._keep_pong
+        self._at_once = plan.by_itself(0.0, 0, 0)  # the session's thread does what is left of it
+        self._line_faults(self._at_once)
+        self._still_faults(self._at_once)
         super().__init__(stream, framing, admitted, inbox)
 
     @property
@@ -183,6 +186,7 @@ class FaultyConnection(Connection):
         message = typed(frame)
         struck = self._at_message("client", message.type)
         self._line_faults(struck)
+        self._still_faults(struck)
         frames = self._ways["client"].pass_on(frame, struck)
         for fault in struck:
             self._strike(fault, message.event_id)
@@ -196,6 +200,7 @@ class FaultyConnection(Connection):
         kind = typed(frame).type
         struck = self._at_message("server", ev.BETA_ALIASES.get(kind, kind))
         self._line_faults(struck)
+        self._still_faults(struck)  # who has this message is not read any more, or gets no pongs
         size = min((fault.size for fault in struck if fault.do == "split"), default=0)
         for each in self._ways["server"].pass_on(frame, struck):
             self._put(each, size)
@@ -241,10 +246,12 @@ class FaultyConnection(Connection):
     def _decide(self) -> None:
         """Let strike what is due without a message."""
         now_s, stream = self._now_s, self._stream
+        at_once, self._at_once = self._at_once, []
         struck = [] if self._over else self._plan.by_itself(now_s, stream.sent, stream.received)
         stream.limit = math.inf if self._over else self._plan.next_sent(now_s)
         self._line_faults(struck)
-        for fault in struck:
+        self._still_faults(struck)
+        for fault in (*at_once, *struck):
             self._strike(fault, None)
 
     def _line_faults(self, struck: list[Fault]) -> None:
@@ -265,6 +272,15 @@ class FaultyConnection(Connection):
                 else:
                     line.delay(fault.delay_s, fault.jitter_s, until_s)
 
+    def _still_faults(self, struck: list[Fault]) -> None:
+        """Read no more, or answer no more pings, from now on."""
+        for fault in struck:
+            if fault.do in ("stall-reads", "half-open"):
+                self._stream.stall(self._until_s(fault))
+            elif fault.do in ("no-pongs", "late-pongs"):
+                self._no_pongs_until_s = self._until_s(fault) - self._began_s
+                self._pong_delay_s = fault.delay_s if fault.do == "late-pongs" else None
+
     def _until_s(self, fault: Fault) -> float:
         """Until when it lasts, by the clock."""
         return math.inf if fault.for_s is None else self._clock.monotonic() + fault.for_s
@@ -281,12 +297,7 @@ class FaultyConnection(Connection):
             detail = ev.ErrorDetail(type="invalid_request_error", code=fault.error, message=said, event_id=event_id)
             self._put(encode(ev.Error(event_id="event_fault", error=detail)))
         elif fault.do == "half-open":
-            self._stream.freeze(self._until_s(fault))
-        elif fault.do == "stall-reads":
-            self._stream.stall(self._until_s(fault))
-        elif fault.do in ("no-pongs", "late-pongs"):
-            self._no_pongs_until_s = self._until_s(fault) - self._began_s
-            self._pong_delay_s = fault.delay_s if fault.do == "late-pongs" else None
+            self._stream.freeze()
 
     def _end(self, fault: Fault) -> None:
         """Let the session end, and the connection as it is to."""

@@ -61,10 +61,9 @@ class FaultyStream(Stream):
         """Read nothing."""
         self._stalled_until_s = until_s
 
-    def freeze(self, until_s: float) -> None:
-        """Read and write nothing."""
-        self._frozen_until_s = until_s
-        self.stall(until_s)
+    def freeze(self) -> None:
+        """Write nothing, either, as long as nothing is read."""
+        self._frozen_until_s = self._stalled_until_s
 
     @property
     def frozen(self) -> bool:
@@ -80,7 +79,7 @@ class FaultyStream(Stream):
         """Tell the peer that nothing more comes, in the middle of everything."""
         self._mute = True
         self._stalled_until_s = -math.inf
-        self.end_writing()
+        super().end_writing()
 
     def reset(self) -> None:
         """Let the end of the connection be a TCP reset, and let the receive thread end."""
@@ -99,15 +98,17 @@ class FaultyStream(Stream):
                 self._sock.shutdown(socket.SHUT_RD)  # says nothing to the peer
         self._ended.set()
 
+    def end_writing(self) -> None:
+        """Tell the peer that nothing more comes, unless it was told, or is to hear nothing any more."""
+        if not self._mute:
+            super().end_writing()
+
     def wind_up(self) -> None:
-        """The session is over: what is under way is written, and who does not read need not be waited for."""
+        """The session is over: what is under way is written, and one that stood still does so no more, or is cut."""
         self._winding_up = True
         if self.frozen:
             self.cut()
-        elif self._clock.monotonic() < self._stalled_until_s:
-            self._stalled_until_s = -math.inf
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RD)
+        self._stalled_until_s = -math.inf
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -195,9 +196,7 @@ class FaultyStream(Stream):
 
     def _stand_still(self, deadline: Deadline) -> bytes | None:
         """Wait a while without reading; b'' when the peer is gone."""
-        endless = self._stalled_until_s == math.inf and _PEER_GONE
-        wait_s = deadline.remaining_s() if endless else deadline.at_most_s(LOOK_S)
-        gone = self._poll(_PEER_GONE, wait_s)
+        gone = self._poll(_PEER_GONE, deadline.at_most_s(LOOK_S))
         return b"" if gone and self._is_stalled() else None
 
     def _read_on(self, size: int, deadline: Deadline) -> bytes | None:
