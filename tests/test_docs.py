@@ -23,6 +23,7 @@ import click
 import pytest
 
 from realtime_client.cli.group import Invocation, realtime
+from realtime_client.local.faults import faults_of_file, read_faults
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -75,7 +76,9 @@ COMMANDS = [
     for number, line in enumerate(block.text.splitlines())
     if line.startswith("$ ")
 ]
-SCENARIOS = [(f"{page}:{b.line}", b.text) for page in PAGES for b in blocks(page) if b.language == "yaml"]
+YAML = [(f"{page}:{b.line}", b.text) for page in PAGES for b in blocks(page) if b.language == "yaml"]
+FAULTS = [each for each in YAML if "\nfaults:" in each[1]]
+SCENARIOS = [each for each in YAML if each not in FAULTS]
 
 
 def test_the_readme_is_short() -> None:
@@ -183,6 +186,21 @@ def test_scenarios_are_without_mistakes(where: str, text: str, tmp_path: Path) -
     (tmp_path / "scenario.yaml").write_text(text, encoding="utf-8")
     done = _realtime("check", "scenario.yaml", folder=tmp_path)
     assert done.returncode == 0, f"{where}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize(("where", "text"), FAULTS, ids=[where for where, _ in FAULTS])
+def test_files_of_faults_are_without_mistakes(where: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "faults.yaml").write_text(text, encoding="utf-8")
+    assert faults_of_file(tmp_path / "faults.yaml").faults, where
+
+
+def test_faults_of_command_lines_are_without_mistakes() -> None:
+    lines = [shlex.split(line, comments=True) for _, line in COMMANDS if "--faults" in line]
+    given = [words[at + 1] for words in lines for at, word in enumerate(words) if word == "--faults"]
+    texts = [each for each in given if not each.endswith(".yaml")]
+    assert len(texts) > 4
+    for text in texts:
+        assert read_faults([text]).faults
 
 
 def test_the_scenario_of_the_readme_passes(tmp_path: Path) -> None:
