@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -80,9 +81,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses another program or a socket (`peer`), the machine's sound, which is for one at a time, a browser."""
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        used: set[str] = set()
-        for function in [getattr(item, "function", None), *(found[-1].func for found in fixtures.values())]:
-            _gather(function, used, set())
+        functions = [getattr(item, "function", None), *(found[-1].func for found in fixtures.values())]
+        used = frozenset[str]().union(*map(_used_by, functions))
         for mark, needed in (
             ("peer", used & PEERS),
             ("sound", "sound_card" in fixtures),
@@ -90,6 +90,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ):
             if needed:
                 item.add_marker(mark)
+
+
+@functools.cache  # thousands of items share a fixture, and the cases of a table their function
+def _used_by(function: Any) -> frozenset[str]:
+    names: set[str] = set()
+    _gather(function, names, set())
+    return frozenset(names)
 
 
 def _gather(thing: Any, names: set[str], seen: set[int]) -> None:
