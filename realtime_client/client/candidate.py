@@ -20,12 +20,15 @@ from .recorded import AnyEvent
 class Candidate:
     """A connection, and how far its session is told. Its methods are called under the session's lock, but for `wait`.
 
-    error: why it cannot take the place.
+    reason: what it is for, as `Restored` tells it. made_s: when it was begun, by the session's clock. error: why it
+    cannot take the place.
     """
 
-    def __init__(self, connection: Connection, restoration: Restoration) -> None:
+    def __init__(self, connection: Connection, restoration: Restoration, *, reason: str, made_s: float) -> None:
         self.connection = connection
         self.restoration = restoration
+        self.reason = reason
+        self.made_s = made_s
         self.error: RealtimeError | None = None
         self._changed = threading.Event()
         self._said: up.Failure | None = None

@@ -14,7 +14,7 @@ import functools
 import random
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from realtime_client import updates as up
@@ -34,14 +34,11 @@ from .connection import Connection
 from .endings import Ending, LastWords, Moment
 from .endpoint import Endpoint
 from .recorded import received
+from .rollover import Leaving, leaving
 from .wired import WiredSession
 
 _LIVED_S = 10.0  # a session that has lasted so long was no mere handshake
-_LEAD_S = 120.0  # before the end of a session, its successor is made
-_LEAD_SHARE = 0.1  # or so much of its life, where that is shorter
-_LAST_SHARE = 0.1  # of the lead: then it moves even while somebody speaks
 _QUIET_S = 0.05  # between two looks whether it is quiet
-_AGAIN_S = 5.0  # after a failed attempt to move in time
 _ACTIVITY = (up.SpeechStarted, up.InputCommitted, up.ResponseStarted, up.UserTranscript)
 
 
@@ -67,13 +64,12 @@ class LastingSession(WiredSession):
         self._told = tuple(told)
         self._candidate: Candidate | None = None
         self._restorers: tuple[Worker, ...] = ()
-        self._rolling = False
+        self._moves = False  # a thread is at it, and looks before it ends whether there is a connection
         self._backoff: Backoff | None = None
         self._left_s = 0.0  # when there was a connection last
         self._since_s = self._clock.monotonic()  # when this one took its place
         self._active = False  # somebody has said something over it
-        self._roll_at_s: float | None = None
-        self._lead_s = _LEAD_S
+        self._leaving = Leaving()
         self._lost_by: Ending | None = None  # how the last one was lost
         self._lost_error: RealtimeError | None = None
         self._why = ""
@@ -90,17 +86,19 @@ class LastingSession(WiredSession):
         if self._told:
             most = self._recovery.restore_tokens
             self._do(lambda: self._conversation.begin_with(self._told, most_tokens=most))
-        self._settle_in()
+        self._settle_in(self._started_s)
 
-    def _settle_in(self) -> None:
-        """A session begins: note when, and when it has to be left."""
+    def _settle_in(self, made_s: float) -> None:
+        """A session begins: note when, and when it has to be left. made_s: when its connection was begun."""
         now = self._since_s = self._clock.monotonic()
         self._active = False
         expires_at = self._conversation.facts.expires_at
-        lasts_s = self._recovery.rollover_s if expires_at is None else expires_at - self._clock.wall()
-        wanted = self._recovery.rollover_s > 0 and lasts_s > 0
-        self._lead_s = min(_LEAD_S, lasts_s * _LEAD_SHARE)
-        self._roll_at_s = now + lasts_s - self._lead_s if wanted else None
+        self._leaving = leaving(
+            made_s=made_s,
+            now_s=now,
+            expires_in_s=None if expires_at is None else expires_at - self._clock.wall(),
+            lasts_s=self._recovery.rollover_s,
+        )
         self._connection.wake.set()
 
     def _end(self) -> None:
@@ -135,7 +133,8 @@ class LastingSession(WiredSession):
 
         Observers, readers and the recording stay. The new session gets the settings and is told what was said; an
         answer that runs is over (`ResponseDone`, `incomplete`) and asked for again. `Restored` says what became of it.
-        While the connection is lost, the next attempt is made at once, and this does not wait for it.
+        While the connection is lost, the next attempt is made at once, and this does not wait for it. A session that is
+        about to be left in time is left now.
         Errors: as those of `open`. When no new connection can be opened, all stays as it is.
         """
         check_kind(endpoint, Endpoint | None, "where to connect to (realtime_client.Endpoint)")
@@ -147,21 +146,28 @@ class LastingSession(WiredSession):
                 self.endpoint = endpoint or self.endpoint
                 self._nudge.set()
                 return
-        self._switch(self._prepare(endpoint or self.endpoint), "asked")
+            if self._candidate is not None and self._candidate.reason == "rollover":
+                self._candidate.refuse(_UnderWayError("another connection is wanted"))
+                self._candidate = None
+        self._switch(self._prepare(endpoint or self.endpoint, "asked"))
 
     def _check_may_move(self) -> None:
         """Refuse to go on with another connection; under the lock. Errors: those of a call when the session is over."""
         self._check_open()
 
-    def _prepare(self, endpoint: Endpoint) -> Candidate:
-        """Return a new connection whose session knows what was said until now. Errors: as those of `open`."""
+    def _prepare(self, endpoint: Endpoint, reason: str) -> Candidate:
+        """Return a new connection whose session knows what was said until now. Errors: as those of `open`.
+
+        reason: as `Restored` will tell it.
+        """
         deadline = Deadline(self.limits.open_timeout_s or None, self._clock)
         with self._hub.lock:
             self._check_may_move()
             if self._candidate is not None:
                 raise _UnderWayError("a reconnect() is under way already")
             restoration = self._conversation.restoration(self._asked_for, most_tokens=self._recovery.restore_tokens)
-            candidate = self._candidate = Candidate(self._connect_to(endpoint), restoration)
+            connection, now = self._connect_to(endpoint), self._clock.monotonic()
+            candidate = self._candidate = Candidate(connection, restoration, reason=reason, made_s=now)
         try:
             candidate.connection.open()
             candidate.connection.begin()
@@ -179,33 +185,30 @@ class LastingSession(WiredSession):
             if self._candidate is candidate:
                 self._candidate = None
 
-    def _switch(self, candidate: Candidate, reason: str) -> None:
-        """Let a connection take the place of the present one. Errors: RealtimeError when it is no good any more."""
+    def _switch(self, candidate: Candidate) -> bool:
+        """Let a connection take the place of the present one; False when it is not the time for it yet.
+
+        Errors: RealtimeError when it is no good any more.
+        """
         try:
-            self._take_over(candidate, reason)
+            return self._take_over(candidate)
         except BaseException:
             self._drop(candidate)
             raise
 
-    def _take_over(self, candidate: Candidate, reason: str) -> None:
-        conversation, hub = self._conversation, self._hub
-        now = self._clock.monotonic()
+    def _take_over(self, candidate: Candidate) -> bool:
+        hub, now = self._hub, self._clock.monotonic()
         with hub.lock:
             self._check_may_move()
             if candidate.error is not None:
                 raise candidate.error
-            away = conversation.away
-            happened = [] if away else conversation.lost()
-            old, unsent = self._connection, self._connection.take_back()
-            self._keep_record(unsent, now)
-            self._connection, self._candidate, self.endpoint = candidate.connection, None, candidate.connection.endpoint
-            self._other, self._said = old, LastWords()
-            away_ms = round((now - self._left_s) * 1000) if away else 0
-            reason = "lost" if away else reason
-            happened += conversation.restored(candidate.restoration, reason=reason, away_ms=away_ms, where=self.where)
+            waits = candidate.reason == "rollover" and not (self.away or now >= self._leaving.by_s)
+            if waits and not self._conversation.quiet:
+                return False
+            old, happened = self._connection, self._change_over(candidate, now)
             self._flush()
             hub.publish(happened, now)
-            self._settle_in()
+            self._settle_in(candidate.made_s)
         self._present.set()
         old.close()
         hub.tell_directly(happened, now)
@@ -213,6 +216,18 @@ class LastingSession(WiredSession):
         with hub.lock:
             if self._other is old:
                 self._other = None
+        return True
+
+    def _change_over(self, candidate: Candidate, now: float) -> list[up.Update]:
+        """The conversation goes on over another connection; under the lock. Returns what to tell."""
+        conversation, away, old = self._conversation, self.away, self._connection
+        happened = [] if conversation.away else conversation.lost()
+        self._keep_record(old.take_back(), now)
+        self._connection, self._candidate, self.endpoint = candidate.connection, None, candidate.connection.endpoint
+        self._other, self._said = old, LastWords()
+        away_ms = round((now - self._left_s) * 1000) if away else 0
+        reason = "lost" if away else candidate.reason
+        return happened + conversation.restored(candidate.restoration, reason=reason, away_ms=away_ms, where=self.where)
 
     def _keep_record(self, unsent: Sequence[ev.ClientEvent], now: float) -> None:
         """Record sound that was to be sent and was not: it will be, as something that is recorded already."""
@@ -232,11 +247,13 @@ class LastingSession(WiredSession):
             goes_on = connection is self._connection and self._heals(connection, code, reason, by_us=by_us)
             if goes_on:
                 happened = self._lose(connection, now)
+                alone, self._moves = not self._moves, True
         if not goes_on:
             self._ends(connection, code, reason, by_us=by_us)
             return
         hub.tell_directly(happened, now)
-        self._start_restoring(self._restore)
+        if alone:
+            self._start_moving(self._restore)
 
     def _ends(self, connection: Connection, code: int, reason: str, *, by_us: bool) -> None:
         """No other connection follows."""
@@ -262,7 +279,7 @@ class LastingSession(WiredSession):
         happened = self._conversation.lost(silent_s=silent_s)
         self._present.clear()
         self._nudge.clear()
-        self._roll_at_s = None
+        self._leaving.from_s = None
         self._left_s = now
         if self._backoff is None or self._active or now - self._since_s >= _LIVED_S:
             self._backoff = Backoff(now, self._most_s, random.Random(secrets.randbits(64)))  # noqa: S311 - no secret
@@ -280,18 +297,26 @@ class LastingSession(WiredSession):
         """For how long a lost connection is tried again."""
         return self._recovery.reconnect_s
 
-    def _start_restoring(self, task: Any) -> None:
-        worker = Worker("realtime-restore", task, self._hub.fail)
+    def _start_moving(self, task: Callable[[], None]) -> None:
+        """Start the thread that finds another connection; whoever does has set `_moves`, under the lock."""
+        worker = Worker("realtime-restore", functools.partial(self._move, task), self._hub.fail)
         with self._hub.lock:
-            if self._rolling and task == self._restore:
-                self._nudge.set()  # whoever is about to move does it now
-                return
-            self._rolling = task == self._roll_over
             self._restorers = (*(each for each in self._restorers if each.thread.is_alive()), worker)
             worker.start()
 
+    def _move(self, task: Callable[[], None]) -> None:
+        """Find another connection, and one more when that was lost meanwhile: the thread's whole life."""
+        while True:
+            task()
+            with self._hub.lock:
+                if not self.away or self.stop.is_set():
+                    self._moves = False
+                    self._connection.wake.set()  # it may be time to move again
+                    return
+            task = self._restore
+
     def _restore(self) -> None:
-        """Try again until it works, or is given up: the thread's whole life."""
+        """Try again until it works, or is given up."""
         backoff, retry_after_s = self._backoff, None
         assert backoff is not None
         why = self._why
@@ -308,7 +333,8 @@ class LastingSession(WiredSession):
             if self.stop.is_set():
                 return
             try:
-                self._switch(self._prepare(self.endpoint), "lost")
+                self._switch(self._prepare(self.endpoint, "lost"))
+                return
             except _UnderWayError:
                 continue
             except RealtimeError as error:
@@ -347,36 +373,32 @@ class LastingSession(WiredSession):
     # --- leaving it in time -------------------------------------------------------------------------------------------
 
     def on_due(self) -> float | None:
-        due_s, roll_at_s = super().on_due(), self._roll_at_s
-        if roll_at_s is None or self.stop.is_set():
-            return due_s
-        if self._clock.monotonic() >= roll_at_s:
-            self._roll_at_s = None
-            self._start_restoring(self._roll_over)
-            return due_s
-        return roll_at_s if due_s is None else min(due_s, roll_at_s)
+        due_s, now = super().on_due(), self._clock.monotonic()
+        with self._hub.lock:
+            leave_s = self._leaving.from_s
+            if leave_s is None or self.stop.is_set():
+                return due_s
+            if now < leave_s:
+                return leave_s if due_s is None else min(due_s, leave_s)
+            if self._moves:
+                return due_s  # whoever moves wakes this thread
+            self._moves, self._leaving.from_s = True, None
+        self._start_moving(self._roll_over)
+        return due_s
 
     def _roll_over(self) -> None:
-        """Move to a new session before the old one expires, when it is quiet: the thread's whole life."""
-        last_s = self._clock.monotonic() + self._lead_s * (1 - _LAST_SHARE)
+        """Move to a new session before the old one expires, when it is quiet."""
+        connection = self._connection
         try:
-            candidate = self._prepare(self.endpoint)
-            while not (self.away or self._conversation.quiet or self._clock.monotonic() >= last_s):
-                if self.stop.wait(_QUIET_S):
-                    break
-            self._switch(candidate, "rollover")
+            candidate = self._prepare(self.endpoint, "rollover")
+            while not self._switch(candidate):
+                self.stop.wait(_QUIET_S)
         except RealtimeError as error:
+            if is_fatal(error) and not isinstance(error, _UnderWayError):
+                return  # the server will end the session when it is time
             with self._hub.lock:
-                self._rolling = False
-                again = not self.away
-                if again and not is_fatal(error):
-                    self._roll_at_s = self._clock.monotonic() + min(_AGAIN_S, self._lead_s * _LAST_SHARE)
-                    self._connection.wake.set()
-            if not again:
-                self._restore()
-        else:
-            with self._hub.lock:
-                self._rolling = False
+                if self._connection is connection and not self.away:
+                    self._leaving.failed(self._clock.monotonic(), getattr(error, "retry_after_s", None))
 
     # --- while there is no connection, or two -------------------------------------------------------------------------
 
