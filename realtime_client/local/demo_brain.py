@@ -20,7 +20,7 @@ from .numbers import NUMBER, number_words, read_number
 
 ABILITIES = (
     "I am the built-in demo brain. I can count, repeat after you, spell words, do simple arithmetic, tell the time and "
-    "the date, remember your name, tell you a story, and call a tool that you offer me."
+    "the date, remember your name and a code word, tell you a story, and call a tool that you offer me."
 )
 _STORY = (
     "Once upon a time there was a small lighthouse at the end of the world.",
@@ -177,6 +177,19 @@ def _tell_name(_found: re.Match[str], turn: BrainTurn) -> Iterator[Say]:
     yield Say(f"Your name is {name}." if name else "You have not told me your name yet.")
 
 
+_CODE_WORD = re.compile(r"\bcode ?word is[:,]?\s+[\"'“]?(?P<word>[^\W_][\w'-]*)", re.IGNORECASE)
+
+
+def _keep_code_word(found: re.Match[str], _turn: BrainTurn) -> Iterator[Say]:
+    yield Say(f"I will remember the code word {found['word']}.")
+
+
+def _tell_code_word(_found: re.Match[str], turn: BrainTurn) -> Iterator[Say]:
+    said = (_CODE_WORD.search(each.text, 0, _MOST_CHARS) for each in reversed(turn.utterances) if each.role == "user")
+    found = next((each for each in said if each is not None), None)
+    yield Say(f"The code word is {found['word']}." if found else "You have not told me a code word.")
+
+
 def _hello(_found: re.Match[str], turn: BrainTurn) -> Iterator[Say]:
     name = _know_name(turn)
     yield Say(f"Hello, {name}! " if name else "Hello! ")
@@ -234,6 +247,8 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _rule(r"\b(?:what(?:'s| is) my name|do you (?:know|remember) my name|who am i)\b", _tell_name),
     _rule(_NAME.pattern, _greet_name),
+    _rule(_CODE_WORD.pattern, _keep_code_word),
+    _rule(r"\bcode ?word\b", _tell_code_word),
     _rule(r"\bwhat can you\b|\bwhat do you do\b|^help\b|\byour abilities\b", _always(ABILITIES)),
     _rule(r"\b(?:what(?:'s| is)(?: the)? time|what time)\b|\btell me the time\b", _time),
     _rule(r"\bwhat(?:'s| is)(?: the)? date\b|\bwhat day\b|\btoday's date\b", _date),

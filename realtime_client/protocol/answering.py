@@ -253,8 +253,13 @@ class Answering:
         return lost, unknown, happened
 
     @property
-    def sounding(self) -> bool:
-        """Whether something of an answer that is over has not been heard yet, as far as that is known."""
+    def lingers(self) -> bool:
+        """Whether something of an answer that is over has not been heard yet, as far as that is known, or done.
+
+        What the server's own tools do is lost with its session; the calls of ours go along.
+        """
+        if any(answer.open_mcp for answer in self.book.recent):
+            return True
         heard_ms = self._heard_ms
         if heard_ms is None:
             return False

@@ -173,8 +173,8 @@ class Conversation:
 
     def _item_deleted(self, event: ev.ConversationItemDeleted) -> list[up.Update]:
         item_id = self._recovering.names.here(event.item_id) or ""
-        if item_id != event.item_id and item_id not in self.history:
-            return []  # it was gone before the session was told of it, and of its end
+        if self._recovering.names.is_told(event.item_id) and item_id not in self.history:
+            return []  # it was gone before the session was told of it, and of its end; or was told anew
         return self._remove(item_id)
 
     def _remove(self, item_id: str) -> list[up.Update]:
@@ -213,9 +213,12 @@ class Conversation:
             if known and (amount := quantity(value)) is not None:
                 self.transcription_usage[key] = self.transcription_usage.get(key, 0) + amount
         self._contents.transcribed(event.item_id, event.content_index, event.transcript)
-        if event.transcript.strip():
-            self._input.known(event.item_id)
+        self._input.transcribed(event.item_id, event.transcript)
         return [translate.user_transcript(event)]
+
+    def _transcription_failed(self, event: ev.InputTranscriptionFailed) -> list[up.Update]:
+        self._input.transcribed(event.item_id, "")
+        return [translate.transcription_failed(event)]
 
     # the session
 
@@ -235,7 +238,7 @@ class Conversation:
 
     def _configure_input(self) -> None:
         facts = self.facts
-        self._input.configure(facts.input_format, manual=facts.turn_end == "manual")
+        self._input.configure(facts.input_format, manual=facts.turn_end == "manual", transcribes=facts.transcribes)
 
     def _error(self, event: ev.Error) -> list[up.Update]:
         if event.error.code == up.NOTHING_TO_COMMIT:
@@ -283,8 +286,9 @@ class Conversation:
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody speaks, as far as that is known, and nothing is asked for or still to be heard."""
-        return self._input.quiet and not (self.gate.wanted or self.book.running or self._answering.sounding)
+        """Whether nobody speaks, as far as that is known, and nothing is asked for, under way or still to be heard."""
+        asked = self.gate.wanted or self.requests.voice_ended or self.requests.any_apart
+        return not (asked or self.book.running or self._answering.lingers or self._input.busy)
 
     def lost(self, *, silent_s: float = 0.0) -> list[up.Update]:
         """The session is over, and another one will go on; silent_s: for how long the server had said nothing.
@@ -305,7 +309,7 @@ class Conversation:
         return Restoration(
             settings,
             told.entries,
-            known=frozenset(entry.id for entry in entries),
+            known={entry.id: entry.as_heard.said for entry in entries},
             left_out=sum(bool(entry.as_heard.parts) for entry in entries) - len(told.entries),
             new_id=self._new_id,
             kept=lambda reference: self._recovering.media(self._input, reference),
@@ -527,6 +531,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.InputTranscriptionDelta: _of_answers(AnswerBook.transcription_delta),
     ev.ResponseFunctionCallArgumentsDelta: _of_answers(AnswerBook.arguments_delta),
     ev.InputTranscriptionCompleted: Conversation._transcription_completed,
+    ev.InputTranscriptionFailed: Conversation._transcription_failed,
     ev.ResponseMcpCallInProgress: _answering(Answering.mcp_progress),
     ev.ResponseMcpCallCompleted: _answering(Answering.mcp_ended),
     ev.ResponseMcpCallFailed: _answering(Answering.mcp_ended),

@@ -46,11 +46,13 @@ class InputAudio:
         self._ends: dict[str, tuple[int, int]] = {}  # items whose end is known and whose commit is not
         self._items: dict[str, bytes] = {}
         self._items_bytes = 0
+        self._unread: dict[str, None] = {}  # items whose transcript is on its way
         self.configure(self.format, manual=False)
 
-    def configure(self, audio: AudioFormat, *, manual: bool) -> None:
+    def configure(self, audio: AudioFormat, *, manual: bool, transcribes: bool = False) -> None:
         """Take the session's settings. What was kept in another format is of no use any more."""
         self.manual = manual
+        self._transcribes = transcribes
         if audio == self.format and self._kept.end:
             return
         end = self._kept.end
@@ -141,6 +143,10 @@ class InputAudio:
             self._speech = None
         if self.keeps:
             self._keep_item(item_id, self._kept.cut(first, last))
+        if self._transcribes:
+            self._unread[item_id] = None
+            if len(self._unread) > _MOST_ENDS:
+                del self._unread[next(iter(self._unread))]
         self._claim(last)
         return own
 
@@ -163,8 +169,15 @@ class InputAudio:
         while self._items_bytes > most and self._items:
             self.known(next(iter(self._items)))
 
+    def transcribed(self, item_id: str, text: str) -> None:
+        """This is what was heard in an item; '' when nothing was, or nobody could tell."""
+        self._unread.pop(item_id, None)
+        if text.strip():
+            self.known(item_id)
+
     def known(self, item_id: str) -> None:
         """What was said in an item is known, or it is gone: its sound is needed no longer."""
+        self._unread.pop(item_id, None)
         self._items_bytes -= len(self._items.pop(item_id, b""))
 
     def of_item(self, item_id: str) -> bytes:
@@ -177,6 +190,11 @@ class InputAudio:
     def quiet(self) -> bool:
         """Whether no turn is being spoken, as far as that is known."""
         return not (self._speech or self._ends or self._commits or (self.manual and self._held_bytes))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is being spoken, or written down."""
+        return not self.quiet or bool(self._unread)
 
     @property
     def begun(self) -> list[str]:
@@ -218,4 +236,5 @@ class InputAudio:
         self._kept.forget_before(first)
         self._speech = None
         self._ends.clear()
+        self._unread.clear()
         return pieces, lost

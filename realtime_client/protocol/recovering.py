@@ -91,19 +91,20 @@ class Recovering:
             del self._unconfirmed[each]
         self._unknown = [*unknown, *approvals]
 
-    def restored(self, names: Names, known: frozenset[str], now: Sequence[Entry], sound: InputAudio) -> Told:
-        """A new session goes on. known: the entries that there were when it was told. Returns what is left to send."""
+    def restored(self, names: Names, known: dict[str, str], now: Sequence[Entry], sound: InputAudio) -> Told:
+        """A new session goes on. known: the entries that there were when it was told, and what they said then.
+
+        Returns what is left to send.
+        """
         self.away, self.names = False, names
         late = [entry.as_heard for entry in now if entry.id not in known]
-        commands: list[ev.ClientEvent] = [
-            *told_again(late, names, self._new_id, lambda reference: self.media(sound, reference))
-        ]
-        gone = known - {entry.id for entry in now}
-        commands += [
-            ev.ConversationItemDelete(item_id=names.there(each), event_id=self._new_id(AGAIN))
-            for each in sorted(gone)
-            if each in names
-        ]
+        commands: list[ev.ClientEvent] = []
+        for entry in now:
+            if entry.role == "assistant" and entry.as_heard.said != known.get(entry.id) and entry.id in names:
+                commands += self._told_anew(entry.as_heard, sound)
+        commands += told_again(late, names, self._new_id, lambda reference: self.media(sound, reference))
+        for each in sorted(known.keys() - {entry.id for entry in now}):
+            commands += self._deleted(names.forget(each))
         pieces, lost_audio = sound.again()
         for piece in pieces:
             event_id = self._new_id(AGAIN)
@@ -124,3 +125,14 @@ class Recovering:
         self._unconfirmed.clear()
         self._unknown, self._again = [], None
         return told
+
+    def _told_anew(self, entry: Entry, sound: InputAudio) -> list[ev.ClientEvent]:
+        """An answer was cut after the new session was told of it: what was heard takes its place."""
+        before = self.names.forget(entry.id)
+        anew = told_again([entry], self.names, self._new_id, lambda reference: self.media(sound, reference))
+        for event, place in zip(anew, [before[-1], *(event.item.id for event in anew)], strict=False):
+            event.previous_item_id = place
+        return [*anew, *self._deleted(before)]
+
+    def _deleted(self, items: Iterable[str]) -> list[ev.ClientEvent]:
+        return [ev.ConversationItemDelete(item_id=each, event_id=self._new_id(AGAIN)) for each in items]

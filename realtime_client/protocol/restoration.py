@@ -36,16 +36,25 @@ def is_again(event: ev.ClientEvent) -> bool:
 
 
 class Names:
-    """The names of items that a new session was told: there each has another one than here."""
+    """The names of items that a new session was told: there each has another one than here, or several."""
 
     def __init__(self) -> None:
-        self._there: dict[str, str] = {}
+        self._there: dict[str, list[str]] = {}
         self._here: dict[str, str] = {}
+        self._old: set[str] = set()
 
     def add(self, here: str, there: str) -> None:
-        """An entry was sent as this item, the last one of those that it became."""
-        self._there[here] = there
+        """An entry was sent as this item, the last one so far of those that it became."""
+        self._there.setdefault(here, []).append(there)
         self._here[there] = here
+
+    def forget(self, here: str) -> list[str]:
+        """An entry is told no more, or anew; returns the server's names of it."""
+        items = self._there.pop(here, [])
+        self._old.update(items)
+        for each in items:
+            del self._here[each]
+        return items
 
     def here(self, item_id: str | None) -> str | None:
         """Our name of an item that the server names."""
@@ -53,11 +62,11 @@ class Names:
 
     def there(self, item_id: str) -> str:
         """The server's name of an item of ours."""
-        return self._there.get(item_id, item_id)
+        return self._there.get(item_id, (item_id,))[-1]
 
     def is_told(self, item_id: str) -> bool:
         """Whether the server's item is one that was told again."""
-        return item_id in self._here
+        return item_id in self._here or item_id in self._old
 
     def __contains__(self, entry_id: object) -> bool:
         return entry_id in self._there
@@ -84,7 +93,7 @@ class Restoration:
 
     `receive` takes its messages, `commands` holds what is to be sent, `tick` gives up waiting for a confirmation.
     settings: what the session is to be, in the wire's words, None for the server's own. entries: what it is told;
-    known: all that there were; left_out: how many did not fit. now_s: a clock. ready: it knows everything. refusal: why
+    known: all that there were, and what they said; left_out: how many did not fit. now_s: a clock. ready: it knows everything. refusal: why
     there is no session. session: what the server states of it; refused: how many entries it did not take.
     """
 
@@ -93,7 +102,7 @@ class Restoration:
         settings: dict[str, Any] | None,
         entries: Sequence[Entry],
         *,
-        known: frozenset[str],
+        known: dict[str, str],
         left_out: int,
         new_id: NewId,
         kept: Kept,

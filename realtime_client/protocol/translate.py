@@ -23,7 +23,8 @@ def _audio_done(event: ev.ResponseOutputAudioDone) -> up.Update:
     return up.AudioDone(response_id=event.response_id, item_id=event.item_id, content_index=event.content_index)
 
 
-def _transcription_failed(event: ev.InputTranscriptionFailed) -> up.Update:
+def transcription_failed(event: ev.InputTranscriptionFailed) -> up.Update:
+    """Nobody can tell what was said."""
     error = event.error
     return up.UserTranscriptFailed(
         item_id=event.item_id, content_index=event.content_index, message=error.message, code=error.code
@@ -60,7 +61,6 @@ def progress(event: Any, tool: str = "") -> up.Update:
 
 STATELESS: dict[type, Callable[[Any], up.Update]] = {
     ev.ResponseOutputAudioDone: _audio_done,
-    ev.InputTranscriptionFailed: _transcription_failed,
     ev.InputTranscriptionSegment: _transcription_segment,
     ev.McpListToolsInProgress: progress,
     ev.McpListToolsCompleted: progress,
