@@ -310,7 +310,7 @@ class Conversation:
             settings,
             told.entries,
             known={entry.id: entry.as_heard.said for entry in entries},
-            left_out=sum(bool(entry.as_heard.parts) for entry in entries) - len(told.entries),
+            left_out=told.left_out,
             new_id=self._new_id,
             kept=lambda reference: self._recovering.media(self._input, reference),
             now_s=self._now_s,

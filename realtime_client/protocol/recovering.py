@@ -74,7 +74,8 @@ class Recovering:
     ) -> Replay:
         """Choose what a new session is told of the conversation."""
         kept = [entry.id for entry in entries if entry.role == "user" and sound.of_item(entry.id)]
-        return replay(sounds_first(entries, kept), most_tokens=most_tokens, open_calls=open_calls)
+        whole = [entry for entry in sounds_first(entries, kept) if entry.as_heard.parts]  # others have nothing to tell
+        return replay(whole, most_tokens=most_tokens, open_calls=open_calls)
 
     def media(self, sound: InputAudio, reference: str) -> str | bytes | None:
         """What an entry refers to."""
