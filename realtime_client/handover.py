@@ -1,6 +1,7 @@
 """A realtime session that goes on in writing when its server is lost: the same session, another who answers.
 
-What was said so far is the beginning of what the text models are told. Observers, readers and the recording stay.
+What was said so far is the beginning of what the text models are told. Observers, readers and the recording stay. When
+it is wanted, a realtime model goes on again, and is told what was said in writing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from realtime_client.chat.orders import Wishes
 from realtime_client.chat.place import Place
 from realtime_client.chat.wires.faults import CUT, network
 from realtime_client.chat.writing import Writing
+from realtime_client.client.candidate import Candidate
 from realtime_client.client.client import RealtimeClient
 from realtime_client.client.connection import Connection
 from realtime_client.client.endpoint import Endpoint
@@ -25,6 +27,7 @@ from realtime_client.deadline import Deadline
 from realtime_client.errors import ConnectError, RealtimeError, UsageError
 from realtime_client.history import Text
 from realtime_client.protocol.answers import AnswerState
+from realtime_client.protocol.conversation import random_id
 from realtime_client.session.arguments import check_call
 from realtime_client.session.observers import EventObserver
 from realtime_client.session.session import Sent
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-_IN_WRITING = "the session goes on in writing: open a new one for a realtime model"
+_MOST_WAITING = 64
+_IN_WRITING = "the session goes on in writing: reconnect() goes back to a realtime model"
 
 
 class _InWriting(Writing):
@@ -52,8 +56,8 @@ class StandbyClient(RealtimeClient):
 
     places: the chain of them. When the server cannot be reached, or is lost and cannot be had again within after_s (and
     `Recovery.reconnect_s`), they answer from then on; a `Notice` says so, and `SessionChanged` what the session can do
-    now. From then on it takes what a `ChatSession` takes; sound that a microphone still sends is dropped. What has no
-    description here has that of `Session`.
+    now. From then on it takes what a `ChatSession` takes; sound that a microphone still sends is dropped. `reconnect`
+    goes back to a realtime model. What has no description here has that of `Session`.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class StandbyClient(RealtimeClient):
                 lost = self._writing is None and not self.stop.is_set()
                 if lost:
                     self._hub.error = None
-                    happened = self._hand_over(str(error))
+                    happened = [*self._conversation.moved(), *self._hand_over(str(error))]
             if not lost and self._writing is None:
                 raise
             if lost:
@@ -127,6 +131,8 @@ class StandbyClient(RealtimeClient):
     def _ask_for(self, settings: dict[str, Any]) -> None:
         if self._writing is None:
             super()._ask_for(settings)
+        else:
+            self._remember(settings)  # for a realtime model that may go on
 
     def _asked(self) -> str | None:
         """The request that the server has not begun to answer; None when there is none."""
@@ -162,7 +168,8 @@ class StandbyClient(RealtimeClient):
         entries = told.entries()
         conversation.kept.take_over(entries, told.history)
         self._writing = _InWriting(self, self._engine)
-        if self._candidate is not None:
+        self._leaving.from_s = None
+        if self._candidate is not None and self._candidate.reason != "asked":
             self._candidate.refuse(UsageError(_IN_WRITING))
         names = ", ".join(place.name for place in conversation.answers.places)
         happened: list[up.Update] = [up.Notice(message=f"{why}; going on in writing with {names}")]
@@ -171,38 +178,70 @@ class StandbyClient(RealtimeClient):
         happened.append(up.SessionChanged(facts=conversation.facts, settings=conversation.settings))
         last = entries[-1] if entries else None
         if last is not None and last.role in ("user", "tool"):
+            conversation.kept.open_turn(entries)
             happened += conversation.respond(request_id=asked)[1]
         return happened
+
+    # --- and back -----------------------------------------------------------------------------------------------------
+
+    def reconnect(self, endpoint: Endpoint | None = None) -> None:
+        """Leave the server for a new connection, or the text models for a realtime one; see `RealtimeClient.reconnect`.
+
+        From writing: the new session is told the whole conversation. An answer that the text models are making is over
+        (`ResponseDone`, `incomplete`) and asked for again, and so is what they could not answer.
+        """
+        super().reconnect(endpoint)
+        self._engine.let_go()
+
+    def _prepare(self, endpoint: Endpoint, reason: str) -> Candidate:
+        with self._hub.lock:
+            if self._writing is not None:
+                self._catch_up()
+        return super()._prepare(endpoint, reason)
+
+    def _catch_up(self) -> None:
+        """Let the realtime conversation know what was said in writing; under the lock."""
+        kept = self._engine.conversation.kept
+        entries = kept.history.in_order()
+        there = {entry.id for entry in entries}
+        self._conversation.follow((each for each in kept.gone if each not in there), entries, kept.history)
+        self._conversation.follow_calls(kept.open_calls, kept.wants_reply)
+
+    def _change_over(self, candidate: Candidate, now: float, *, away: bool) -> list[up.Update]:
+        if self._writing is None:
+            return super()._change_over(candidate, now, away=away)
+        conversation = self._conversation
+        requests, happened = self._engine.rest(lambda: random_id("event"))
+        self._catch_up()
+        for request_id in requests[:_MOST_WAITING]:
+            conversation.ask(event_id=request_id)
+        self._writing = self._backoff = None
+        restored = super()._change_over(candidate, now, away=away)
+        if not any(isinstance(update, up.SessionChanged) for update in restored):
+            restored.insert(-1, up.SessionChanged(facts=conversation.facts, settings=conversation.settings))
+        return [*happened, *restored]
+
+    @property
+    def away(self) -> bool:
+        """Whether the connection is lost, and another one is tried."""
+        return self._writing is None and super().away
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        if self._writing is not None:
+        if self._engine.begun:
             self._engine.end(Deadline(self.limits.close_timeout_s * 0.6, self._clock))
         super()._end()
 
     def _abort(self) -> None:
         super()._abort()
-        if self._writing is not None:
-            self._engine.abort()
+        self._engine.abort()
 
     def _threads(self) -> list[threading.Thread]:
-        return [*super()._threads(), *(() if self._writing is None else self._engine.threads())]
+        return [*super()._threads(), *self._engine.threads()]
 
     def _failure(self) -> BaseException | None:
         return super()._failure() or self._engine.failure
-
-    def reconnect(self, endpoint: Endpoint | None = None) -> None:
-        self._check_not_in_writing()
-        super().reconnect(endpoint)
-
-    def _check_may_move(self) -> None:
-        super()._check_may_move()
-        self._check_not_in_writing()  # the old server went while the new one was being asked
-
-    def _check_not_in_writing(self) -> None:
-        if self._writing is not None:
-            raise UsageError(_IN_WRITING)
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
@@ -227,7 +266,7 @@ class StandbyClient(RealtimeClient):
     def stats(self) -> Stats:
         stats = super().stats()
         stats.usage += self._engine.conversation.answers.usage
-        if self._writing is not None:
+        if self._engine.begun:
             stats.text = self._engine.stats()
         return stats
 
@@ -273,7 +312,11 @@ class StandbyClient(RealtimeClient):
         )
 
     def change(self, changes: Changes) -> None:
-        return super().change(changes) if self._writing is None else self._writing.change(changes)
+        if self._writing is None:
+            super().change(changes)
+        else:
+            self._writing.change(changes)
+            self._remember(self._wire_of(changes))
 
     def retry(self, answers: int = 1) -> str:
         """Ask again; see `ChatSession.retry`. Errors: UsageError as long as the realtime model answers."""

@@ -121,7 +121,7 @@ def test_the_servers_own_end_is_never_met() -> None:
 
 def test_who_speaks_is_heard_whole_and_once() -> None:
     """The session ends within the sentence."""
-    with stage(1.25) as scene:
+    with stage(1.2) as scene:
         scene.client.change(Changes(transcription="gpt-transcribe"))
         scene.speak(1.2)
         moved_before = scene.moved

@@ -130,15 +130,15 @@ class Answers:
         due = [each for each in self.running.values() if each.due_s is not None and each.due_s <= now]
         return [update for answer in due for update in self._leave(answer)]
 
-    def stop(self, answer: Answering) -> list[up.Update]:
-        """An answer is not wanted any longer. What was seen of it stays in the conversation."""
+    def stop(self, answer: Answering, reason: str = CANCELLED) -> list[up.Update]:
+        """An answer is not wanted any longer, or for another reason. What was seen of it stays in the conversation."""
         if answer.stream is not None and answer.place >= 0:
             self.breakers[answer.place].released()
         self._drop_stream(answer, abort=True)
         happened = self._rest(answer, broke=True)
         if answer.text and not answer.quiet:
             happened += self._book.keep(answer, (Text(text=answer.text),), "incomplete")
-        return happened + self.done(answer, "cancelled", reason=CANCELLED)
+        return happened + self.done(answer, "cancelled" if reason == CANCELLED else "incomplete", reason=reason)
 
     def _step(self, answer: Answering, step: Step, fault: Fault | None) -> list[up.Update]:
         """Do what was decided for an answer."""

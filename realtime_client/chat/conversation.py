@@ -17,9 +17,10 @@ from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.errors import UsageError
 from realtime_client.history import Entry, Image, Part, Result, Text
+from realtime_client.session.answer import BROKEN_OFF
 
 from .answering import Answering
-from .answers import Answers
+from .answers import CANCELLED, Answers
 from .breaker import Breaker
 from .chain import OnError
 from .kept import Branches, Kept
@@ -259,9 +260,9 @@ class Conversation:
             happened += self._stop(answer)
         return bool(happened), happened
 
-    def _stop(self, answer: Answering) -> list[up.Update]:
+    def _stop(self, answer: Answering, reason: str = CANCELLED) -> list[up.Update]:
         """Stop an answer. When it was to stand in another one's place and nothing came of it, that one stays."""
-        happened = self.answers.stop(answer)
+        happened = self.answers.stop(answer, reason)
         turn = self.kept.turn
         if turn.before and not (turn.open or answer.quiet or answer.size):
             before, turn.before = turn.before, []
@@ -290,6 +291,24 @@ class Conversation:
     def end(self) -> list[up.Update]:
         """The session ends: what runs is cut."""
         return self.cancel()[1]
+
+    def hand_back(self, new_id: Callable[[], str]) -> tuple[list[str], list[up.Update]]:
+        """A model of another kind goes on: what runs is cut, and asked of that one; so is what waits to be answered.
+
+        new_id: names a request. Returns the requests in their order, and what to tell.
+        """
+        waiting, self._asked = [each.request_id for each in self._asked], deque()
+        requests: list[str] = []
+        happened: list[up.Update] = []
+        for answer in list(self.answers.running.values()):
+            if not answer.quiet:
+                requests.append(new_id())
+                happened.append(up.AnswerFollows(response_id=answer.response_id, request_id=requests[-1]))
+            happened += self._stop(answer, BROKEN_OFF)
+        if self.kept.turn.kept:  # nobody could answer it so far
+            self.kept.take_up(self.kept.turn.kept)
+            requests.append(new_id())
+        return [*requests, *waiting], happened
 
     # --- again --------------------------------------------------------------------------------------------------------
 
@@ -361,8 +380,7 @@ class Conversation:
         partial = self.history.get(item_id)
         self.history.remove(item_id)  # it stands there again when it is whole
         entries = self.history.in_order()
-        last = max((n for n, entry in enumerate(entries) if entry.role == "assistant"), default=-1)
-        self.kept.turn.open = [entry.id for entry in entries[last + 1 :]]
+        self.kept.open_turn(entries)
         told = with_results(entries, self.kept.open_calls)
         said = "" if partial is None else partial.said
         return self.answers.resume(response_id, item_id, request_id or "", told, said=said, fault=fault)

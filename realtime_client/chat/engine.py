@@ -100,7 +100,7 @@ class TextEngine:
         self._waiting: deque[Begin] = deque()  # at most one for each answer that runs
         self._wake = threading.Event()
         hub.stop.wakes(self._wake)
-        self._over = False
+        self._over = self._resting = False
         self._due_s: float | None = None  # what the coordinator waits for
         self._coordinator = Worker("realtime-coordinator", self._coordinate, self._failed)
         self._running: dict[str, tuple[Exchange, Worker]] = {}
@@ -108,13 +108,36 @@ class TextEngine:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def begin(self, started: Callable[[], Happened]) -> None:
-        """Start the coordinator. started: decides what to tell of it. Nothing is asked of a server yet."""
-        self._coordinator.start()
+        """Start the coordinator, or go on after a `rest`. started: decides what to tell of it.
+
+        Nothing is asked of a server yet.
+        """
+        self._resting = False
+        if not self.begun:
+            self._coordinator.start()
         self._tell(started)
         for at, place in enumerate(self.conversation.answers.places):
             if place.provider == _LOCAL:
                 self._backstage.facts(place, functools.partial(self._learnt, at))
                 break
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was ever wanted."""
+        return self._coordinator.thread.ident is not None
+
+    def rest(self, new_id: Callable[[], str]) -> tuple[list[str], Happened]:
+        """Make no answers until it is to `begin` again; under the lock, and `let_go` has to follow without it.
+
+        Returns the requests that are still to be answered, and what to tell; see `Conversation.hand_back`.
+        """
+        self._resting = True
+        self._hub.publish(self._held.pass_on((), crowded=False), self._clock.monotonic())
+        return self.conversation.hand_back(new_id)
+
+    def let_go(self) -> None:
+        """Cut the connections of what was cut."""
+        self._tell(tuple)
 
     def end(self, deadline: Deadline) -> None:
         """Cut what runs, and wait for the threads."""
@@ -289,7 +312,7 @@ class TextEngine:
             due_s = self.conversation.due_s
             if due_s is not None and due_s <= self._clock.monotonic():
                 self._tell(self.conversation.tick)
-        if not self._over:  # the end was asked for by one who cannot wait for it, such as an observer
+        if not (self._over or self._resting):  # the end was asked for by one who cannot wait, such as an observer
             self._tell(self.conversation.end, ended=True)
             self._hub.finish("closed")
 
@@ -352,7 +375,12 @@ class TextEngine:
 
     def _learnt(self, at: int, context: int | None, abilities: tuple[str, ...]) -> None:
         """A local server has told how much its model can read, and what it can do."""
-        self._tell(lambda: self.conversation.learnt(at, context, abilities))
+
+        def learn() -> Happened:
+            happened = self.conversation.learnt(at, context, abilities)
+            return () if self._resting else happened
+
+        self._tell(learn)
 
     def _still_nothing(self, exchange: Exchange) -> None:
         """A local server says nothing yet: ask what it is doing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from .limits import ChatLimits
 from .wires.faults import Fault
 
 _MOST_BRANCHED = 16
+_MOST_GONE = 1024
 _PROBE_S = (2.0, 30.0)  # how soon what was kept is tried again, at first and at last
 
 
@@ -56,7 +58,8 @@ class Turn(msgspec.Struct):
 class Kept:
     """What is kept. history: what was said. branches: the places with several answers, newest last.
 
-    turn: the turn that is under way, or that waits. open_calls: the calls of tools that wait for their results.
+    turn: the turn that is under way, or that waits. open_calls: the calls of tools that wait for their results. gone:
+    the newest entries that were taken back.
     """
 
     def __init__(self, limits: ChatLimits) -> None:
@@ -65,12 +68,19 @@ class Kept:
         self.turn = Turn()
         self.open_calls: dict[str, tuple[str, str]] = {}  # call -> (answer, tool)
         self.wants_reply: set[str] = set()  # answers that called, and of whose results the model is to speak
+        self.gone: deque[str] = deque(maxlen=_MOST_GONE)
 
     def take_over(self, entries: Iterable[Entry], history: History) -> None:
-        """Go on with a conversation that began elsewhere. history: where its images are kept.
+        """Go on with a conversation that began elsewhere, or that was there meanwhile. history: where its images are.
 
         Calls of tools that wait for their results do so here.
         """
+        for entry in self.history.in_order():
+            self.history.remove(entry.id)
+        self.turn = Turn()
+        self.open_calls.clear()
+        self.wants_reply.clear()
+        self.gone.clear()
         for entry in entries:
             self.history.put(entry)
             for part in entry.parts:
@@ -81,6 +91,11 @@ class Kept:
                 image = history.media(part.media) if isinstance(part, Image) else None
                 if image is not None:
                     self.history.keep(image)
+
+    def open_turn(self, entries: Sequence[Entry]) -> None:
+        """What was said since the last answer is to be answered here."""
+        last = max((n for n, entry in enumerate(entries) if entry.role == "assistant"), default=-1)
+        self.turn.open = [entry.id for entry in entries[last + 1 :]]
 
     def holds_call(self, call_id: str) -> bool:
         """Whether a call is part of the conversation now."""
@@ -125,6 +140,7 @@ class Kept:
         for entry_id in reversed(list(ids)):
             if entry_id in self.history:
                 self.history.remove(entry_id)
+                self.gone.append(entry_id)
                 happened.append(up.ItemDeleted(item_id=entry_id))
         return happened
 

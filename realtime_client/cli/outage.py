@@ -96,7 +96,7 @@ class Outage:
                 self._tell(lost_text(update))
             case up.Reconnecting():
                 self._keep(trying_text(update, self._clock.wall()))
-            case up.ConnectionLost() | up.SessionEnded():
+            case up.ConnectionLost() | up.SessionEnded() | up.SessionChanged():  # changed: text models go on
                 self._over()
             case up.Restored():
                 self._over()

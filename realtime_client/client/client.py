@@ -93,10 +93,13 @@ class RealtimeClient(LastingSession):
 
     def change(self, changes: Changes) -> None:
         check_fields(changes, Changes, "changes of settings (realtime_client.Changes)")
+        self._ask_for(self._wire_of(changes))
+
+    def _wire_of(self, changes: Changes) -> dict[str, Any]:
         settings = config_of(changes).to_wire()
         if changes.tools is not None:  # those that the server calls by itself are none of these
             settings["tools"] += [tool for tool in (self._asked_for or {}).get("tools", ()) if tool["type"] == "mcp"]
-        self._ask_for(settings)
+        return settings
 
     def add_item(self, item: Item) -> str:
         """Add an item (history, an image, a system message); returns its id."""

@@ -151,10 +151,6 @@ class LastingSession(WiredSession):
                 self._candidate = None
         self._switch(self._prepare(endpoint or self.endpoint, "asked"))
 
-    def _check_may_move(self) -> None:
-        """Refuse to go on with another connection; under the lock. Errors: those of a call when the session is over."""
-        self._check_open()
-
     def _prepare(self, endpoint: Endpoint, reason: str) -> Candidate:
         """Return a new connection whose session knows what was said until now. Errors: as those of `open`.
 
@@ -162,7 +158,7 @@ class LastingSession(WiredSession):
         """
         deadline = Deadline(self.limits.open_timeout_s or None, self._clock)
         with self._hub.lock:
-            self._check_may_move()
+            self._check_open()
             if self._candidate is not None:
                 raise _UnderWayError("a reconnect() is under way already")
             restoration = self._conversation.restoration(self._asked_for, most_tokens=self._recovery.restore_tokens)
@@ -199,13 +195,13 @@ class LastingSession(WiredSession):
     def _take_over(self, candidate: Candidate) -> bool:
         hub, now = self._hub, self._clock.monotonic()
         with hub.lock:
-            self._check_may_move()
+            self._check_open()
             if candidate.error is not None:
                 raise candidate.error
             waits = candidate.reason == "rollover" and not (self.away or now >= self._leaving.by_s)
             if waits and not self._conversation.quiet:
                 return False
-            old, happened = self._connection, self._change_over(candidate, now)
+            old, happened = self._connection, self._change_over(candidate, now, away=self.away)
             self._flush()
             hub.publish(happened, now)
             self._settle_in(candidate.made_s)
@@ -218,9 +214,12 @@ class LastingSession(WiredSession):
                 self._other = None
         return True
 
-    def _change_over(self, candidate: Candidate, now: float) -> list[up.Update]:
-        """The conversation goes on over another connection; under the lock. Returns what to tell."""
-        conversation, away, old = self._conversation, self.away, self._connection
+    def _change_over(self, candidate: Candidate, now: float, *, away: bool) -> list[up.Update]:
+        """The conversation goes on over another connection; under the lock. Returns what to tell.
+
+        away: there was none before.
+        """
+        conversation, old = self._conversation, self._connection
         happened = [] if conversation.away else conversation.lost()
         self._keep_record(old.take_back(), now)
         self._connection, self._candidate, self.endpoint = candidate.connection, None, candidate.connection.endpoint

@@ -237,9 +237,12 @@ class WiredSession(Session):
 
     def _ask_for(self, settings: dict[str, Any]) -> None:
         """Send settings, and remember them for a server that takes this one's place."""
+        self._remember(settings)
+        self._do(lambda: self._conversation.update_session(settings))
+
+    def _remember(self, settings: dict[str, Any]) -> None:
         with self._life:
             self._asked_for = with_changes(self._asked_for or {}, settings)
-        self._do(lambda: self._conversation.update_session(settings))
 
     def over(self) -> RealtimeError:
         if self.error is None and self.ending is not None:

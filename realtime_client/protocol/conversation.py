@@ -8,13 +8,13 @@ as updates; requests of the user are methods. Both append the messages to send t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from realtime_client import updates as up
-from realtime_client.history import Entry, History, Result
+from realtime_client.history import Entry, History, Image, Result
 
 from . import events as ev
 from . import translate
@@ -77,7 +77,6 @@ class Conversation:
         self._now_s = now_s
         self._standing = Standing(self.history)
         self._contents = Contents(self.history)
-        self._keep_audio_s = keep_audio_s
         self._input = InputAudio(keep_audio_s)
         self._recovering = Recovering(self.history, new_id)
         self._own_items: dict[str, None] = {}
@@ -271,11 +270,36 @@ class Conversation:
         return self._answering.running()
 
     def moved(self) -> list[up.Update]:
-        """The session goes on with another server, which knows nothing of this conversation: what runs is over."""
+        """Others go on, of another kind: what runs is over, and nothing is sent until the session comes back."""
         happened = [*self._answering.moved(), *self.requests.moved()]
         self._standing.moved()
-        self._input = InputAudio(self._keep_audio_s)
+        self._input.dropped()
+        self._recovering.moved()
         return happened
+
+    def follow(self, gone: Iterable[str], entries: Sequence[Entry], elsewhere: History) -> None:
+        """Take in what became of the conversation while others went on. elsewhere: where they keep images.
+
+        gone: entries that were taken back. What they ask for is not asked for here.
+        """
+        for item_id in gone:
+            self.items.remove(item_id)
+            self._contents.removed(item_id)
+        for entry in entries:
+            self.history.put(entry)
+            self.items.place(entry.id, None)
+            for part in entry.parts:
+                image = elsewhere.media(part.media) if isinstance(part, Image) else None
+                if image is not None:
+                    self.history.keep(image)
+
+    def follow_calls(self, calls: Mapping[str, tuple[str, str]], wants_reply: Collection[str]) -> None:
+        """Take over the calls that wait for their results: each with its answer and its tool.
+
+        wants_reply: answers of whose results the model is to speak.
+        """
+        answers = {of: AnswerState(of, wants_reply=of in wants_reply, done=True) for of, _ in calls.values()}
+        self._answering.tools.opened((answers[of], call_id, name) for call_id, (of, name) in calls.items())
 
     # --- another session goes on --------------------------------------------------------------------------------------
 

@@ -184,6 +184,15 @@ class InputAudio:
         """The sound of an item of which nobody knows what was said in it; b'' when it is not kept."""
         return self._items.get(item_id, b"")
 
+    def dropped(self) -> None:
+        """Nobody listens any more: what is in no item is lost, and what comes will be counted from here."""
+        self._kept.forget_before(self._kept.end)
+        self._claimed = self._base = self._kept.end
+        self._held_bytes = self._items_bytes = 0
+        self._speech = None
+        for kept in (self._ends, self._items, self._unread, self._commits):
+            kept.clear()
+
     # --- a new session takes the place of the old one -----------------------------------------------------------------
 
     @property

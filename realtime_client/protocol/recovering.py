@@ -92,6 +92,11 @@ class Recovering:
             del self._unconfirmed[each]
         self._unknown = [*unknown, *approvals]
 
+    def moved(self) -> None:
+        """Others go on, who are asked for what was under way."""
+        self.away, self._again = True, None
+        self._unconfirmed.clear()
+
     def restored(self, names: Names, known: dict[str, str], now: Sequence[Entry], sound: InputAudio) -> Told:
         """A new session goes on. known: the entries that there were when it was told, and what they said then.
 

@@ -214,6 +214,7 @@ class Requests:
         if given_up is not None and not given_up.abandoned:
             over.insert(0, given_up.event_id)
         self.gate.leave()
+        self.gate.held = True  # what is asked from here on waits for a server
         self._apart.clear()
         self._cancel_next = self._cancelled_late = self.voice_ended = False
         return [*(translate.failure(each, None) for each in suspects), *map(translate.cancelled, over)]

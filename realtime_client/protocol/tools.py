@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from realtime_client import updates as up
@@ -40,6 +41,14 @@ class ToolCalls:
     def clear(self) -> None:
         """No results are awaited any longer."""
         self._open.clear()
+
+    def opened(self, answers: Iterable[tuple[AnswerState, str, str]]) -> None:
+        """These wait, and no others: the answer, the call, the tool."""
+        self._open.clear()
+        for answer, call_id, name in answers:
+            answer.calls.add(call_id)
+            answer.open_calls.add(call_id)
+            self._open[call_id] = OpenCall(answer, name)
 
     def called(self, answer: AnswerState, item: Item) -> list[up.Update]:
         """An output item is complete. Returns the call, if it is one and was not reported before."""
