@@ -14,7 +14,9 @@ from realtime_client import updates as up
 from realtime_client.client.backoff import Backoff, is_fatal
 from realtime_client.history import Call, Entry, Image, Result, Text
 from realtime_client.protocol import events as ev
+from realtime_client.protocol.conversation import Conversation
 from realtime_client.protocol.input_audio import UNHEARD_S, InputAudio
+from realtime_client.protocol.items import ContentPart, Item
 from realtime_client.protocol.look_back import LookBack
 from realtime_client.protocol.restoration import CONFIRM_S, Restoration, is_again
 
@@ -549,3 +551,44 @@ def test_a_server_that_wants_to_be_left_alone_is() -> None:
 )
 def test_what_another_try_would_meet_again(error: errors.RealtimeError, fatal: bool) -> None:
     assert is_fatal(error) is fatal
+
+
+# --- what was said while nobody heard it ------------------------------------------------------------------------------
+
+
+def restored_with_sound() -> tuple[Conversation, Restoration, str]:
+    """A conversation with a spoken item of which nobody knows the words, and a session that was told its sound."""
+    conversation = Conversation(keep_audio_s=60.0)
+    settings = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+    conversation.receive(ev.SessionCreated(session=settings))
+    conversation.send(ev.InputAudioBufferAppend(audio=bytes(48 * 200)))
+    conversation.commit()
+    conversation.receive(ev.InputAudioBufferCommitted(item_id="item_u"))
+    item = Item(id="item_u", type="message", role="user", content=[ContentPart(type="input_audio")])
+    conversation.receive(ev.ConversationItemAdded(item=item))
+    conversation.lost()
+    by = conversation.restoration(None, most_tokens=1000)
+    by.receive(ev.SessionCreated(session=settings))
+    return conversation, by, by.names.there("item_u")
+
+
+def heard(item_id: str) -> ev.InputTranscriptionCompleted:
+    return ev.InputTranscriptionCompleted(item_id=item_id, content_index=0, transcript="good morning")
+
+
+@pytest.mark.parametrize("soon", [False, True], ids=["after the return", "before it"])
+def test_words_that_the_new_session_heard_are_those_of_the_item(soon: bool) -> None:
+    conversation, by, there = restored_with_sound()
+    told = []
+    if soon:
+        by.receive(heard(there))
+    told += conversation.restored(by, reason="lost", away_ms=1, where="")
+    if not soon:
+        told += conversation.receive(heard(there))
+    assert [each.item_id for each in told if isinstance(each, up.UserTranscript)] == ["item_u"]
+    assert [entry.said for entry in conversation.entries()] == ["good morning"]
+
+
+def test_a_sound_without_words_is_not_left_out() -> None:
+    _, by, _ = restored_with_sound()
+    assert (len(by.entries), by.left_out) == (1, 0)

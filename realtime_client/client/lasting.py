@@ -265,7 +265,8 @@ class LastingSession(WiredSession):
         found = connection.error
         if found is not None and not isinstance(found, ConnectionLostError):
             return False  # a fault of ours
-        ending = Ending(code=code, reason=reason, says=self._said.before(()), by_us=by_us)
+        says = self._said.before(self._conversation.requests.held)
+        ending = Ending(code=code, reason=reason, says=says, by_us=by_us)
         if found is None and not ending.passes:
             return False
         error = found or ending.error(self._moment(), connection.endpoint.label)

@@ -206,6 +206,17 @@ class Conversation:
         self.items.place(event.item_id, self._recovering.names.here(event.previous_item_id))
         return [up.InputCommitted(item_id=event.item_id, previous_item_id=self.items.previous(event.item_id))]
 
+    def _transcribed(self, event: Any) -> list[up.Update]:
+        """Something about what was said in an item, which may be one that this session was told again."""
+        event.item_id = self._recovering.names.here(event.item_id) or ""
+        if isinstance(event, ev.InputTranscriptionCompleted):
+            return self._transcription_completed(event)
+        if isinstance(event, ev.InputTranscriptionDelta):
+            return self.book.transcription_delta(event)
+        if isinstance(event, ev.InputTranscriptionFailed):
+            return self._transcription_failed(event)
+        return [translate.STATELESS[type(event)](event)]
+
     def _transcription_completed(self, event: ev.InputTranscriptionCompleted) -> list[up.Update]:
         for key, value in (event.usage or {}).items():
             known = key in self.transcription_usage or len(self.transcription_usage) < _MOST_USAGE_KEYS
@@ -350,6 +361,7 @@ class Conversation:
             happened.append(up.SessionChanged(facts=self.facts, settings=self.settings))
         told = self._recovering.restored(by.names, by.known, self.entries(), self._input)
         happened += self._confirm(told.sent_late)
+        happened += [each for event in by.heard for each in self._transcribed(event)]
         self.commands[:] = told.commands
         self.requests.restored()
         restored = up.Restored(
@@ -552,10 +564,11 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[up.Update]]] = {
     ev.InputAudioBufferSpeechStopped: Conversation._speech_stopped,
     ev.InputAudioBufferCommitted: Conversation._committed,
     ev.InputAudioBufferTimeoutTriggered: Conversation._timed_out,
-    ev.InputTranscriptionDelta: _of_answers(AnswerBook.transcription_delta),
     ev.ResponseFunctionCallArgumentsDelta: _of_answers(AnswerBook.arguments_delta),
-    ev.InputTranscriptionCompleted: Conversation._transcription_completed,
-    ev.InputTranscriptionFailed: Conversation._transcription_failed,
+    ev.InputTranscriptionDelta: Conversation._transcribed,
+    ev.InputTranscriptionCompleted: Conversation._transcribed,
+    ev.InputTranscriptionFailed: Conversation._transcribed,
+    ev.InputTranscriptionSegment: Conversation._transcribed,
     ev.ResponseMcpCallInProgress: _answering(Answering.mcp_progress),
     ev.ResponseMcpCallCompleted: _answering(Answering.mcp_ended),
     ev.ResponseMcpCallFailed: _answering(Answering.mcp_ended),

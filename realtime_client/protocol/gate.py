@@ -278,6 +278,11 @@ class ResponseGate:
         self._sent = None
         return GivenUp(request.name, request.abandoned, tuple(request.suspects))
 
+    @property
+    def suspects(self) -> tuple[ErrorDetail, ...]:
+        """The errors that may be about the request on its way."""
+        return () if self._sent is None else tuple(self._sent.suspects)
+
     def acquitted(self) -> list[ErrorDetail]:
         """The errors that were held and turn out to be about something else."""
         if self._sent is None or not self._sent.suspects:

@@ -186,6 +186,11 @@ class Requests:
         given_up = self.gate.give_up()
         return [] if given_up is None else [translate.failure(each, None) for each in given_up.suspects]
 
+    @property
+    def held(self) -> list[up.Failure]:
+        """What the server said that may be its refusal of the request on its way."""
+        return [translate.failure(error, None) for error in self.gate.suspects]
+
     def lost(self, *, again: bool) -> tuple[Lost, list[str], list[up.Update]]:
         """The connection is gone, and another one will come; see `ResponseGate.lost`.
 

@@ -95,7 +95,7 @@ class Restoration:
     settings: what the session is to be, in the wire's words, None for the server's own. entries: what it is told;
     known: all that there were, and what they said; left_out: how many did not fit. now_s: a clock. ready: it knows
     everything. refusal: why there is no session. session: what the server states of it; refused: how many entries it did
-    not take.
+    not take. heard: what it has found out already of what was said in sounds that it was told.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Restoration:
         self.session: dict[str, Any] = {}
         self.session_id = ""
         self.confirmed = False  # the settings
+        self.heard: list[ev.InputTranscriptionCompleted] = []
         self.entries = entries
         self.known = known
         self.left_out = left_out
@@ -144,6 +145,9 @@ class Restoration:
             self._tell(confirmed=True)
         elif isinstance(event, ev.ConversationItemAdded | ev.ConversationItemDone):
             self._taken(event.item.id or "")
+        elif isinstance(event, ev.InputTranscriptionCompleted):
+            if self.names.is_told(event.item_id) and len(self.heard) < len(self._items):
+                self.heard.append(event)
         elif isinstance(event, ev.Error):
             self._complained(event.error)
         elif isinstance(event, ev.MalformedEvent) and not self._greeted:
@@ -178,8 +182,8 @@ class Restoration:
             self._refused.add(about)
             self._taken(about)
         elif (
-            not (self._unconfirmed or self.ready) or error.code in FATAL_CODES
-        ):  # of the session itself, or of its settings
+            not (self._unconfirmed or self.ready) or error.code in _OF_THE_SESSION
+        ):  # of the settings, or of the session
             self.refusal = translate.failure(error, error.event_id, fatal=True)
 
     def _look(self) -> None:
