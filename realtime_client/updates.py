@@ -501,6 +501,10 @@ class ResponseDone(Update, frozen=True):
     metadata: dict[str, str] | None = None
 
 
+CONNECTION_LOST = "connection_lost"
+"""The reason of an answer that broke off with its connection."""
+
+
 class Interrupted(Update, frozen=True):
     """An answer was cut. cause: `speech`, `typed`, `cancel`.
 

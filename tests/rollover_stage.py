@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sound_card import wait_until
@@ -90,7 +90,7 @@ class Listener:
     def longest_gap_ms(self) -> float:
         return max(self.gaps_ms.values(), default=0.0)
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -207,7 +207,7 @@ def test_a_lost_connection_ends_the_chat_with_its_code():
         peer.receive("response.create")
         peer.drop()
 
-    with ScriptedServer(lose) as server, chat(server) as terminal:
+    with ScriptedServer(lose) as server, chat(server, "--reconnect", "0") as terminal:
         terminal.type("hello\r")
         assert terminal.wait_end() == 4
         assert terminal.text.splitlines()[-1].startswith("realtime: ")

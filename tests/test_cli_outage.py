@@ -24,7 +24,6 @@ from realtime_client.cli.plain_screen import PlainScreen
 from realtime_client.cli.turn import TurnWaiter
 from realtime_client.errors import ConnectionLostError, HostUnreachableError, RealtimeError
 from realtime_client.local import LocalServer
-from realtime_client.session.answer import BROKEN_OFF
 
 WHY = "the connection dropped (close code 1006), in the middle of an answer"
 LOST = up.ConnectionLost(code=1006, reason=WHY, goes_on=True)
@@ -131,7 +130,7 @@ def typed(text: str) -> up.ItemAdded:
 
 
 def ended(response: str = "resp_1", **more: Any) -> up.ResponseDone:
-    return up.ResponseDone(response_id=response, **({"status": "incomplete", "reason": BROKEN_OFF} | more))
+    return up.ResponseDone(response_id=response, **({"status": "incomplete", "reason": up.CONNECTION_LOST} | more))
 
 
 # --- the lines --------------------------------------------------------------------------------------------------------

@@ -154,9 +154,7 @@ def test_what_is_carried_of_what_happened(tmp_path, happened, carried, source):
     stage.close()
     expected = [*TALK, *carried]
     if "-u1" in expected:
-        if source == "transcript":
-            pytest.skip("a transcript keeps what was heard in the room")
-        expected = TALK[1:]
+        expected = TALK if source == "transcript" else TALK[1:]  # a transcript keeps what was heard in the room
     if source == "transcript":
         (stage.folder / "journal.jsonl").unlink()
     assert told(stage.folder) == expected
@@ -426,10 +424,10 @@ def test_where_there_are_no_recordings(tmp_path, there):
         carry("x", base)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="whoever may read everything is not refused")
-def test_a_recording_that_may_not_be_read(base):
-    (base / NAMES[0] / "transcript.jsonl").chmod(0)
-    with pytest.raises(UsageError, match=r"cannot read .*: Permission denied"):
+def test_a_recording_that_cannot_be_read(base):
+    (base / NAMES[0] / "transcript.jsonl").unlink()
+    (base / NAMES[0] / "transcript.jsonl").mkdir()
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         carry(NAMES[0], base)
 
 

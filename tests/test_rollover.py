@@ -103,7 +103,7 @@ def test_it_moves_when_it_is_quiet() -> None:
         scene.client.ask("What time is it?", timeout_s=WAIT_S)
         leave_now(scene.client)
         wait_until(lambda: ready(scene.client), WAIT_S, "the new session")
-        assert not (scene.listener.idle or scene.moved)
+        assert not any((scene.listener.idle, scene.moved))
         scene.wait(up.Restored)
         assert idle[-1]
     assert unseen(scene)

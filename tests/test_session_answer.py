@@ -9,11 +9,11 @@ import pytest
 from realtime_client import updates as up
 from realtime_client.errors import ResponseFailedError
 from realtime_client.protocol import translate
-from realtime_client.session.answer import BROKEN_OFF, TurnFollower
+from realtime_client.session.answer import TurnFollower
 
 LOST = up.ConnectionLost(code=1006, reason="gone", goes_on=True)
 FOLLOWS = up.AnswerFollows(response_id="a", request_id="q2")
-BROKEN = up.ResponseDone(response_id="a", status="incomplete", reason=BROKEN_OFF, text="half")
+BROKEN = up.ResponseDone(response_id="a", status="incomplete", reason=up.CONNECTION_LOST, text="half")
 
 
 def began(response: str, request: str | None) -> up.ResponseStarted:
@@ -59,7 +59,7 @@ def test_the_answer_asked_for_again_is_the_answer(request_id: str | None, tools_
 
 def test_one_that_breaks_off_twice_is_followed_twice() -> None:
     again = up.AnswerFollows(response_id="b", request_id="q3")
-    broken = up.ResponseDone(response_id="b", status="incomplete", reason=BROKEN_OFF)
+    broken = up.ResponseDone(response_id="b", status="incomplete", reason=up.CONNECTION_LOST)
     follower = followed(*HALF, back(), began("b", "q2"), again, broken, LOST, back(), began("c", "q3"))
     follower.take(done("c", "whole"))
     assert (follower.complete, follower.answer().text) == (True, "whole")

@@ -17,7 +17,6 @@ from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.errors import UsageError
 from realtime_client.history import Entry, Image, Part, Result, Text
-from realtime_client.session.answer import BROKEN_OFF
 
 from .answering import Answering
 from .answers import CANCELLED, Answers
@@ -304,7 +303,7 @@ class Conversation:
             if not answer.quiet:
                 requests.append(new_id())
                 happened.append(up.AnswerFollows(response_id=answer.response_id, request_id=requests[-1]))
-            happened += self._stop(answer, BROKEN_OFF)
+            happened += self._stop(answer, up.CONNECTION_LOST)
         if self.kept.turn.kept:  # nobody could answer it so far
             self.kept.take_up(self.kept.turn.kept)
             requests.append(new_id())

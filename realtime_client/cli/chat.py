@@ -21,7 +21,6 @@ from realtime_client.cli.screen import Screen
 from realtime_client.deadline import SYSTEM_CLOCK, Clock
 from realtime_client.errors import RealtimeError, UsageError
 from realtime_client.escape import one_line
-from realtime_client.session.answer import BROKEN_OFF
 from realtime_client.session.session import Session
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ class Chat:
         self._stopping = self._awaits = False
         self._screen.end_line()
         self._text.done(update)
-        if update.reason == BROKEN_OFF:
+        if update.reason == up.CONNECTION_LOST:
             pass  # what is told of the connection follows
         elif update.status in ("failed", "incomplete"):
             why = update.error or update.reason or "no reason given"
@@ -352,7 +351,7 @@ _COMMANDS: dict[str, Callable[[Chat, str], None]] = {
 def _is_end(update: up.Update) -> bool:
     """Whether this belongs to the end of a connection, which an error that the server sent before it explains."""
     if isinstance(update, up.ResponseDone):
-        return update.reason == BROKEN_OFF
+        return update.reason == up.CONNECTION_LOST
     if isinstance(update, up.Failure):
         return update.code == up.REQUEST_LOST
     return isinstance(update, up.AnswerFollows | up.ConnectionLost | up.SessionEnded)

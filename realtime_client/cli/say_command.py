@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import click
 import msgspec
 
+from realtime_client import updates as up
 from realtime_client.audio.files import read_audio, transcode, write_audio
 from realtime_client.cli.figures import describe_stats
 from realtime_client.cli.group import Invocation
@@ -27,7 +28,7 @@ from realtime_client.cli.turn import Feeder, TurnWaiter
 from realtime_client.errors import ConnectionLostError, ResponseFailedError, UsageError
 from realtime_client.escape import printable
 from realtime_client.opening import Opened
-from realtime_client.session.answer import BROKEN_OFF, Answer
+from realtime_client.session.answer import Answer
 from realtime_client.session.session import Session
 from realtime_client.settings import Settings
 from realtime_client.settings.providers import is_text
@@ -157,7 +158,7 @@ def say(
 
 def _check_whole(turn: Answer, *, tools_run: bool) -> None:
     """Refuse an answer that is not complete, or holds nothing. Errors: ResponseFailedError, ConnectionLostError."""
-    if turn.reason == BROKEN_OFF:
+    if turn.reason == up.CONNECTION_LOST:
         raise ConnectionLostError("the answer is incomplete: the connection was lost in the middle of it")
     if turn.status != "completed":
         how = "failed" if turn.status == "failed" else f"is {turn.status}"

@@ -56,10 +56,6 @@ class RealtimeClient(LastingSession):
             return
         self._append(data, in_step=in_step)
 
-    @property
-    def in_step(self) -> bool:
-        return self._connection.in_step
-
     def commit(self) -> None:
         self._do(self._conversation.commit)
 

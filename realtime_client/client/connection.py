@@ -65,7 +65,7 @@ class Owner(Protocol):
 class Connection:
     """A connection to one endpoint: `open`, `begin`, then `close` or `abort`, then `join`; each once.
 
-    error: what ended it, where that was found here (a missed pong, a thread that failed). taken_back: see `take_back`.
+    error: what ended it, where that was found here (a missed pong, a thread that failed).
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits, owner: Owner, clock: Clock) -> None:
@@ -94,7 +94,7 @@ class Connection:
         self._held_back: threading.Event | None = threading.Event()  # until `begin`
         self._closing = self._over = False
         self._under_way: Sequence[ClientEvent] = ()
-        self.taken_back = False
+        self._taken_back = False
         self._forget_wake: Callable[[], None] | None = None
         self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put)
         self._send = Worker("realtime-send", self._run_send, self._failed)
@@ -180,12 +180,18 @@ class Connection:
         """Queue a message behind everything else, waiting for room. Errors: QueueFullError; ClosedError."""
         self.outbox.put(event, wait_s=self._patience_s())
 
+    def has_left(self) -> bool:
+        """Note that what was being written is; under the owner's lock. False when it counts as not sent."""
+        if not self._taken_back:
+            self._under_way = ()
+        return not self._taken_back
+
     def take_back(self) -> list[ClientEvent]:
         """Take no more messages, and return those that were not sent for certain; under the owner's lock.
 
-        What was being written then is among them: `on_left` is not told of it (`taken_back`).
+        What was being written then is among them: it counts as not sent (`has_left`).
         """
-        self.taken_back = True
+        self._taken_back = True
         return [*self._under_way, *(item for item in self.outbox.take_back() if isinstance(item, ClientEvent))]
 
     @property
@@ -245,7 +251,6 @@ class Connection:
         self._traffic.frames_out += len(events)
         self._traffic.bytes_out += sum(map(len, frames))
         self._owner.on_left(self, events, frames)
-        self._under_way = ()
 
     # --- keep-alive thread --------------------------------------------------------------------------------------------
 

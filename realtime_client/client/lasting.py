@@ -11,6 +11,7 @@ Then, in one critical section, it takes the place: what was said since is sent t
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import secrets
 import threading
@@ -23,6 +24,7 @@ from realtime_client.errors import ClosedError, ConnectionLostError, QueueFullEr
 from realtime_client.history import Entry
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
+from realtime_client.protocol.restoration import is_again
 from realtime_client.session.arguments import check_fields, check_kind
 from realtime_client.session.limits import NO_RECOVERY, Recovery
 from realtime_client.session.observers import RecorderProtocol
@@ -39,6 +41,10 @@ from .wired import WiredSession
 
 _LIVED_S = 10.0  # a session that has lasted so long was no mere handshake
 _QUIET_S = 0.05  # between two looks whether it is quiet
+_TURN_ENDS: dict[type, up.Update] = {
+    ev.InputAudioBufferCommit: up.CommitSent(),
+    ev.InputAudioBufferClear: up.InputCleared(),
+}
 _ACTIVITY = (up.SpeechStarted, up.InputCommitted, up.ResponseStarted, up.UserTranscript)
 
 
@@ -206,6 +212,7 @@ class LastingSession(WiredSession):
             hub.publish(happened, now)
             self._settle_in(candidate.made_s)
         self._present.set()
+        self.on_room()
         old.close()
         hub.tell_directly(happened, now)
         old.join(*self._close_deadlines())
@@ -229,10 +236,21 @@ class LastingSession(WiredSession):
         return happened + conversation.restored(candidate.restoration, reason=reason, away_ms=away_ms, where=self.where)
 
     def _keep_record(self, unsent: Sequence[ev.ClientEvent], now: float) -> None:
-        """Record sound that was to be sent and was not: it will be, as something that is recorded already."""
-        audio = b"".join(event.audio for event in unsent if type(event) is ev.InputAudioBufferAppend)
-        if audio and self._hub.records:
-            self._hub.publish((), now, functools.partial(_kept, audio), len(audio))
+        """Record what was to be sent of the user's sound and was not: it will be, as something recorded already."""
+        if not self._hub.records:
+            return
+        for kind, events in itertools.groupby((event for event in unsent if not is_again(event)), type):
+            if kind is ev.InputAudioBufferAppend:
+                audio = b"".join(event.audio for event in events)  # type: ignore[attr-defined]
+                self._hub.publish((), now, functools.partial(_kept, audio), len(audio))
+            elif (meaning := _TURN_ENDS.get(kind)) is not None:
+                for _ in events:
+                    self._hub.publish((), now, functools.partial(_noticed, meaning))
+
+    def _flush(self) -> None:
+        if self._conversation.away:
+            self._keep_record(self._conversation.commands, self._clock.monotonic())
+        super()._flush()
 
     # --- losing it ----------------------------------------------------------------------------------------------------
 
@@ -452,12 +470,20 @@ class LastingSession(WiredSession):
         if in_step:
             self._keep_step(connection, len(data) / self.input_format.bytes_per_ms)
 
+    @property
+    def in_step(self) -> bool:
+        return not self.away and super().in_step
+
     def _keep_step(self, connection: Connection, ms: float) -> None:
         try:
             connection.keep_step(ms)
         except ClosedError:
             if not (self.away or connection is not self._connection):
                 raise
+
+
+def _noticed(update: up.Update, recorder: RecorderProtocol, at_s: float) -> None:
+    recorder.noticed(update, at_s)
 
 
 def _kept(audio: bytes, recorder: RecorderProtocol, at_s: float) -> None:

@@ -153,6 +153,10 @@ class WiredSession(Session):
         return self.endpoint.label
 
     @property
+    def in_step(self) -> bool:
+        return self._connection.in_step
+
+    @property
     def settled(self) -> bool:
         return self._conversation.settled
 
@@ -347,8 +351,8 @@ class WiredSession(Session):
         now = self._clock.monotonic()
         quietly = all(type(event) is ev.InputAudioBufferAppend for event in events)
         with hub.lock:
-            if connection.taken_back:
-                return  # they count as not sent
+            if not connection.has_left():
+                return
             if asks:
                 for event in events:
                     self._conversation.left(event)

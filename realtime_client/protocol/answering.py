@@ -21,9 +21,6 @@ from .requests import OWN_TAG, Requests
 from .session import audio_format
 from .tools import ToolCalls, remote_ended, settled
 
-CONNECTION_LOST = "connection_lost"
-"""The reason of an answer that broke off with its connection."""
-
 
 def _nothing_plays(_item_id: str, _content_index: int) -> int | None:
     return None
@@ -234,7 +231,7 @@ class Answering:
         again = active is not None and not (active.calls or active.open_mcp)
         lost, unknown, happened = self._requests.lost(again=again or unanswered)
         for answer in {id(each): each for each in self.book.running.values()}.values():
-            details = ev.StatusDetails(reason=CONNECTION_LOST)
+            details = ev.StatusDetails(reason=up.CONNECTION_LOST)
             done = ev.ResponseDone(response=ev.Response(id=answer.id, status="incomplete", status_details=details))
             answer.open_mcp.clear()
             ended, told = self.book.end(done.response)

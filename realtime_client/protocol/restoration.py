@@ -94,8 +94,8 @@ class Restoration:
     `receive` takes its messages, `commands` holds what is to be sent, `tick` gives up waiting for a confirmation.
     settings: what the session is to be, in the wire's words, None for the server's own. entries: what it is told;
     known: all that there were, and what they said; left_out: how many did not fit. now_s: a clock. ready: it knows
-    everything. refusal: why there is no session. session: what the server states of it; refused: how many entries it did
-    not take. heard: what it has found out already of what was said in sounds that it was told.
+    everything. refusal: why there is no session. session: what the server states of it; refused: how many entries it
+    did not take. heard: what it has found out already of what was said in sounds that it was told.
     """
 
     def __init__(

@@ -12,9 +12,6 @@ from realtime_client.errors import RealtimeError, ResponseFailedError
 
 from .stats import TurnStats
 
-BROKEN_OFF = "connection_lost"
-"""Why an answer is incomplete (`ResponseDone.reason`) that ran when the connection was lost."""
-
 
 class Answer(msgspec.Struct, kw_only=True, frozen=True):
     """One whole answer.
@@ -209,7 +206,7 @@ class TurnFollower:
         if done.response_id != self.response_id:
             return
         self._done = done
-        if done.reason == BROKEN_OFF and self._next is not None and self._next[0] == done.response_id:
+        if done.reason == up.CONNECTION_LOST and self._next is not None and self._next[0] == done.response_id:
             self._follow(self._next[1])
 
     def _hear(self, update: up.Update) -> None:
