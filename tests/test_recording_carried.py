@@ -1,5 +1,6 @@
 """What a new session is told of a recorded one: read from journals and transcripts of all kinds, also of garbage."""
 
+import errno
 import json
 import os
 import shutil
@@ -424,10 +425,17 @@ def test_where_there_are_no_recordings(tmp_path, there):
         carry("x", base)
 
 
-def test_a_recording_that_cannot_be_read(base):
-    (base / NAMES[0] / "transcript.jsonl").unlink()
-    (base / NAMES[0] / "transcript.jsonl").mkdir()
-    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
+def test_a_recording_that_may_not_be_read(base, monkeypatch):
+    """Whoever runs the tests may be allowed to read everything."""
+    usual = Path.open
+
+    def refuse(path, *args, **more):
+        if path.name == "transcript.jsonl":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return usual(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match=r"cannot read .*: Permission denied"):
         carry(NAMES[0], base)
 
 
