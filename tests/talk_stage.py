@@ -23,6 +23,7 @@ from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.local import LocalServer
 from realtime_client.protocol.session import Audio, AudioInput, RealtimeConfig, Transcription
+from realtime_client.session.limits import Recovery
 from realtime_client.talk.turns import TurnMode
 from realtime_client.talk.voice import LiveVoice
 from realtime_client.updates import AudioFormat
@@ -95,7 +96,8 @@ def stage(
         where = url or stack.enter_context(LocalServer(pace=pace)).url
         session = RealtimeConfig(audio=Audio(input=AudioInput(transcription=Transcription(model="gpt-transcribe"))))
         place = Endpoint(url=where, proxy=None)
-        client = RealtimeClient(place, session=session, heard_ms=voice.heard_ms, recorder=recorder)
+        more = {"recorder": recorder, "recovery": Recovery()}
+        client = RealtimeClient(place, session=session, heard_ms=voice.heard_ms, **more)
         with client:
             control = EchoControl(client.input_format.rate_hz, echo)
             speaker = Speaker(devices.choose("card1", "output"), on_far=control.far)

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 from foreign_server import fetched, foreign_server
 from models_helpers import real_model
+from rollover_stage import leave_now
+from sound_card import wait_until
 
 import realtime_client
 from realtime_client import ToolSpec
@@ -21,7 +23,11 @@ from realtime_client import updates as up
 from realtime_client.changes import Changes
 from realtime_client.chat.wires.ask import Ask, HttpRequest
 from realtime_client.chat.wires.openai_chat import ChatReader, OpenAIChat
+from realtime_client.client.client import RealtimeClient
+from realtime_client.client.endpoint import Endpoint
 from realtime_client.local import LocalServer, Parts, TextBrain
+from realtime_client.protocol.session import RealtimeConfig
+from realtime_client.session.limits import Recovery
 
 WAIT_S = 60.0
 CONTEXT, AT_ONCE = 1024, 2
@@ -124,3 +130,18 @@ def test_it_calls_a_tool_by_grammar_and_gets_its_result(server: LocalServer) -> 
 def busy(url: str) -> int:
     """How many answers the model's server is making."""
     return sum(slot["is_processing"] for slot in json.loads(fetched(f"{url}/slots")))
+
+
+def test_it_knows_a_code_word_through_twelve_sessions(server: LocalServer) -> None:
+    brief = RealtimeConfig(instructions=BRIEF, output_modalities=["text"])
+    place, moved = Endpoint(url=server.url, proxy=None), []
+    with RealtimeClient(place, session=brief, recovery=Recovery()) as client:
+        client.observe(lambda update, _at_s: moved.append(update) if isinstance(update, up.Restored) else None)
+        client.ask("The code word is banana.", timeout_s=WAIT_S)
+        for session in range(1, 13):
+            leave_now(client)
+            wait_until(lambda session=session: len(moved) == session, WAIT_S, "the next session")
+            if session == 6:
+                client.ask("What is the capital of Australia?", timeout_s=WAIT_S)
+        assert "ban" in client.ask("What was the code word?", timeout_s=WAIT_S).text.lower()
+    assert [(each.reason, each.told) for each in moved] == [("rollover", 2)] * 6 + [("rollover", 4)] * 6

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Callable
 
 import pytest
 from rollover_stage import LIMITS, SPOKEN, WAIT_S, AheadClock, leave_now, said, stage
@@ -15,6 +17,9 @@ from realtime_client.client.client import RealtimeClient
 from realtime_client.client.endpoint import Endpoint
 from realtime_client.client.rollover import leaving
 from realtime_client.local import LocalServer
+from realtime_client.protocol import events as ev
+from realtime_client.protocol.conversation import Conversation
+from realtime_client.protocol.items import ContentPart, Item
 from realtime_client.session.limits import Recovery
 
 GAP_MS = 20
@@ -103,7 +108,8 @@ def test_it_moves_when_it_is_quiet() -> None:
         scene.client.ask("What time is it?", timeout_s=WAIT_S)
         leave_now(scene.client)
         wait_until(lambda: ready(scene.client), WAIT_S, "the new session")
-        assert not any((scene.listener.idle, scene.moved))
+        assert not scene.listener.idle
+        assert not scene.moved
         scene.wait(up.Restored)
         assert idle[-1]
     assert unseen(scene)
@@ -278,3 +284,131 @@ def test_a_key_that_is_refused_meanwhile_is_not_tried_again() -> None:
         wait_until(lambda: len(first) == 2 and not client._moves, WAIT_S, "the refusal")
         assert client._leaving.from_s is None
         assert client.error is None
+
+
+# --- what the new session is told -------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_is_cut_after_the_new_session_was_told_of_it_is_told_anew() -> None:
+    """In its place, with what was heard of it."""
+    heard_ms = [None]
+    conversation = Conversation(heard_ms=lambda _item, _part: heard_ms[0], new_id=names())
+    conversation.receive(ev.SessionCreated(session={"id": "sess_1"}))
+    say(conversation, "One two three four", "a", sound_ms=1000)
+    say(conversation, "And five", "b")
+    restoration = conversation.restoration(None, most_tokens=1000)
+    restoration.receive(ev.SessionCreated(session={"id": "sess_2"}))
+    first, second = restoration.commands
+    heard_ms[0] = 500
+    assert conversation.interrupt("speech")[0]
+    conversation.take_commands()
+    conversation.lost()
+    (*_, restored) = conversation.restored(restoration, reason="rollover", away_ms=0, where="")
+    anew, gone = conversation.take_commands()
+    assert (anew.item.content[0].text, anew.previous_item_id) == ("One two", first.item.id)
+    assert gone.item_id == first.item.id
+    assert all(event.event_id.startswith("again_") for event in (anew, gone))
+    assert restored.told == 2
+    for event in (
+        ev.ConversationItemAdded(item=anew.item, previous_item_id=first.item.id),
+        ev.ConversationItemDeleted(item_id=first.item.id),
+    ):
+        assert conversation.receive(event) == [], "what is told again is no news"
+    assert [entry.as_heard.said for entry in conversation.entries()] == ["One two", "And five"]
+    conversation.send(ev.ConversationItemDelete(item_id="item_a"))
+    (sent,) = conversation.take_commands()
+    assert sent.item_id == anew.item.id
+    assert second.item.id != anew.item.id
+
+
+@pytest.mark.parametrize("soon", [True, False], ids=["before it takes over", "after that"])
+def test_what_a_new_session_hears_in_sound_that_it_is_told_is_of_the_same_item(soon: bool) -> None:
+    conversation = Conversation(new_id=names(), keep_audio_s=10)
+    conversation.receive(ev.SessionCreated(session={"id": "sess_1"} | LISTENS))
+    conversation.keep(bytes(48_000))
+    for event in [*SPEECH, *ANSWER]:
+        conversation.receive(event)
+    conversation.receive(
+        ev.ConversationItemDone(
+            item=Item(id="item_u", type="message", role="user", content=[ContentPart(type="input_audio")])
+        )
+    )
+    restoration = conversation.restoration(None, most_tokens=1000)
+    restoration.receive(ev.SessionCreated(session={"id": "sess_2"}))
+    (told,) = restoration.commands
+    assert len(told.item.content[0].audio) == 24_000
+    heard = ev.InputTranscriptionCompleted(item_id=told.item.id, content_index=0, transcript="Hello")
+    if soon:
+        restoration.receive(heard)
+    conversation.lost()
+    happened = conversation.restored(restoration, reason="rollover", away_ms=0, where="")
+    happened += [] if soon else conversation.receive(heard)
+    (transcript,) = [each for each in happened if isinstance(each, up.UserTranscript)]
+    assert (transcript.item_id, transcript.text) == ("item_u", "Hello")
+    assert [(entry.id, entry.said) for entry in conversation.entries()] == [("item_u", "Hello")]
+
+
+def names() -> Callable[[str], str]:
+    numbers = itertools.count(1)
+    return lambda prefix: f"{prefix}_{next(numbers)}"
+
+
+def say(conversation: Conversation, text: str, name: str, sound_ms: int = 0) -> None:
+    """A whole answer of the server; only one with sound can be cut later."""
+    part = {"response_id": f"resp_{name}", "item_id": f"item_{name}", "output_index": 0, "content_index": 0}
+    item = Item(id=f"item_{name}", type="message", role="assistant", content=[])
+    conversation.receive(ev.ResponseCreated(response=ev.Response(id=f"resp_{name}")))
+    conversation.receive(ev.ConversationItemAdded(item=item))
+    if sound_ms:
+        conversation.receive(ev.ResponseOutputAudioDelta(delta=bytes(48 * sound_ms), **part))
+        conversation.receive(ev.ResponseOutputAudioTranscriptDone(transcript=text, **part))
+    else:
+        conversation.receive(ev.ResponseOutputTextDone(text=text, **part))
+    conversation.receive(ev.ResponseDone(response=ev.Response(id=f"resp_{name}", status="completed")))
+
+
+LISTENS = {"audio": {"input": {"turn_detection": {"type": "server_vad"}, "transcription": {"model": "x"}}}}
+SPEECH = [
+    ev.InputAudioBufferSpeechStarted(item_id="item_u", audio_start_ms=0),
+    ev.InputAudioBufferSpeechStopped(item_id="item_u", audio_end_ms=500),
+    ev.InputAudioBufferCommitted(item_id="item_u"),
+]
+ANSWER = [
+    ev.ResponseCreated(response=ev.Response(id="resp_1")),
+    ev.ResponseDone(response=ev.Response(id="resp_1", status="completed")),
+]
+HEARD = ev.InputTranscriptionCompleted(item_id="item_u", content_index=0, transcript="Hello")
+UNHEARD = ev.InputTranscriptionFailed(
+    item_id="item_u", content_index=0, error=ev.ErrorDetail(type="x", code="x", message="x")
+)
+REMOTE = ev.ResponseOutputItemAdded(
+    response_id="resp_1", output_index=0, item=Item(id="mcp_1", type="mcp_call", name="ask", arguments="{}")
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "quiet"),
+    [
+        ([], True),
+        (SPEECH[:1], False),
+        (SPEECH, False),
+        ([*SPEECH, HEARD], False),
+        ([*SPEECH, *ANSWER], False),
+        ([*SPEECH, HEARD, ANSWER[0]], False),
+        ([*SPEECH, HEARD, *ANSWER], True),
+        ([*SPEECH, *ANSWER, UNHEARD], True),
+        ([ANSWER[0], REMOTE, ANSWER[1]], False),
+        ([ANSWER[0], REMOTE, ANSWER[1], ev.ResponseMcpCallCompleted(item_id="mcp_1", output_index=0)], False),
+    ],
+    ids=[
+        "nothing", "speech", "its answer is to begin", "it is written down", "it is not written down", "an answer",
+        "all is over", "nobody could tell", "the server's own tool works", "its answer is asked for",
+    ],
+)  # fmt: skip
+def test_what_is_a_quiet_moment(events: list[ev.ServerEvent], quiet: bool) -> None:
+    conversation = Conversation(new_id=names(), keep_audio_s=10)
+    conversation.receive(ev.SessionCreated(session={"id": "sess_1"} | LISTENS))
+    conversation.keep(bytes(48_000))
+    for event in events:
+        conversation.receive(event)
+    assert conversation.quiet == quiet

@@ -146,3 +146,30 @@ def test_a_story_has_no_gap_at_the_speaker(sound_card: SoundCard) -> None:
         said_s = (loud[-1] - loud[0]) / 24_000
         assert (last - first) / 48_000 == pytest.approx(said_s, abs=0.05)
         assert scene.speaker.underruns == 0
+
+
+@again_after_a_stall
+def test_a_move_to_another_session_is_not_heard(sound_card: SoundCard) -> None:
+    """Twice within an answer that came faster than it is heard."""
+    with stage(sound_card, pace=0) as scene, sound_card.hear(1) as tape:
+        began = time.monotonic()
+        scene.client.send_text("Count to five.")
+        scene.wait(up.ResponseDone)
+        for moves in (1, 2):
+            part = next(iter(scene.audio))
+            wait_until(
+                lambda part=part, moves=moves: (scene.speaker.heard_ms(*part) or 0) > 500 * moves, 10, "the count"
+            )
+            scene.client._leaving.by_s = 0.0  # it is high time
+            scene.client._leaving.from_s = 0.0
+            scene.client._connection.wake.set()
+            assert scene.wait(up.Restored, moves)[0].reason == "rollover"
+            assert not scene.speaker.idle
+        wait_until(lambda: scene.speaker.idle, 30, "the end of the answer")
+        first, last = tape.index(first_loud_s(tape, began)), tape.index(last_loud_s(tape, began, time.monotonic()))
+        source = np.frombuffer(bytes(next(iter(scene.audio.values()))), np.int16).astype(np.int32)
+        loud = np.nonzero(np.abs(source) > 400)[0]
+        said_s = (loud[-1] - loud[0]) / 24_000
+        assert (last - first) / 48_000 == pytest.approx(said_s, abs=0.02)
+        assert scene.speaker.underruns == 0
+        assert not [u for u, _ in scene.happened if isinstance(u, up.ConnectionLost | up.Interrupted)]
