@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from realtime_client import errors
 from realtime_client import updates as up
 from realtime_client.client.backoff import Backoff, is_fatal
+from realtime_client.client.outbox import Outbox
 from realtime_client.history import Call, Entry, Image, Result, Text
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import Conversation
@@ -541,6 +542,7 @@ def test_a_server_that_wants_to_be_left_alone_is() -> None:
         (errors.RateLimitedError("x", code="insufficient_quota"), True),
         (errors.AuthenticationError("x"), True),
         (errors.SessionRefusedError("x", code="invalid_model"), True),
+        (errors.SessionRefusedError("x", code="session_expired"), False),
         (errors.UsageError("x"), True),
         (errors.NotRealtimeError("x"), False),
         (errors.TLSError("x"), False),
@@ -592,3 +594,14 @@ def test_words_that_the_new_session_heard_are_those_of_the_item(soon: bool) -> N
 def test_a_sound_without_words_is_not_left_out() -> None:
     _, by, _ = restored_with_sound()
     assert (len(by.entries), by.left_out) == (1, 0)
+
+
+def test_what_was_taken_to_be_sent_counts_as_unsent_until_it_has_left() -> None:
+    outbox = Outbox(8, 1_000)
+    first, second = (ev.InputAudioBufferAppend(audio=bytes(2), event_id=each) for each in "ab")
+    outbox.put_now(first)
+    assert outbox.get() == [first]
+    outbox.left()
+    outbox.put_now(second)
+    assert outbox.get() == [second]
+    assert outbox.take_back() == [second]

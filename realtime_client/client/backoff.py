@@ -17,6 +17,8 @@ FATAL = (errors.AuthenticationError, errors.SessionRefusedError, errors.UsageErr
 
 def is_fatal(error: BaseException) -> bool:
     """Whether an attempt failed for a reason that the next one would meet, too."""
+    if isinstance(error, errors.SessionRefusedError) and error.code == "session_expired":
+        return False  # the next session is another one
     return isinstance(error, FATAL) or (isinstance(error, errors.RateLimitedError) and error.is_quota)
 
 

@@ -93,8 +93,7 @@ class Connection:
         self._starting = threading.Lock()
         self._held_back: threading.Event | None = threading.Event()  # until `begin`
         self._closing = self._over = False
-        self._under_way: Sequence[ClientEvent] = ()
-        self._taken_back = False
+        self.taken_back = False
         self._forget_wake: Callable[[], None] | None = None
         self._connect = Worker("realtime-connect", self._run_connect, self._outcome.put)
         self._send = Worker("realtime-send", self._run_send, self._failed)
@@ -180,19 +179,13 @@ class Connection:
         """Queue a message behind everything else, waiting for room. Errors: QueueFullError; ClosedError."""
         self.outbox.put(event, wait_s=self._patience_s())
 
-    def has_left(self) -> bool:
-        """Note that what was being written is; under the owner's lock. False when it counts as not sent."""
-        if not self._taken_back:
-            self._under_way = ()
-        return not self._taken_back
-
     def take_back(self) -> list[ClientEvent]:
         """Take no more messages, and return those that were not sent for certain; under the owner's lock.
 
-        What was being written then is among them: it counts as not sent (`has_left`).
+        What was being written then is among them: it counts as not sent (`taken_back`).
         """
-        self._taken_back = True
-        return [*self._under_way, *(item for item in self.outbox.take_back() if isinstance(item, ClientEvent))]
+        self.taken_back = True
+        return [item for item in self.outbox.take_back() if isinstance(item, ClientEvent)]
 
     @property
     def silent_s(self) -> float:
@@ -241,7 +234,6 @@ class Connection:
         if not events:
             wire.send([item for item in items if type(item) is Ping])
             return
-        self._under_way = events
         self._owner.on_leaving(events)
         encoded = {id(event): codec.encode(event) for event in events}
         wire.send([item if type(item) is Ping else encoded[id(item)] for item in items if item is not WRITE_OUT])

@@ -294,6 +294,9 @@ class LastingSession(WiredSession):
     def _lose(self, connection: Connection, now: float) -> list[up.Update]:
         """The connection is lost; under the lock. Returns what to tell."""
         silent_s = connection.silent_s
+        for item in connection.outbox.under_way:
+            if isinstance(item, ev.ClientEvent):
+                self._conversation.left(item)  # it may have: nobody knows
         happened = self._conversation.lost(silent_s=silent_s)
         self._present.clear()
         self._nudge.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from realtime_client.deadline import SYSTEM_CLOCK, Clock, Deadline
@@ -62,6 +62,7 @@ class Outbox:
         self._on_room = on_room
         self._normal: deque[Outgoing] = deque()
         self._urgent: deque[Outgoing] = deque()
+        self._under_way: Sequence[Outgoing] = ()  # taken, and not known to have left
         self._bytes = 0
         lock = threading.RLock()
         self._ready = threading.Condition(lock)
@@ -133,13 +134,24 @@ class Outbox:
                 item = self._normal.popleft()
                 self._bytes -= weight(item)
                 taken.append(item)
+            self._under_way = taken
             self._let_go()
             return taken
 
-    def take_back(self) -> list[Outgoing]:
-        """Take what has not been sent, and close: for a connection that is lost, or left."""
+    def left(self) -> None:
+        """What was taken last has left."""
         with self._ready:
-            left = [*self._urgent, *self._normal]
+            self._under_way = ()
+
+    @property
+    def under_way(self) -> Sequence[Outgoing]:
+        """What was taken last and is not known to have left."""
+        return self._under_way
+
+    def take_back(self) -> list[Outgoing]:
+        """Take what has not left for certain, and close: for a connection that is lost, or left."""
+        with self._ready:
+            left = [*self._under_way, *self._urgent, *self._normal]
             self.close(drop=True)
             return left
 

@@ -351,8 +351,9 @@ class WiredSession(Session):
         now = self._clock.monotonic()
         quietly = all(type(event) is ev.InputAudioBufferAppend for event in events)
         with hub.lock:
-            if not connection.has_left():
-                return
+            if connection.taken_back:
+                return  # they count as not sent
+            connection.outbox.left()
             if asks:
                 for event in events:
                     self._conversation.left(event)
