@@ -111,15 +111,16 @@ class Rules(DemoBrain):
 
 
 class Stage:
-    """One session, what happens in it, and who listens."""
+    """One session, what happens in it but for its sound, and who listens."""
 
     def __init__(self, client: RealtimeClient, listener: Listener, brain: Any) -> None:
         self.client, self.listener, self.brain = client, listener, brain
         self.happened: list[up.Update] = []
 
     def observe(self, update: up.Update, at_s: float) -> None:
-        self.happened.append(update)
         self.listener.take(update, at_s)
+        if not isinstance(update, up.AudioDelta):
+            self.happened.append(update)
 
     def all(self, kind: type[up.Update]) -> list[Any]:
         return [update for update in list(self.happened) if isinstance(update, kind)]

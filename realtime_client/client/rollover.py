@@ -6,7 +6,7 @@ import msgspec
 
 _LEAD_S = 120.0  # before the end of a session, its successor is made
 _LEAD_SHARE = 0.25  # or so much of its life, where that is shorter
-_LAST_SHARE = 0.25  # of that: then it is left even while somebody speaks
+_LAST_SHARE = 0.1  # of that: then it is left even while somebody speaks
 _LONGEST_S = 86_400.0  # a server that says more, or less than nothing, has another clock
 _AGAIN_S = 5.0  # after an attempt that failed
 _SOONEST_S = 0.05

@@ -49,7 +49,7 @@ def whole(scene: Stage) -> int:
 
 def main() -> None:
     arguments = [float(each) for each in sys.argv[1:]]
-    sessions, lasts_s = (*arguments, *(12.0, 10.0)[len(arguments) :])
+    sessions, lasts_s = (*arguments, *(12.0, 15.0)[len(arguments) :])
     tokens: list[float] = []
     with stage(lasts_s) as scene:
         client = scene.client
