@@ -631,3 +631,14 @@ def test_an_observer_cannot_reconnect() -> None:
         client.observe(observe)
         client.tell(notice("now"))
         assert "from another" in str(outcome.get(timeout=WAIT_S))
+
+
+def test_offsets_go_on_counting_where_no_sound_is_kept() -> None:
+    """A session with one connection only, as far as it knows, that is asked for another one."""
+    with ScriptedServer(greets) as server, RealtimeClient(endpoint(server), limits=LIMITS) as client:
+        client.send_audio(bytes(48_000))
+        client.reconnect()
+        with client.updates(timeout_s=WAIT_S) as updates:
+            heard = b'{"type":"input_audio_buffer.speech_started","event_id":"e","item_id":"i","audio_start_ms":20}'
+            client.on_frames(client._connection, [heard], 0.0)
+            assert next(each for each in updates if isinstance(each, up.SpeechStarted)).at_ms == 1020

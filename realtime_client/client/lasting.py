@@ -66,7 +66,6 @@ class LastingSession(WiredSession):
         self._recovery = recovery or NO_RECOVERY
         keeps = self._recovery.reconnect_s > 0 or self._recovery.rollover_s > 0
         super().__init__(endpoint, keep_audio_s=self._recovery.keep_audio_s if keeps else 0.0, **more)
-        self._keeps_audio = keeps and self._recovery.keep_audio_s > 0
         self._told = tuple(told)
         self._candidate: Candidate | None = None
         self._restorers: tuple[Worker, ...] = ()
@@ -452,8 +451,7 @@ class LastingSession(WiredSession):
         with hub.lock:
             away = conversation.away
             conversation.appended(len(data))
-            if self._keeps_audio:
-                conversation.keep(data)
+            conversation.keep(data)
             if away:
                 self._keep_record([ev.InputAudioBufferAppend(audio=data)], self._clock.monotonic())
         if away:

@@ -82,8 +82,7 @@ class InputAudio:
     def take_back(self, size_bytes: int) -> None:
         """It was not sent after all."""
         self._held_bytes -= size_bytes
-        if self.keeps:
-            self._kept.take_back(size_bytes)
+        self._kept.take_back(size_bytes)
 
     def require_enough(self, audio: AudioFormat) -> None:
         """Errors: UsageError below 100 ms, which servers refuse to commit."""
@@ -95,8 +94,7 @@ class InputAudio:
         """Take note of a message about the buffer."""
         if isinstance(event, ev.InputAudioBufferAppend):
             self._held_bytes += len(event.audio)
-            if self.keeps:
-                self.keep(event.audio)
+            self.keep(event.audio)
         elif isinstance(event, ev.InputAudioBufferCommit | ev.InputAudioBufferClear):
             self._held_bytes = 0
             if isinstance(event, ev.InputAudioBufferCommit):
