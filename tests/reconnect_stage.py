@@ -316,7 +316,9 @@ def _without_broken(history: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _check_recording(folder: Path, stage: Stage, *, whole: bool) -> None:
     """Each finished turn is in the transcript once, each sample received, and each of the microphone, in the sound."""
     lines = [json.loads(line) for line in (folder / "transcript.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = Counter((each["who"], each.get("text")) for each in lines if each.get("status") == "completed")
+    texts = Counter(
+        (each["who"], each.get("text")) for each in lines if each.get("status") == "completed" or each["who"] == "user"
+    )
     done = {each.text for each in stage.told.every(up.ResponseDone) if each.status == "completed" and each.text}
     for text in sorted(done):
         assert texts["assistant", text] == 1, f"{text!r} is {texts['assistant', text]} times in the transcript"

@@ -558,7 +558,7 @@ def test_what_another_try_would_meet_again(error: errors.RealtimeError, fatal: b
 # --- what was said while nobody heard it ------------------------------------------------------------------------------
 
 
-def restored_with_sound() -> tuple[Conversation, Restoration, str]:
+def restored_with_sound(*, added: bool = True) -> tuple[Conversation, Restoration, str]:
     """A conversation with a spoken item of which nobody knows the words, and a session that was told its sound."""
     conversation = Conversation(keep_audio_s=60.0)
     settings = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
@@ -566,8 +566,9 @@ def restored_with_sound() -> tuple[Conversation, Restoration, str]:
     conversation.send(ev.InputAudioBufferAppend(audio=bytes(48 * 200)))
     conversation.commit()
     conversation.receive(ev.InputAudioBufferCommitted(item_id="item_u"))
-    item = Item(id="item_u", type="message", role="user", content=[ContentPart(type="input_audio")])
-    conversation.receive(ev.ConversationItemAdded(item=item))
+    if added:
+        item = Item(id="item_u", type="message", role="user", content=[ContentPart(type="input_audio")])
+        conversation.receive(ev.ConversationItemAdded(item=item))
     conversation.lost()
     by = conversation.restoration(None, most_tokens=1000)
     by.receive(ev.SessionCreated(session=settings))
@@ -591,8 +592,9 @@ def test_words_that_the_new_session_heard_are_those_of_the_item(soon: bool) -> N
     assert [entry.said for entry in conversation.entries()] == ["good morning"]
 
 
-def test_a_sound_without_words_is_not_left_out() -> None:
-    _, by, _ = restored_with_sound()
+@pytest.mark.parametrize("added", [False, True], ids=["only committed", "added"])
+def test_a_sound_without_words_is_not_left_out(added: bool) -> None:
+    _, by, _ = restored_with_sound(added=added)
     assert (len(by.entries), by.left_out) == (1, 0)
 
 

@@ -25,7 +25,7 @@ from .contents import Contents
 from .facts import Standing
 from .gate import ALREADY_ACTIVE
 from .input_audio import MIN_COMMIT_MS, InputAudio
-from .items import Item, assistant_text, function_output, mcp_approval, modernise, user_text
+from .items import ContentPart, Item, assistant_text, function_output, mcp_approval, modernise, user_text
 from .order import ItemOrder
 from .recovering import Recovering
 from .requests import BENIGN_CODES, Requests
@@ -204,6 +204,8 @@ class Conversation:
         if not self._input.committed(event.item_id):
             self.requests.voice_ended = server_answers(self.settings)
         self.items.place(event.item_id, self._recovering.names.here(event.previous_item_id))
+        spoken = [ContentPart(type="input_audio")]  # a connection may be lost before the server says more of it
+        self._contents.told(Item(type="message", id=event.item_id, role="user", content=spoken), final=False)
         return [up.InputCommitted(item_id=event.item_id, previous_item_id=self.items.previous(event.item_id))]
 
     def _transcribed(self, event: Any) -> list[up.Update]:
