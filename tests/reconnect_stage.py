@@ -30,7 +30,7 @@ from realtime_client.protocol import session as wire
 from realtime_client.recording import Recorder
 from realtime_client.session.limits import Limits, Recovery
 
-WAIT_S = 15.0
+WAIT_S = 10.0
 PATIENT = Limits(open_timeout_s=2, close_timeout_s=4)
 WATCHFUL = Limits(open_timeout_s=2, close_timeout_s=4, ping_interval_s=0.2, pong_timeout_s=0.3, busy_timeout_s=0.6)
 RECOVERY = Recovery(reconnect_s=WAIT_S)

@@ -607,3 +607,4 @@ def test_what_was_taken_to_be_sent_counts_as_unsent_until_it_has_left() -> None:
     outbox.put_now(second)
     assert outbox.get() == [second]
     assert outbox.take_back() == [second]
+    assert outbox.take_back() == []

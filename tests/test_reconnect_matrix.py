@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 from ledger import BLOCK_SAMPLES, block, order_of, read, samples_of, within, written
 from reconnect_faults import ENDS, FAULTS, LINES, MOMENTS, REFUSALS, WHEN_FIRST, WHEN_LATER, Case
@@ -24,6 +24,7 @@ SOAK = bool(os.environ.get("REALTIME_SOAK"))
 SEED = int(os.environ.get("REALTIME_SEED") or 14)
 SAMPLE = 24
 PARTS, EXAMPLES = (40, 25) if SOAK else (2, 6)
+PHASES = list(Phase) if SOAK else [Phase.generate]  # to make an example smaller takes minutes
 ALL = [(case, moment) for case in FAULTS for moment in MOMENTS]
 TELLING = {"quota, then close", "an error, then close 1000", "reset, and at the next answer"}
 """They found faults, and are always run."""
@@ -56,7 +57,9 @@ def several(draw: st.DrawFn) -> str:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_several_faults(part: int) -> None:
     @seed(SEED * 1000 + part)
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=EXAMPLES, phases=PHASES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(several(), st.sampled_from(MOMENTS))
     def hold(spec: str, moment: str) -> None:
         note(f"seed {SEED}, part {part}: {spec}, {moment}")

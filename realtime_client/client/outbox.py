@@ -152,6 +152,7 @@ class Outbox:
         """Take what has not left for certain, and close: for a connection that is lost, or left."""
         with self._ready:
             left = [*self._under_way, *self._urgent, *self._normal]
+            self._under_way = ()
             self.close(drop=True)
             return left
 
