@@ -187,7 +187,7 @@ def test_sound_is_kept_while_away_and_committed_once() -> None:
 
 def test_a_tool_works_on_and_its_result_goes_to_the_new_session() -> None:
     city = {"type": "object", "properties": {"city": {"type": "string"}}}
-    with LocalServer(faults="rst @response.done#1 @connections=1") as server, session(server) as (client, told):
+    with LocalServer(faults="close:1011 @response.done#1 @connections=1") as server, session(server) as (client, told):
         with client.updates(timeout_s=WAIT_S) as updates:
             client.change(Changes(tools=(ToolSpec(name="get_weather", parameters=city),)))
             next(update for update in updates if isinstance(update, up.SessionChanged))
@@ -212,7 +212,7 @@ def test_a_tool_works_on_and_its_result_goes_to_the_new_session() -> None:
     ],
 )
 def test_what_the_next_try_would_meet_again_ends_it(refusal: str, kind: type[Exception]) -> None:
-    with LocalServer(faults=f"rst @response.done @connections=1; {refusal} @connections=2-") as server:
+    with LocalServer(faults=f"close:1011 @response.done @connections=1; {refusal} @connections=2-") as server:
         with pytest.raises(kind), session(server) as (client, told):
             client.ask("What is 1 plus 2?", timeout_s=WAIT_S)
             assert client.stop.wait(WAIT_S)
@@ -223,7 +223,7 @@ def test_what_the_next_try_would_meet_again_ends_it(refusal: str, kind: type[Exc
 
 
 def test_it_is_given_up_in_the_end_and_says_why() -> None:
-    with LocalServer(faults="rst @response.done @connections=1; refuse:502 @connections=2-") as server:
+    with LocalServer(faults="close:1011 @response.done @connections=1; refuse:502 @connections=2-") as server:
         with session(server, recovery=Recovery(reconnect_s=1.0)) as (client, told):
             client.ask("What is 1 plus 2?", timeout_s=WAIT_S)
             assert client.stop.wait(WAIT_S)
@@ -235,7 +235,9 @@ def test_it_is_given_up_in_the_end_and_says_why() -> None:
 
 
 def test_a_server_that_asks_for_time_gets_it() -> None:
-    with LocalServer(faults="rst @response.done @connections=1; refuse:503,retry-after=1 @connections=2") as server:
+    with LocalServer(
+        faults="close:1011 @response.done @connections=1; refuse:503,retry-after=1 @connections=2"
+    ) as server:
         with session(server) as (client, told):
             client.ask("What is 1 plus 2?", timeout_s=WAIT_S)
             assert "7" in client.ask("What is 3 plus 4?", timeout_s=WAIT_S).text
@@ -245,7 +247,7 @@ def test_a_server_that_asks_for_time_gets_it() -> None:
 
 def test_a_handshake_is_no_success() -> None:
     """A server that lets everybody in and drops them uses up the time for which it is tried."""
-    with LocalServer(faults="rst @response.done @connections=1; eof @session.created @connections=2-") as server:
+    with LocalServer(faults="close:1011 @response.done @connections=1; eof @session.created @connections=2-") as server:
         with session(server, recovery=Recovery(reconnect_s=1.5)) as (client, told):
             client.ask("What is 1 plus 2?", timeout_s=WAIT_S)
             assert client.stop.wait(WAIT_S)
@@ -255,7 +257,7 @@ def test_a_handshake_is_no_success() -> None:
 
 
 def test_without_recovery_the_end_is_the_end() -> None:
-    with LocalServer(faults="rst @response.done") as server, session(server, recovery=None) as (client, told):
+    with LocalServer(faults="close:1011 @response.done") as server, session(server, recovery=None) as (client, told):
         client.ask("What is 1 plus 2?", timeout_s=WAIT_S)
         assert client.stop.wait(WAIT_S)
     assert [each.goes_on for each in of(up.ConnectionLost, told)] == [False]
@@ -269,7 +271,7 @@ def test_without_recovery_the_end_is_the_end() -> None:
 def test_close_while_away(phase: str) -> None:
     """It ends at once, whatever is under way, and nothing is left."""
     faults = {"waits": "refuse:503,retry-after=20", "connects": "no-answer", "is told": "stall-reads"}[phase]
-    with LocalServer(faults=f"rst @response.done @connections=1; {faults} @connections=2-") as server:
+    with LocalServer(faults=f"close:1011 @response.done @connections=1; {faults} @connections=2-") as server:
         with session(server) as (client, told):
             with client.updates(timeout_s=WAIT_S) as updates:
                 client.ask("What is 1 plus 2?", timeout_s=WAIT_S)
@@ -284,7 +286,9 @@ def test_close_while_away(phase: str) -> None:
 
 
 def test_reconnect_while_away_does_not_wait() -> None:
-    with LocalServer(faults="rst @response.done @connections=1; refuse:503,retry-after=20 @connections=2") as server:
+    with LocalServer(
+        faults="close:1011 @response.done @connections=1; refuse:503,retry-after=20 @connections=2"
+    ) as server:
         with session(server) as (client, _):
             with client.updates(timeout_s=WAIT_S) as updates:
                 client.ask("What is 1 plus 2?", timeout_s=WAIT_S)
@@ -297,7 +301,10 @@ def test_reconnect_while_away_does_not_wait() -> None:
 
 def test_lost_again_and_again() -> None:
     """Each connection dies after one answer; all is remembered, and no thread is left behind."""
-    with LocalServer(faults="rst @response.done#1 @connections=1-8") as server, session(server) as (client, told):
+    with (
+        LocalServer(faults="close:1011 @response.done#1 @connections=1-8") as server,
+        session(server) as (client, told),
+    ):
         client.ask("My name is Ada.", timeout_s=WAIT_S)
         for n in range(7):
             until_restored(told, n + 1, client)
