@@ -127,7 +127,7 @@ def test_serve_ends_by_ctrl_c_with_a_client_connected():
     with started("serve") as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        with Terminal("chat", "--no-record", "--url", url) as terminal:
+        with Terminal("chat", "--no-record", "--reconnect", "0", "--url", url) as terminal:
             terminal.wait_for(".quit to end\n>")
             server.send_signal(signal.SIGINT)
             assert server.wait(timeout=LIMIT_S) == 130
