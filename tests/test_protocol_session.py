@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from realtime_client import updates as up
 from realtime_client.errors import UsageError
-from realtime_client.protocol import codec
-from realtime_client.protocol import conversation as conversation_module
+from realtime_client.protocol import codec, listening
 from realtime_client.protocol import events as ev
 from realtime_client.protocol.conversation import random_id
 from realtime_client.protocol.usage import read_usage
@@ -244,7 +243,7 @@ def test_rate_limits(scene: Scene) -> None:
 
 
 def test_every_server_event_has_a_handler(scene: Scene) -> None:
-    assert {*ev.SERVER_EVENTS, ev.UnknownEvent, ev.MalformedEvent} == set(conversation_module._HANDLERS)
+    assert {*ev.SERVER_EVENTS, ev.UnknownEvent, ev.MalformedEvent} == set(listening._HANDLERS)
 
 
 def test_random_ids() -> None:

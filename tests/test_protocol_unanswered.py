@@ -265,13 +265,12 @@ def test_what_runs_is_over_when_the_session_moves() -> None:
         told    interrupted item_a heard_ms=50
         client  nothing
         user    asks
+        client  nothing
+        user    is_back asked
         client  response.create
-        user    moves
-        told    failure event_3
-        user    asks
-        client  response.create event_4
         server  errors message="who knows"
         user    cancels
+        client  nothing
         user    moves
         told    failure message="who knows" event_id=null
         busy    no
