@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cli_helpers import Terminal, realtime
+from cli_helpers import Terminal, realtime, started
 from sound_card import SoundCard, again_after_a_stall, wait_until
 from talk_stage import speech
 from talking_server import TalkingServer
@@ -113,6 +113,27 @@ def test_typed_text_stops_the_voice(sound_card: SoundCard):
         read_until(terminal, lambda: terminal.text.count("[interrupted: heard ") == 2, "what was heard")
         leave(terminal)
         assert tape.duration_s < 30
+
+
+@again_after_a_stall
+def test_words_that_are_spoken_while_the_line_is_dead_are_heard(sound_card: SoundCard):
+    """It dies as soon as the server hears somebody, and is back when the sentence is long over."""
+    faults = "rst @input_audio_buffer.speech_started @connections=1; refuse:503,retry-after=2 @connections=2"
+    with started("serve", "--faults", faults) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        devices = ("--mic", "card1", "--speaker", "card1", "--echo", "headphones")
+        with sound_card.hear() as tape, Terminal("chat", "--url", url, "--no-record", *devices) as terminal:
+            terminal.wait_for("listening | nobody speaks | mic")
+            before = tape.duration_s
+            sound_card.speak(speech("Count to five."))
+            terminal.wait_for("no connection, listening: words are kept")
+            terminal.wait_for("> count to five  (spoken)")
+            terminal.wait_for("One, two, three, four, five.")
+            assert terminal.text.count("(spoken)") == 1
+            assert "[connected again after" in terminal.text
+            wait_until(lambda: sum(tape.loud(400) > before * 48_000) > 24_000, what="the answer is heard")
+            leave(terminal)
 
 
 TOOLS = """\
