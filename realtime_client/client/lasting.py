@@ -11,7 +11,6 @@ Then, in one critical section, it takes the place: what was said since is sent t
 from __future__ import annotations
 
 import functools
-import itertools
 import random
 import secrets
 import threading
@@ -20,14 +19,12 @@ from typing import Any
 
 from realtime_client import updates as up
 from realtime_client.deadline import Deadline
-from realtime_client.errors import ClosedError, ConnectionLostError, QueueFullError, RealtimeError, UsageError
+from realtime_client.errors import ConnectionLostError, RealtimeError, UsageError
 from realtime_client.history import Entry
 from realtime_client.protocol import codec
 from realtime_client.protocol import events as ev
-from realtime_client.protocol.restoration import is_again
 from realtime_client.session.arguments import check_fields, check_kind
 from realtime_client.session.limits import NO_RECOVERY, Recovery
-from realtime_client.session.observers import RecorderProtocol
 from realtime_client.session.threads import Worker
 
 from .backoff import Backoff, is_fatal
@@ -35,16 +32,12 @@ from .candidate import Candidate
 from .connection import Connection
 from .endings import Ending, LastWords, Moment
 from .endpoint import Endpoint
+from .keeping import KeepingSession
 from .recorded import received
 from .rollover import Leaving, leaving
-from .wired import WiredSession
 
 _LIVED_S = 10.0  # a session that has lasted so long was no mere handshake
 _QUIET_S = 0.05  # between two looks whether it is quiet
-_TURN_ENDS: dict[type, up.Update] = {
-    ev.InputAudioBufferCommit: up.CommitSent(),
-    ev.InputAudioBufferClear: up.InputCleared(),
-}
 _ACTIVITY = (up.SpeechStarted, up.InputCommitted, up.ResponseStarted, up.UserTranscript)
 
 
@@ -52,7 +45,7 @@ class _UnderWayError(UsageError):
     """Somebody else is about to replace the connection."""
 
 
-class LastingSession(WiredSession):
+class LastingSession(KeepingSession):
     """What a `RealtimeClient` does about its connections.
 
     recovery: for how long a lost one is tried again, and what the next session is told; None: one connection, and no
@@ -78,10 +71,7 @@ class LastingSession(WiredSession):
         self._lost_by: Ending | None = None  # how the last one was lost
         self._lost_error: RealtimeError | None = None
         self._why = ""
-        self._present = threading.Event()  # there is a connection
         self._nudge = threading.Event()  # do not wait for the next try
-        self._present.set()
-        self.stop.wakes(self._present)
         self.stop.wakes(self._nudge)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -125,11 +115,6 @@ class LastingSession(WiredSession):
 
     def _failure(self) -> BaseException | None:
         return super()._failure() or next((each.error for each in self._restorers if each.error is not None), None)
-
-    @property
-    def away(self) -> bool:
-        """Whether the connection is lost, and another one is tried."""
-        return self._conversation.away
 
     # --- another connection takes the place ---------------------------------------------------------------------------
 
@@ -233,23 +218,6 @@ class LastingSession(WiredSession):
         away_ms = round((now - self._left_s) * 1000) if away else 0
         reason = "lost" if away else candidate.reason
         return happened + conversation.restored(candidate.restoration, reason=reason, away_ms=away_ms, where=self.where)
-
-    def _keep_record(self, unsent: Sequence[ev.ClientEvent], now: float) -> None:
-        """Record what was to be sent of the user's sound and was not: it will be, as something recorded already."""
-        if not self._hub.records:
-            return
-        for kind, events in itertools.groupby((event for event in unsent if not is_again(event)), type):
-            if kind is ev.InputAudioBufferAppend:
-                audio = b"".join(event.audio for event in events)  # type: ignore[attr-defined]
-                self._hub.publish((), now, functools.partial(_kept, audio), len(audio))
-            elif (meaning := _TURN_ENDS.get(kind)) is not None:
-                for _ in events:
-                    self._hub.publish((), now, functools.partial(_noticed, meaning))
-
-    def _flush(self) -> None:
-        if self._conversation.away:
-            self._keep_record(self._conversation.commands, self._clock.monotonic())
-        super()._flush()
 
     # --- losing it ----------------------------------------------------------------------------------------------------
 
@@ -420,7 +388,7 @@ class LastingSession(WiredSession):
                 if self._connection is connection and not self.away:
                     self._leaving.failed(self._clock.monotonic(), getattr(error, "retry_after_s", None))
 
-    # --- while there is no connection, or two -------------------------------------------------------------------------
+    # --- what the new one says -------------------------------------------------------------------------
 
     def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
         candidate = self._candidate
@@ -444,48 +412,3 @@ class LastingSession(WiredSession):
     def _note_activity(self, happened: Sequence[up.Update]) -> None:
         if not self._active:
             self._active = any(isinstance(update, _ACTIVITY) for update in happened)
-
-    def _append(self, data: bytes, *, in_step: bool) -> None:
-        """Send audio, or keep it until there is a connection."""
-        connection, hub, conversation = self._connection, self._hub, self._conversation
-        with hub.lock:
-            away = conversation.away
-            conversation.appended(len(data))
-            conversation.keep(data)
-            if away:
-                self._keep_record([ev.InputAudioBufferAppend(audio=data)], self._clock.monotonic())
-        if away:
-            if in_step and not self.owns(threading.current_thread()):
-                self._present.wait(self.limits.write_timeout_s)  # what comes faster than it is spoken can wait
-            return
-        try:
-            connection.put(ev.InputAudioBufferAppend(audio=data))  # last, so that the send thread finds all of it done
-        except (QueueFullError, ClosedError) as error:
-            with hub.lock:
-                lost = conversation.away or connection is not self._connection
-                if not (lost and isinstance(error, ClosedError)):
-                    conversation.appended(-len(data))
-                    raise
-                self._keep_record([ev.InputAudioBufferAppend(audio=data)], self._clock.monotonic())
-            return
-        if in_step:
-            self._keep_step(connection, len(data) / self.input_format.bytes_per_ms)
-
-    @property
-    def in_step(self) -> bool:
-        return not self.away and super().in_step
-
-    def _keep_step(self, connection: Connection, ms: float) -> None:
-        try:
-            connection.keep_step(ms)
-        except ClosedError:
-            if not (self.away or connection is not self._connection):
-                raise
-
-
-def _noticed(update: up.Update, recorder: RecorderProtocol, at_s: float) -> None:
-    recorder.noticed(update, at_s)
-
-
-def _kept(audio: bytes, recorder: RecorderProtocol, at_s: float) -> None:
-    recorder.kept(audio, at_s)
