@@ -238,7 +238,7 @@ def test_json_is_one_object():
     assert done.returncode == 0
     assert set(report) == {
         "text", "transcript_in", "status", "reason", "error", "files", "timings", "usage", "session_id", "model", "calls",
-        "tool_calls", "unreadable",
+        "tool_calls", "unreadable", "reconnects",
     }  # fmt: skip
     assert report["text"] == "Hello \u4f60."
     assert report["status"] == "completed"
