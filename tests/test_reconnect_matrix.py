@@ -22,7 +22,7 @@ from reconnect_stage import run
 
 SOAK = bool(os.environ.get("REALTIME_SOAK"))
 SEED = int(os.environ.get("REALTIME_SEED") or 14)
-SAMPLE = 24
+SAMPLE = 16
 PARTS, EXAMPLES = (40, 25) if SOAK else (2, 6)
 PHASES = list(Phase) if SOAK else [Phase.generate]  # to make an example smaller takes minutes
 ALL = [(case, moment) for case in FAULTS for moment in MOMENTS]
