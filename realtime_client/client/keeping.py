@@ -32,7 +32,6 @@ class KeepingSession(WiredSession):
 
     def __init__(self, endpoint: Endpoint, *, keep_audio_s: float, **more: Any) -> None:
         super().__init__(endpoint, keep_audio_s=keep_audio_s, **more)
-        self._keeps_audio = keep_audio_s > 0
         self._present = threading.Event()  # there is a connection
         self._present.set()
         self.stop.wakes(self._present)

@@ -388,7 +388,7 @@ class LastingSession(KeepingSession):
                 if self._connection is connection and not self.away:
                     self._leaving.failed(self._clock.monotonic(), getattr(error, "retry_after_s", None))
 
-    # --- what the new one says -------------------------------------------------------------------------
+    # --- what the new one says ----------------------------------------------------------------------------------------
 
     def on_frames(self, connection: Connection, frames: list[bytes], at_s: float) -> None:
         candidate = self._candidate

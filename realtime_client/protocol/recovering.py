@@ -60,11 +60,10 @@ class Recovering:
 
     def renamed(self, event: ev.ClientEvent) -> ev.ClientEvent:
         """A message with the names that the server knows."""
-        if isinstance(event, ev.ConversationItemCreate):
-            if event.previous_item_id is not None:
-                event.previous_item_id = self.names.there(event.previous_item_id)
-        elif isinstance(event, ev.ConversationItemDelete | ev.ConversationItemTruncate | ev.ConversationItemRetrieve):
-            event.item_id = self.names.there(event.item_id)
+        if isinstance(event, ev.ConversationItemCreate) and event.previous_item_id is not None:
+            return msgspec.structs.replace(event, previous_item_id=self.names.there(event.previous_item_id))
+        if isinstance(event, ev.ConversationItemDelete | ev.ConversationItemTruncate | ev.ConversationItemRetrieve):
+            return msgspec.structs.replace(event, item_id=self.names.there(event.item_id))
         return event
 
     # --- from one session to the next ---------------------------------------------------------------------------------
